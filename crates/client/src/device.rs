@@ -1,0 +1,131 @@
+//! The block device that front ends program against, whatever stands behind it: an open volume of
+//! the cluster, or the in-memory reference model of the tests.
+//!
+//! A device lives on one thread. A call never blocks: it takes an operation and a continuation, and
+//! the continuation runs once, on the same thread, maybe before the call returns.
+
+use bytes::Bytes;
+use protocol::storage::MapKind;
+
+/// One request. Offsets and lengths are in bytes and are multiples of
+/// [`DeviceInfo::alignment`]; a length is not zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Read; answered with [`Outcome::Data`].
+    Read {
+        /// From where.
+        offset: u64,
+        /// How much.
+        length: u64,
+    },
+    /// Write. On stable storage, on all replicas in sync, when it is answered.
+    Write {
+        /// Where to.
+        offset: u64,
+        /// What, in order; the pieces' lengths add up to the request's.
+        data: Vec<Bytes>,
+    },
+    /// Make the range read as zeros; its space is given back.
+    WriteZeroes {
+        /// From where.
+        offset: u64,
+        /// How much.
+        length: u64,
+    },
+    /// Give the range's space back. It reads as zeros afterwards, always.
+    Discard {
+        /// From where.
+        offset: u64,
+        /// How much.
+        length: u64,
+    },
+    /// Answered when all writes that were submitted before are answered. Costs no round trip.
+    Flush,
+    /// Which parts of a range hold data; answered with [`Outcome::Map`].
+    Map {
+        /// From where.
+        offset: u64,
+        /// How much.
+        length: u64,
+    },
+}
+
+/// The answer to an [`Operation`] that went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A write, a discard or a flush is done.
+    Done,
+    /// What was read, in order; the pieces' lengths add up to the request's.
+    Data(Vec<Bytes>),
+    /// Runs that touch and cover the range, in order: length in bytes, and what is there.
+    Map(Vec<(u64, MapKind)>),
+}
+
+/// Why an [`Operation`] was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// Beyond the end, not aligned, or empty. Nothing was done.
+    #[error("the request is not aligned or leaves the volume, which has {size} bytes")]
+    Invalid {
+        /// The volume's size in bytes.
+        size: u64,
+    },
+    /// The device is open for reading only.
+    #[error("the volume is open for reading only")]
+    ReadOnly,
+    /// No disk has a good copy of a block. Other blocks are not affected.
+    #[error("no disk has a good copy of the 4 KiB block at byte {offset}")]
+    Damaged {
+        /// The block's offset in bytes.
+        offset: u64,
+    },
+    /// No room for new data. Reads, discards and overwrites of present data may still work.
+    #[error("the pool is full: discard or delete something, or add a disk")]
+    Full,
+    /// Somebody else owns the volume now. Every further request ends like this.
+    #[error("the volume was taken over by another process")]
+    Lost,
+    /// The device was closed. Every further request ends like this.
+    #[error("the volume is closed")]
+    Closed,
+}
+
+/// Runs once, with the answer.
+pub type Continuation = Box<dyn FnOnce(Result<Outcome, DeviceError>)>;
+
+/// What a front end may ask about a device at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The volume's name, or `volume@snapshot`.
+    pub name: String,
+    /// A stable identity of at most 20 printable ASCII characters: the serial number that guests see.
+    pub serial: String,
+    /// The present size in bytes: it may grow while the device is open.
+    pub size: u64,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// What offsets and lengths must be a multiple of, in bytes: 4096, or 512 through
+    /// the sector layer of this crate.
+    pub alignment: u32,
+}
+
+/// A change that a front end may want to tell its user of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// The size in bytes is another one now.
+    Resized(u64),
+    /// The volume belongs to somebody else: [`DeviceError::Lost`] from now on.
+    Lost,
+}
+
+/// A block device on the current thread.
+pub trait BlockDevice {
+    /// What it is, now.
+    fn info(&self) -> DeviceInfo;
+
+    /// Starts an operation. At most a bounded number is carried out at once; the rest waits in order.
+    fn submit(&self, operation: Operation, done: Continuation);
+
+    /// Calls `listener` at every [`DeviceEvent`] from now on, in place of any former listener.
+    fn listen(&self, listener: Box<dyn Fn(DeviceEvent)>);
+}

@@ -1,0 +1,207 @@
+//! What an owner and a replica say to each other. How it is laid out in bytes is `codec`'s business.
+//!
+//! A connection starts with [`Request::Hello`]. Requests are answered in any order and are matched
+//! by the number in their frame; a replica applies the writes of one connection in the order sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::geometry::BlockRange;
+use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, TreeRevision, VolumeId};
+use crate::stamp::Stamp;
+use crate::storage::{MapRun, ObjectDelta, ObjectWrite};
+
+/// What every request about a volume's objects says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The placement group of the object.
+    pub pg: PgId,
+    /// The interval that the sender believes in (rule 2).
+    pub interval: Interval,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The sender's generation; [`Generation`] 0 for a reader of a sealed layer, who needs none.
+    pub generation: Generation,
+    /// The layer tree's revision that the sender believes in (rule 2).
+    pub revision: TreeRevision,
+}
+
+/// From an owner (or a reader) to a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Opens a connection: who is there, and which protocol versions it speaks.
+    Hello {
+        /// Lowest version that the sender speaks.
+        version_min: u16,
+        /// Highest version that the sender speaks.
+        version_max: u16,
+        /// The cluster that the sender belongs to; all bytes zero before there is one.
+        cluster: [u8; 16],
+        /// The disk that it expects to find.
+        disk: DiskId,
+    },
+    /// Take-over (rule 7 b): refuse lower generations from now on, and list what is in doubt.
+    Fence {
+        /// Whose group, interval and generation.
+        scope: Scope,
+        /// Whose objects.
+        family: FamilyId,
+        /// Continue after this object; nothing at first.
+        after: Option<ObjectId>,
+    },
+    /// Read through the layers from `layer` down.
+    Read {
+        /// Where.
+        scope: Scope,
+        /// Whose object.
+        family: FamilyId,
+        /// The newest layer to look at.
+        layer: LayerId,
+        /// Which object.
+        index: u32,
+        /// Which blocks.
+        range: BlockRange,
+    },
+    /// Write or zero a range (rule 5).
+    Write {
+        /// Where.
+        scope: Scope,
+        /// What.
+        write: ObjectWrite,
+    },
+    /// Which blocks hold data, through the layers from `layer` down. Also tells the stamp.
+    Map {
+        /// Where.
+        scope: Scope,
+        /// Whose object.
+        family: FamilyId,
+        /// The newest layer to look at.
+        layer: LayerId,
+        /// Which object.
+        index: u32,
+        /// Which blocks.
+        range: BlockRange,
+    },
+    /// Take-over: give what of an object changed after `above`.
+    Pull {
+        /// Where.
+        scope: Scope,
+        /// Which object.
+        object: ObjectId,
+        /// What the other replica has.
+        above: Stamp,
+    },
+    /// Take-over (rule 7 c): bring an object to one stamp, in one durable step.
+    Level {
+        /// Where.
+        scope: Scope,
+        /// The stamp that the object must have.
+        follows: Stamp,
+        /// What to apply.
+        delta: ObjectDelta,
+    },
+    /// Nothing of this generation is unacknowledged in this group up to this count (rule 6).
+    /// It has no answer.
+    Complete {
+        /// Where.
+        scope: Scope,
+        /// The count.
+        up_to: u64,
+    },
+    /// Are you there? Also asks whether the interval and the generation still stand.
+    Ping {
+        /// Where.
+        scope: Scope,
+    },
+}
+
+/// From a replica to an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// The connection is open.
+    Welcome {
+        /// The version that both speak from now on.
+        version: u16,
+        /// The disk that answers.
+        disk: DiskId,
+    },
+    /// The change is on stable storage; or: still there (to a ping).
+    Ok,
+    /// The volume's objects in doubt of one group, ascending.
+    Doubt {
+        /// Objects, their stamps, and the layers merged into them.
+        objects: Vec<(ObjectId, Stamp)>,
+        /// Whether to ask again, after the last of these.
+        more: bool,
+    },
+    /// Bytes that were read, verified on the disk, with a CRC-32C for each block.
+    Data {
+        /// The stamp of the object in the layer that was asked for.
+        stamp: Stamp,
+        /// One a block.
+        checksums: Arc<[u32]>,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// Which blocks hold data.
+    Map {
+        /// The stamp of the object in the layer that was asked for.
+        stamp: Stamp,
+        /// Touching runs that cover the range, in order.
+        runs: Vec<MapRun>,
+    },
+    /// What a pull found.
+    Delta(ObjectDelta),
+    /// Not done; nothing was changed unless the refusal says otherwise.
+    Refused(Refusal),
+}
+
+/// Why a replica did not do as it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No protocol version in common, or not the disk or the cluster that was expected.
+    #[error("this is not the disk, the cluster or the protocol version that you look for")]
+    Stranger,
+    /// The replica serves another interval of this group (rule 2).
+    #[error("the placement group is in {0} here")]
+    Interval(Interval),
+    /// The replica knows another revision of the layer tree.
+    #[error("the layer tree is at {0} here")]
+    Revision(TreeRevision),
+    /// A newer owner was here (rule 1).
+    #[error("a newer owner, {0}, has this volume")]
+    Fenced(Generation),
+    /// The layer is sealed, or is not the head of this volume (rule 1).
+    #[error("the layer takes no writes of this volume")]
+    Sealed,
+    /// The slot holds no data that may be read or fenced (rule 9).
+    #[error("this disk is not in sync for the placement group")]
+    NotInSync,
+    /// The object is at this stamp, not at the one that the write follows (rule 5).
+    #[error("the object is at stamp {0}, not at the one that the write follows")]
+    Gap(Stamp),
+    /// The bytes do not match their checksums.
+    #[error("the bytes were damaged on the way")]
+    Mismatch,
+    /// The disk has no room for new data.
+    #[error("the disk is full")]
+    Full,
+    /// Too many requests in flight: send it again when another one is answered.
+    #[error("the disk has too many requests in flight")]
+    Busy,
+    /// A block is damaged on this disk: ask another replica.
+    #[error("block {block} of object {index} is damaged on this disk")]
+    Damaged {
+        /// Which object of the family.
+        index: u32,
+        /// Which block.
+        block: u32,
+    },
+    /// The disk is out of service.
+    #[error("the disk is out of service")]
+    Poisoned,
+    /// The request makes no sense: a range past the end, a list too long.
+    #[error("the request makes no sense")]
+    Invalid,
+}

@@ -1,0 +1,237 @@
+//! What a front end (vhost-blk, a gateway) and the `storaged` of its node say to each other.
+//!
+//! A front end opens volumes here, gets its map of placement groups and disks, keeps its lease, and
+//! is asked to hold still while a snapshot is taken. The data path does not come by here. Bodies are
+//! JSON inside the same checked frames as everything else: these messages are rare, people read
+//! them in traces, and they grow more often than the data path may (`docs/decisions/`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, PgId, PoolId, TreeRevision, VolumeId};
+
+/// How a volume is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenMode {
+    /// Become the owner.
+    ReadWrite,
+    /// Become the owner, but never write.
+    ReadOnly,
+}
+
+/// From a front end to its `storaged`. Each is answered by one [`SessionReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "request")]
+pub enum SessionRequest {
+    /// Says who is there, once, first.
+    Hello {
+        /// What kind of front end, for people: `vhost-blk`, `nbd`.
+        program: String,
+        /// Its process.
+        pid: u32,
+    },
+    /// Open a volume, or one of its snapshots (then nothing is owned and nothing can be written).
+    Open {
+        /// The volume's name.
+        volume: String,
+        /// A snapshot's name.
+        snapshot: Option<String>,
+        /// For what.
+        mode: OpenMode,
+        /// Wait for this long for the present owner to leave, in milliseconds; 0 is refused at once.
+        wait_ms: u64,
+    },
+    /// Go on with a volume after the connection to `storaged` was lost.
+    Resume {
+        /// Which.
+        volume: VolumeId,
+        /// The generation that the front end owns it with.
+        generation: Generation,
+    },
+    /// Keep the lease of one volume.
+    Renew {
+        /// Which.
+        volume: VolumeId,
+        /// The generation that it is owned with.
+        generation: Generation,
+    },
+    /// Give a volume back. All its writes have been answered.
+    Close {
+        /// Which.
+        volume: VolumeId,
+        /// The generation that it is owned with.
+        generation: Generation,
+    },
+    /// A disk refuses connections, stalls, or lost something: ask for its eviction (rule 4).
+    Suspect {
+        /// Which volume's owner says so.
+        volume: VolumeId,
+        /// The generation that it is owned with.
+        generation: Generation,
+        /// Which disk.
+        disk: DiskId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// All writes are answered and new ones are held, as [`SessionPush::Quiesce`] asked.
+    Quiesced {
+        /// Which volume.
+        volume: VolumeId,
+        /// The token of the push.
+        token: u64,
+    },
+    /// What may be opened, for gateways that list exports.
+    List,
+}
+
+/// The answer to a [`SessionRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reply")]
+pub enum SessionReply {
+    /// Done.
+    Ok,
+    /// A volume is open.
+    Opened(Box<VolumeView>),
+    /// What may be opened.
+    Volumes {
+        /// One entry a volume, by name.
+        volumes: Vec<ExportEntry>,
+    },
+    /// Not done.
+    Refused {
+        /// What kind of refusal, for programs.
+        kind: SessionRefusal,
+        /// A sentence, for people.
+        message: String,
+    },
+}
+
+/// Why `storaged` refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionRefusal {
+    /// There is no such volume or snapshot.
+    NotFound,
+    /// Somebody else owns the volume.
+    Busy,
+    /// The caller no longer owns the volume: stop all I/O.
+    Lost,
+    /// The request makes no sense.
+    Invalid,
+    /// It cannot be done now; trying again later may work.
+    Unavailable,
+}
+
+/// From `storaged` to a front end, unasked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "push")]
+pub enum SessionPush {
+    /// Hold new writes, wait until all writes sent are acknowledged, then say `Quiesced`. Held until
+    /// the next [`SessionPush::View`], or for as long as `limit_ms` says, then go on unchanged.
+    Quiesce {
+        /// Which volume.
+        volume: VolumeId,
+        /// Comes back with `Quiesced`.
+        token: u64,
+        /// The longest time to hold still, in milliseconds.
+        limit_ms: u64,
+    },
+    /// The volume as it is from now on: another size, head, revision, placement or address.
+    View(Box<VolumeView>),
+    /// The volume belongs to somebody else now: stop all I/O.
+    Revoked {
+        /// Which volume.
+        volume: VolumeId,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// All that an owner must know of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its name, for logs.
+    pub name: String,
+    /// Its size in bytes, a multiple of 4096.
+    pub size: u64,
+    /// Whose layers it has.
+    pub family: FamilyId,
+    /// The layer that it writes to; of an open snapshot, the sealed layer that is read.
+    pub head: LayerId,
+    /// The layer tree's revision.
+    pub revision: TreeRevision,
+    /// The owner's generation; 0 for a reader of a snapshot.
+    pub generation: Generation,
+    /// How long the lease lasts after a renewal was sent, in milliseconds.
+    pub lease_ms: u64,
+    /// Whether nothing may be written.
+    pub read_only: bool,
+    /// The pool.
+    pub pool: PoolId,
+    /// The least number of disks in sync for writes to be acknowledged.
+    pub min_in_sync: u8,
+    /// The pool's placement groups, by number.
+    pub groups: Vec<GroupView>,
+    /// Where each disk that the groups name can be reached.
+    pub disks: Vec<DiskView>,
+    /// The cluster's identity, which a connection to a disk begins with.
+    pub cluster: [u8; 16],
+}
+
+/// One placement group's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Which group.
+    pub pg: PgId,
+    /// Its interval.
+    pub interval: Interval,
+    /// Its slots.
+    pub slots: Vec<Slot>,
+}
+
+/// One place of a placement group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// The disk that fills it.
+    pub disk: DiskId,
+    /// How far it is.
+    pub state: SlotState,
+}
+
+/// How far a slot's disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// Takes no part.
+    Down,
+    /// Being filled: gets writes, nobody waits for it, nobody reads it.
+    Syncing,
+    /// Filled, being verified: writes wait for it, nobody reads it.
+    Joining,
+    /// Has every acknowledged write.
+    InSync,
+}
+
+/// Where a disk can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskView {
+    /// Which disk.
+    pub disk: DiskId,
+    /// Addresses, best first: `unix:/path` or `tcp:host:port`.
+    pub addresses: Vec<String>,
+    /// Whether it is on the asker's own node: such a disk is read first.
+    pub local: bool,
+}
+
+/// A line of a gateway's list of exports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportEntry {
+    /// The volume's name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its snapshots' names.
+    pub snapshots: Vec<String>,
+}

@@ -1,0 +1,220 @@
+//! What a replica asks of its disk, and what the disk answers.
+//!
+//! The replica state machine emits these, a store carries them out, and the simulator does both.
+//! A store knows objects, stamps and bytes; it knows nothing of owners, placement groups' members
+//! or sockets. Every answer to a request that changes something means: it is on stable storage.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::geometry::BlockRange;
+use crate::id::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, VolumeId};
+use crate::layer::LayerChain;
+use crate::stamp::Stamp;
+
+/// What to do with the bytes of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Store these bytes: one CRC-32C for each 4 KiB block, made by the owner before the first send.
+    Data {
+        /// As long as the range. Cheap to clone. A 4 KiB-aligned address avoids a copy.
+        bytes: Bytes,
+        /// One a block, in order.
+        checksums: Arc<[u32]>,
+    },
+    /// Make the range read as zeros and give its space back. Hides what parent layers hold.
+    Zero,
+}
+
+/// A write that names the write it follows (rule 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectWrite {
+    /// What is written to.
+    pub object: ObjectId,
+    /// The stamp that the object must have for this to be applied.
+    pub follows: Stamp,
+    /// The stamp that it has then.
+    pub stamp: Stamp,
+    /// Which blocks.
+    pub range: BlockRange,
+    /// To what.
+    pub change: Change,
+}
+
+/// One chunk's state as it travels between replicas when they are made level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkState {
+    /// Which chunk of the object, 0 to 63.
+    pub chunk: u8,
+    /// The write that the chunk had last.
+    pub stamp: Stamp,
+    /// Blocks that this layer holds, zero ones included: bit i is block i of the chunk.
+    pub present: u16,
+    /// Blocks among `present` that read as zeros and have no bytes.
+    pub zero: u16,
+}
+
+/// Everything of an object that changed after some stamp: brings a replica from there to `stamp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectDelta {
+    /// Whose state this is.
+    pub object: ObjectId,
+    /// The object's stamp after this is applied.
+    pub stamp: Stamp,
+    /// Layers whose content was merged into the object.
+    pub merged: Vec<LayerId>,
+    /// The chunks that changed, ascending. Each replaces the chunk as a whole.
+    pub chunks: Vec<ChunkState>,
+    /// One for each block that is present and not zero, in the order of chunks and blocks.
+    pub checksums: Arc<[u32]>,
+    /// The bytes of these blocks, in the same order.
+    pub bytes: Bytes,
+}
+
+/// A request to a store. The token that goes with it comes back with the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageRequest {
+    /// Apply a write; the object is in doubt with it, as durably. Refused with
+    /// [`StorageError::Gap`] if the object is not at `follows`.
+    Write(ObjectWrite),
+    /// Read a range through the layers of `chain`, newest first.
+    Read {
+        /// Which layers.
+        chain: LayerChain,
+        /// Whose object.
+        family: FamilyId,
+        /// Which object.
+        index: u32,
+        /// Which blocks.
+        range: BlockRange,
+    },
+    /// Tell which blocks of a range hold data, as the chain shows them.
+    Map {
+        /// Which layers.
+        chain: LayerChain,
+        /// Whose object.
+        family: FamilyId,
+        /// Which object.
+        index: u32,
+        /// Which blocks.
+        range: BlockRange,
+    },
+    /// Read what of one layer's object changed after `above` ([`Stamp::ZERO`]: all).
+    Pull {
+        /// Which object.
+        object: ObjectId,
+        /// What the asker has already.
+        above: Stamp,
+    },
+    /// Apply a delta in one durable step to an object that is at `follows`; it is in doubt after.
+    Level {
+        /// The stamp that the object must have.
+        follows: Stamp,
+        /// What to apply.
+        delta: ObjectDelta,
+    },
+    /// These objects are complete up to these stamps: take the doubt off those that are not above
+    /// it. Answered at once: it may be lost in a crash, for doubt too much is harmless.
+    Settle(Vec<(ObjectId, Stamp)>),
+    /// Remember the highest generation of a volume.
+    RaiseGeneration(VolumeId, Generation),
+    /// Remember the highest interval of a placement group.
+    RaiseInterval(PgId, Interval),
+    /// Merge one object of `parent` into the object of `child` of the same family and index, in
+    /// one durable step. What the child has stays; the child keeps its stamp; the parent's object
+    /// is gone afterwards. Nothing to do if there is no such parent object.
+    Merge {
+        /// Whose objects.
+        family: FamilyId,
+        /// Which object.
+        index: u32,
+        /// The layer that goes.
+        parent: LayerId,
+        /// The layer that continues it.
+        child: LayerId,
+    },
+    /// Drop an object whose layer is gone, and give its space back. Nothing to do if it is absent.
+    Drop(ObjectId),
+}
+
+/// One run of blocks in the answer to [`StorageRequest::Map`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapRun {
+    /// Which blocks.
+    pub range: BlockRange,
+    /// What a read of them gives.
+    pub kind: MapKind,
+}
+
+/// What a run of blocks holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapKind {
+    /// Bytes.
+    Data,
+    /// Zeros, because somebody wrote zeros or discarded.
+    Zero,
+    /// Zeros, because no layer ever held the blocks.
+    Hole,
+}
+
+/// A store's answer, when all went well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageReply {
+    /// The change is on stable storage.
+    Done,
+    /// The bytes of a read.
+    Data {
+        /// The stamp of the chain's head object, [`Stamp::ZERO`] if the head layer has none.
+        stamp: Stamp,
+        /// As long as the range that was asked for, 4 KiB aligned. Every block was verified.
+        bytes: Bytes,
+        /// One CRC-32C a block.
+        checksums: Arc<[u32]>,
+    },
+    /// What a range holds: touching runs that cover it, in order.
+    Map {
+        /// The stamp of the chain's head object.
+        stamp: Stamp,
+        /// The runs.
+        runs: Vec<MapRun>,
+    },
+    /// What a pull found.
+    Delta(ObjectDelta),
+}
+
+/// Why a store refused. Nothing was changed, unless the kind says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StorageError {
+    /// The object is not at the stamp that the write follows; this is the one that it has.
+    #[error("the object is at stamp {0}, not at the one that the write follows")]
+    Gap(Stamp),
+    /// The bytes do not match their checksums: they were damaged on the way.
+    #[error("the bytes do not match their checksums: they were damaged before they came here")]
+    Mismatch,
+    /// The disk has no room for new data. Deleting and discarding still work.
+    #[error("the disk is full: delete or discard something, or add a disk")]
+    Full,
+    /// The store has as much in flight as it may: ask again when something has been answered.
+    #[error("the disk has too many requests in flight")]
+    Busy,
+    /// The range holds a block whose bytes are damaged or cannot be read. Other blocks are sound.
+    #[error("block {block} of {object} is damaged on this disk")]
+    Damaged {
+        /// Whose block.
+        object: ObjectId,
+        /// Which block of the object.
+        block: u32,
+    },
+    /// A write or a flush failed: the disk takes no part any more until it is opened and verified
+    /// again. Whether the change is on stable storage is unknown.
+    #[error("the disk is out of service after a failed write or flush: {0}")]
+    Poisoned(Arc<str>),
+}
+
+/// What a replica may look up at once, without waiting for the disk's log.
+pub trait StorageView {
+    /// The object's stamp after all writes that were accepted, durable or not;
+    /// [`Stamp::ZERO`] if it has none.
+    fn stamp(&mut self, object: ObjectId) -> Result<Stamp, StorageError>;
+}

@@ -1,0 +1,1 @@
+//! Not written yet: see docs/architecture.md for what belongs here.

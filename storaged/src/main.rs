@@ -1,0 +1,3 @@
+//! Not written yet: see docs/architecture.md for what belongs here.
+
+fn main() {}
