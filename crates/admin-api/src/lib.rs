@@ -1,1 +1,57 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! The words of the admin API: every request and answer of `/v1`, the names and sizes that it accepts,
+//! and the paths. `storaged` serves them and `storagectl` asks with them, so the two cannot disagree.
+//!
+//! This crate knows nothing of HTTP, of disks or of the coordination store.
+//!
+//! | method | path | asks with | answers with |
+//! | --- | --- | --- | --- |
+//! | GET | `/v1/version` | | [`status::Version`] |
+//! | GET | `/v1/status` | | [`status::Status`] |
+//! | GET | `/v1/metrics` | | Prometheus text |
+//! | GET | `/v1/openapi.json` | | the OpenAPI document |
+//! | GET | `/v1/events` | [`events::EventQuery`] | [`events::EventPage`] |
+//! | GET | `/v1/tasks` | | [`tasks::TaskList`] |
+//! | GET | `/v1/tasks/{task}` | [`tasks::TaskQuery`] | [`tasks::Task`] |
+//! | GET | `/v1/disks` | | [`disks::DiskList`] |
+//! | POST | `/v1/disks` | [`disks::AddDisk`] | 201 [`disks::Disk`] |
+//! | GET | `/v1/disks/{disk}` | | [`disks::Disk`] |
+//! | PATCH | `/v1/disks/{disk}` | [`disks::ChangeDisk`] | [`disks::Disk`] |
+//! | GET | `/v1/pools` | | [`pools::PoolList`] |
+//! | POST | `/v1/pools` | [`pools::CreatePool`] | 201 [`pools::Pool`] |
+//! | GET | `/v1/pools/{pool}` | | [`pools::Pool`] |
+//! | DELETE | `/v1/pools/{pool}` | | 204 |
+//! | GET | `/v1/volumes` | [`volumes::VolumeQuery`] | [`volumes::VolumeList`] |
+//! | POST | `/v1/volumes` | [`volumes::CreateVolume`] | 201 [`volumes::VolumeAnswer`] |
+//! | GET | `/v1/volumes/{volume}` | | [`volumes::Volume`] |
+//! | DELETE | `/v1/volumes/{volume}` | [`volumes::DeleteVolumeQuery`] | [`tasks::Deleted`] |
+//! | POST | `/v1/volumes/{volume}/rename` | [`volumes::RenameVolume`] | [`volumes::VolumeAnswer`] |
+//! | POST | `/v1/volumes/{volume}/resize` | [`volumes::ResizeVolume`] | [`volumes::VolumeAnswer`] |
+//! | POST | `/v1/volumes/{volume}/rollback` | [`volumes::RollbackVolume`] | [`volumes::VolumeAnswer`] |
+//! | GET | `/v1/volumes/{volume}/tree` | | [`volumes::Tree`] |
+//! | GET | `/v1/volumes/{volume}/snapshots` | | [`snapshots::SnapshotList`] |
+//! | POST | `/v1/volumes/{volume}/snapshots` | [`snapshots::CreateSnapshot`] | 201 [`snapshots::Snapshot`] |
+//! | GET | `/v1/volumes/{volume}/snapshots/{snapshot}` | | [`snapshots::Snapshot`] |
+//! | DELETE | `/v1/volumes/{volume}/snapshots/{snapshot}` | | [`tasks::Deleted`] |
+//! | POST | `/v1/volumes/{volume}/snapshots/{snapshot}/clone` | [`snapshots::CloneSnapshot`] | 201 [`volumes::VolumeAnswer`] |
+//! | GET | `/v1/snapshots` | | [`snapshots::SnapshotList`] |
+//! | POST | `/v1/group-snapshots` | [`snapshots::CreateGroupSnapshot`] | 201 [`snapshots::SnapshotList`] |
+//!
+//! Everything that goes wrong is answered with an [`error::ErrorBody`] and the status that its kind names.
+//! Times are milliseconds since 1970 in UTC. Sizes in answers are bytes; sizes in requests may be
+//! bytes or a text such as `10G` (see [`sizes`]). Unknown fields in requests are refused, so that a
+//! misspelt option is not taken for a default; unknown fields in answers must be ignored by clients.
+#![forbid(unsafe_code)]
+
+pub mod disks;
+pub mod error;
+pub mod events;
+pub mod names;
+pub mod pools;
+pub mod routes;
+pub mod sizes;
+pub mod snapshots;
+pub mod status;
+pub mod tasks;
+pub mod volumes;
+
+pub use error::{ErrorBody, ErrorKind};

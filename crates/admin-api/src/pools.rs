@@ -1,0 +1,63 @@
+//! Requests and answers about pools: a redundancy policy over a set of disks.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The most copies that a pool keeps. More would slow every write for faults that do not happen.
+pub const COPIES_MAX: u32 = 7;
+/// The most placement groups of a pool. Each is a record that every node holds.
+pub const GROUPS_MAX: u32 = 65_536;
+
+/// Asks for a new pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePool {
+    /// Its name.
+    pub name: String,
+    /// How many copies of each block, 1 to [`COPIES_MAX`], on as many disks. 3 if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u32>,
+    /// With fewer copies in sync than this, writes wait: 1 to `copies`. If left out, the smallest
+    /// number for which the loss of a disk right after an acknowledged write loses nothing:
+    /// 2, or 1 with one copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_in_sync: Option<u32>,
+    /// Into how many groups the pool is split, 1 to [`GROUPS_MAX`]; chosen by the number of disks if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<u32>,
+    /// The disks to use, by number; all if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<Vec<u32>>,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pool {
+    /// Never given to another pool.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Copies of each block.
+    pub copies: u32,
+    /// With fewer copies in sync than this, writes wait.
+    pub min_in_sync: u32,
+    /// How many placement groups it has.
+    pub groups: u32,
+    /// How many of them have all copies in sync.
+    pub groups_healthy: u32,
+    /// The disks that hold it, by number.
+    pub disks: Vec<u32>,
+    /// How many volumes lie in it.
+    pub volumes: u64,
+    /// The sum of the volumes' sizes, in bytes.
+    pub provisioned: u64,
+    /// What can still be written before the fullest disk is full, in bytes, after copies; an estimate.
+    pub available: u64,
+}
+
+/// Pools, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolList {
+    /// In ascending order of their names.
+    pub pools: Vec<Pool>,
+}

@@ -1,0 +1,77 @@
+//! The paths of the admin API, once, as `axum` writes them. A client fills the places with [`fill`].
+
+/// See the table in the crate's documentation.
+pub const VERSION: &str = "/v1/version";
+/// Health and counts.
+pub const STATUS: &str = "/v1/status";
+/// Prometheus text.
+pub const METRICS: &str = "/v1/metrics";
+/// The OpenAPI document.
+pub const OPENAPI: &str = "/v1/openapi.json";
+/// The event log.
+pub const EVENTS: &str = "/v1/events";
+/// All tasks.
+pub const TASKS: &str = "/v1/tasks";
+/// One task.
+pub const TASK: &str = "/v1/tasks/{task}";
+/// All disks.
+pub const DISKS: &str = "/v1/disks";
+/// One disk.
+pub const DISK: &str = "/v1/disks/{disk}";
+/// All pools.
+pub const POOLS: &str = "/v1/pools";
+/// One pool.
+pub const POOL: &str = "/v1/pools/{pool}";
+/// All volumes.
+pub const VOLUMES: &str = "/v1/volumes";
+/// One volume.
+pub const VOLUME: &str = "/v1/volumes/{volume}";
+/// Gives a volume another name.
+pub const VOLUME_RENAME: &str = "/v1/volumes/{volume}/rename";
+/// Grows or shrinks a volume.
+pub const VOLUME_RESIZE: &str = "/v1/volumes/{volume}/resize";
+/// Puts a volume back to one of its snapshots.
+pub const VOLUME_ROLLBACK: &str = "/v1/volumes/{volume}/rollback";
+/// The volume's family: snapshots and clones.
+pub const VOLUME_TREE: &str = "/v1/volumes/{volume}/tree";
+/// A volume's snapshots.
+pub const VOLUME_SNAPSHOTS: &str = "/v1/volumes/{volume}/snapshots";
+/// One snapshot.
+pub const VOLUME_SNAPSHOT: &str = "/v1/volumes/{volume}/snapshots/{snapshot}";
+/// A new volume from a snapshot.
+pub const SNAPSHOT_CLONE: &str = "/v1/volumes/{volume}/snapshots/{snapshot}/clone";
+/// All snapshots of all volumes.
+pub const SNAPSHOTS: &str = "/v1/snapshots";
+/// One snapshot each of several volumes, at one instant.
+pub const GROUP_SNAPSHOTS: &str = "/v1/group-snapshots";
+
+/// `pattern` with its places filled in order. The values are names or numbers that passed their check,
+/// so nothing needs to be escaped. A place without a value stays as it is, and no server has such a path.
+pub fn fill(pattern: &str, values: &[&str]) -> String {
+    let mut values = values.iter();
+    let segment = |part| {
+        let is_place = str::starts_with(part, '{');
+        if is_place {
+            values.next().copied().unwrap_or(part)
+        } else {
+            part
+        }
+    };
+    pattern.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    //! A client's path is the server's pattern with names in it.
+    use super::*;
+
+    #[test]
+    fn places_are_filled_in_order() {
+        assert_eq!(fill(STATUS, &[]), "/v1/status");
+        assert_eq!(fill(VOLUME_RENAME, &["a"]), "/v1/volumes/a/rename");
+        assert_eq!(
+            fill(SNAPSHOT_CLONE, &["a", "b"]),
+            "/v1/volumes/a/snapshots/b/clone"
+        );
+    }
+}
