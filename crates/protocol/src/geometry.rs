@@ -29,7 +29,10 @@ pub struct BlockRange {
 
 impl BlockRange {
     /// The whole object.
-    pub const OBJECT: Self = Self { start: 0, count: BLOCKS_PER_OBJECT };
+    pub const OBJECT: Self = Self {
+        start: 0,
+        count: BLOCKS_PER_OBJECT,
+    };
 
     /// A range of `count` blocks from block `start`, or nothing if it is empty or leaves the object.
     pub fn new(start: u32, count: u32) -> Option<Self> {
@@ -93,7 +96,9 @@ pub fn extents(offset: u64, length: u64) -> impl Iterator<Item = Extent> {
     let block = u64::from(BLOCK_SIZE);
     let sound = offset.is_multiple_of(block)
         && length.is_multiple_of(block)
-        && offset.checked_add(length).is_some_and(|end| end <= VOLUME_SIZE_MAX);
+        && offset
+            .checked_add(length)
+            .is_some_and(|end| end <= VOLUME_SIZE_MAX);
     let end = if sound { offset + length } else { offset };
     let mut at = offset;
     std::iter::from_fn(move || {

@@ -8,6 +8,7 @@
 pub mod geometry;
 pub mod id;
 pub mod layer;
+pub mod map;
 pub mod message;
 pub mod placement;
 pub mod session;

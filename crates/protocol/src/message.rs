@@ -109,7 +109,8 @@ pub enum Request {
         /// The count.
         up_to: u64,
     },
-    /// Are you there? Also asks whether the interval and the generation still stand.
+    /// Are you there, and have you room for new data? Also asks whether the interval and the
+    /// generation still stand.
     Ping {
         /// Where.
         scope: Scope,

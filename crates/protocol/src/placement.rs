@@ -5,7 +5,7 @@ use crate::id::{FamilyId, PgId, PoolId};
 /// The placement group of one 4 MiB range of a family: the same for all layers, so that
 /// copy-on-write never crosses the network.
 ///
-/// A fixed mix (the finalizer of SplitMix64, Steele et al. 2014) over family and index, then a
+/// A fixed mix (the finalizer of `SplitMix64`, Steele et al. 2014) over family and index, then a
 /// multiply-shift onto the number of groups. It is part of the stored format: it never changes.
 /// `pg_count` must not be zero; zero is taken as one.
 pub fn placement_group(pool: PoolId, pg_count: u32, family: FamilyId, index: u32) -> PgId {
@@ -15,7 +15,10 @@ pub fn placement_group(pool: PoolId, pg_count: u32, family: FamilyId, index: u32
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^= x >> 31;
     let scaled = (u128::from(x) * u128::from(pg_count.max(1))) >> 64;
-    PgId { pool, number: u32::try_from(scaled).unwrap_or(0) }
+    PgId {
+        pool,
+        number: u32::try_from(scaled).unwrap_or(0),
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,10 @@ pub struct Stamp {
 
 impl Stamp {
     /// The stamp of an object that was never written.
-    pub const ZERO: Self = Self { generation: Generation(0), count: 0 };
+    pub const ZERO: Self = Self {
+        generation: Generation(0),
+        count: 0,
+    };
 }
 
 impl fmt::Display for Stamp {

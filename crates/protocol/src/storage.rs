@@ -40,6 +40,10 @@ pub struct ObjectWrite {
     pub range: BlockRange,
     /// To what.
     pub change: Change,
+    /// Whether the store may use the room that it keeps back. Set when another replica may have
+    /// applied this very write already: then it must be applied everywhere, full disk or not
+    /// (`docs/decisions/0010-full-disks.md`).
+    pub use_reserve: bool,
 }
 
 /// One chunk's state as it travels between replicas when they are made level.
@@ -64,7 +68,10 @@ pub struct ObjectDelta {
     pub stamp: Stamp,
     /// Layers whose content was merged into the object.
     pub merged: Vec<LayerId>,
-    /// The chunks that changed, ascending. Each replaces the chunk as a whole.
+    /// The chunks that changed, ascending. Each replaces the blocks that it names as present, with
+    /// their bytes or zeros, and the chunk's stamp. Blocks that it does not name stay as they are:
+    /// presence in a layer only grows, so such a block came from a parent that was merged here
+    /// already and at the source not yet.
     pub chunks: Vec<ChunkState>,
     /// One for each block that is present and not zero, in the order of chunks and blocks.
     pub checksums: Arc<[u32]>,
@@ -108,6 +115,7 @@ pub enum StorageRequest {
         above: Stamp,
     },
     /// Apply a delta in one durable step to an object that is at `follows`; it is in doubt after.
+    /// May use the room that the store keeps back.
     Level {
         /// The stamp that the object must have.
         follows: Stamp,
@@ -136,6 +144,9 @@ pub enum StorageRequest {
     },
     /// Drop an object whose layer is gone, and give its space back. Nothing to do if it is absent.
     Drop(ObjectId),
+    /// Tell whether a write of new data would be taken now: [`StorageReply::Done`], or refused with
+    /// [`StorageError::Full`] or [`StorageError::Poisoned`]. Changes nothing.
+    Probe,
 }
 
 /// One run of blocks in the answer to [`StorageRequest::Map`].

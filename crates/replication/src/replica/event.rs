@@ -1,0 +1,78 @@
+//! What goes into a replica and what comes out: the whole of its contract with its driver.
+
+use std::sync::Arc;
+
+use protocol::map::MapView;
+use protocol::message::{Request, Response};
+use protocol::storage::{StorageError, StorageReply, StorageRequest};
+use protocol::{Generation, Interval, ObjectId, PgId, Stamp, VolumeId};
+
+/// Names one connection. The driver never uses one twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// The map that requests are judged by.
+pub type Map = Arc<dyn MapView + Send + Sync>;
+
+/// What the store remembers from before: what a replica starts with.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The highest generation seen of each volume.
+    pub generations: Vec<(VolumeId, Generation)>,
+    /// The highest interval seen of each placement group.
+    pub intervals: Vec<(PgId, Interval)>,
+    /// The objects in doubt, and their stamps.
+    pub doubts: Vec<(ObjectId, Stamp)>,
+}
+
+/// What happened.
+#[derive(Clone)]
+pub enum Event {
+    /// The cluster map as it is from now on.
+    Map(Map),
+    /// A connection ended: nothing needs to be answered there any more.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// A request. [`Request::Hello`] is the driver's business and never comes here. The driver hands
+    /// in the requests of one connection in the order in which they were sent.
+    Request {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Its number.
+        number: u64,
+        /// What.
+        request: Request,
+    },
+    /// The store's answer.
+    Stored {
+        /// The token of [`Action::Store`].
+        token: u64,
+        /// What.
+        result: Result<StorageReply, StorageError>,
+    },
+}
+
+/// What the driver must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send an answer.
+    Reply {
+        /// On which connection.
+        connection: ConnectionId,
+        /// To which request.
+        number: u64,
+        /// What.
+        response: Response,
+    },
+    /// Hand a request to the store, after all that were handed to it before.
+    Store {
+        /// Comes back with [`Event::Stored`].
+        token: u64,
+        /// What.
+        request: StorageRequest,
+    },
+    /// A sender knows a newer map. Hand in [`Event::Map`] when a newer one is there.
+    Refresh,
+}
