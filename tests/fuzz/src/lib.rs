@@ -1,1 +1,30 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! Every parser of storaged that reads what others wrote, as a function of arbitrary bytes.
+//!
+//! A target passes if it returns: no panic, no endless loop, no memory beyond its bounds. Where there
+//! is a law beyond that (what was decoded encodes to the same bytes), the target asserts it.
+//! `cargo xtask fuzz` drives the targets with libFuzzer; `cargo test -p fuzz` runs the kept corpus.
+//!
+//! To add a target: a module with a function, a line in [`TARGETS`], a folder under `corpus/`.
+#![forbid(unsafe_code)]
+
+mod api;
+
+/// A parser under test.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Also the name of its folder under `corpus/`.
+    pub name: &'static str,
+    /// Feeds it one input.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[Target {
+    name: "api",
+    run: api::run,
+}];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().copied().find(|target| target.name == name)
+}
