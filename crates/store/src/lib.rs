@@ -1,1 +1,16 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! One disk: a log, chunks, and metadata, behind `protocol::storage::StorageRequest`.
+//!
+//! The store keeps objects, stamps and bytes. It knows nothing of owners, placement groups' members
+//! or sockets, opens no connection and reads no clock; all its I/O goes through [`medium::Medium`].
+//! `docs/formats/disk.md` draws every structure that it writes.
+
+pub mod error;
+pub mod medium;
+pub mod options;
+pub mod statistics;
+pub mod store;
+
+pub use error::OpenError;
+pub use options::{Engine, Format, MemoryBudget, Options};
+pub use statistics::Statistics;
+pub use store::{Answer, Store};
