@@ -5,11 +5,16 @@
 //! knows nothing of tokio, of files, or of how a message is acted upon.
 #![forbid(unsafe_code)]
 
+pub mod checksum;
+pub mod codec;
+pub mod frame;
 pub mod geometry;
 pub mod id;
+pub mod inbox;
 pub mod layer;
 pub mod map;
 pub mod message;
+pub mod outbox;
 pub mod placement;
 pub mod session;
 pub mod stamp;

@@ -1,0 +1,236 @@
+//! Requests from an owner to a replica, in bytes. `docs/protocol/wire.md` has the tables.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::delta::{put_delta, read_delta};
+use super::field::{Reader, put_checksums, put_object, put_range, put_scope, put_stamp};
+use crate::frame::{Kind, WireError};
+use crate::geometry::BlockRange;
+use crate::id::{DiskId, FamilyId, LayerId};
+use crate::message::{Request, Scope};
+use crate::storage::{Change, ObjectWrite};
+
+const CHANGE_DATA: u8 = 1;
+const CHANGE_ZERO: u8 = 2;
+
+/// Appends the body of a request; gives its kind and its payload.
+pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes) {
+    match request {
+        Request::Hello {
+            version_min,
+            version_max,
+            cluster,
+            disk,
+        } => {
+            out.put_u16_le(*version_min);
+            out.put_u16_le(*version_max);
+            out.put_u32_le(disk.0);
+            out.put_slice(cluster);
+            (Kind::Hello, Bytes::new())
+        }
+        Request::Fence { scope, family, after } => {
+            put_scope(out, scope);
+            out.put_u64_le(family.0);
+            out.put_u8(after.is_some().into());
+            put_object(out, after.unwrap_or_default());
+            (Kind::Fence, Bytes::new())
+        }
+        Request::Read {
+            scope,
+            family,
+            layer,
+            index,
+            range,
+        } => {
+            put_area(out, scope, *family, *layer, *index, *range);
+            (Kind::Read, Bytes::new())
+        }
+        Request::Map {
+            scope,
+            family,
+            layer,
+            index,
+            range,
+        } => {
+            put_area(out, scope, *family, *layer, *index, *range);
+            (Kind::Map, Bytes::new())
+        }
+        Request::Write { scope, write } => {
+            put_scope(out, scope);
+            (Kind::Write, put_write(out, write))
+        }
+        Request::Pull { scope, object, above } => {
+            put_scope(out, scope);
+            put_object(out, *object);
+            put_stamp(out, *above);
+            (Kind::Pull, Bytes::new())
+        }
+        Request::Level {
+            scope,
+            follows,
+            delta,
+        } => {
+            put_scope(out, scope);
+            put_stamp(out, *follows);
+            put_delta(out, delta);
+            (Kind::Level, delta.bytes.clone())
+        }
+        Request::Complete { scope, up_to } => {
+            put_scope(out, scope);
+            out.put_u64_le(*up_to);
+            (Kind::Complete, Bytes::new())
+        }
+        Request::Ping { scope } => {
+            put_scope(out, scope);
+            (Kind::Ping, Bytes::new())
+        }
+    }
+}
+
+fn put_area(
+    out: &mut BytesMut,
+    scope: &Scope,
+    family: FamilyId,
+    layer: LayerId,
+    index: u32,
+    range: BlockRange,
+) {
+    put_scope(out, scope);
+    out.put_u64_le(family.0);
+    out.put_u64_le(layer.0);
+    out.put_u32_le(index);
+    put_range(out, range);
+}
+
+fn put_write(out: &mut BytesMut, write: &ObjectWrite) -> Bytes {
+    put_object(out, write.object);
+    put_stamp(out, write.follows);
+    put_stamp(out, write.stamp);
+    put_range(out, write.range);
+    out.put_u8(write.use_reserve.into());
+    match &write.change {
+        Change::Data { bytes, checksums } => {
+            out.put_u8(CHANGE_DATA);
+            put_checksums(out, checksums);
+            bytes.clone()
+        }
+        Change::Zero => {
+            out.put_u8(CHANGE_ZERO);
+            Bytes::new()
+        }
+    }
+}
+
+/// Reads a request from its body and payload.
+pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Request, WireError> {
+    let mut reader = Reader::new(kind, body);
+    let request = match kind {
+        Kind::Hello => {
+            let (version_min, version_max) = (reader.u16()?, reader.u16()?);
+            let disk = DiskId(reader.u32()?);
+            Request::Hello {
+                version_min,
+                version_max,
+                cluster: reader.array16()?,
+                disk,
+            }
+        }
+        Kind::Fence => {
+            let (scope, family) = (reader.scope()?, FamilyId(reader.u64()?));
+            let (given, object) = (reader.flag("after")?, reader.object()?);
+            Request::Fence {
+                scope,
+                family,
+                after: given.then_some(object),
+            }
+        }
+        Kind::Read => {
+            let (scope, family, layer, index, range) = read_area(&mut reader)?;
+            Request::Read {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            }
+        }
+        Kind::Map => {
+            let (scope, family, layer, index, range) = read_area(&mut reader)?;
+            Request::Map {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            }
+        }
+        Kind::Write => {
+            let scope = reader.scope()?;
+            Request::Write {
+                scope,
+                write: read_write(&mut reader, &payload)?,
+            }
+        }
+        Kind::Pull => Request::Pull {
+            scope: reader.scope()?,
+            object: reader.object()?,
+            above: reader.stamp()?,
+        },
+        Kind::Level => {
+            let (scope, follows) = (reader.scope()?, reader.stamp()?);
+            Request::Level {
+                scope,
+                follows,
+                delta: read_delta(&mut reader, payload)?,
+            }
+        }
+        Kind::Complete => Request::Complete {
+            scope: reader.scope()?,
+            up_to: reader.u64()?,
+        },
+        Kind::Ping => Request::Ping {
+            scope: reader.scope()?,
+        },
+        _ => return Err(WireError::Unexpected(kind)),
+    };
+    reader.end()?;
+    Ok(request)
+}
+
+fn read_area(reader: &mut Reader<'_>) -> Result<(Scope, FamilyId, LayerId, u32, BlockRange), WireError> {
+    let scope = reader.scope()?;
+    let (family, layer) = (FamilyId(reader.u64()?), LayerId(reader.u64()?));
+    Ok((scope, family, layer, reader.u32()?, reader.range()?))
+}
+
+fn read_write(reader: &mut Reader<'_>, payload: &Bytes) -> Result<ObjectWrite, WireError> {
+    let object = reader.object()?;
+    let (follows, stamp) = (reader.stamp()?, reader.stamp()?);
+    let range = reader.range()?;
+    let use_reserve = reader.flag("use of the reserve")?;
+    let (change, length) = match reader.u8()? {
+        CHANGE_DATA => {
+            let checksums = reader.checksums(range.count() as usize)?;
+            (
+                Change::Data {
+                    bytes: payload.clone(),
+                    checksums,
+                },
+                range.byte_len(),
+            )
+        }
+        CHANGE_ZERO => (Change::Zero, 0),
+        _ => return Err(reader.wrong("kind of change")),
+    };
+    if payload.len() != length {
+        return Err(reader.wrong("length of the payload"));
+    }
+    Ok(ObjectWrite {
+        object,
+        follows,
+        stamp,
+        range,
+        change,
+        use_reserve,
+    })
+}

@@ -1,0 +1,265 @@
+//! One message of each kind, and each refusal, with fields that can be told apart in a dump.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::codec::Message;
+use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::session::{OpenMode, SessionPush, SessionReply, SessionRequest};
+use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite};
+use protocol::{
+    BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
+    VolumeId, checksum,
+};
+
+fn scope() -> Scope {
+    Scope {
+        pg: PgId {
+            pool: PoolId(0x11),
+            number: 0x22,
+        },
+        interval: Interval(0x33),
+        volume: VolumeId(0x44),
+        generation: Generation(0x55),
+        revision: TreeRevision(0x66),
+    }
+}
+
+fn object() -> ObjectId {
+    ObjectId {
+        family: FamilyId(0x77),
+        layer: LayerId(0x88),
+        index: 0x99,
+    }
+}
+
+fn stamp(count: u64) -> Stamp {
+    Stamp {
+        generation: Generation(0x55),
+        count,
+    }
+}
+
+fn range() -> BlockRange {
+    BlockRange::new(0x101, 2).unwrap()
+}
+
+fn write(change: Change) -> Message {
+    let write = ObjectWrite {
+        object: object(),
+        follows: stamp(1),
+        stamp: stamp(2),
+        range: range(),
+        change,
+        use_reserve: true,
+    };
+    Message::Request(Request::Write {
+        scope: scope(),
+        write,
+    })
+}
+
+fn delta() -> ObjectDelta {
+    let bytes = Bytes::from(vec![0xab; 2 * 4096]);
+    ObjectDelta {
+        object: object(),
+        stamp: stamp(9),
+        merged: vec![LayerId(0xaa)],
+        chunks: vec![
+            ChunkState {
+                chunk: 1,
+                stamp: stamp(8),
+                present: 0b0111,
+                zero: 0b0001,
+            },
+            ChunkState {
+                chunk: 63,
+                stamp: stamp(9),
+                present: 0,
+                zero: 0,
+            },
+        ],
+        checksums: checksum::of_blocks(&bytes),
+        bytes,
+    }
+}
+
+/// All samples, by name.
+pub(crate) fn all() -> Vec<(&'static str, Message)> {
+    let mut all = requests();
+    all.extend(responses());
+    all.extend(sessions());
+    all
+}
+
+fn requests() -> Vec<(&'static str, Message)> {
+    let data = Bytes::from(vec![0xcd; 2 * 4096]);
+    let checksums = checksum::of_blocks(&data);
+    let (family, layer, index) = (FamilyId(0x77), LayerId(0x88), 0x99);
+    let hello = Request::Hello {
+        version_min: 1,
+        version_max: 2,
+        cluster: [0xee; 16],
+        disk: DiskId(7),
+    };
+    let fence = |after| {
+        Message::Request(Request::Fence {
+            scope: scope(),
+            family,
+            after,
+        })
+    };
+    vec![
+        ("hello", Message::Request(hello)),
+        ("fence-first", fence(None)),
+        ("fence-after", fence(Some(object()))),
+        (
+            "read",
+            Message::Request(Request::Read {
+                scope: scope(),
+                family,
+                layer,
+                index,
+                range: range(),
+            }),
+        ),
+        (
+            "write-data",
+            write(Change::Data {
+                bytes: data,
+                checksums,
+            }),
+        ),
+        ("write-zero", write(Change::Zero)),
+        (
+            "map",
+            Message::Request(Request::Map {
+                scope: scope(),
+                family,
+                layer,
+                index,
+                range: range(),
+            }),
+        ),
+        (
+            "pull",
+            Message::Request(Request::Pull {
+                scope: scope(),
+                object: object(),
+                above: stamp(3),
+            }),
+        ),
+        (
+            "level",
+            Message::Request(Request::Level {
+                scope: scope(),
+                follows: stamp(4),
+                delta: delta(),
+            }),
+        ),
+        (
+            "complete",
+            Message::Request(Request::Complete {
+                scope: scope(),
+                up_to: 5,
+            }),
+        ),
+        ("ping", Message::Request(Request::Ping { scope: scope() })),
+    ]
+}
+
+fn responses() -> Vec<(&'static str, Message)> {
+    let bytes = Bytes::from(vec![0xcd; 4096]);
+    let checksums: Arc<[u32]> = checksum::of_blocks(&bytes);
+    let doubt = Response::Doubt {
+        objects: vec![(object(), stamp(6))],
+        more: true,
+    };
+    let runs = vec![
+        MapRun {
+            range: BlockRange::new(0, 1).unwrap(),
+            kind: MapKind::Data,
+        },
+        MapRun {
+            range: BlockRange::new(1, 2).unwrap(),
+            kind: MapKind::Zero,
+        },
+        MapRun {
+            range: BlockRange::new(3, 1021).unwrap(),
+            kind: MapKind::Hole,
+        },
+    ];
+    let mut all = vec![
+        (
+            "welcome",
+            Message::Response(Response::Welcome {
+                version: 1,
+                disk: DiskId(7),
+            }),
+        ),
+        ("ok", Message::Response(Response::Ok)),
+        ("doubt", Message::Response(doubt)),
+        (
+            "data",
+            Message::Response(Response::Data {
+                stamp: stamp(7),
+                checksums,
+                bytes,
+            }),
+        ),
+        (
+            "runs",
+            Message::Response(Response::Map {
+                stamp: stamp(7),
+                runs,
+            }),
+        ),
+        ("delta", Message::Response(Response::Delta(delta()))),
+    ];
+    let refusals = [
+        ("refused-stranger", Refusal::Stranger),
+        ("refused-interval", Refusal::Interval(Interval(0x33))),
+        ("refused-revision", Refusal::Revision(TreeRevision(0x66))),
+        ("refused-fenced", Refusal::Fenced(Generation(0x55))),
+        ("refused-sealed", Refusal::Sealed),
+        ("refused-not-in-sync", Refusal::NotInSync),
+        ("refused-gap", Refusal::Gap(stamp(8))),
+        ("refused-mismatch", Refusal::Mismatch),
+        ("refused-full", Refusal::Full),
+        ("refused-busy", Refusal::Busy),
+        (
+            "refused-damaged",
+            Refusal::Damaged {
+                index: 0x99,
+                block: 0x101,
+            },
+        ),
+        ("refused-poisoned", Refusal::Poisoned),
+        ("refused-invalid", Refusal::Invalid),
+    ];
+    all.extend(refusals.map(|(name, refusal)| (name, Message::Response(Response::Refused(refusal)))));
+    all
+}
+
+fn sessions() -> Vec<(&'static str, Message)> {
+    let (volume, generation) = (VolumeId(0x44), Generation(0x55));
+    let open = SessionRequest::Open {
+        volume: "alpha".into(),
+        snapshot: None,
+        mode: OpenMode::ReadWrite,
+        wait_ms: 1000,
+    };
+    let revoked = SessionPush::Revoked {
+        volume,
+        reason: "taken over".into(),
+    };
+    vec![
+        ("session-open", Message::SessionRequest(open)),
+        (
+            "session-renew",
+            Message::SessionRequest(SessionRequest::Renew { volume, generation }),
+        ),
+        ("session-ok", Message::SessionReply(SessionReply::Ok)),
+        ("session-revoked", Message::SessionPush(revoked)),
+    ]
+}

@@ -1,0 +1,192 @@
+//! Any message of the data path that this crate can encode.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use protocol::codec::Message;
+use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite};
+use protocol::{
+    BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
+    VolumeId,
+};
+
+prop_compose! {
+    fn scope()(pool: u32, number: u32, interval: u64, volume: u64, generation: u64, revision: u64) -> Scope {
+        Scope {
+            pg: PgId { pool: PoolId(pool), number },
+            interval: Interval(interval),
+            volume: VolumeId(volume),
+            generation: Generation(generation),
+            revision: TreeRevision(revision),
+        }
+    }
+}
+
+prop_compose! {
+    fn object()(family: u64, index: u32, layer: u64) -> ObjectId {
+        ObjectId { family: FamilyId(family), index, layer: LayerId(layer) }
+    }
+}
+
+prop_compose! {
+    fn stamp()(generation: u64, count: u64) -> Stamp {
+        Stamp { generation: Generation(generation), count }
+    }
+}
+
+prop_compose! {
+    fn range()(start in 0u32..1024)(start in Just(start), count in 1..=1024 - start) -> BlockRange {
+        BlockRange::new(start, count).unwrap()
+    }
+}
+
+fn payload(blocks: usize, seed: u32) -> (Bytes, Vec<u32>) {
+    let byte = seed.to_le_bytes()[0];
+    (
+        Bytes::from(vec![byte; blocks * 4096]),
+        (0..).map(|n| n ^ seed).take(blocks).collect(),
+    )
+}
+
+fn change(blocks: u32) -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Zero),
+        any::<u32>().prop_map(move |seed| {
+            let (bytes, checksums) = payload(blocks as usize, seed);
+            Change::Data {
+                bytes,
+                checksums: checksums.into(),
+            }
+        }),
+    ]
+}
+
+prop_compose! {
+    fn write()(range in range())(
+        range in Just(range),
+        change in change(range.count()),
+        object in object(),
+        follows in stamp(),
+        stamp in stamp(),
+        use_reserve in any::<bool>(),
+    ) -> ObjectWrite {
+        ObjectWrite { object, follows, stamp, range, change, use_reserve }
+    }
+}
+
+prop_compose! {
+    fn delta()(
+        object in object(),
+        object_stamp in stamp(),
+        merged in prop::collection::vec(any::<u64>().prop_map(LayerId), 0..5),
+        chunks in prop::collection::btree_map(0u8..64, (stamp(), any::<u16>(), any::<u16>()), 0..6),
+        seed: u32,
+    ) -> ObjectDelta {
+        let chunks: Vec<ChunkState> = chunks
+            .into_iter()
+            .map(|(chunk, (stamp, present, zero))| ChunkState { chunk, stamp, present, zero: zero & present })
+            .collect();
+        let blocks = chunks.iter().map(|c| (c.present & !c.zero).count_ones() as usize).sum();
+        let (bytes, checksums) = payload(blocks, seed);
+        ObjectDelta { object, stamp: object_stamp, merged, chunks, checksums: checksums.into(), bytes }
+    }
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let area = || (scope(), any::<u64>(), any::<u64>(), any::<u32>(), range());
+    prop_oneof![
+        (any::<u16>(), any::<u16>(), any::<[u8; 16]>(), any::<u32>()).prop_map(
+            |(version_min, version_max, cluster, disk)| {
+                Request::Hello {
+                    version_min,
+                    version_max,
+                    cluster,
+                    disk: DiskId(disk),
+                }
+            }
+        ),
+        (scope(), any::<u64>(), prop::option::of(object())).prop_map(|(scope, family, after)| {
+            Request::Fence {
+                scope,
+                family: FamilyId(family),
+                after,
+            }
+        }),
+        area().prop_map(|(scope, family, layer, index, range)| {
+            Request::Read {
+                scope,
+                family: FamilyId(family),
+                layer: LayerId(layer),
+                index,
+                range,
+            }
+        }),
+        area().prop_map(|(scope, family, layer, index, range)| {
+            Request::Map {
+                scope,
+                family: FamilyId(family),
+                layer: LayerId(layer),
+                index,
+                range,
+            }
+        }),
+        (scope(), write()).prop_map(|(scope, write)| Request::Write { scope, write }),
+        (scope(), object(), stamp()).prop_map(|(scope, object, above)| Request::Pull {
+            scope,
+            object,
+            above
+        }),
+        (scope(), stamp(), delta()).prop_map(|(scope, follows, delta)| Request::Level {
+            scope,
+            follows,
+            delta
+        }),
+        (scope(), any::<u64>()).prop_map(|(scope, up_to)| Request::Complete { scope, up_to }),
+        scope().prop_map(|scope| Request::Ping { scope }),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        any::<u64>().prop_map(|n| Refusal::Interval(Interval(n))),
+        any::<u64>().prop_map(|n| Refusal::Revision(TreeRevision(n))),
+        any::<u64>().prop_map(|n| Refusal::Fenced(Generation(n))),
+        stamp().prop_map(Refusal::Gap),
+        any::<(u32, u32)>().prop_map(|(index, block)| Refusal::Damaged { index, block }),
+        Just(Refusal::Busy),
+        Just(Refusal::Poisoned),
+    ]
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let kind = prop::sample::select(vec![MapKind::Data, MapKind::Zero, MapKind::Hole]);
+    let run = (range(), kind).prop_map(|(range, kind)| MapRun { range, kind });
+    prop_oneof![
+        any::<(u16, u32)>().prop_map(|(version, disk)| Response::Welcome {
+            version,
+            disk: DiskId(disk)
+        }),
+        Just(Response::Ok),
+        (prop::collection::vec((object(), stamp()), 0..40), any::<bool>())
+            .prop_map(|(objects, more)| Response::Doubt { objects, more }),
+        (stamp(), 0usize..70, any::<u32>()).prop_map(|(stamp, blocks, seed)| {
+            let (bytes, checksums) = payload(blocks, seed);
+            Response::Data {
+                stamp,
+                checksums: checksums.into(),
+                bytes,
+            }
+        }),
+        (stamp(), prop::collection::vec(run, 0..40)).prop_map(|(stamp, runs)| Response::Map { stamp, runs }),
+        delta().prop_map(Response::Delta),
+        refusal().prop_map(Response::Refused),
+    ]
+}
+
+/// A request or an answer.
+pub(crate) fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        request().prop_map(Message::Request),
+        response().prop_map(Message::Response)
+    ]
+}
