@@ -1,0 +1,215 @@
+//! The names of the records in the coordination store. Part of the stored format.
+//!
+//! Numbers are lower-case hexadecimal of fixed width, so that the order of keys is the order of
+//! numbers, and everything of one family, pool or volume lies together.
+
+use protocol::{DiskId, FamilyId, LayerId, NodeId, PgId, PoolId, VolumeId};
+
+/// What all keys begin with.
+pub const ROOT: &str = "/storaged/";
+
+/// A record's place, as parsed from its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// The format of all records, and the cluster's identity.
+    Schema,
+    /// The next free identity of a kind.
+    Counter(Counter),
+    /// A node.
+    Node(NodeId),
+    /// A disk.
+    Disk(DiskId),
+    /// A pool.
+    Pool(PoolId),
+    /// A pool's name, which points to its identity.
+    PoolName(String),
+    /// A placement group. Its interval is the revision that changed it last.
+    Group(PgId),
+    /// A family. Its layer tree's revision is the revision that changed it last.
+    Family(FamilyId),
+    /// A layer.
+    Layer(FamilyId, LayerId),
+    /// A volume.
+    Volume(VolumeId),
+    /// A volume's name, which points to its identity.
+    VolumeName(String),
+    /// A snapshot of a volume, by its name; under its family, so that it is found with its layers.
+    Snapshot(FamilyId, VolumeId, String),
+    /// Who has a volume open. The generation is the revision that made the key.
+    Owner(VolumeId),
+    /// A line of the event log.
+    Event(u64),
+}
+
+/// Kinds of identities that are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// Nodes.
+    Node,
+    /// Disks.
+    Disk,
+    /// Pools.
+    Pool,
+    /// Volumes, families and layers: one sequence for the three.
+    Volume,
+    /// Lines of the event log.
+    Event,
+}
+
+impl Counter {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Disk => "disk",
+            Self::Pool => "pool",
+            Self::Volume => "volume",
+            Self::Event => "event",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Node, Self::Disk, Self::Pool, Self::Volume, Self::Event]
+            .into_iter()
+            .find(|counter| counter.as_str() == text)
+    }
+}
+
+impl Key {
+    /// The key as it stands in the store.
+    pub fn to_text(&self) -> String {
+        let tail = match self {
+            Self::Schema => "schema".to_owned(),
+            Self::Counter(counter) => format!("counter/{}", counter.as_str()),
+            Self::Node(id) => format!("node/{:08x}", id.0),
+            Self::Disk(id) => format!("disk/{:08x}", id.0),
+            Self::Pool(id) => format!("pool/{:08x}", id.0),
+            Self::PoolName(name) => format!("pool-name/{name}"),
+            Self::Group(pg) => format!("group/{:08x}/{:08x}", pg.pool.0, pg.number),
+            Self::Family(id) => format!("family/{:016x}", id.0),
+            Self::Layer(family, layer) => format!("layer/{:016x}/{:016x}", family.0, layer.0),
+            Self::Volume(id) => format!("volume/{:016x}", id.0),
+            Self::VolumeName(name) => format!("volume-name/{name}"),
+            Self::Snapshot(family, volume, name) => {
+                format!("snapshot/{:016x}/{:016x}/{name}", family.0, volume.0)
+            }
+            Self::Owner(volume) => format!("owner/{:016x}", volume.0),
+            Self::Event(number) => format!("event/{number:016x}"),
+        };
+        format!("{ROOT}{tail}")
+    }
+
+    /// Reads a key; nothing if it is none of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, rest) = match text.strip_prefix(ROOT)?.split_once('/') {
+            Some(parts) => parts,
+            None if text == "/storaged/schema" => return Some(Self::Schema),
+            None => return None,
+        };
+        Some(match kind {
+            "counter" => Self::Counter(Counter::parse(rest)?),
+            "node" => Self::Node(NodeId(short(rest)?)),
+            "disk" => Self::Disk(DiskId(short(rest)?)),
+            "pool" => Self::Pool(PoolId(short(rest)?)),
+            "pool-name" => Self::PoolName(name(rest)?),
+            "group" => {
+                let (pool, number) = rest.split_once('/')?;
+                Self::Group(PgId {
+                    pool: PoolId(short(pool)?),
+                    number: short(number)?,
+                })
+            }
+            "family" => Self::Family(FamilyId(long(rest)?)),
+            "layer" => {
+                let (family, layer) = rest.split_once('/')?;
+                Self::Layer(FamilyId(long(family)?), LayerId(long(layer)?))
+            }
+            "volume" => Self::Volume(VolumeId(long(rest)?)),
+            "volume-name" => Self::VolumeName(name(rest)?),
+            "snapshot" => {
+                let (family, rest) = rest.split_once('/')?;
+                let (volume, rest) = rest.split_once('/')?;
+                Self::Snapshot(FamilyId(long(family)?), VolumeId(long(volume)?), name(rest)?)
+            }
+            "owner" => Self::Owner(VolumeId(long(rest)?)),
+            "event" => Self::Event(long(rest)?),
+            _ => return None,
+        })
+    }
+}
+
+fn name(text: &str) -> Option<String> {
+    (!text.is_empty() && !text.contains('/')).then(|| text.to_owned())
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+fn short(text: &str) -> Option<u32> {
+    (text.len() == 8 && is_hexadecimal(text)).then(|| u32::from_str_radix(text, 16).ok())?
+}
+
+fn long(text: &str) -> Option<u64> {
+    (text.len() == 16 && is_hexadecimal(text)).then(|| u64::from_str_radix(text, 16).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    //! Keys are a stored format: they come back as they went in, and any text is safe to parse.
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_key() -> impl Strategy<Value = Key> {
+        let word = "[A-Za-z0-9][A-Za-z0-9._-]{0,20}";
+        prop_oneof![
+            Just(Key::Schema),
+            Just(Key::Counter(Counter::Event)),
+            any::<u32>().prop_map(|n| Key::Node(NodeId(n))),
+            any::<u32>().prop_map(|n| Key::Disk(DiskId(n))),
+            any::<u32>().prop_map(|n| Key::Pool(PoolId(n))),
+            word.prop_map(Key::PoolName),
+            any::<(u32, u32)>().prop_map(|(pool, number)| Key::Group(PgId {
+                pool: PoolId(pool),
+                number
+            })),
+            any::<u64>().prop_map(|n| Key::Family(FamilyId(n))),
+            any::<(u64, u64)>().prop_map(|(f, l)| Key::Layer(FamilyId(f), LayerId(l))),
+            any::<u64>().prop_map(|n| Key::Volume(VolumeId(n))),
+            word.prop_map(Key::VolumeName),
+            (any::<u64>(), any::<u64>(), word).prop_map(|(f, v, n)| Key::Snapshot(
+                FamilyId(f),
+                VolumeId(v),
+                n
+            )),
+            any::<u64>().prop_map(|n| Key::Owner(VolumeId(n))),
+            any::<u64>().prop_map(Key::Event),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_comes_back_as_it_went_in(key in any_key()) {
+            prop_assert_eq!(Key::parse(&key.to_text()), Some(key));
+        }
+
+        #[test]
+        fn any_text_is_safe_to_parse_and_only_exact_keys_are_taken(text in "(/storaged/)?[a-z-]{0,12}/?\\PC{0,40}") {
+            if let Some(key) = Key::parse(&text) {
+                prop_assert_eq!(key.to_text(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_of_one_family_keep_their_golden_text() {
+        assert_eq!(
+            Key::Layer(FamilyId(0x1f), LayerId(32)).to_text(),
+            "/storaged/layer/000000000000001f/0000000000000020"
+        );
+        assert_eq!(
+            Key::Counter(Counter::Volume).to_text(),
+            "/storaged/counter/volume"
+        );
+    }
+}

@@ -1,0 +1,404 @@
+//! The cluster as one value: all records at one revision, ready to be asked.
+//!
+//! A [`ClusterMap`] never changes; [`ClusterMap::apply`] makes the next one and shares with it what
+//! stayed the same, so that handing a map to every disk and session costs nothing. Whoever
+//! wants to change something reads the map and makes a transaction on the condition that what it
+//! read still stands. This module does not talk to the store: [`keeper`] does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use protocol::session::{DiskView, GroupView, Slot, VolumeView};
+use protocol::{DiskId, FamilyId, Generation, Interval, NodeId, PgId, PoolId, TreeRevision, VolumeId};
+
+use crate::keys::Key;
+use crate::records::{
+    self, DiskRecord, GroupRecord, NodeRecord, OwnerRecord, PoolRecord, RecordError, SchemaRecord,
+    SnapshotRecord, VolumeRecord,
+};
+use crate::store::{Batch, Entry, Event, Range, Revision};
+
+pub mod family;
+pub mod keeper;
+
+pub use family::Family;
+pub use keeper::{MapKeeper, MapWatch};
+
+/// A record, and which transactions made and changed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The record.
+    pub record: T,
+    /// The transaction that made its key.
+    pub created: Revision,
+    /// The transaction that changed it last.
+    pub modified: Revision,
+}
+
+/// A pool with its placement groups.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Its record; nothing while the transaction that deletes the pool is being read.
+    record: Option<Versioned<PoolRecord>>,
+    groups: BTreeMap<u32, Arc<Versioned<GroupRecord>>>,
+}
+
+/// All records at one revision. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterMap {
+    revision: Revision,
+    schema: Option<Arc<SchemaRecord>>,
+    nodes: Arc<BTreeMap<NodeId, Versioned<NodeRecord>>>,
+    disks: Arc<BTreeMap<DiskId, Versioned<DiskRecord>>>,
+    pools: Arc<BTreeMap<PoolId, Pool>>,
+    families: Arc<BTreeMap<FamilyId, Arc<Family>>>,
+    volumes: Arc<HashMap<VolumeId, FamilyId>>,
+    names: Arc<BTreeMap<Arc<str>, VolumeId>>,
+    owners: Arc<BTreeMap<VolumeId, Versioned<OwnerRecord>>>,
+}
+
+impl ClusterMap {
+    /// The map of everything that stands under [`crate::keys::ROOT`].
+    pub fn build(range: &Range) -> Result<Self, RecordError> {
+        let mut map = Self {
+            revision: range.revision,
+            ..Self::default()
+        };
+        for entry in &range.entries {
+            map.put(entry)?;
+        }
+        Ok(map)
+    }
+
+    /// The map after one more transaction.
+    pub fn apply(&self, batch: &Batch) -> Result<Self, RecordError> {
+        let mut map = self.clone();
+        for event in &batch.events {
+            match event {
+                Event::Put(entry) => map.put(entry)?,
+                Event::Deleted(key) => map.delete(key),
+            }
+        }
+        map.revision = batch.revision;
+        Ok(map)
+    }
+
+    /// What the map is at.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The cluster's identity; all zero before there is one.
+    pub fn cluster(&self) -> [u8; 16] {
+        self.schema.as_ref().map_or([0; 16], |schema| schema.cluster)
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Versioned<NodeRecord>> {
+        &self.nodes
+    }
+
+    /// The disks.
+    pub fn disks(&self) -> &BTreeMap<DiskId, Versioned<DiskRecord>> {
+        &self.disks
+    }
+
+    /// The pools, in the order of their identities.
+    pub fn pools(&self) -> impl Iterator<Item = (PoolId, &Versioned<PoolRecord>)> {
+        self.pools
+            .iter()
+            .filter_map(|(id, pool)| Some((*id, pool.record.as_ref()?)))
+    }
+
+    /// A pool.
+    pub fn pool(&self, id: PoolId) -> Option<&Versioned<PoolRecord>> {
+        self.pools.get(&id)?.record.as_ref()
+    }
+
+    /// A pool by its name.
+    pub fn pool_named(&self, name: &str) -> Option<(PoolId, &Versioned<PoolRecord>)> {
+        self.pools().find(|(_, pool)| pool.record.name == name)
+    }
+
+    /// A placement group's record. Its interval is the revision that changed it last.
+    pub fn group(&self, pg: PgId) -> Option<&Versioned<GroupRecord>> {
+        self.pools.get(&pg.pool)?.groups.get(&pg.number).map(Arc::as_ref)
+    }
+
+    /// A placement group's interval.
+    pub fn interval(&self, pg: PgId) -> Option<Interval> {
+        self.group(pg).map(|group| Interval(group.modified.0))
+    }
+
+    /// The placement groups of a pool, ascending.
+    pub fn groups(&self, pool: PoolId) -> impl Iterator<Item = (PgId, &Versioned<GroupRecord>)> {
+        self.pools.get(&pool).into_iter().flat_map(move |p| {
+            p.groups
+                .iter()
+                .map(move |(n, g)| (PgId { pool, number: *n }, g.as_ref()))
+        })
+    }
+
+    /// All placement groups that have a slot on a disk, with that slot.
+    pub fn groups_on(&self, disk: DiskId) -> impl Iterator<Item = (PgId, Slot)> {
+        self.pools
+            .keys()
+            .flat_map(|pool| self.groups(*pool))
+            .filter_map(move |(pg, group)| records::slot_of(&group.record, disk).map(|slot| (pg, *slot)))
+    }
+
+    /// The families.
+    pub fn families(&self) -> impl Iterator<Item = (FamilyId, &Arc<Family>)> {
+        self.families.iter().map(|(id, family)| (*id, family))
+    }
+
+    /// A family.
+    pub fn family(&self, id: FamilyId) -> Option<&Arc<Family>> {
+        self.families.get(&id)
+    }
+
+    /// A volume, with its family.
+    pub fn volume(&self, id: VolumeId) -> Option<(&Arc<Family>, &Versioned<VolumeRecord>)> {
+        let family = self.families.get(self.volumes.get(&id)?)?;
+        Some((family, family.volumes().get(&id)?.as_ref()))
+    }
+
+    /// A volume's identity by its name.
+    pub fn volume_named(&self, name: &str) -> Option<VolumeId> {
+        self.names.get(name).copied()
+    }
+
+    /// The names of all volumes, in order.
+    pub fn volume_names(&self) -> impl Iterator<Item = (&str, VolumeId)> {
+        self.names.iter().map(|(name, id)| (name.as_ref(), *id))
+    }
+
+    /// A volume's snapshot.
+    pub fn snapshot(&self, volume: VolumeId, name: &str) -> Option<&Versioned<SnapshotRecord>> {
+        self.volume(volume)?.0.snapshot(volume, name)
+    }
+
+    /// Who has a volume open.
+    pub fn owner(&self, volume: VolumeId) -> Option<&Versioned<OwnerRecord>> {
+        self.owners.get(&volume)
+    }
+
+    /// All owners.
+    pub fn owners(&self) -> &BTreeMap<VolumeId, Versioned<OwnerRecord>> {
+        &self.owners
+    }
+
+    /// The generation of the present owner.
+    pub fn generation(&self, volume: VolumeId) -> Option<Generation> {
+        self.owner(volume).map(|owner| Generation(owner.created.0))
+    }
+
+    /// All that an owner on `node` must know of a volume.
+    pub fn volume_view(
+        &self,
+        volume: VolumeId,
+        node: NodeId,
+        generation: Generation,
+        lease_ms: u64,
+    ) -> Option<VolumeView> {
+        let (family, record) = self.volume(volume)?;
+        let record = &record.record;
+        let mut view = self.bare_view(family, record.family, node)?;
+        view.volume = volume;
+        view.name.clone_from(&record.name);
+        view.size = record.size;
+        view.head = record.head;
+        view.generation = generation;
+        view.lease_ms = lease_ms;
+        Some(view)
+    }
+
+    /// All that a reader on `node` must know of a snapshot.
+    pub fn snapshot_view(&self, volume: VolumeId, snapshot: &str, node: NodeId) -> Option<VolumeView> {
+        let (family, record) = self.volume(volume)?;
+        let sealed = &family.snapshot(volume, snapshot)?.record;
+        let mut view = self.bare_view(family, record.record.family, node)?;
+        view.volume = volume;
+        view.name = format!("{}@{snapshot}", record.record.name);
+        view.size = sealed.size;
+        view.head = sealed.layer;
+        view.read_only = true;
+        Some(view)
+    }
+
+    fn bare_view(&self, family: &Family, id: FamilyId, node: NodeId) -> Option<VolumeView> {
+        let pool = family.pool()?;
+        let record = &self.pool(pool)?.record;
+        let groups: Vec<GroupView> = self
+            .groups(pool)
+            .map(|(pg, group)| GroupView {
+                pg,
+                interval: Interval(group.modified.0),
+                slots: group.record.slots.clone(),
+            })
+            .collect();
+        let mut disks: Vec<DiskId> = groups
+            .iter()
+            .flat_map(|g| g.slots.iter().map(|s| s.disk))
+            .collect();
+        disks.sort_unstable();
+        disks.dedup();
+        Some(VolumeView {
+            volume: VolumeId(0),
+            name: String::new(),
+            size: 0,
+            family: id,
+            head: protocol::LayerId(0),
+            revision: family.revision(),
+            generation: Generation(0),
+            lease_ms: 0,
+            read_only: false,
+            pool,
+            min_in_sync: record.min_in_sync,
+            disks: disks
+                .into_iter()
+                .filter_map(|disk| self.disk_view(disk, node))
+                .collect(),
+            groups,
+            cluster: self.cluster(),
+        })
+    }
+
+    fn disk_view(&self, disk: DiskId, node: NodeId) -> Option<DiskView> {
+        let record = &self.disks.get(&disk)?.record;
+        Some(DiskView {
+            disk,
+            addresses: record.addresses.clone(),
+            local: record.node == node,
+        })
+    }
+
+    fn put(&mut self, entry: &Entry) -> Result<(), RecordError> {
+        match Key::parse(&entry.key) {
+            Some(Key::Schema) => self.schema = Some(Arc::new(records::decode(entry)?)),
+            Some(Key::Node(id)) => {
+                Arc::make_mut(&mut self.nodes).insert(id, versioned(entry)?);
+            }
+            Some(Key::Disk(id)) => {
+                Arc::make_mut(&mut self.disks).insert(id, versioned(entry)?);
+            }
+            Some(Key::Pool(id)) => self.pool_entry(id).record = Some(versioned(entry)?),
+            Some(Key::Group(pg)) => {
+                let group = Arc::new(versioned(entry)?);
+                self.pool_entry(pg.pool).groups.insert(pg.number, group);
+            }
+            Some(Key::Family(id)) => self.family_entry(id).put_record(versioned(entry)?),
+            Some(Key::Layer(family, layer)) => {
+                self.family_entry(family)
+                    .put_layer(layer, records::decode(entry)?);
+            }
+            Some(Key::Snapshot(family, volume, name)) => {
+                self.family_entry(family)
+                    .put_snapshot(volume, &name, versioned(entry)?);
+            }
+            Some(Key::Volume(id)) => {
+                let record: Versioned<VolumeRecord> = versioned(entry)?;
+                let family = record.record.family;
+                Arc::make_mut(&mut self.volumes).insert(id, family);
+                self.family_entry(family).put_volume(id, record);
+            }
+            Some(Key::VolumeName(name)) => {
+                let pointer: records::NameRecord = records::decode(entry)?;
+                Arc::make_mut(&mut self.names).insert(name.into(), VolumeId(pointer.id));
+            }
+            Some(Key::Owner(volume)) => {
+                Arc::make_mut(&mut self.owners).insert(volume, versioned(entry)?);
+            }
+            // Read from the store when they are asked for; and what a later version may add.
+            Some(Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &str) {
+        match Key::parse(key) {
+            Some(Key::Schema) => self.schema = None,
+            Some(Key::Node(id)) => {
+                Arc::make_mut(&mut self.nodes).remove(&id);
+            }
+            Some(Key::Disk(id)) => {
+                Arc::make_mut(&mut self.disks).remove(&id);
+            }
+            Some(Key::Pool(id)) => {
+                self.pool_entry(id).record = None;
+                self.forget_empty_pool(id);
+            }
+            Some(Key::Group(pg)) => {
+                self.pool_entry(pg.pool).groups.remove(&pg.number);
+                self.forget_empty_pool(pg.pool);
+            }
+            Some(Key::Family(id)) => {
+                self.family_entry(id).remove_record();
+                self.forget_empty_family(id);
+            }
+            Some(Key::Layer(family, layer)) => {
+                self.family_entry(family).remove_layer(layer);
+                self.forget_empty_family(family);
+            }
+            Some(Key::Snapshot(family, volume, name)) => {
+                self.family_entry(family).remove_snapshot(volume, &name);
+                self.forget_empty_family(family);
+            }
+            Some(Key::Volume(id)) => {
+                if let Some(family) = Arc::make_mut(&mut self.volumes).remove(&id) {
+                    self.family_entry(family).remove_volume(id);
+                    self.forget_empty_family(family);
+                }
+            }
+            Some(Key::VolumeName(name)) => {
+                Arc::make_mut(&mut self.names).remove(name.as_str());
+            }
+            Some(Key::Owner(volume)) => {
+                Arc::make_mut(&mut self.owners).remove(&volume);
+            }
+            Some(Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+        }
+    }
+
+    fn pool_entry(&mut self, id: PoolId) -> &mut Pool {
+        let empty = || Pool {
+            record: None,
+            groups: BTreeMap::new(),
+        };
+        Arc::make_mut(&mut self.pools).entry(id).or_insert_with(empty)
+    }
+
+    fn forget_empty_pool(&mut self, id: PoolId) {
+        let pools = Arc::make_mut(&mut self.pools);
+        if pools
+            .get(&id)
+            .is_some_and(|pool| pool.record.is_none() && pool.groups.is_empty())
+        {
+            pools.remove(&id);
+        }
+    }
+
+    fn family_entry(&mut self, id: FamilyId) -> &mut Family {
+        Arc::make_mut(Arc::make_mut(&mut self.families).entry(id).or_default())
+    }
+
+    fn forget_empty_family(&mut self, id: FamilyId) {
+        let families = Arc::make_mut(&mut self.families);
+        if families.get(&id).is_some_and(|family| family.is_empty()) {
+            families.remove(&id);
+        }
+    }
+}
+
+fn versioned<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<Versioned<T>, RecordError> {
+    Ok(Versioned {
+        record: records::decode(entry)?,
+        created: entry.created,
+        modified: entry.modified,
+    })
+}
+
+/// A tree revision as the wire names it.
+pub fn tree_revision(revision: Revision) -> TreeRevision {
+    TreeRevision(revision.0)
+}

@@ -1,0 +1,340 @@
+//! What is kept in the coordination store: one small versioned JSON record a key.
+//!
+//! Nothing that grows with a volume's size or history is in one record, so every operation writes a
+//! fixed number of them. Identities that the key names are not repeated in the record, and counters
+//! that the store itself keeps (generation, interval, tree revision) are not kept a second time.
+
+use std::sync::Arc;
+
+use protocol::session::Slot;
+use protocol::{DiskId, FamilyId, LayerId, NodeId, PoolId, VolumeId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::store::{CoordinationError, Entry};
+
+/// The format of the records that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+/// Identity of the cluster and format of its records; made once, with the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaRecord {
+    /// The cluster's identity: random, 16 bytes.
+    pub cluster: [u8; 16],
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// The next identity of a kind that nobody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterRecord {
+    /// It, and all above it, are free.
+    pub next: u64,
+}
+
+/// A node: one `storaged`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// For people: the host's name.
+    pub name: String,
+    /// The failure zone that it is in.
+    pub zone: String,
+}
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRecord {
+    /// The node that runs it.
+    pub node: NodeId,
+    /// Its directory on that node.
+    pub path: String,
+    /// Its share of the data, relative to others; 0 takes no new placement groups.
+    pub weight: u32,
+    /// Where it can be reached, best first: `unix:/path` or `tcp:host:port`.
+    pub addresses: Vec<String>,
+    /// The most that it may use, in bytes; nothing: what its file system gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
+    /// When it was added, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// How a pool keeps data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Redundancy {
+    /// As many whole copies.
+    Replicated {
+        /// 1 to 8.
+        copies: u8,
+    },
+}
+
+impl Redundancy {
+    /// How many disks a placement group has.
+    pub fn width(self) -> u8 {
+        match self {
+            Self::Replicated { copies } => copies,
+        }
+    }
+}
+
+/// How far apart the disks of a placement group must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureDomain {
+    /// On distinct disks.
+    Disk,
+    /// On distinct nodes.
+    Node,
+    /// In distinct zones.
+    Zone,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolRecord {
+    /// Its name, unique among pools.
+    pub name: String,
+    /// How it keeps data.
+    pub redundancy: Redundancy,
+    /// The least number of disks in sync for writes to be acknowledged.
+    pub min_in_sync: u8,
+    /// How many placement groups it has; never changes.
+    pub groups: u32,
+    /// How far apart copies are.
+    pub failure_domain: FailureDomain,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// A placement group. Its interval is its key's revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// Its slots, as many as the pool's redundancy says.
+    pub slots: Vec<Slot>,
+}
+
+/// A family: a volume and all its clones. Every change of its tree of layers, or of who refers to
+/// a layer, writes this record too, so that its key's revision is the tree's revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilyRecord {
+    /// Where its objects are.
+    pub pool: PoolId,
+}
+
+/// A layer of a family. That it is somebody's head or snapshot stands in their records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// The layer that it continues, or nothing if it is a first one.
+    pub parent: Option<LayerId>,
+}
+
+/// What a clone was made from, for people. Either may be gone by now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its name at that time.
+    pub volume_name: String,
+    /// The snapshot's name.
+    pub snapshot: String,
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    /// Its name, unique among volumes.
+    pub name: String,
+    /// Whose layers it has.
+    pub family: FamilyId,
+    /// The layer that it writes to.
+    pub head: LayerId,
+    /// Its size in bytes, a multiple of 4096.
+    pub size: u64,
+    /// After a shrink, until it is done: the bytes from `size` up to here are being discarded, and
+    /// the volume cannot grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discard_to: Option<u64>,
+    /// What it was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// A name that points to a volume or a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRecord {
+    /// The identity's number.
+    pub id: u64,
+}
+
+/// A snapshot of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// The sealed layer that shows its content.
+    pub layer: LayerId,
+    /// The volume's size at that time, in bytes.
+    pub size: u64,
+    /// The snapshots that were made at the same instant have the same number here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u64>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// Who has a volume open. Goes away with its lease; the generation is the revision that made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerRecord {
+    /// The node whose `storaged` keeps the lease.
+    pub node: NodeId,
+    /// What kind of front end, for people.
+    pub program: String,
+    /// Its process on that node.
+    pub pid: u32,
+    /// Whether it said that it never writes.
+    pub read_only: bool,
+    /// When it was opened, in milliseconds since 1970.
+    pub opened_ms: u64,
+}
+
+/// A line of the event log, written in the transaction that it tells of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// How grave.
+    pub severity: Severity,
+    /// What happened, for programs: `volume.created`.
+    pub kind: String,
+    /// What it happened to, for programs and people: a name.
+    pub subject: String,
+    /// A sentence, for people.
+    pub message: String,
+}
+
+/// How grave an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// As somebody wanted.
+    Info,
+    /// Somebody should look soon.
+    Warning,
+    /// Something is broken.
+    Error,
+}
+
+/// Why bytes are not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// They were written by a newer program.
+    #[error("the record {key} has format {found}; this program knows formats up to {FORMAT}: upgrade it")]
+    Newer {
+        /// Where.
+        key: String,
+        /// The format found.
+        found: u32,
+    },
+    /// They are not what the key promises.
+    #[error("the record {key} cannot be read: {source}")]
+    Malformed {
+        /// Where.
+        key: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    format: u32,
+    #[serde(flatten)]
+    record: T,
+}
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+/// The bytes of a record.
+pub fn encode<T: Serialize>(record: &T) -> Result<Arc<[u8]>, CoordinationError> {
+    serde_json::to_vec(&Versioned {
+        format: FORMAT,
+        record,
+    })
+    .map(Arc::from)
+    .map_err(|error| CoordinationError::Invalid(error.to_string().into()))
+}
+
+/// A record from an entry's bytes.
+pub fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, RecordError> {
+    let malformed = |source| RecordError::Malformed {
+        key: entry.key.clone(),
+        source,
+    };
+    // The format first: a newer record may well not parse as one of ours.
+    let FormatOnly { format } = serde_json::from_slice(&entry.value).map_err(malformed)?;
+    if format > FORMAT {
+        return Err(RecordError::Newer {
+            key: entry.key.clone(),
+            found: format,
+        });
+    }
+    Ok(serde_json::from_slice::<Versioned<T>>(&entry.value)
+        .map_err(malformed)?
+        .record)
+}
+
+/// Whether a slot's disk is the one given.
+pub fn slot_of(group: &GroupRecord, disk: DiskId) -> Option<&Slot> {
+    group.slots.iter().find(|slot| slot.disk == disk)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Records are a stored format: golden bytes, and newer ones are refused in words.
+    use super::*;
+    use crate::store::Revision;
+
+    fn entry(value: &[u8]) -> Entry {
+        Entry {
+            key: "/storaged/volume/0000000000000001".to_owned(),
+            value: value.into(),
+            created: Revision(1),
+            modified: Revision(1),
+            lease: None,
+        }
+    }
+
+    #[test]
+    fn a_volume_record_keeps_its_golden_bytes() {
+        let record = VolumeRecord {
+            name: "disk-a".to_owned(),
+            family: FamilyId(2),
+            head: LayerId(3),
+            size: 4096,
+            discard_to: None,
+            origin: None,
+            created_ms: 5,
+        };
+        let golden = br#"{"format":1,"name":"disk-a","family":2,"head":3,"size":4096,"created_ms":5}"#;
+        assert_eq!(&*encode(&record).unwrap(), golden.as_slice());
+        assert_eq!(decode::<VolumeRecord>(&entry(golden)).unwrap(), record);
+    }
+
+    #[test]
+    fn a_record_of_a_newer_program_is_refused_and_says_so() {
+        let error = decode::<LayerRecord>(&entry(br#"{"format":2,"ancestors":[1]}"#)).unwrap_err();
+        assert!(matches!(error, RecordError::Newer { found: 2, .. }), "{error}");
+        assert!(error.to_string().contains("upgrade"), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_refused_and_name_their_key() {
+        let error = decode::<LayerRecord>(&entry(b"{")).unwrap_err();
+        assert!(error.to_string().contains("/storaged/volume/"), "{error}");
+    }
+}
