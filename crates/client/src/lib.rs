@@ -7,3 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod device;
+pub mod memory;
+pub mod request;
+pub mod sectors;
