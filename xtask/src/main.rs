@@ -1,3 +1,128 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! `cargo xtask`: the one entry to everything that is done with this repository besides editing it.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod campaigns;
+mod debian;
+mod fuzz;
+mod process;
+mod programs;
+mod tally;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use programs::Profile;
+use tally::Tally;
+
+/// Builds, tests, shows and measures storaged. Every command that tests ends with a line
+/// "N passed, N failed, N skipped" and a status that means it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs every kind of test. Installs the Debian packages that it needs.
+    Test {
+        /// As much as a release needs: takes hours.
+        #[arg(long)]
+        long: bool,
+    },
+    /// Checks the rules of the code base: format, lints, directions, sizes, documents.
+    Tidy {
+        /// Leave out rustfmt and clippy, which build.
+        #[arg(long)]
+        sources_only: bool,
+    },
+    /// Runs simulated worlds: virtual time, faulty disks and connections, dying owners.
+    Sim {
+        /// How many worlds.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+    /// Opens a disk from every image that a power cut could leave.
+    Crash {
+        /// All images instead of a sample.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Kills real processes under load, restarts them, and verifies every byte.
+    Kill {
+        /// How many kills.
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+    },
+    /// Feeds arbitrary bytes to every parser.
+    Fuzz {
+        /// For how long, over all targets together.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Keep what was found in tests/fuzz/corpus.
+        #[arg(long)]
+        keep: bool,
+        /// Only these targets.
+        targets: Vec<String>,
+    },
+    /// Plants known bugs and reports which of them the tests catch.
+    Mutants,
+    /// Runs clients that others wrote against our servers.
+    Conformance {
+        /// Which server.
+        #[arg(value_parser = ["nbd"])]
+        name: String,
+    },
+    /// Boots real guests under QEMU.
+    Vm,
+    /// Builds the packages for a roll-out.
+    Package,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match perform(&arguments.command) {
+        Ok(tally) => {
+            println!("{tally}");
+            if tally.is_good() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: &Task) -> Result<Tally> {
+    match task {
+        Task::Test { long } => test::test(*long),
+        Task::Tidy { sources_only } => tidy::tidy(*sources_only),
+        Task::Sim { seeds, from } => campaigns::sim(Profile::Release, *seeds, *from),
+        Task::Crash { full } => campaigns::crash(Profile::Release, *full),
+        Task::Kill { rounds } => campaigns::kill(Profile::Release, *rounds),
+        Task::Fuzz {
+            seconds,
+            keep,
+            targets,
+        } => fuzz::fuzz(*seconds, targets, *keep),
+        Task::Mutants => campaigns::mutants(Profile::Release),
+        Task::Conformance { name } => campaigns::conformance(Profile::Release, name),
+        Task::Vm => campaigns::guests(Profile::Release),
+        Task::Package => {
+            bail!("nothing was packaged: packages come with the roll-out, which is not built yet")
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The programs that look for defects, each with what it needs beside it.
+
+use anyhow::Result;
+
+use crate::debian;
+use crate::programs::{self, PRODUCT, Profile, Program};
+use crate::tally::Tally;
+
+const SIMULATOR: Program = Program {
+    package: "simulator",
+    binary: "simulator",
+};
+const MUTANTS: Program = Program {
+    package: "simulator",
+    binary: "mutants",
+};
+const CRASH: Program = Program {
+    package: "crash-tests",
+    binary: "crash-tests",
+};
+const KILL: Program = Program {
+    package: "kill-tests",
+    binary: "kill-tests",
+};
+const CONFORMANCE: Program = Program {
+    package: "conformance",
+    binary: "conformance",
+};
+const GUESTS: Program = Program {
+    package: "vm-tests",
+    binary: "vm-tests",
+};
+
+/// Simulated worlds, `seeds` of them, from seed `from` on.
+pub(crate) fn sim(profile: Profile, seeds: u64, from: u64) -> Result<Tally> {
+    let arguments = [
+        "--seeds".into(),
+        seeds.to_string(),
+        "--from".into(),
+        from.to_string(),
+    ];
+    programs::test(profile, SIMULATOR, &[], &arguments)
+}
+
+/// Images of a disk after a power cut; with `full` all of them, else what fits into a minute or so.
+pub(crate) fn crash(profile: Profile, full: bool) -> Result<Tally> {
+    let arguments: &[String] = if full { &["--full".into()] } else { &[] };
+    programs::test(profile, CRASH, &[], arguments)
+}
+
+/// Seeded bugs, each of which the tests must catch.
+pub(crate) fn mutants(profile: Profile) -> Result<Tally> {
+    programs::test(profile, MUTANTS, &[], &[])
+}
+
+/// Real processes, killed at random moments under load.
+pub(crate) fn kill(profile: Profile, rounds: u32) -> Result<Tally> {
+    programs::test(profile, KILL, PRODUCT, &["--rounds".into(), rounds.to_string()])
+}
+
+/// Clients that others wrote, against one of our servers.
+pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
+    debian::ensure(debian::NBD_CLIENTS)?;
+    programs::test(profile, CONFORMANCE, PRODUCT, &[name.to_owned()])
+}
+
+/// Real guests under QEMU.
+pub(crate) fn guests(profile: Profile) -> Result<Tally> {
+    programs::test(profile, GUESTS, PRODUCT, &[])
+}

@@ -1,0 +1,139 @@
+//! Runs the fuzz targets with libFuzzer, on the stable compiler: the instrumentation is LLVM's own and
+//! needs flags only.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::debian;
+use crate::process::{run, run_and_read};
+use crate::tally::Tally;
+use crate::workspace;
+
+/// Coverage counters, comparison tracing, and every check that a debug build has.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1";
+/// The target is named, so that the flags are not used for build scripts and macros too.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+/// Longer inputs than this find nothing that shorter ones do not, and slow the search.
+const INPUT_BYTES_MAX: u32 = 64 * 1024;
+/// A target may not use more memory than this, in MiB: parsers have bounds.
+const MEMORY_MIB_MAX: u32 = 1024;
+/// One input may not take longer than this, in seconds: parsers do not loop.
+const INPUT_SECONDS_MAX: u32 = 10;
+
+/// Fuzzes each target for an equal share of `seconds`, or only those named. With `keep`, what was
+/// found is merged into the corpus in the repository, as few inputs as cover the same.
+pub(crate) fn fuzz(seconds: u64, only: &[String], keep: bool) -> Result<Tally> {
+    debian::ensure(debian::COMPILER)?;
+    let fuzzer = build()?;
+    let mut targets = targets()?;
+    if let Some(unknown) = only.iter().find(|name| !targets.contains(name)) {
+        anyhow::bail!("no fuzz target {unknown:?}: there are {}", targets.join(", "));
+    }
+    targets.retain(|name| only.is_empty() || only.contains(name));
+    let mut tally = Tally::default();
+    let share = (seconds / targets.len().max(1) as u64).max(1);
+    for name in &targets {
+        tally.record(one(&fuzzer, name, share)?);
+        if keep {
+            merge(&fuzzer, name)?;
+        }
+    }
+    Ok(tally)
+}
+
+/// The targets: each has a folder of inputs.
+fn targets() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(corpus()).context("list tests/fuzz/corpus")? {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    names.sort();
+    ensure!(
+        !names.is_empty(),
+        "there is no fuzz target: tests/fuzz/corpus is empty"
+    );
+    Ok(names)
+}
+
+fn corpus() -> PathBuf {
+    workspace::root().join("tests/fuzz/corpus")
+}
+
+/// Where inputs are gathered that are not kept.
+fn gathered(name: &str) -> PathBuf {
+    workspace::target().join("fuzz/gathered").join(name)
+}
+
+fn build() -> Result<PathBuf> {
+    let folder = workspace::target().join("fuzz");
+    let mut cargo = workspace::cargo();
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "fuzz",
+            "--bin",
+            "fuzz",
+            "--features",
+            "libfuzzer",
+        ])
+        .args(["--target", PLATFORM, "--target-dir"])
+        .arg(&folder)
+        .env("RUSTFLAGS", FLAGS)
+        // Link-time optimization costs minutes and finds nothing.
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2");
+    run(&mut cargo)?;
+    Ok(folder.join(PLATFORM).join("release/fuzz"))
+}
+
+/// Whether a target held for so many seconds.
+fn one(fuzzer: &Path, name: &str, seconds: u64) -> Result<bool> {
+    let gathered = gathered(name);
+    let broken = workspace::target().join("fuzz/broken").join(name);
+    std::fs::create_dir_all(&gathered).context("make a folder for inputs")?;
+    std::fs::create_dir_all(&broken).context("make a folder for inputs that break a target")?;
+    let mut command = libfuzzer(fuzzer, name);
+    command
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_len={INPUT_BYTES_MAX}"))
+        .arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"))
+        .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
+        .arg(format!("-artifact_prefix={}/", broken.display()))
+        .args([&gathered, &corpus().join(name)]);
+    let (_, good) = run_and_read(&mut command)?;
+    if good {
+        println!("fuzz {name}: held for {seconds} s");
+    } else {
+        println!(
+            "fuzz {name}: BROKEN; the input is the newest file in {}",
+            broken.display()
+        );
+        println!(
+            "Mend it, and keep the input in tests/fuzz/corpus/{name}: cargo test -p fuzz runs it for ever."
+        );
+    }
+    Ok(good)
+}
+
+fn merge(fuzzer: &Path, name: &str) -> Result<()> {
+    let mut command = libfuzzer(fuzzer, name);
+    command
+        .arg("-merge=1")
+        .args([corpus().join(name), gathered(name)]);
+    run(&mut command)
+}
+
+fn libfuzzer(fuzzer: &Path, name: &str) -> Command {
+    let mut command = Command::new(fuzzer);
+    command
+        .env("STORAGED_FUZZ_TARGET", name)
+        .args(["-verbosity=0", "-print_final_stats=1"])
+        .stderr(Stdio::inherit());
+    command
+}

@@ -1,0 +1,122 @@
+//! Builds programs of the workspace and runs those that test: each ends with a line that counts.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::process::{run, run_and_read};
+use crate::tally::Tally;
+use crate::workspace;
+
+/// How a program is compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// With debug assertions and overflow checks: what the tests run.
+    Checked,
+    /// As it is shipped: what long runs, the demo and benchmarks use.
+    Release,
+}
+
+/// A binary of the workspace.
+#[derive(Clone, Copy)]
+pub(crate) struct Program {
+    pub(crate) package: &'static str,
+    pub(crate) binary: &'static str,
+}
+
+/// The daemon.
+pub(crate) const STORAGED: Program = Program {
+    package: "storaged",
+    binary: "storaged",
+};
+/// The vhost-user-blk backend.
+pub(crate) const VHOST_BLK: Program = Program {
+    package: "vhost-blk",
+    binary: "vhost-blk",
+};
+/// The NBD server.
+pub(crate) const NBD: Program = Program {
+    package: "storaged-nbd",
+    binary: "storaged-nbd",
+};
+/// The command line.
+pub(crate) const STORAGECTL: Program = Program {
+    package: "storagectl",
+    binary: "storagectl",
+};
+/// What a node runs: tests of whole programs find them beside their own.
+pub(crate) const PRODUCT: &[Program] = &[STORAGED, VHOST_BLK, NBD, STORAGECTL];
+
+/// Builds programs; the answer is the folder that they are in.
+pub(crate) fn build(profile: Profile, programs: &[Program]) -> Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.arg("build");
+    for program in programs {
+        cargo.args(["--package", program.package]);
+    }
+    for program in programs {
+        cargo.args(["--bin", program.binary]);
+    }
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    run(&mut cargo)?;
+    Ok(folder(profile))
+}
+
+fn folder(profile: Profile) -> PathBuf {
+    workspace::target().join(match profile {
+        Profile::Checked => "debug",
+        Profile::Release => "release",
+    })
+}
+
+/// Builds a program that tests, and what it tests, runs it, and reads what it counted.
+pub(crate) fn test(
+    profile: Profile,
+    program: Program,
+    with: &[Program],
+    arguments: &[String],
+) -> Result<Tally> {
+    let mut all = with.to_vec();
+    all.push(program);
+    let folder = build(profile, &all)?;
+    let mut command = Command::new(folder.join(program.binary));
+    command
+        .args(arguments)
+        .current_dir(workspace::root())
+        .env("STORAGED_PROGRAMS", &folder);
+    let (output, good) = run_and_read(&mut command)?;
+    Ok(judged(Tally::find(&output), good))
+}
+
+/// A program's count, if it agrees with its status; a failure more if it does not.
+fn judged(counted: Option<Tally>, good: bool) -> Tally {
+    let mut tally = counted.unwrap_or_default();
+    let consistent = counted.is_some_and(|tally| good == (tally.failed == 0));
+    if !consistent && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    //! A program that crashes, or says nothing, must not count as passed.
+    use super::*;
+
+    #[test]
+    fn a_bad_status_or_a_missing_count_is_a_failure() {
+        let passed = Tally {
+            passed: 5,
+            failed: 0,
+            skipped: 0,
+        };
+        assert_eq!(judged(Some(passed), true), passed);
+        assert_eq!(judged(Some(passed), false).failed, 1);
+        assert_eq!(judged(None, true).failed, 1);
+        assert_eq!(judged(Some(Tally { failed: 2, ..passed }), false).failed, 2);
+        assert_eq!(judged(Some(Tally { failed: 2, ..passed }), true).failed, 2);
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask test`: everything that shows that storaged keeps its promises, in one run.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::process::run_and_read;
+use crate::programs::{self, Profile};
+use crate::tally::Tally;
+use crate::{campaigns, debian, fuzz, tidy, workspace};
+
+/// How much of everything.
+struct Scale {
+    seeds: u64,
+    fuzz_seconds: u64,
+    kill_rounds: u32,
+    full: bool,
+}
+
+/// What every change must pass: under 45 minutes on two cores, builds included.
+const SHORT: Scale = Scale {
+    seeds: 200,
+    fuzz_seconds: 60,
+    kill_rounds: 10,
+    full: false,
+};
+/// What a release must pass: hours.
+const LONG: Scale = Scale {
+    seeds: 20_000,
+    fuzz_seconds: 3600,
+    kill_rounds: 500,
+    full: true,
+};
+
+type Step<'a> = (&'a str, Box<dyn Fn() -> Result<Tally> + 'a>);
+
+/// Runs all steps, whatever the others did, and prints what each found and how long it took.
+pub(crate) fn test(long: bool) -> Result<Tally> {
+    let scale = if long { LONG } else { SHORT };
+    debian::ensure(debian::COMPILER)?;
+    debian::ensure(debian::NBD_CLIENTS)?;
+    let mut results = Vec::new();
+    for (name, step) in steps(&scale) {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let tally = step().unwrap_or_else(|error| {
+            println!("{name}: {error:#}");
+            Tally {
+                failed: 1,
+                ..Tally::default()
+            }
+        });
+        results.push((name, tally, started.elapsed()));
+    }
+    Ok(summary(&results))
+}
+
+fn steps(scale: &Scale) -> Vec<Step<'_>> {
+    let profile = if scale.full {
+        Profile::Release
+    } else {
+        Profile::Checked
+    };
+    vec![
+        ("tidy", Box::new(|| tidy::tidy(false))),
+        ("unit, property and integration tests", Box::new(cargo_test)),
+        (
+            "simulation",
+            Box::new(move || campaigns::sim(profile, scale.seeds, 1)),
+        ),
+        (
+            "crash images",
+            Box::new(move || campaigns::crash(profile, scale.full)),
+        ),
+        ("mutants", Box::new(move || campaigns::mutants(profile))),
+        (
+            "kills of real processes",
+            Box::new(move || campaigns::kill(profile, scale.kill_rounds)),
+        ),
+        (
+            "NBD clients",
+            Box::new(move || campaigns::conformance(profile, "nbd")),
+        ),
+        ("real guests", Box::new(move || campaigns::guests(profile))),
+        ("fuzzing", Box::new(|| fuzz::fuzz(scale.fuzz_seconds, &[], false))),
+    ]
+}
+
+/// All tests of all crates. The programs are built first: some tests start them.
+fn cargo_test() -> Result<Tally> {
+    programs::build(Profile::Checked, programs::PRODUCT)?;
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--quiet", "--workspace", "--no-fail-fast"]);
+    let (output, good) = run_and_read(&mut cargo)?;
+    let mut tally = Tally::of_cargo_test(&output);
+    // A test that does not compile, or a process that dies, leaves no count of failures.
+    if !good && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+fn summary(results: &[(&str, Tally, Duration)]) -> Tally {
+    let mut sum = Tally::default();
+    println!(
+        "\n{:<40} {:>8} {:>8} {:>8} {:>9}",
+        "", "passed", "failed", "skipped", "seconds"
+    );
+    for (name, tally, elapsed) in results {
+        let Tally {
+            passed,
+            failed,
+            skipped,
+        } = tally;
+        println!(
+            "{name:<40} {passed:>8} {failed:>8} {skipped:>8} {:>9}",
+            elapsed.as_secs()
+        );
+        sum.add(*tally);
+        // A step that checked nothing is broken, even if nothing failed in it.
+        if !tally.is_good() && tally.failed == 0 {
+            println!("{name}: nothing was checked, which counts as a failure");
+            sum.failed += 1;
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    //! A step must not vanish from the sum.
+    use super::*;
+
+    #[test]
+    fn a_step_that_checks_nothing_counts_as_a_failure() {
+        let good = Tally {
+            passed: 3,
+            failed: 0,
+            skipped: 1,
+        };
+        let sum = summary(&[
+            ("a", good, Duration::ZERO),
+            ("b", Tally::default(), Duration::ZERO),
+        ]);
+        assert_eq!(
+            sum,
+            Tally {
+                passed: 3,
+                failed: 1,
+                skipped: 1
+            }
+        );
+    }
+}

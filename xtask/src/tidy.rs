@@ -1,0 +1,125 @@
+//! The rules of the code base that a machine can check. Each rule is a function from what it looks at
+//! to findings, and has a test that shows a violation being found.
+
+mod directions;
+mod document;
+mod functions;
+mod source;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::process::run;
+use crate::tally::Tally;
+use crate::workspace;
+
+/// A place where a rule is broken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    path: PathBuf,
+    line: usize,
+    message: String,
+}
+
+impl Finding {
+    fn new(path: &Path, line: usize, message: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            line,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path.display(), self.line, self.message)
+    }
+}
+
+/// Runs all rules, prints what they find, and counts each rule as one check.
+pub(crate) fn tidy(sources_only: bool) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for (name, findings) in [
+        ("sources", source_rules()?),
+        ("documents", document_rules()?),
+        ("directions", directions::check(&directions::metadata()?)),
+    ] {
+        for finding in &findings {
+            println!("{finding}");
+        }
+        println!(
+            "tidy {name}: {}",
+            if findings.is_empty() {
+                "ok".into()
+            } else {
+                format!("{} findings", findings.len())
+            }
+        );
+        tally.record(findings.is_empty());
+    }
+    if sources_only {
+        tally.skipped += 2;
+        return Ok(tally);
+    }
+    let mut format = workspace::cargo();
+    format.args(["fmt", "--all", "--check"]);
+    tally.record(run(&mut format).is_ok());
+    let mut clippy = workspace::cargo();
+    clippy.args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    tally.record(run(&mut clippy).is_ok());
+    Ok(tally)
+}
+
+fn source_rules() -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut lengths = Vec::new();
+    let mut measured = functions::Measured::default();
+    for path in workspace::files()?
+        .iter()
+        .filter(|path| has_extension(path, &["rs", "toml"]))
+    {
+        let text = read(path)?;
+        findings.extend(source::check_text(path, &text));
+        if has_extension(path, &["rs"]) {
+            findings.extend(source::check_rust(path, &text));
+            findings.extend(functions::check(path, &text, &mut measured));
+            lengths.push(text.lines().count());
+        }
+    }
+    findings.extend(measured.verdict());
+    findings.extend(source::check_median(&mut lengths));
+    Ok(findings)
+}
+
+fn document_rules() -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for path in workspace::files()?
+        .iter()
+        .filter(|path| has_extension(path, &["md"]))
+    {
+        findings.extend(document::check(path, &read(path)?, &|target| {
+            workspace::root().join(target).exists()
+        }));
+    }
+    Ok(findings)
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension()
+        .is_some_and(|found| extensions.iter().any(|extension| found == *extension))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(workspace::root().join(path)).with_context(|| format!("read {}", path.display()))
+}
