@@ -9,7 +9,7 @@ use coordination::{
 };
 
 /// Long enough that no slow machine lets it lapse within a test.
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 /// Lapses while a test waits for it.
 const SHORT: Duration = Duration::from_millis(20);
 
