@@ -25,7 +25,7 @@ pub enum Key {
     PoolName(String),
     /// A placement group. Its interval is the revision that changed it last.
     Group(PgId),
-    /// A family. Its layer tree's revision is the revision that changed it last.
+    /// A family. The revision that changed it last is that of the last merge of its layers.
     Family(FamilyId),
     /// A layer.
     Layer(FamilyId, LayerId),

@@ -8,8 +8,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use protocol::map::{LayerUse, MapView, VolumeHead};
+use protocol::placement::placement_group;
 use protocol::session::{DiskView, GroupView, Slot, VolumeView};
-use protocol::{DiskId, FamilyId, Generation, Interval, NodeId, PgId, PoolId, TreeRevision, VolumeId};
+use protocol::{
+    DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, NodeId, PgId, PoolId, TreeRevision, VolumeId,
+};
 
 use crate::keys::Key;
 use crate::records::{
@@ -40,7 +44,7 @@ pub struct Versioned<T> {
 pub struct Pool {
     /// Its record; nothing while the transaction that deletes the pool is being read.
     record: Option<Versioned<PoolRecord>>,
-    groups: BTreeMap<u32, Arc<Versioned<GroupRecord>>>,
+    groups: BTreeMap<u32, GroupView>,
 }
 
 /// All records at one revision. Cheap to clone.
@@ -120,23 +124,17 @@ impl ClusterMap {
         self.pools().find(|(_, pool)| pool.record.name == name)
     }
 
-    /// A placement group's record. Its interval is the revision that changed it last.
-    pub fn group(&self, pg: PgId) -> Option<&Versioned<GroupRecord>> {
-        self.pools.get(&pg.pool)?.groups.get(&pg.number).map(Arc::as_ref)
-    }
-
-    /// A placement group's interval.
-    pub fn interval(&self, pg: PgId) -> Option<Interval> {
-        self.group(pg).map(|group| Interval(group.modified.0))
+    /// A placement group. Its interval is the revision that changed its record last.
+    pub fn group(&self, pg: PgId) -> Option<&GroupView> {
+        self.pools.get(&pg.pool)?.groups.get(&pg.number)
     }
 
     /// The placement groups of a pool, ascending.
-    pub fn groups(&self, pool: PoolId) -> impl Iterator<Item = (PgId, &Versioned<GroupRecord>)> {
-        self.pools.get(&pool).into_iter().flat_map(move |p| {
-            p.groups
-                .iter()
-                .map(move |(n, g)| (PgId { pool, number: *n }, g.as_ref()))
-        })
+    pub fn groups(&self, pool: PoolId) -> impl Iterator<Item = &GroupView> {
+        self.pools
+            .get(&pool)
+            .into_iter()
+            .flat_map(|pool| pool.groups.values())
     }
 
     /// All placement groups that have a slot on a disk, with that slot.
@@ -144,7 +142,10 @@ impl ClusterMap {
         self.pools
             .keys()
             .flat_map(|pool| self.groups(*pool))
-            .filter_map(move |(pg, group)| records::slot_of(&group.record, disk).map(|slot| (pg, *slot)))
+            .filter_map(move |group| {
+                let slot = group.slots.iter().find(|slot| slot.disk == disk)?;
+                Some((group.pg, *slot))
+            })
     }
 
     /// The families.
@@ -161,6 +162,14 @@ impl ClusterMap {
     pub fn volume(&self, id: VolumeId) -> Option<(&Arc<Family>, &Versioned<VolumeRecord>)> {
         let family = self.families.get(self.volumes.get(&id)?)?;
         Some((family, family.volumes().get(&id)?.as_ref()))
+    }
+
+    /// The revision of a volume's chain of layers: what its requests name. It grows when the volume's
+    /// own record changes and when layers of its family are merged; what other volumes of the
+    /// family do, many clones of one image for example, does not disturb it.
+    pub fn tree_revision(&self, id: VolumeId) -> Option<TreeRevision> {
+        let (family, volume) = self.volume(id)?;
+        Some(TreeRevision(volume.modified.0).max(family.merged()))
     }
 
     /// A volume's identity by its name.
@@ -201,10 +210,8 @@ impl ClusterMap {
         generation: Generation,
         lease_ms: u64,
     ) -> Option<VolumeView> {
-        let (family, record) = self.volume(volume)?;
-        let record = &record.record;
-        let mut view = self.bare_view(family, record.family, node)?;
-        view.volume = volume;
+        let record = &self.volume(volume)?.1.record;
+        let mut view = self.bare_view(volume, node)?;
         view.name.clone_from(&record.name);
         view.size = record.size;
         view.head = record.head;
@@ -217,8 +224,7 @@ impl ClusterMap {
     pub fn snapshot_view(&self, volume: VolumeId, snapshot: &str, node: NodeId) -> Option<VolumeView> {
         let (family, record) = self.volume(volume)?;
         let sealed = &family.snapshot(volume, snapshot)?.record;
-        let mut view = self.bare_view(family, record.record.family, node)?;
-        view.volume = volume;
+        let mut view = self.bare_view(volume, node)?;
         view.name = format!("{}@{snapshot}", record.record.name);
         view.size = sealed.size;
         view.head = sealed.layer;
@@ -226,17 +232,11 @@ impl ClusterMap {
         Some(view)
     }
 
-    fn bare_view(&self, family: &Family, id: FamilyId, node: NodeId) -> Option<VolumeView> {
+    fn bare_view(&self, volume: VolumeId, node: NodeId) -> Option<VolumeView> {
+        let (family, volume_record) = self.volume(volume)?;
         let pool = family.pool()?;
         let record = &self.pool(pool)?.record;
-        let groups: Vec<GroupView> = self
-            .groups(pool)
-            .map(|(pg, group)| GroupView {
-                pg,
-                interval: Interval(group.modified.0),
-                slots: group.record.slots.clone(),
-            })
-            .collect();
+        let groups: Vec<GroupView> = self.groups(pool).cloned().collect();
         let mut disks: Vec<DiskId> = groups
             .iter()
             .flat_map(|g| g.slots.iter().map(|s| s.disk))
@@ -244,12 +244,12 @@ impl ClusterMap {
         disks.sort_unstable();
         disks.dedup();
         Some(VolumeView {
-            volume: VolumeId(0),
+            volume,
             name: String::new(),
             size: 0,
-            family: id,
-            head: protocol::LayerId(0),
-            revision: family.revision(),
+            family: volume_record.record.family,
+            head: LayerId(0),
+            revision: self.tree_revision(volume)?,
             generation: Generation(0),
             lease_ms: 0,
             read_only: false,
@@ -284,7 +284,12 @@ impl ClusterMap {
             }
             Some(Key::Pool(id)) => self.pool_entry(id).record = Some(versioned(entry)?),
             Some(Key::Group(pg)) => {
-                let group = Arc::new(versioned(entry)?);
+                let GroupRecord { slots } = records::decode(entry)?;
+                let group = GroupView {
+                    pg,
+                    interval: Interval(entry.modified.0),
+                    slots,
+                };
                 self.pool_entry(pg.pool).groups.insert(pg.number, group);
             }
             Some(Key::Family(id)) => self.family_entry(id).put_record(versioned(entry)?),
@@ -398,7 +403,47 @@ fn versioned<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<Versioned<
     })
 }
 
-/// A tree revision as the wire names it.
-pub fn tree_revision(revision: Revision) -> TreeRevision {
-    TreeRevision(revision.0)
+impl MapView for ClusterMap {
+    fn group(&self, pg: PgId) -> Option<&GroupView> {
+        self.group(pg)
+    }
+
+    fn placement(&self, family: FamilyId, index: u32) -> Option<PgId> {
+        let pool = self.family(family)?.pool()?;
+        Some(placement_group(
+            pool,
+            self.pool(pool)?.record.groups,
+            family,
+            index,
+        ))
+    }
+
+    fn volume(&self, id: VolumeId) -> Option<VolumeHead> {
+        let (_, volume) = self.volume(id)?;
+        let revision = self.tree_revision(id)?;
+        Some(VolumeHead {
+            family: volume.record.family,
+            head: volume.record.head,
+            revision,
+        })
+    }
+
+    fn revision(&self, family: FamilyId) -> Option<TreeRevision> {
+        self.family(family).map(|family| family.merged())
+    }
+
+    fn layer_use(&self, family: FamilyId, layer: LayerId) -> LayerUse {
+        let Some(family) = self.family(family) else {
+            return LayerUse::Unknown;
+        };
+        match family.volume_with_head(layer) {
+            Some(volume) => LayerUse::Head(volume),
+            None if family.layers().contains_key(&layer) => LayerUse::Sealed,
+            None => LayerUse::Unknown,
+        }
+    }
+
+    fn chain(&self, family: FamilyId, layer: LayerId) -> Option<LayerChain> {
+        self.family(family)?.chain(layer)
+    }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use protocol::session::Slot;
-use protocol::{DiskId, FamilyId, LayerId, NodeId, PoolId, VolumeId};
+use protocol::{FamilyId, LayerId, NodeId, PoolId, VolumeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +104,9 @@ pub struct PoolRecord {
     pub groups: u32,
     /// How far apart copies are.
     pub failure_domain: FailureDomain,
+    /// Whether it is being deleted: it takes no new volumes then.
+    #[serde(default)]
+    pub closing: bool,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
 }
@@ -115,8 +118,8 @@ pub struct GroupRecord {
     pub slots: Vec<Slot>,
 }
 
-/// A family: a volume and all its clones. Every change of its tree of layers, or of who refers to
-/// a layer, writes this record too, so that its key's revision is the tree's revision.
+/// A family: a volume and all its clones. A merge of layers writes this record too, so that its
+/// key's revision tells all its volumes that their chains of layers are others now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FamilyRecord {
     /// Where its objects are.
@@ -128,6 +131,8 @@ pub struct FamilyRecord {
 pub struct LayerRecord {
     /// The layer that it continues, or nothing if it is a first one.
     pub parent: Option<LayerId>,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
 }
 
 /// What a clone was made from, for people. Either may be gone by now.
@@ -206,7 +211,7 @@ pub struct EventRecord {
     pub time_ms: u64,
     /// How grave.
     pub severity: Severity,
-    /// What happened, for programs: `volume.created`.
+    /// What happened, for programs: `volume_created`.
     pub kind: String,
     /// What it happened to, for programs and people: a name.
     pub subject: String,
@@ -286,11 +291,6 @@ pub fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, RecordError> {
     Ok(serde_json::from_slice::<Versioned<T>>(&entry.value)
         .map_err(malformed)?
         .record)
-}
-
-/// Whether a slot's disk is the one given.
-pub fn slot_of(group: &GroupRecord, disk: DiskId) -> Option<&Slot> {
-    group.slots.iter().find(|slot| slot.disk == disk)
 }
 
 #[cfg(test)]

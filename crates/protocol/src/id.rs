@@ -55,7 +55,7 @@ number!(
     Interval(u64), "interval-"
 );
 number!(
-    /// Grows with every change of one family's layer tree.
+    /// Grows with every change of the chain of layers that a volume reads through, or of its head.
     TreeRevision(u64), "revision-"
 );
 

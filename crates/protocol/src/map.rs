@@ -14,7 +14,7 @@ pub struct VolumeHead {
     pub family: FamilyId,
     /// The only layer that takes its writes.
     pub head: LayerId,
-    /// The revision of the family's layer tree.
+    /// The revision of the volume's chain of layers: what its owner's and its readers' requests name.
     pub revision: TreeRevision,
 }
 

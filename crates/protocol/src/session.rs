@@ -160,7 +160,7 @@ pub struct VolumeView {
     pub family: FamilyId,
     /// The layer that it writes to; of an open snapshot, the sealed layer that is read.
     pub head: LayerId,
-    /// The layer tree's revision.
+    /// The revision of its chain of layers.
     pub revision: TreeRevision,
     /// The owner's generation; 0 for a reader of a snapshot.
     pub generation: Generation,

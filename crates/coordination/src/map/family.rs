@@ -17,6 +17,8 @@ pub struct Family {
     record: Option<Versioned<FamilyRecord>>,
     layers: BTreeMap<LayerId, LayerRecord>,
     volumes: BTreeMap<VolumeId, Arc<Versioned<VolumeRecord>>>,
+    /// Which volume's head a layer is, for every request asks that.
+    heads: HashMap<LayerId, VolumeId>,
     snapshots: BTreeMap<(VolumeId, Arc<str>), Arc<Versioned<SnapshotRecord>>>,
     /// Chains that were asked for, made once a revision of the tree and shared by all disks.
     chains: Mutex<HashMap<LayerId, LayerChain>>,
@@ -28,6 +30,7 @@ impl Clone for Family {
             record: self.record.clone(),
             layers: self.layers.clone(),
             volumes: self.volumes.clone(),
+            heads: self.heads.clone(),
             snapshots: self.snapshots.clone(),
             // A family is cloned to be changed: its chains may be others then.
             chains: Mutex::default(),
@@ -69,8 +72,8 @@ impl Family {
         self.record.as_ref()
     }
 
-    /// The layer tree's revision.
-    pub fn revision(&self) -> TreeRevision {
+    /// The transaction that merged layers last, or made the family: it concerns all its volumes.
+    pub fn merged(&self) -> TreeRevision {
         TreeRevision(self.record.as_ref().map_or(0, |record| record.modified.0))
     }
 
@@ -144,9 +147,8 @@ impl Family {
 
     /// Layers that a volume writes to or a snapshot shows.
     pub fn referred(&self) -> HashSet<LayerId> {
-        let heads = self.volumes.values().map(|volume| volume.record.head);
         let sealed = self.snapshots.values().map(|snapshot| snapshot.record.layer);
-        heads.chain(sealed).collect()
+        self.heads.keys().copied().chain(sealed).collect()
     }
 
     /// What can be reclaimed now: of layers that nobody refers to, those without children are to be
@@ -203,11 +205,15 @@ impl Family {
     }
 
     pub(super) fn put_volume(&mut self, volume: VolumeId, record: Versioned<VolumeRecord>) {
+        self.remove_volume(volume);
+        self.heads.insert(record.record.head, volume);
         self.volumes.insert(volume, Arc::new(record));
     }
 
     pub(super) fn remove_volume(&mut self, volume: VolumeId) {
-        self.volumes.remove(&volume);
+        if let Some(old) = self.volumes.remove(&volume) {
+            self.heads.remove(&old.record.head);
+        }
     }
 
     pub(super) fn put_snapshot(&mut self, volume: VolumeId, name: &str, record: Versioned<SnapshotRecord>) {
@@ -230,7 +236,13 @@ mod tests {
         let mut family = Family::default();
         for (layer, parent) in layers {
             let parent = (*parent != 0).then_some(LayerId(*parent));
-            family.put_layer(LayerId(*layer), LayerRecord { parent });
+            family.put_layer(
+                LayerId(*layer),
+                LayerRecord {
+                    parent,
+                    created_ms: 0,
+                },
+            );
         }
         for (head, id) in heads.iter().zip(1..) {
             let record = VolumeRecord {
