@@ -1,3 +1,161 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! `vhost-blk`: offers one volume to one QEMU, over a vhost-user socket.
+//!
+//! `open -> serve -> drain -> close`, in that order, on the data thread, which is the main thread.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use client::device::{BlockDevice, DeviceEvent};
+use client::memory::MemoryDevice;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+use vhost_blk::config_space::{ConfigSpace, QUEUES_MAX, Shape};
+use vhost_blk::front_end::FrontEnd;
+use vhost_blk::ring::Backing;
+use vhost_blk::server;
+use vhost_blk::worker::{COMMANDS_MAX, Worker};
+
+/// Offers a volume of storaged to a QEMU guest as a virtio disk.
+///
+/// QEMU connects with
+///
+///   -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem
+///   -chardev socket,id=c0,path=PATH,reconnect-ms=500 -device vhost-user-blk-pci,chardev=c0
+///
+/// On SIGTERM it finishes the requests that it has taken and ends; QEMU keeps the others until the next
+/// `vhost-blk` listens on the same socket. A second SIGTERM ends it at once.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The socket of this node's storaged.
+    #[arg(long, value_name = "PATH", required_unless_present = "memory")]
+    storaged: Option<PathBuf>,
+    /// The volume's name, or VOLUME@SNAPSHOT to offer a snapshot for reading.
+    #[arg(long, value_name = "NAME", required_unless_present = "memory")]
+    volume: Option<String>,
+    /// The socket that QEMU connects to.
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// Refuse writes.
+    #[arg(long)]
+    read_only: bool,
+    /// The smallest request of the guest, in bytes.
+    #[arg(long, value_name = "BYTES", default_value = "512", value_parser = ["512", "4096"])]
+    block_size: String,
+    /// How many queues the guest may use; QEMU takes one a processor.
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=i64::from(QUEUES_MAX)))]
+    queues: u16,
+    /// How long to wait for a former owner of the volume to leave, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    wait: u64,
+    /// Offer this many bytes of memory instead of a volume: for trying out QEMU and drivers.
+    #[arg(long, value_name = "BYTES", hide = true, conflicts_with_all = ["storaged", "volume"])]
+    memory: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            error!("{cause:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    tokio::task::LocalSet::new().block_on(&runtime, serve(arguments))
+}
+
+async fn serve(arguments: &Arguments) -> Result<()> {
+    let (device, shape) = open(arguments)?;
+    let info = device.info();
+    let front_end = Arc::new(FrontEnd::new(ConfigSpace::new(shape, info.size)));
+    let told = Arc::clone(&front_end);
+    device.listen(Box::new(move |event| match event {
+        DeviceEvent::Resized(size) => {
+            info!(size, "the volume has another size");
+            if let Err(cause) = told.resized(size) {
+                warn!(%cause, "cannot tell the front end of the new size");
+            }
+        }
+        DeviceEvent::Lost => {
+            error!("the volume was taken over by another process: all requests fail from now on")
+        }
+    }));
+    let listener = server::bind(&arguments.socket).with_context(|| {
+        format!(
+            "listen on {}: is another vhost-blk using it?",
+            arguments.socket.display()
+        )
+    })?;
+    let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+    server::spawn(listener, front_end, commands).context("start the control thread")?;
+    info!(
+        volume = info.name,
+        size = info.size,
+        block_size = shape.block_size,
+        read_only = shape.read_only,
+        queues = shape.queues,
+        socket = %arguments.socket.display(),
+        "ready"
+    );
+    let worker = Worker::new(Backing::new(device, shape.block_size));
+    worker.serve(inbox, shutdown().await?).await;
+    info!("drained");
+    Ok(())
+}
+
+/// Opens what the arguments name, with the block size that the guest is to see.
+fn open(arguments: &Arguments) -> Result<(Rc<dyn BlockDevice>, Shape)> {
+    let block_size = arguments.block_size.parse().context("read the block size")?;
+    let Some(bytes) = arguments.memory else {
+        anyhow::bail!("the client is not there yet")
+    };
+    let device: Rc<dyn BlockDevice> = Rc::new(MemoryDevice::new(bytes));
+    let read_only = arguments.read_only || device.info().read_only;
+    Ok((
+        device,
+        Shape {
+            block_size,
+            read_only,
+            queues: arguments.queues,
+        },
+    ))
+}
+
+/// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once: requests that were
+/// taken and not answered are then lost to the guest, which waits for them until it is reset.
+async fn shutdown() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            error!("ended before all requests were answered");
+            std::process::exit(1);
+        });
+    })
+}

@@ -1,0 +1,497 @@
+//! A running ring: takes requests out of it, gives them to the device, and publishes answers.
+//!
+//! A ring lives on the data thread. [`Ring::turn`] is all of its work and never waits; [`Ring::run`]
+//! is the loop around it that waits for kicks and completions. Answers that come in during one pass of
+//! the event loop are published together, with at most one interrupt.
+//!
+//! Data is copied out of guest memory once, before it is given to the device. The guest may change
+//! its buffer while the write is under way, and must not thereby make replicas differ or break a checksum.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use aligned_vec::{AVec, ConstAlign};
+use bytes::Bytes;
+use client::device::{BlockDevice, DeviceError, Operation, Outcome};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::Notify;
+use tracing::{error, warn};
+use vhost_user_backend::{VringMutex, VringT};
+use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP};
+use virtio_queue::{QueueOwnedT, QueueT};
+use vm_memory::{GuestAddressSpace, GuestMemoryLoadGuard};
+
+use crate::chain::{Buffers, ChainError};
+use crate::guest_memory::{GuestMap, GuestMemory};
+use crate::request::{self, Parsed, Refusal, Request, Run};
+
+/// A virtqueue with its events, as the control thread sets it up.
+pub type Vring = VringMutex<GuestMemory>;
+
+/// Data bytes under way in one process, over all rings. Further requests stay in their ring.
+/// 64 MiB is two of the largest requests, and more than any disk needs to be busy.
+const BYTES_IN_FLIGHT_MAX: u64 = 64 << 20;
+/// Requests taken in one turn before others get theirs: a full queue of QEMU's default size.
+const TURN_REQUESTS_MAX: usize = 128;
+/// What writes are aligned to in memory, so that no layer below has to copy them for direct I/O.
+const DATA_ALIGNMENT: usize = 4096;
+/// Length of the serial number that the guest is given, in bytes.
+const SERIAL_BYTES: usize = 20;
+
+/// What all rings of a process share: the device and the limits.
+pub struct Backing {
+    device: Rc<dyn BlockDevice>,
+    block_size: u32,
+    serial: [u8; SERIAL_BYTES],
+    bytes_in_flight: Cell<u64>,
+    /// Rings that wait for [`Backing::bytes_in_flight`] to fall.
+    starved: RefCell<Vec<Rc<Ring>>>,
+    complaints: Cell<u64>,
+}
+
+impl Backing {
+    /// Of a device whose smallest request has `block_size` bytes.
+    pub fn new(device: Rc<dyn BlockDevice>, block_size: u32) -> Rc<Self> {
+        let mut serial = [0; SERIAL_BYTES];
+        let name = device.info().serial;
+        serial
+            .iter_mut()
+            .zip(name.bytes())
+            .for_each(|(byte, value)| *byte = value);
+        Rc::new(Self {
+            device,
+            block_size,
+            serial,
+            bytes_in_flight: Cell::new(0),
+            starved: RefCell::default(),
+            complaints: Cell::new(0),
+        })
+    }
+
+    /// Whether to log: a guest can cause as many complaints as it likes, so the n-th is logged
+    /// when n is a power of two. Gives n.
+    fn complaint(&self) -> Option<u64> {
+        let count = self.complaints.get().saturating_add(1);
+        self.complaints.set(count);
+        count.is_power_of_two().then_some(count)
+    }
+
+    fn release(&self, bytes: u64) {
+        self.bytes_in_flight
+            .set(self.bytes_in_flight.get().saturating_sub(bytes));
+        if self.bytes_in_flight.get() < BYTES_IN_FLIGHT_MAX {
+            for ring in self.starved.take() {
+                ring.wake.notify_one();
+            }
+        }
+    }
+}
+
+/// A request that the device works on.
+struct Pending {
+    ring: Rc<Ring>,
+    head: u16,
+    buffers: Buffers,
+    memory: GuestMemoryLoadGuard<GuestMap>,
+    /// What it counts in [`Backing::bytes_in_flight`].
+    bytes: u64,
+    /// Device operations that are not answered yet.
+    parts: Cell<usize>,
+    /// The worst answer so far.
+    status: Cell<u32>,
+}
+
+/// One running virtqueue.
+pub struct Ring {
+    index: u16,
+    vring: Vring,
+    memory: GuestMemory,
+    backing: Rc<Backing>,
+    /// Answered, not yet published: head and bytes written.
+    answered: RefCell<Vec<(u16, u32)>>,
+    in_flight: Cell<usize>,
+    stopping: Cell<bool>,
+    /// The guest has put nonsense into the ring itself. It is left alone until it is set up anew.
+    broken: Cell<bool>,
+    /// A turn is going on, which will publish what is answered meanwhile.
+    turning: Cell<bool>,
+    wake: Notify,
+}
+
+/// What a look into the available ring gave.
+enum Taken {
+    Chain(u16, Result<Buffers, ChainError>),
+    Empty,
+    Full,
+}
+
+impl Ring {
+    /// A ring that starts to work with its first turn.
+    pub fn new(index: u16, vring: Vring, memory: GuestMemory, backing: Rc<Backing>) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            vring,
+            memory,
+            backing,
+            answered: RefCell::default(),
+            in_flight: Cell::new(0),
+            stopping: Cell::new(false),
+            broken: Cell::new(false),
+            turning: Cell::new(false),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Works until the ring is stopped and everything that was taken is answered and published.
+    pub async fn run(self: Rc<Self>, mut kick: Receiver) {
+        loop {
+            let more = self.turn();
+            if self.is_drained() {
+                return;
+            }
+            if more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            // An eventfd gives eight bytes; room for more lets tokio see at once that it is empty now.
+            let mut kicks = [0; 16];
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                read = kick.read(&mut kicks), if !self.stopping.get() => if let Err(cause) = read {
+                    error!(ring = self.index, %cause, "cannot wait for kicks");
+                    self.give_up("its kick eventfd cannot be read");
+                    self.wake.notified().await;
+                }
+            }
+        }
+    }
+
+    /// Takes no more requests; [`Ring::run`] ends when those under way are published.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        self.wake.notify_one();
+    }
+
+    /// Whether it was stopped and nothing of it is under way or unpublished.
+    pub fn is_drained(&self) -> bool {
+        self.stopping.get() && self.in_flight.get() == 0 && self.answered.borrow().is_empty()
+    }
+
+    /// Whether the guest has made the ring unusable.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Takes what the guest has put into the ring, publishes what is answered. True if there may be
+    /// more to take at once.
+    pub fn turn(self: &Rc<Self>) -> bool {
+        self.turning.set(true);
+        let more = self.take_all();
+        self.turning.set(false);
+        self.publish();
+        more
+    }
+
+    fn take_all(self: &Rc<Self>) -> bool {
+        if self.vring.disable_notification().is_err() {
+            self.give_up("its used ring is outside guest memory");
+        }
+        // Each pass takes a request or ends, except when the guest races with the look at the index:
+        // such passes are counted too, so that it cannot hold this thread.
+        for _ in 0..TURN_REQUESTS_MAX {
+            if self.stopping.get() || self.broken.get() {
+                return false;
+            }
+            match self.take() {
+                Taken::Chain(head, buffers) => self.start(head, buffers),
+                Taken::Full => return false,
+                Taken::Empty => match self.vring.enable_notification() {
+                    Ok(true) => {}
+                    Ok(false) => return false,
+                    Err(_) => self.give_up("its rings are outside guest memory"),
+                },
+            }
+        }
+        true
+    }
+
+    fn take(self: &Rc<Self>) -> Taken {
+        if self.backing.bytes_in_flight.get() >= BYTES_IN_FLIGHT_MAX {
+            self.backing.starved.borrow_mut().push(Rc::clone(self));
+            return Taken::Full;
+        }
+        let memory = self.memory.memory();
+        let mut state = self.vring.get_mut();
+        let queue = state.get_queue_mut();
+        // The guest may not have more requests under way than the ring has entries, whatever its
+        // index says.
+        let size = queue.size();
+        if self.in_flight.get() >= usize::from(size) {
+            return Taken::Full;
+        }
+        let Ok(mut available) = queue.iter(memory) else {
+            self.give_up("its available index is impossible");
+            return Taken::Empty;
+        };
+        match available.next() {
+            Some(chain) if chain.head_index() < size => {
+                Taken::Chain(chain.head_index(), Buffers::collect(chain))
+            }
+            Some(_) => {
+                self.give_up("it names a descriptor that does not exist");
+                Taken::Empty
+            }
+            None => Taken::Empty,
+        }
+    }
+
+    fn give_up(&self, reason: &'static str) {
+        if !self.broken.replace(true) {
+            error!(
+                ring = self.index,
+                reason, "the guest has broken a ring, which is left alone until it is reset"
+            );
+        }
+    }
+
+    fn start(self: &Rc<Self>, head: u16, buffers: Result<Buffers, ChainError>) {
+        self.in_flight.set(self.in_flight.get() + 1);
+        let buffers = match buffers {
+            Ok(buffers) => buffers,
+            Err(reason) => {
+                // There is no place for a status: give the descriptors back, with nothing written.
+                if let Some(count) = self.backing.complaint() {
+                    warn!(ring = self.index, count, %reason, "a request cannot be answered");
+                }
+                self.answer(head, 0);
+                return;
+            }
+        };
+        let memory = self.memory.memory();
+        match self.parse(&buffers, &memory) {
+            Ok((request, operations)) => self.submit(head, buffers, memory, &request, operations),
+            Err(refusal) => {
+                if let Some(count) = self.backing.complaint() {
+                    warn!(ring = self.index, count, %refusal, "a request was refused");
+                }
+                let status = match refusal {
+                    Refusal::Unsupported(_) => VIRTIO_BLK_S_UNSUPP,
+                    Refusal::Invalid(_) => VIRTIO_BLK_S_IOERR,
+                };
+                let pending = self.pending(head, buffers, memory, 0, 0);
+                pending.finish(status);
+            }
+        }
+    }
+
+    fn parse(&self, buffers: &Buffers, memory: &GuestMap) -> Result<(Request, Vec<Operation>), Refusal> {
+        const OUTSIDE: Refusal = Refusal::Invalid("a buffer lies outside guest memory");
+        let mut header = [0; request::HEADER_BYTES];
+        let header_bytes = request::HEADER_BYTES as u64;
+        let readable = buffers
+            .readable_bytes()
+            .checked_sub(header_bytes)
+            .ok_or(Refusal::Invalid("the header is shorter than 16 bytes"))?;
+        buffers.copy_out(memory, 0, &mut header).map_err(|_| OUTSIDE)?;
+        let writable = buffers.writable_bytes() - 1;
+        let block_size = self.backing.block_size;
+        let request = match request::parse(request::Shape {
+            header: &header,
+            readable,
+            writable,
+            block_size,
+        })? {
+            Parsed::Ready(request) => request,
+            Parsed::NeedsSegments(kind) => {
+                let mut bytes = vec![0; usize::try_from(readable).map_err(|_| OUTSIDE)?];
+                buffers
+                    .copy_out(memory, header_bytes, &mut bytes)
+                    .map_err(|_| OUTSIDE)?;
+                request::segments(kind, &bytes, block_size)?
+            }
+        };
+        let operations = match &request {
+            Request::Read(Run { offset, length }) => vec![Operation::Read {
+                offset: *offset,
+                length: *length,
+            }],
+            Request::Write(Run { offset, length }) => {
+                let length = usize::try_from(*length).map_err(|_| OUTSIDE)?;
+                let mut data: AVec<u8, ConstAlign<DATA_ALIGNMENT>> = AVec::new(DATA_ALIGNMENT);
+                data.resize(length, 0);
+                buffers
+                    .copy_out(memory, header_bytes, &mut data)
+                    .map_err(|_| OUTSIDE)?;
+                vec![Operation::Write {
+                    offset: *offset,
+                    data: vec![Bytes::from_owner(data)],
+                }]
+            }
+            Request::Flush => vec![Operation::Flush],
+            Request::Identify => Vec::new(),
+            Request::Discard(runs) => runs
+                .iter()
+                .map(|run| Operation::Discard {
+                    offset: run.offset,
+                    length: run.length,
+                })
+                .collect(),
+            Request::WriteZeroes(runs) => runs
+                .iter()
+                .map(|run| Operation::WriteZeroes {
+                    offset: run.offset,
+                    length: run.length,
+                })
+                .collect(),
+        };
+        Ok((request, operations))
+    }
+
+    fn submit(
+        self: &Rc<Self>,
+        head: u16,
+        buffers: Buffers,
+        memory: GuestMemoryLoadGuard<GuestMap>,
+        request: &Request,
+        operations: Vec<Operation>,
+    ) {
+        let bytes = match request {
+            Request::Read(run) | Request::Write(run) => run.length,
+            _ => 0,
+        };
+        let pending = self.pending(head, buffers, memory, bytes, operations.len());
+        if operations.is_empty() {
+            let status = match request {
+                Request::Identify => pending.identify(),
+                _ => VIRTIO_BLK_S_OK,
+            };
+            pending.finish(status);
+            return;
+        }
+        for operation in operations {
+            let pending = Rc::clone(&pending);
+            self.backing
+                .device
+                .submit(operation, Box::new(move |result| pending.part_done(result)));
+        }
+    }
+
+    fn pending(
+        self: &Rc<Self>,
+        head: u16,
+        buffers: Buffers,
+        memory: GuestMemoryLoadGuard<GuestMap>,
+        bytes: u64,
+        parts: usize,
+    ) -> Rc<Pending> {
+        self.backing
+            .bytes_in_flight
+            .set(self.backing.bytes_in_flight.get() + bytes);
+        let (parts, status) = (Cell::new(parts), Cell::new(VIRTIO_BLK_S_OK));
+        Rc::new(Pending {
+            ring: Rc::clone(self),
+            head,
+            buffers,
+            memory,
+            bytes,
+            parts,
+            status,
+        })
+    }
+
+    fn answer(&self, head: u16, written: u32) {
+        self.answered.borrow_mut().push((head, written));
+        self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        if !self.turning.get() {
+            self.wake.notify_one();
+        }
+    }
+
+    fn publish(&self) {
+        let answered = self.answered.take();
+        if answered.is_empty() {
+            return;
+        }
+        let mut state = self.vring.get_mut();
+        for (head, written) in answered {
+            if state.add_used(head, written).is_err() {
+                self.give_up("its used ring is outside guest memory");
+                return;
+            }
+        }
+        // A failed look at the guest's wish means an interrupt too many, never one too few.
+        if state.needs_notification().unwrap_or(true)
+            && let Err(cause) = state.signal_used_queue()
+            && let Some(count) = self.backing.complaint()
+        {
+            warn!(ring = self.index, count, %cause, "cannot interrupt the guest");
+        }
+    }
+}
+
+impl Pending {
+    fn part_done(&self, result: Result<Outcome, DeviceError>) {
+        let status = match result {
+            Ok(Outcome::Done) => VIRTIO_BLK_S_OK,
+            Ok(Outcome::Data(pieces)) => self.deliver(&pieces),
+            Ok(Outcome::Map(_)) => VIRTIO_BLK_S_IOERR,
+            Err(cause) => {
+                if let Some(count) = self.ring.backing.complaint() {
+                    warn!(ring = self.ring.index, count, %cause, "a request has failed");
+                }
+                VIRTIO_BLK_S_IOERR
+            }
+        };
+        self.status.set(self.status.get().max(status));
+        self.parts.set(self.parts.get().saturating_sub(1));
+        if self.parts.get() == 0 {
+            self.finish(self.status.get());
+        }
+    }
+
+    fn deliver(&self, pieces: &[Bytes]) -> u32 {
+        let length: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if length != self.bytes {
+            error!(
+                asked = self.bytes,
+                length, "the device answered a read with another length"
+            );
+            return VIRTIO_BLK_S_IOERR;
+        }
+        self.copied(self.buffers.copy_in(&self.memory, pieces))
+    }
+
+    fn identify(&self) -> u32 {
+        let serial = Bytes::copy_from_slice(&self.ring.backing.serial);
+        let room = usize::try_from(self.buffers.writable_bytes() - 1).unwrap_or(usize::MAX);
+        self.copied(
+            self.buffers
+                .copy_in(&self.memory, &[serial.slice(..room.min(SERIAL_BYTES))]),
+        )
+    }
+
+    fn copied(&self, result: Result<(), ChainError>) -> u32 {
+        let Err(reason) = result else {
+            return VIRTIO_BLK_S_OK;
+        };
+        if let Some(count) = self.ring.backing.complaint() {
+            warn!(ring = self.ring.index, count, %reason, "a request cannot be answered with its data");
+        }
+        VIRTIO_BLK_S_IOERR
+    }
+
+    fn finish(&self, status: u32) {
+        let status = u8::try_from(status).unwrap_or(u8::MAX);
+        if let Err(reason) = self.buffers.write_status(&self.memory, status)
+            && let Some(count) = self.ring.backing.complaint()
+        {
+            warn!(ring = self.ring.index, count, %reason, "a request cannot be given its status");
+        }
+        self.ring.backing.release(self.bytes);
+        // The status is the last writable byte, so a guest looks at all of them.
+        let written = u32::try_from(self.buffers.writable_bytes()).unwrap_or(u32::MAX);
+        self.ring.answer(self.head, written);
+    }
+}

@@ -1,0 +1,139 @@
+//! The data thread: owns the device and the rings that run, and obeys the control thread.
+//!
+//! A command is acknowledged when it is carried out. For a stop that means: every request that was
+//! taken from the ring is answered and published, so that whoever uses the ring next loses nothing.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::mpsc::SyncSender;
+
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{error, info};
+
+use crate::guest_memory::GuestMemory;
+use crate::ring::{Backing, Ring, Vring};
+
+/// Commands that may wait for the data thread. The control thread waits for each to be
+/// acknowledged, so there is never more than one.
+pub const COMMANDS_MAX: usize = 1;
+
+/// What the control thread asks for.
+pub enum Command {
+    /// Let a ring run that does not run.
+    Start {
+        /// Its number.
+        index: u16,
+        /// Its configuration, which the control thread leaves alone until the ring is stopped.
+        vring: Vring,
+        /// The memory that it lies in.
+        memory: GuestMemory,
+        /// The eventfd that the guest writes to, not blocking.
+        kick: File,
+        /// Written to when the ring runs, with whether it does.
+        done: SyncSender<bool>,
+    },
+    /// Let a ring finish what it has taken, then leave it alone.
+    Stop {
+        /// Its number.
+        index: u16,
+        /// Written to when nothing of it is under way.
+        done: SyncSender<bool>,
+    },
+}
+
+struct Running {
+    ring: Rc<Ring>,
+    task: JoinHandle<()>,
+}
+
+/// The rings that run, by number.
+pub struct Worker {
+    backing: Rc<Backing>,
+    rings: RefCell<BTreeMap<u16, Running>>,
+}
+
+impl Worker {
+    /// Over a device. Must be used on a tokio `LocalSet`.
+    pub fn new(backing: Rc<Backing>) -> Self {
+        Self {
+            backing,
+            rings: RefCell::default(),
+        }
+    }
+
+    /// Obeys until `shutdown` resolves or the control thread is gone, then lets all rings finish.
+    pub async fn serve(&self, mut commands: mpsc::Receiver<Command>, shutdown: impl Future<Output = ()>) {
+        let obey = async {
+            while let Some(command) = commands.recv().await {
+                self.obey(command).await;
+            }
+        };
+        tokio::select! {
+            () = obey => info!("the control thread has ended"),
+            () = shutdown => info!("draining: requests that were taken are finished, others stay with the guest"),
+        }
+        self.stop_all().await;
+    }
+
+    async fn obey(&self, command: Command) {
+        let (done, outcome) = match command {
+            Command::Start {
+                index,
+                vring,
+                memory,
+                kick,
+                done,
+            } => (done, self.start(index, vring, memory, kick)),
+            Command::Stop { index, done } => {
+                self.stop(index).await;
+                (done, true)
+            }
+        };
+        // The control thread may have given up; then nobody needs the answer.
+        let _ = done.send(outcome);
+    }
+
+    fn start(&self, index: u16, vring: Vring, memory: GuestMemory, kick: File) -> bool {
+        // Tokio's pipe end is its one safe type for any descriptor that can be polled and read; an
+        // eventfd is read like a pipe that holds eight bytes or none.
+        let kick = match Receiver::from_file_unchecked(kick) {
+            Ok(kick) => kick,
+            Err(cause) => {
+                error!(ring = index, %cause, "cannot wait for the ring's kicks");
+                return false;
+            }
+        };
+        let ring = Ring::new(index, vring, memory, Rc::clone(&self.backing));
+        let task = tokio::task::spawn_local(Rc::clone(&ring).run(kick));
+        let former = self.rings.borrow_mut().insert(index, Running { ring, task });
+        debug_assert!(former.is_none(), "the control thread starts a ring once");
+        true
+    }
+
+    async fn stop(&self, index: u16) {
+        let Some(running) = self.rings.borrow_mut().remove(&index) else {
+            return;
+        };
+        running.ring.stop();
+        if let Err(cause) = running.task.await {
+            error!(ring = index, %cause, "a ring's task has ended badly");
+        }
+    }
+
+    async fn stop_all(&self) {
+        // First all are told, so that they finish side by side.
+        self.rings
+            .borrow()
+            .values()
+            .for_each(|running| running.ring.stop());
+        let indexes: Vec<u16> = self.rings.borrow().keys().copied().collect();
+        for index in indexes {
+            self.stop(index).await;
+        }
+    }
+}
