@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use client::device::{BlockDevice, DeviceEvent};
+use client::device::{BlockDevice, DeviceEvent, DeviceInfo};
 use client::memory::MemoryDevice;
+use client::sectors::Sectors;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -124,19 +125,29 @@ async fn serve(arguments: &Arguments) -> Result<()> {
 /// Opens what the arguments name, with the block size that the guest is to see.
 fn open(arguments: &Arguments) -> Result<(Rc<dyn BlockDevice>, Shape)> {
     let block_size = arguments.block_size.parse().context("read the block size")?;
-    let Some(bytes) = arguments.memory else {
-        anyhow::bail!("the client is not there yet")
+    let device = match arguments.memory {
+        Some(bytes) => memory_device(bytes, arguments.read_only),
+        None => anyhow::bail!("the client cannot open volumes yet"),
     };
-    let device: Rc<dyn BlockDevice> = Rc::new(MemoryDevice::new(bytes));
-    let read_only = arguments.read_only || device.info().read_only;
-    Ok((
-        device,
-        Shape {
-            block_size,
-            read_only,
-            queues: arguments.queues,
-        },
-    ))
+    let device = if block_size < device.info().alignment {
+        Rc::new(Sectors::new(device))
+    } else {
+        device
+    };
+    let shape = Shape {
+        block_size,
+        read_only: device.info().read_only,
+        queues: arguments.queues,
+    };
+    Ok((device, shape))
+}
+
+fn memory_device(size: u64, read_only: bool) -> Rc<dyn BlockDevice> {
+    let info = DeviceInfo {
+        read_only,
+        ..MemoryDevice::new(size).info()
+    };
+    Rc::new(MemoryDevice::with_info(info))
 }
 
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once: requests that were

@@ -1,0 +1,404 @@
+//! The program itself, driven by a virtio driver that is not ours, over its socket and shared memory.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, Signal};
+use virtio_driver::{
+    VhostUser, VirtioBlkFeatureFlags, VirtioBlkQueue, VirtioBlkTransport, VirtioFeatureFlags,
+};
+use vm_memory::{Bytes as _, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+/// A generous bound: nothing here takes long, and a test that hangs must end.
+const PATIENCE: Duration = Duration::from_secs(60);
+const DATA_BYTES: usize = 4 << 20;
+const SIZE: u64 = 64 << 20;
+
+struct Server {
+    child: Child,
+    socket: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("vhost.sock");
+        let child = command(&socket, arguments).spawn().unwrap();
+        let server = Self {
+            child,
+            socket,
+            _directory: directory,
+        };
+        await_socket(&server.socket);
+        server
+    }
+
+    fn terminate(&mut self) -> ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(socket: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vhost-blk"));
+    command
+        .args(["--memory", &SIZE.to_string(), "--socket"])
+        .arg(socket)
+        .args(arguments);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn wait(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the process does not end");
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until somebody listens. The probe connects, says nothing and leaves, as a careless client may.
+fn await_socket(socket: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    while UnixStream::connect(socket).is_err() {
+        assert!(
+            Instant::now() < deadline,
+            "nobody listens on {}",
+            socket.display()
+        );
+        std::thread::yield_now();
+    }
+}
+
+/// One connection, with some shared memory for data.
+struct Driver {
+    queues: Vec<VirtioBlkQueue<'static, u64>>,
+    transport: Arc<RwLock<Box<VirtioBlkTransport>>>,
+    data: GuestMemoryMmap<()>,
+    base: *mut u8,
+}
+
+impl Driver {
+    fn connect(socket: &Path, queues: usize) -> Self {
+        let features = VirtioFeatureFlags::VERSION_1
+            | VirtioFeatureFlags::RING_EVENT_IDX
+            | VirtioFeatureFlags::RING_INDIRECT_DESC;
+        let transport = VhostUser::new(
+            socket.to_str().unwrap(),
+            features.bits() | VirtioBlkFeatureFlags::all().bits(),
+        )
+        .unwrap();
+        let mut transport: Box<VirtioBlkTransport> = Box::new(transport);
+        let file =
+            std::fs::File::from(rustix::fs::memfd_create("data", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(DATA_BYTES as u64).unwrap();
+        let region =
+            MmapRegion::from_file(FileOffset::new(file.try_clone().unwrap(), 0), DATA_BYTES).unwrap();
+        let base = region.as_ptr();
+        transport
+            .map_mem_region(base as usize, DATA_BYTES, file.as_raw_fd(), 0)
+            .unwrap();
+        let region = GuestRegionMmap::new(region, GuestAddress(0)).unwrap();
+        let data = GuestMemoryMmap::from_regions(vec![region]).unwrap();
+        let transport = Arc::new(RwLock::new(transport));
+        let queues = VirtioBlkQueue::setup_queues(&mut **transport.write().unwrap(), queues, 64).unwrap();
+        Self {
+            queues,
+            transport,
+            data,
+            base,
+        }
+    }
+
+    fn features(&self) -> u64 {
+        self.transport.read().unwrap().get_features()
+    }
+
+    fn fill(&self, at: u64, bytes: &[u8]) {
+        self.data.write_slice(bytes, GuestAddress(at)).unwrap();
+    }
+
+    fn bytes(&self, at: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.data.read_slice(&mut bytes, GuestAddress(at)).unwrap();
+        bytes
+    }
+
+    fn address(&self, at: u64, length: usize) -> *mut u8 {
+        let at = usize::try_from(at).unwrap();
+        assert!(at + length <= DATA_BYTES);
+        self.base.wrapping_add(at)
+    }
+
+    fn queue_write(&mut self, queue: usize, offset: u64, at: u64, length: usize) {
+        let address = self.address(at, length);
+        // SAFETY: the range lies in the mapping, which lives as long as the driver.
+        unsafe { self.queues[queue].write_raw(offset, address, length, at).unwrap() };
+    }
+
+    fn queue_read(&mut self, queue: usize, offset: u64, at: u64, length: usize) {
+        let address = self.address(at, length);
+        // SAFETY: as above.
+        unsafe { self.queues[queue].read_raw(offset, address, length, at).unwrap() };
+    }
+
+    fn kick(&mut self, queue: usize) {
+        if self.queues[queue].avail_notif_needed() {
+            self.transport
+                .read()
+                .unwrap()
+                .get_submission_notifier(queue)
+                .notify()
+                .unwrap();
+        }
+    }
+
+    /// Waits for `count` answers of one queue: context and result of each.
+    fn answers(&mut self, queue: usize, count: usize) -> Vec<(u64, i32)> {
+        let event = self.transport.read().unwrap().get_completion_fd(queue);
+        let deadline = Instant::now() + PATIENCE;
+        let mut answers = Vec::new();
+        loop {
+            self.queues[queue].set_used_notif_enabled(true);
+            answers.extend(
+                self.queues[queue]
+                    .completions()
+                    .map(|done| (done.context, done.ret)),
+            );
+            if answers.len() >= count {
+                assert_eq!(answers.len(), count);
+                return answers;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} of {count} answers came",
+                answers.len()
+            );
+            let mut fds = [PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN)];
+            if rustix::event::poll(
+                &mut fds,
+                Some(&Timespec {
+                    tv_sec: 60,
+                    tv_nsec: 0,
+                }),
+            )
+            .unwrap()
+                > 0
+            {
+                event.read().unwrap();
+            }
+        }
+    }
+
+    fn one(&mut self, queue: usize) -> i32 {
+        self.kick(queue);
+        self.answers(queue, 1)[0].1
+    }
+
+    fn write(&mut self, queue: usize, offset: u64, bytes: &[u8]) -> i32 {
+        self.fill(0, bytes);
+        self.queue_write(queue, offset, 0, bytes.len());
+        self.one(queue)
+    }
+
+    fn read(&mut self, queue: usize, offset: u64, length: usize) -> (i32, Vec<u8>) {
+        self.queue_read(queue, offset, 0, length);
+        let status = self.one(queue);
+        (status, self.bytes(0, length))
+    }
+}
+
+fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    (0..length as u64)
+        .map(|at| u8::try_from((at * 31 + seed * 17 + at / 256) % 251).unwrap())
+        .collect()
+}
+
+#[test]
+fn data_written_through_one_queue_is_read_through_every_other() {
+    let server = Server::start(&["--queues", "4"]);
+    let mut driver = Driver::connect(&server.socket, 4);
+    for queue in 0..4 {
+        let bytes = pattern(queue as u64, 65536);
+        assert_eq!(driver.write(queue, queue as u64 * 65536, &bytes), 0);
+    }
+    for queue in 0..4 {
+        for other in 0..4u64 {
+            let (status, bytes) = driver.read(queue, other * 65536, 65536);
+            assert!(status == 0 && bytes == pattern(other, 65536));
+        }
+    }
+}
+
+#[test]
+fn a_deep_queue_is_answered_completely_and_each_request_with_its_own_data() {
+    let server = Server::start(&["--queues", "2"]);
+    let mut driver = Driver::connect(&server.socket, 2);
+    for round in 0..20u64 {
+        let place = |number: u64| (number * 4096, (round * 16 + number) * 4096);
+        for number in 0..16 {
+            let (at, offset) = place(number);
+            driver.fill(at, &pattern(offset, 4096));
+            driver.queue_write(0, offset, at, 4096);
+        }
+        driver.kick(0);
+        assert!(driver.answers(0, 16).iter().all(|(_, status)| *status == 0));
+        for number in 0..16 {
+            let (at, offset) = place(number);
+            driver.queue_read(1, offset, at + (1 << 20), 4096);
+        }
+        driver.kick(1);
+        assert!(driver.answers(1, 16).iter().all(|(_, status)| *status == 0));
+        for number in 0..16 {
+            let (at, offset) = place(number);
+            assert!(driver.bytes(at + (1 << 20), 4096) == pattern(offset, 4096));
+        }
+    }
+}
+
+#[test]
+fn sectors_of_512_bytes_are_kept_apart() {
+    let server = Server::start(&[]);
+    let mut driver = Driver::connect(&server.socket, 1);
+    assert_eq!(driver.write(0, 0, &pattern(1, 8192)), 0);
+    assert_eq!(driver.write(0, 512 * 3, &pattern(2, 512 * 9)), 0);
+    let mut expected = pattern(1, 8192);
+    expected[512 * 3..512 * 12].copy_from_slice(&pattern(2, 512 * 9));
+    assert!(driver.read(0, 0, 8192) == (0, expected));
+}
+
+#[test]
+fn discard_write_zeroes_and_flush_are_offered_and_work() {
+    let server = Server::start(&[]);
+    let mut driver = Driver::connect(&server.socket, 1);
+    assert_eq!(driver.write(0, 0, &pattern(1, 3 * 4096)), 0);
+    driver.queues[0].discard(0, 4096, 0).unwrap();
+    assert_eq!(driver.one(0), 0);
+    driver.queues[0].write_zeroes(8192, 4096, true, 0).unwrap();
+    assert_eq!(driver.one(0), 0);
+    driver.queues[0].flush(0).unwrap();
+    assert_eq!(driver.one(0), 0);
+    let (status, bytes) = driver.read(0, 0, 3 * 4096);
+    assert_eq!(status, 0);
+    assert!(bytes[..4096].iter().all(|byte| *byte == 0) && bytes[8192..].iter().all(|byte| *byte == 0));
+    assert!(bytes[4096..8192] == pattern(1, 3 * 4096)[4096..8192]);
+}
+
+#[test]
+fn a_request_beyond_the_end_is_an_error_and_harms_nothing() {
+    let server = Server::start(&[]);
+    let mut driver = Driver::connect(&server.socket, 1);
+    assert_eq!(driver.write(0, SIZE - 512, &pattern(1, 1024)), -libc::EIO);
+    assert_eq!(driver.write(0, SIZE - 512, &pattern(1, 512)), 0);
+}
+
+#[test]
+fn the_guest_learns_block_size_and_read_only_from_the_configuration() {
+    let server = Server::start(&["--block-size", "4096", "--read-only"]);
+    let mut driver = Driver::connect(&server.socket, 1);
+    let features = VirtioBlkFeatureFlags::from_bits_truncate(driver.features());
+    assert!(features.contains(VirtioBlkFeatureFlags::RO | VirtioBlkFeatureFlags::BLK_SIZE));
+    assert!(!features.intersects(VirtioBlkFeatureFlags::DISCARD | VirtioBlkFeatureFlags::WRITE_ZEROES));
+    let config = driver.transport.read().unwrap().get_config().unwrap();
+    assert_eq!(
+        (u32::from(config.blk_size), u64::from(config.capacity)),
+        (4096, SIZE / 512)
+    );
+    assert_eq!(driver.write(0, 0, &pattern(1, 4096)), -libc::EIO);
+    assert_eq!(driver.read(0, 512, 4096).0, -libc::EIO, "between two blocks");
+    assert_eq!(driver.read(0, 0, 4096), (0, vec![0; 4096]));
+}
+
+#[test]
+fn a_front_end_that_comes_back_finds_its_data() {
+    let server = Server::start(&["--queues", "2"]);
+    for round in 0..5u64 {
+        let mut driver = Driver::connect(&server.socket, 2);
+        if round > 0 {
+            assert!(driver.read(1, (round - 1) * 4096, 4096) == (0, pattern(round - 1, 4096)));
+        }
+        assert_eq!(driver.write(0, round * 4096, &pattern(round, 4096)), 0);
+    }
+}
+
+#[test]
+fn a_front_end_that_leaves_with_requests_under_way_hurts_nobody() {
+    let server = Server::start(&[]);
+    for _ in 0..20 {
+        let mut driver = Driver::connect(&server.socket, 1);
+        for number in 0..16 {
+            driver.queue_write(0, number * 65536, number * 65536, 65536);
+        }
+        driver.kick(0);
+    }
+    let mut driver = Driver::connect(&server.socket, 1);
+    assert_eq!(driver.write(0, 0, &pattern(3, 4096)), 0);
+    assert!(driver.read(0, 0, 4096) == (0, pattern(3, 4096)));
+}
+
+#[test]
+fn sigterm_finishes_what_was_taken_and_ends_with_success() {
+    let mut server = Server::start(&[]);
+    let mut driver = Driver::connect(&server.socket, 1);
+    for number in 0..16 {
+        driver.queue_write(0, number * 65536, number * 65536, 65536);
+    }
+    driver.kick(0);
+    assert!(server.terminate().success());
+    // Whatever was taken is published; with a device that never waits that is a number from 0 to 16,
+    // and each answer is a good one.
+    assert!(driver.queues[0].completions().all(|done| done.ret == 0));
+}
+
+#[test]
+fn garbage_on_the_socket_ends_that_connection_only() {
+    let server = Server::start(&[]);
+    for seed in 0..50u64 {
+        let mut stream = UnixStream::connect(&server.socket).unwrap();
+        let mut bytes = pattern(seed, 64);
+        if seed % 2 == 0 {
+            // A sound header with any request and any length.
+            bytes[..4].copy_from_slice(&u32::try_from(seed % 45).unwrap().to_le_bytes());
+            bytes[4..8].copy_from_slice(&1u32.to_le_bytes());
+            bytes[8..12].copy_from_slice(&u32::try_from(seed * 3).unwrap().to_le_bytes());
+        }
+        // The server may have closed already.
+        let _ = stream.write_all(&bytes);
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    }
+    let mut driver = Driver::connect(&server.socket, 1);
+    assert_eq!(driver.write(0, 0, &pattern(1, 4096)), 0);
+}
+
+#[test]
+fn a_socket_in_use_is_left_alone_and_an_abandoned_one_is_replaced() {
+    let mut server = Server::start(&[]);
+    let second = wait(&mut command(&server.socket, &[]).spawn().unwrap());
+    assert!(!second.success());
+    assert!(server.terminate().success());
+    assert!(server.socket.exists(), "the file stays, as after a crash");
+    server.child = command(&server.socket, &[]).spawn().unwrap();
+    await_socket(&server.socket);
+    let mut driver = Driver::connect(&server.socket, 1);
+    assert_eq!(driver.write(0, 0, &pattern(1, 4096)), 0);
+}
