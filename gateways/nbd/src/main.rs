@@ -1,3 +1,131 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! The program `storaged-nbd`: arguments, logging, signals.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use clap::Parser;
+use storaged_nbd::address::ListenAddress;
+use storaged_nbd::server::{Server, Settings};
+use storaged_nbd::source::{MemoryExport, Source};
+use storaged_nbd::tls::{CertificateFiles, acceptor};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tracing_subscriber::EnvFilter;
+
+/// Serve volumes and snapshots over NBD (Network Block Device).
+///
+/// An export is named VOLUME, or VOLUME@SNAPSHOT for a snapshot, which is read only.
+#[derive(Parser, Debug)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// The socket of this node's storaged
+    #[arg(long, value_name = "PATH", required_unless_present = "memory")]
+    storaged: Option<PathBuf>,
+    /// Where clients come in: unix:PATH or tcp:ADDRESS:PORT (may be given several times)
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    listen: Vec<ListenAddress>,
+    /// This server's certificate (PEM, with those between it and its authority)
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_client_authority"])]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// The authorities (PEM) that sign the certificates of clients; others are turned away
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_client_authority: Option<PathBuf>,
+    /// Let TCP clients do without TLS; on the loopback interface only
+    #[arg(long, conflicts_with = "tls_certificate")]
+    plaintext: bool,
+    /// Which export the empty name stands for
+    #[arg(long, value_name = "EXPORT")]
+    default_export: Option<String>,
+    /// Connections at once; each may hold 64 MiB
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+    /// Serve a volume in memory instead of the cluster, for trials: NAME=BYTES
+    #[arg(long, value_name = "NAME=BYTES", hide = true, conflicts_with = "storaged", value_parser = memory_export)]
+    memory: Vec<MemoryExport>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  storaged-nbd --storaged /run/storaged/storaged.sock --listen unix:/run/storaged/nbd.sock
+  qemu-img convert -n -O raw image.qcow2 'nbd+unix:///my-disk?socket=/run/storaged/nbd.sock'
+  nbdinfo --list 'nbd+unix://?socket=/run/storaged/nbd.sock'";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("storaged-nbd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = settings(arguments)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?;
+    LocalSet::new().block_on(&runtime, async {
+        let (leave, leaving) = watch::channel(false);
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let server = Server::bind(settings).await?;
+        for address in server.addresses() {
+            // For whoever started this process: from here on a client can connect.
+            println!("listening on {address}");
+        }
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            leave.send_replace(true);
+        });
+        server.run(leaving).await;
+        Ok(())
+    })
+}
+
+fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
+    let files = arguments
+        .tls_certificate
+        .zip(arguments.tls_key)
+        .zip(arguments.tls_client_authority);
+    let files = files.map(|((certificate, key), client_authority)| CertificateFiles {
+        certificate,
+        key,
+        client_authority,
+    });
+    let tls = files.as_ref().map(acceptor).transpose()?;
+    let source = match arguments.storaged {
+        None => Source::Memory(arguments.memory),
+        Some(path) => bail!("{} cannot be reached: not built yet", path.display()),
+    };
+    Ok(Settings {
+        source,
+        listen: arguments.listen,
+        tls,
+        plaintext: arguments.plaintext,
+        default_export: arguments.default_export,
+        connections: usize::from(arguments.connections),
+    })
+}
+
+fn memory_export(text: &str) -> anyhow::Result<MemoryExport> {
+    let (name, size) = text.split_once('=').ok_or_else(|| anyhow!("write NAME=BYTES"))?;
+    Ok(MemoryExport {
+        name: name.to_owned(),
+        size: size.parse().context("the size is a number of bytes")?,
+    })
+}

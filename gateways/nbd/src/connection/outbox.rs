@@ -1,0 +1,258 @@
+//! Answers on their way out, and the room for requests on their way in.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use crate::connection::ConnectionError;
+
+/// Requests of one connection that may be unanswered at once. Twice what the deepest known client
+/// (fio at depth 128) sends; a full one waits in the socket.
+const REQUESTS_MAX: usize = 256;
+/// Bytes that one connection's requests and answers may hold at once: two of the longest, so that
+/// one is sent while the next is read. A longer queue waits in the socket.
+const BYTES_MAX: u64 = 2 * crate::wire::PAYLOAD_MAX as u64;
+/// Pieces handed to the kernel in one call: enough for thirty small answers; the kernel takes 1024.
+const SLICES_MAX: usize = 64;
+
+/// What one connection still owes its client. Lives on the volume's thread.
+pub(super) struct Outbox {
+    ready: RefCell<VecDeque<Answer>>,
+    requests: Cell<usize>,
+    bytes: Cell<u64>,
+    closed: Cell<bool>,
+    abandoned: Cell<bool>,
+    /// Wakes the writer.
+    outgoing: Notify,
+    /// Wakes the reader.
+    room: Notify,
+}
+
+struct Answer {
+    pieces: Vec<Bytes>,
+    /// Gives the room back once the pieces are written.
+    _room: Room,
+}
+
+/// The right, and the duty, to answer one request.
+pub(super) struct Ticket {
+    room: Option<Room>,
+}
+
+struct Room {
+    outbox: Rc<Outbox>,
+    weight: u64,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            ready: RefCell::default(),
+            requests: Cell::new(0),
+            bytes: Cell::new(0),
+            closed: Cell::new(false),
+            abandoned: Cell::new(false),
+            outgoing: Notify::new(),
+            room: Notify::new(),
+        })
+    }
+
+    /// Waits until there is room for one more request of `weight` bytes, at most half of the limit.
+    pub(super) async fn admit(self: &Rc<Self>, weight: u64) -> Ticket {
+        while self.requests.get() >= REQUESTS_MAX || self.bytes.get() + weight > BYTES_MAX {
+            self.room.notified().await;
+        }
+        self.requests.set(self.requests.get() + 1);
+        self.bytes.set(self.bytes.get() + weight);
+        Ticket {
+            room: Some(Room {
+                outbox: self.clone(),
+                weight,
+            }),
+        }
+    }
+
+    /// No request will be admitted any more: [`Outbox::write_to`] ends with the last answer.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+        self.outgoing.notify_one();
+    }
+
+    /// Writes answers as they become ready, all that are there in one go.
+    pub(super) async fn write_to<W: AsyncWrite + Unpin>(
+        &self,
+        output: &mut W,
+    ) -> Result<(), ConnectionError> {
+        loop {
+            let batch = std::mem::take(&mut *self.ready.borrow_mut());
+            if self.abandoned.get() {
+                return Err(ConnectionError::Abandoned);
+            }
+            if batch.is_empty() {
+                if self.closed.get() && self.requests.get() == 0 {
+                    return Ok(());
+                }
+                self.outgoing.notified().await;
+                continue;
+            }
+            write_batch(output, batch).await?;
+        }
+    }
+}
+
+impl Ticket {
+    /// Sends the answer.
+    pub(super) fn answer(mut self, pieces: Vec<Bytes>) {
+        if let Some(room) = self.room.take() {
+            let outbox = room.outbox.clone();
+            outbox
+                .ready
+                .borrow_mut()
+                .push_back(Answer { pieces, _room: room });
+            outbox.outgoing.notify_one();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    /// A request that nobody answers would leave its client waiting for ever: better to hang up.
+    fn drop(&mut self) {
+        if let Some(room) = self.room.take() {
+            room.outbox.abandoned.set(true);
+            room.outbox.outgoing.notify_one();
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let outbox = &self.outbox;
+        outbox.requests.set(outbox.requests.get() - 1);
+        outbox.bytes.set(outbox.bytes.get() - self.weight);
+        outbox.room.notify_one();
+    }
+}
+
+async fn write_batch<W: AsyncWrite + Unpin>(output: &mut W, batch: VecDeque<Answer>) -> io::Result<()> {
+    let mut pieces: VecDeque<Bytes> = VecDeque::new();
+    // Answers are held until the last piece is out: that is when their memory is free again.
+    let mut held = Vec::with_capacity(batch.len());
+    for mut answer in batch {
+        pieces.extend(answer.pieces.drain(..).filter(|piece| !piece.is_empty()));
+        held.push(answer);
+    }
+    while !pieces.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = pieces.len().min(SLICES_MAX);
+        for (slice, piece) in slices.iter_mut().zip(&pieces) {
+            *slice = IoSlice::new(piece);
+        }
+        let written = output.write_vectored(&slices[..count]).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        advance(&mut pieces, written);
+    }
+    output.flush().await
+}
+
+fn advance(pieces: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(first) = pieces.front_mut() {
+        if written < first.len() {
+            first.advance(written);
+            return;
+        }
+        written -= first.len();
+        pieces.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The laws of the outbox: all that was answered is written in full, room comes back, and a
+    //! request that nobody answers ends the connection instead of hanging it.
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(future)
+    }
+
+    #[test]
+    fn it_ends_when_the_last_answer_is_written() {
+        run(async {
+            let outbox = Outbox::new();
+            let (first, second) = (outbox.admit(10).await, outbox.admit(0).await);
+            let mut written = Vec::new();
+            outbox.close();
+            let answering = async {
+                second.answer(vec![Bytes::from_static(b"two")]);
+                tokio::task::yield_now().await;
+                first.answer(vec![
+                    Bytes::from_static(b"o"),
+                    Bytes::new(),
+                    Bytes::from_static(b"ne"),
+                ]);
+            };
+            let (result, ()) = tokio::join!(outbox.write_to(&mut written), answering);
+            result.unwrap();
+            assert_eq!(written, b"twoone");
+            assert_eq!(outbox.bytes.get(), 0);
+        });
+    }
+
+    #[test]
+    fn a_request_that_nobody_answers_ends_the_connection() {
+        run(async {
+            let outbox = Outbox::new();
+            drop(outbox.admit(1).await);
+            let result = outbox.write_to(&mut Vec::new()).await;
+            assert!(matches!(result, Err(ConnectionError::Abandoned)));
+        });
+    }
+
+    #[test]
+    fn a_request_waits_for_room_and_gets_it() {
+        run(async {
+            let outbox = Outbox::new();
+            let first = outbox.admit(BYTES_MAX).await;
+            let mut second = std::pin::pin!(outbox.admit(1));
+            let waits =
+                std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_pending()));
+            assert!(waits.await, "there is no room yet");
+            first.answer(Vec::new());
+            let mut sink = Vec::new();
+            let ticket = tokio::select! {
+                ticket = &mut second => ticket,
+                result = outbox.write_to(&mut sink) => panic!("the writer ended: {result:?}"),
+            };
+            ticket.answer(Vec::new());
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn advancing_skips_exactly_what_was_written(
+            lengths in proptest::collection::vec(1usize..10, 1..8), share in 0usize..100,
+        ) {
+            let all: Vec<u8> = (0..100).collect();
+            let mut at = 0;
+            let mut pieces: VecDeque<Bytes> = lengths.iter().map(|length| {
+                at += length;
+                Bytes::copy_from_slice(&all[at - length..at])
+            }).collect();
+            let written = at * share / 100;
+            advance(&mut pieces, written);
+            let left: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
+            prop_assert_eq!(left, &all[written..at]);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Which volumes are open: one thread each, shared by all connections to that export, gone with the
+//! last of them.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use protocol::session::ExportEntry;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::export::{Description, ExportName, names_of};
+use crate::source::{Source, SourceError};
+use crate::volume::{self, Order, VolumeHandle};
+
+/// Orders that may wait for one volume's thread. They are few: two for each new connection.
+const ORDERS_MAX: usize = 64;
+
+/// What all volume threads watch: whether the process is leaving.
+pub type Leaving = watch::Receiver<bool>;
+
+/// The open volumes. Lives on the thread that negotiates.
+pub struct Registry {
+    source: Source,
+    leaving: Leaving,
+    open: RefCell<HashMap<ExportName, Entry>>,
+    /// Every volume thread holds a clone, so that the end of all can be awaited.
+    alive: mpsc::Sender<()>,
+}
+
+struct Entry {
+    handle: mpsc::WeakSender<Order>,
+    /// Holds volumes open that would otherwise be lost.
+    _kept: Option<VolumeHandle>,
+}
+
+/// An export that is open, and what it is now.
+pub struct Opened {
+    /// The way to its thread; it stays open while this is held.
+    pub handle: VolumeHandle,
+    /// What to tell the client.
+    pub description: Description,
+}
+
+impl Registry {
+    /// No volume is open yet. The receiver gives nothing until the last volume's thread has ended
+    /// and the registry is gone.
+    pub fn new(source: Source, leaving: Leaving) -> (Rc<Self>, mpsc::Receiver<()>) {
+        let (alive, ended) = mpsc::channel(1);
+        (
+            Rc::new(Self {
+                source,
+                leaving,
+                open: RefCell::default(),
+                alive,
+            }),
+            ended,
+        )
+    }
+
+    /// All volumes with their snapshots.
+    pub async fn list(&self) -> Result<Vec<ExportEntry>, SourceError> {
+        self.source.list().await
+    }
+
+    /// What an export is, without opening it: somebody else may be using it.
+    pub async fn describe(&self, name: &ExportName) -> Result<Description, SourceError> {
+        if let Some(handle) = self.present(name)
+            && let Ok(description) = ask(&handle).await
+        {
+            return Ok(description);
+        }
+        let entries = self.list().await?;
+        let found = entries
+            .iter()
+            .find(|entry| names_of(entry).any(|known| known == *name));
+        let entry = found.ok_or_else(|| SourceError::NotFound(name.to_string()))?;
+        Ok(self.source.describe(name, entry))
+    }
+
+    /// Opens an export, or joins those who have it open.
+    pub async fn open(&self, name: &ExportName) -> Result<Opened, SourceError> {
+        if let Some(handle) = self.present(name) {
+            match ask(&handle).await {
+                Ok(description) => return Ok(Opened { handle, description }),
+                // It ended between the two lines above: it is opened anew.
+                Err(AskError::Ended) => {}
+                Err(AskError::Source(error)) => return Err(error),
+            }
+        }
+        let handle = self.start(name)?;
+        match ask(&handle).await {
+            Ok(description) => Ok(Opened { handle, description }),
+            Err(AskError::Source(error)) => Err(error),
+            Err(AskError::Ended) => Err(SourceError::Unavailable("the volume's thread ended".to_owned())),
+        }
+    }
+
+    fn present(&self, name: &ExportName) -> Option<VolumeHandle> {
+        self.open
+            .borrow()
+            .get(name)?
+            .handle
+            .upgrade()
+            .filter(|handle| !handle.is_closed())
+    }
+
+    fn start(&self, name: &ExportName) -> Result<VolumeHandle, SourceError> {
+        let (handle, orders) = mpsc::channel(ORDERS_MAX);
+        volume::start(
+            self.source.clone(),
+            name.clone(),
+            orders,
+            self.leaving.clone(),
+            self.alive.clone(),
+        )
+        .map_err(|error| SourceError::Unavailable(format!("no thread for the volume: {error}")))?;
+        let kept = self.source.stays_open().then(|| handle.clone());
+        let mut open = self.open.borrow_mut();
+        open.retain(|_, entry| entry.handle.strong_count() > 0);
+        open.insert(
+            name.clone(),
+            Entry {
+                handle: handle.downgrade(),
+                _kept: kept,
+            },
+        );
+        Ok(handle)
+    }
+}
+
+enum AskError {
+    Ended,
+    Source(SourceError),
+}
+
+async fn ask(handle: &VolumeHandle) -> Result<Description, AskError> {
+    let (answer, answered) = oneshot::channel();
+    handle
+        .send(Order::Describe(answer))
+        .await
+        .map_err(|_| AskError::Ended)?;
+    answered
+        .await
+        .map_err(|_| AskError::Ended)?
+        .map_err(AskError::Source)
+}
