@@ -104,7 +104,7 @@ pub struct DeviceInfo {
     pub size: u64,
     /// Whether writes are refused.
     pub read_only: bool,
-    /// What offsets and lengths must be a multiple of, in bytes: 4096, or 512 through
+    /// What offsets and lengths must be a multiple of, in bytes: 4096, or 512 or 1 through
     /// the sector layer of this crate.
     pub alignment: u32,
 }

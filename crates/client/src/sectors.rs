@@ -26,6 +26,7 @@ const BLOCK: u64 = BLOCK_SIZE as u64;
 /// See the module.
 pub struct Sectors {
     shared: Rc<Shared>,
+    unit: u32,
 }
 
 struct Shared {
@@ -36,7 +37,17 @@ struct Shared {
 impl Sectors {
     /// Sectors on top of `device`. What changes the device must all come by here.
     pub fn new(device: Rc<dyn BlockDevice>) -> Self {
+        Self::with_unit(device, SECTOR_SIZE)
+    }
+
+    /// As [`Sectors::new`], for clients that address single bytes, as some of NBD do.
+    pub fn bytes(device: Rc<dyn BlockDevice>) -> Self {
+        Self::with_unit(device, 1)
+    }
+
+    fn with_unit(device: Rc<dyn BlockDevice>, unit: u32) -> Self {
         Self {
+            unit,
             shared: Rc::new(Shared {
                 device,
                 changes: RefCell::new(Changes::default()),
@@ -48,7 +59,7 @@ impl Sectors {
 impl BlockDevice for Sectors {
     fn info(&self) -> DeviceInfo {
         DeviceInfo {
-            alignment: SECTOR_SIZE,
+            alignment: self.unit,
             ..self.shared.device.info()
         }
     }

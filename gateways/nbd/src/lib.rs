@@ -9,7 +9,6 @@
 pub mod address;
 pub mod connection;
 pub mod export;
-pub mod memory;
 pub mod negotiation;
 pub mod registry;
 pub mod server;

@@ -3,14 +3,16 @@
 
 use std::rc::Rc;
 
-use client::device::BlockDevice;
+use client::device::{BlockDevice, DeviceInfo};
+use client::memory::MemoryDevice;
+use client::sectors::Sectors;
 use protocol::session::ExportEntry;
 
 use crate::export::{Description, ExportName};
-use crate::memory::MemoryVolume;
 
-/// What offsets and lengths are a multiple of on every export, in bytes.
-const ALIGNMENT: u32 = 512;
+/// What offsets and lengths are a multiple of on every export, in bytes. Clients of NBD may address
+/// single bytes, as `nbdcopy` does at the end of an image.
+const ALIGNMENT: u32 = 1;
 
 /// Why there is no such export, or not now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +72,7 @@ impl Source {
                     .find(|export| export.name == name.volume && name.snapshot.is_none());
                 let export = found.ok_or_else(|| SourceError::NotFound(name.to_string()))?;
                 Ok(OpenExport {
-                    device: Rc::new(MemoryVolume::new(&export.name, export.size)),
+                    device: Rc::new(Sectors::bytes(export.device())),
                 })
             }
         }
@@ -98,6 +100,16 @@ impl OpenExport {
 }
 
 impl MemoryExport {
+    fn device(&self) -> Rc<dyn BlockDevice> {
+        Rc::new(MemoryDevice::with_info(DeviceInfo {
+            name: self.name.clone(),
+            serial: "memory".to_owned(),
+            size: self.size,
+            read_only: false,
+            alignment: protocol::BLOCK_SIZE,
+        }))
+    }
+
     fn entry(&self) -> ExportEntry {
         ExportEntry {
             name: self.name.clone(),

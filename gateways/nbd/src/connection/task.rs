@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use client::device::{BlockDevice, DeviceError, Operation, Outcome};
+use client::request::perform;
 use protocol::storage::MapKind;
-use tokio::sync::oneshot;
 
 use crate::connection::outbox::Ticket;
 use crate::wire::reply::{Extent, Replier, Segment};
@@ -97,13 +97,6 @@ fn background<T: 'static>(
     });
 }
 
-async fn perform(device: &dyn BlockDevice, operation: Operation) -> Result<Outcome, DeviceError> {
-    let (done, finished) = oneshot::channel();
-    // The receiver is gone only when the connection is.
-    device.submit(operation, Box::new(move |result| drop(done.send(result))));
-    finished.await.unwrap_or(Err(DeviceError::Closed))
-}
-
 /// Zeros that are written as bytes in one go: an object's size, so that one operation is one message.
 const ZERO_STEP: u64 = protocol::OBJECT_SIZE as u64;
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -170,9 +163,10 @@ async fn status(
 
 /// Adds a run, or says that the answer is full.
 fn append(extents: &mut Vec<Extent>, length: u64, state: u32, limit: usize) -> bool {
+    let room = extents.len() < limit;
     match extents.last_mut() {
         Some(last) if last.1 == state => last.0 += length,
-        _ if extents.len() < limit => extents.push((length, state)),
+        _ if room => extents.push((length, state)),
         _ => return false,
     }
     true

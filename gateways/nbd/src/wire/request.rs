@@ -97,7 +97,7 @@ impl Request {
         };
         let has_payload = match layout {
             HeaderLayout::Compact => command == command::WRITE,
-            // A write without the flag breaks the protocol, but its payload follows all the same.
+            // A write's payload follows whether the flag is there or not.
             HeaderLayout::Extended => command == command::WRITE || flags & flag::PAYLOAD_LENGTH != 0,
         };
         let payload = if has_payload { length } else { 0 };
@@ -251,12 +251,7 @@ impl Request {
             _ => 0,
         };
         if layout == HeaderLayout::Extended && self.command == command::WRITE {
-            if self.flags & flag::PAYLOAD_LENGTH == 0 {
-                return refuse(
-                    Errno::Invalid,
-                    "a write must say that its length is its payload's",
-                );
-            }
+            // The specification wants it set; QEMU's client does not set it.
             allowed |= flag::PAYLOAD_LENGTH;
         }
         if self.flags & !allowed != 0 {
