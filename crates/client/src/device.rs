@@ -118,6 +118,9 @@ pub enum DeviceEvent {
     Lost,
 }
 
+/// Runs at every [`DeviceEvent`].
+pub type Listener = Box<dyn Fn(DeviceEvent)>;
+
 /// A block device on the current thread.
 pub trait BlockDevice {
     /// What it is, now.
@@ -127,5 +130,5 @@ pub trait BlockDevice {
     fn submit(&self, operation: Operation, done: Continuation);
 
     /// Calls `listener` at every [`DeviceEvent`] from now on, in place of any former listener.
-    fn listen(&self, listener: Box<dyn Fn(DeviceEvent)>);
+    fn listen(&self, listener: Listener);
 }

@@ -6,7 +6,11 @@
 //! crate and never `storaged`.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
+pub mod clock;
 pub mod device;
 pub mod memory;
 pub mod request;
 pub mod sectors;
+pub mod transport;
+pub mod volume;

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use protocol::BLOCK_SIZE;
 use protocol::storage::MapKind;
 
-use crate::device::{BlockDevice, Continuation, DeviceError, DeviceEvent, DeviceInfo, Operation, Outcome};
+use crate::device::{
+    BlockDevice, Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation, Outcome,
+};
 use crate::request;
 
 /// What one 4 KiB block holds, if anything was ever written to it.
@@ -24,7 +26,7 @@ enum Block {
 /// See the module.
 pub struct MemoryDevice {
     state: RefCell<State>,
-    listener: RefCell<Option<Box<dyn Fn(DeviceEvent)>>>,
+    listener: RefCell<Option<Listener>>,
     held: bool,
 }
 
@@ -127,7 +129,7 @@ impl BlockDevice for MemoryDevice {
         }
     }
 
-    fn listen(&self, listener: Box<dyn Fn(DeviceEvent)>) {
+    fn listen(&self, listener: Listener) {
         *self.listener.borrow_mut() = Some(listener);
     }
 }

@@ -124,6 +124,8 @@ pub fn joined(mut pieces: Vec<Bytes>) -> Bytes {
         return pieces.swap_remove(0);
     }
     let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+    for piece in &pieces {
+        whole.extend_from_slice(piece);
+    }
     whole.freeze()
 }

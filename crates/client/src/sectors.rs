@@ -14,7 +14,7 @@ use bytes::Bytes;
 use protocol::BLOCK_SIZE;
 use protocol::storage::MapKind;
 
-use crate::device::{BlockDevice, Continuation, DeviceError, DeviceEvent, DeviceInfo, Operation, Outcome};
+use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, Outcome};
 use crate::request::{check, joined};
 use changes::{Changes, Held};
 
@@ -103,7 +103,7 @@ impl BlockDevice for Sectors {
         }
     }
 
-    fn listen(&self, listener: Box<dyn Fn(DeviceEvent)>) {
+    fn listen(&self, listener: Listener) {
         self.shared.device.listen(listener);
     }
 }

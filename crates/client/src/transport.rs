@@ -1,0 +1,302 @@
+//! A connection that carries frames: a unix or TCP socket with an inbox and an outbox.
+//!
+//! Nothing here blocks or awaits but [`Link::ready`] and [`connect`]: whoever drives a link reads
+//! what is there, acts upon all of it, and writes all answers at once. Both ends of the data path
+//! and of the session use it; it does not know which message means what.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use protocol::codec::Message;
+use protocol::inbox::Inbox;
+use protocol::outbox::Outbox;
+use rustix::net::sockopt;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// What the kernel may buffer in each direction of a unix socket, in bytes: so that a large write
+/// and the header that follows it go out in one system call. Linux grants what its limit allows.
+const SOCKET_BUFFER: usize = 1024 * 1024;
+
+/// Where somebody listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A unix socket, `unix:/path` or a bare path that begins with `/` or `.`.
+    Unix(PathBuf),
+    /// `tcp:host:port`.
+    Tcp(String),
+}
+
+/// A text is not an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an address: write `unix:/path/of/socket` or `tcp:host:port`")]
+pub struct AddressError(String);
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = || AddressError(text.to_owned());
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err(wrong())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        if let Some(host) = text.strip_prefix("tcp:") {
+            let port = host
+                .rsplit_once(':')
+                .and_then(|(_, port)| port.parse::<u16>().ok());
+            return port.map(|_| Self::Tcp(host.to_owned())).ok_or_else(wrong);
+        }
+        if text.starts_with(['/', '.']) {
+            Ok(Self::Unix(text.into()))
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(host) => write!(f, "tcp:{host}"),
+        }
+    }
+}
+
+/// A socket that frames come in on and go out on.
+#[derive(Debug)]
+pub enum Stream {
+    /// On this machine.
+    Unix(UnixStream),
+    /// Elsewhere.
+    Tcp(TcpStream),
+}
+
+/// Connects to an address.
+pub async fn connect(address: &Address) -> io::Result<Stream> {
+    let stream = match address {
+        Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        Address::Tcp(host) => Stream::Tcp(TcpStream::connect(host.as_str()).await?),
+    };
+    stream.prepare();
+    Ok(stream)
+}
+
+impl Stream {
+    /// Sets what makes it fast. A socket that refuses an option works all the same, so errors are
+    /// left alone.
+    fn prepare(&self) {
+        match self {
+            Self::Unix(stream) => {
+                let _ = sockopt::set_socket_send_buffer_size(stream, SOCKET_BUFFER);
+            }
+            // The kernel sizes the buffers of TCP by itself.
+            Self::Tcp(stream) => {
+                let _ = stream.set_nodelay(true);
+            }
+        }
+    }
+
+    fn try_read(&self, spaces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_read_vectored(spaces),
+            Self::Tcp(stream) => stream.try_read_vectored(spaces),
+        }
+    }
+
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.try_write_vectored(slices),
+            Self::Tcp(stream) => stream.try_write_vectored(slices),
+        }
+    }
+
+    /// Waits until it can be read, or written if that is wanted, or is broken.
+    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Unix(stream) => stream.ready(interest).await,
+            Self::Tcp(stream) => stream.ready(interest).await,
+        }
+    }
+}
+
+/// A listening socket of either kind.
+#[derive(Debug)]
+pub enum Listener {
+    /// For this machine.
+    Unix(UnixListener),
+    /// For others.
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// Listens at an address. A unix socket that a dead process left behind is replaced; one that a
+    /// live process listens on is not: [`io::ErrorKind::AddrInUse`].
+    pub async fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Unix(path) => {
+                match UnixStream::connect(path).await {
+                    Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        std::fs::remove_file(path)?;
+                    }
+                    Err(_) => {}
+                }
+                Ok(Self::Unix(UnixListener::bind(path)?))
+            }
+            Address::Tcp(host) => Ok(Self::Tcp(TcpListener::bind(host.as_str()).await?)),
+        }
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        let stream = match self {
+            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
+            Self::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
+        };
+        stream.prepare();
+        Ok(stream)
+    }
+
+    /// Where it listens, as others may connect to it: with the port that was chosen.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Unix(listener) => {
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().ok_or(io::ErrorKind::AddrNotAvailable)?;
+                Ok(Address::Unix(path.to_owned()))
+            }
+            Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?.to_string())),
+        }
+    }
+}
+
+/// A connection with its messages.
+pub struct Link {
+    stream: Arc<Stream>,
+    inbox: Inbox,
+    /// What is to be sent: fill it, then call [`Link::send`].
+    pub outbox: Outbox,
+}
+
+impl Link {
+    /// A link over a socket that was just opened.
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream: Arc::new(stream),
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+        }
+    }
+
+    /// Reads once, without waiting. False if nothing was there.
+    /// The end of the connection is [`io::ErrorKind::UnexpectedEof`].
+    pub fn receive(&mut self) -> io::Result<bool> {
+        match self.stream.try_read(&mut self.inbox.spaces()) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.inbox.received(count);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next whole message of what was read, with its request number.
+    /// Bytes that make no sense are [`io::ErrorKind::InvalidData`].
+    pub fn message(&mut self) -> io::Result<Option<(u64, Message)>> {
+        self.inbox
+            .take_message()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    /// Writes what the outbox holds, as far as the socket takes it without waiting.
+    pub fn send(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            match self.stream.try_write(&self.outbox.slices()) {
+                Ok(count) => self.outbox.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next message, sending what is to be sent meanwhile: for the slow conversations
+    /// at the beginning of a connection.
+    pub async fn converse(&mut self) -> io::Result<(u64, Message)> {
+        loop {
+            self.send()?;
+            if let Some(message) = self.message()? {
+                return Ok(message);
+            }
+            if !self.receive()? {
+                self.stream.ready(self.interest()).await?;
+            }
+        }
+    }
+
+    /// What to wait for: bytes to read, and room to write if something could not be sent.
+    pub fn interest(&self) -> Interest {
+        if self.outbox.is_empty() {
+            Interest::READABLE
+        } else {
+            Interest::READABLE | Interest::WRITABLE
+        }
+    }
+
+    /// The socket, to wait on while the link itself is not borrowed.
+    pub fn stream(&self) -> Arc<Stream> {
+        Arc::clone(&self.stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Addresses are what people write; a socket file of the dead is replaced, one of the living not.
+    use super::*;
+
+    #[test]
+    fn addresses_come_back_as_they_were_written() {
+        for text in [
+            "unix:/run/storaged/disk-1.sock",
+            "tcp:127.0.0.1:7000",
+            "tcp:[::1]:7000",
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        assert_eq!("/run/a.sock".parse(), Ok(Address::Unix("/run/a.sock".into())));
+        for text in [
+            "",
+            "unix:",
+            "tcp:",
+            "tcp:host",
+            "tcp:host:99999",
+            "host:1",
+            "http://x",
+        ] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_a_dead_process_left_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::Unix(directory.path().join("socket"));
+        let first = Listener::bind(&address).await.unwrap();
+        let refused = Listener::bind(&address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        Listener::bind(&address).await.unwrap();
+    }
+}

@@ -1,0 +1,172 @@
+//! An open volume of the cluster: the block device that `vhost-blk` and the gateways stand on.
+//!
+//! One volume lives on one thread, inside a tokio `LocalSet`. The owner state machine decides
+//! everything; the parts here carry its actions out: [`connection`] keeps the sockets to the disks,
+//! [`session`] the one to `storaged`, [`driver`] hands events and actions between them.
+
+mod connection;
+mod driver;
+mod session;
+mod timer;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use aligned_vec::{AVec, ConstAlign};
+use bytes::Bytes;
+use protocol::session::{ExportEntry, SessionRefusal, VolumeView};
+use replication::owner;
+
+use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation};
+use crate::transport::Address;
+use driver::Driver;
+
+/// What to open, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What kind of front end opens it, for people: `vhost-blk`, `nbd`.
+    pub program: String,
+    /// Where `storaged` can be reached, best first.
+    pub storaged: Vec<Address>,
+    /// The volume's name.
+    pub volume: String,
+    /// A snapshot's name: then the device is read only, and nothing is owned.
+    pub snapshot: Option<String>,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// How long to wait for the present owner to leave, and for `storaged` to answer.
+    pub wait: Duration,
+}
+
+/// What may be opened at a `storaged`.
+pub async fn list(program: &str, storaged: &[Address]) -> Result<Vec<ExportEntry>, OpenError> {
+    session::list(program, storaged).await
+}
+
+/// Why a volume was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// `storaged` answered, and refused.
+    #[error("{message}")]
+    Refused {
+        /// What kind of refusal.
+        kind: SessionRefusal,
+        /// A sentence of `storaged`'s.
+        message: String,
+    },
+    /// `storaged` cannot be reached.
+    #[error("storaged does not answer at {address}: {source}; is it running?")]
+    Unreachable {
+        /// The address that was tried last.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No address was given.
+    #[error("no address of storaged was given")]
+    NoAddress,
+}
+
+/// An open volume. Dropping it ends all I/O at once and leaves the lease to lapse: call
+/// [`Volume::close`] first, to finish what was submitted and to give the volume back.
+pub struct Volume {
+    driver: Rc<Driver>,
+}
+
+impl Volume {
+    /// Opens a volume. Operations may be submitted as soon as this returns; they wait until the
+    /// former owner is fenced and its last writes are level on all disks.
+    ///
+    /// Must be called on a `LocalSet`.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let session = session::open(options).await?;
+        Ok(Self {
+            driver: Driver::start(session),
+        })
+    }
+
+    /// Waits until the take-over is done and operations are carried out.
+    pub async fn opened(&self) {
+        self.driver.opened().await;
+    }
+
+    /// Finishes what was submitted, and gives the volume back.
+    pub async fn close(&self) {
+        self.driver.close().await;
+    }
+
+    /// What operations wait for, in sentences, for people; empty when nothing waits.
+    pub fn waiting(&self) -> Vec<String> {
+        self.driver.waiting()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.driver.stop();
+    }
+}
+
+impl BlockDevice for Volume {
+    fn info(&self) -> DeviceInfo {
+        self.driver.info()
+    }
+
+    fn submit(&self, operation: Operation, done: Continuation) {
+        match self.driver.check(&operation) {
+            Ok(()) => self.driver.submit(owner_operation(operation), done),
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    fn listen(&self, listener: Listener) {
+        self.driver.listen(listener);
+    }
+}
+
+/// The owner's words for a device operation. Checksums are made here, once, before anything else
+/// touches the bytes.
+fn owner_operation(operation: Operation) -> owner::Operation {
+    match operation {
+        Operation::Read { offset, length } => owner::Operation::Read { offset, length },
+        Operation::Write { offset, data } => {
+            let bytes = aligned(data);
+            owner::Operation::Write {
+                offset,
+                checksums: protocol::checksum::of_blocks(&bytes),
+                bytes,
+            }
+        }
+        Operation::WriteZeroes { offset, length } | Operation::Discard { offset, length } => {
+            owner::Operation::Zero { offset, length }
+        }
+        Operation::Flush => owner::Operation::Flush,
+        Operation::Map { offset, length } => owner::Operation::Map { offset, length },
+    }
+}
+
+/// The pieces of a write as one. A copy only if there are several; its address is then a multiple
+/// of 4096, as a disk on this machine likes it.
+fn aligned(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.swap_remove(0);
+    }
+    let length = pieces.iter().map(Bytes::len).sum();
+    let mut whole: AVec<u8, ConstAlign<4096>> = AVec::with_capacity(4096, length);
+    for piece in &pieces {
+        whole.extend_from_slice(piece);
+    }
+    Bytes::from_owner(whole)
+}
+
+/// The answer to an operation in the device's words.
+fn device_error(failure: owner::Failure, view: &VolumeView) -> DeviceError {
+    match failure {
+        owner::Failure::Invalid => DeviceError::Invalid { size: view.size },
+        owner::Failure::ReadOnly => DeviceError::ReadOnly,
+        owner::Failure::Damaged { offset } => DeviceError::Damaged { offset },
+        owner::Failure::Full => DeviceError::Full,
+        owner::Failure::Lost => DeviceError::Lost,
+        owner::Failure::Closed => DeviceError::Closed,
+    }
+}

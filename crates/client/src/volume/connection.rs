@@ -1,0 +1,237 @@
+//! The connection to one disk: kept up, greeted, read from, written to.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::DiskId;
+use protocol::checksum;
+use protocol::codec::Message;
+use protocol::message::{Refusal, Request, Response};
+use protocol::session::DiskView;
+use replication::owner::Event;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use super::driver::Driver;
+use crate::backoff::Backoff;
+use crate::transport::{self, Address, Link, Stream};
+
+/// The version of the messages that this program speaks; both the lowest and the highest.
+const VERSION: u16 = 1;
+/// How long a connection may take until the disk has answered its greeting: one that does not
+/// within this time may be a machine that went away without a word.
+const GREETING_LIMIT: Duration = Duration::from_secs(5);
+
+/// One disk that the owner wants a connection to.
+pub(super) struct DiskConnection {
+    view: RefCell<DiskView>,
+    link: RefCell<Option<Link>>,
+    /// The task must look: there is more to send than the socket took, or a reset.
+    wake: Notify,
+    reset: Cell<bool>,
+    task: RefCell<Option<AbortHandle>>,
+}
+
+/// Keeps a connection to a disk from now on, or learns its new addresses.
+pub(super) fn connect(driver: &Rc<Driver>, disks: &mut BTreeMap<DiskId, Rc<DiskConnection>>, view: DiskView) {
+    if let Some(connection) = disks.get(&view.disk) {
+        *connection.view.borrow_mut() = view;
+        return;
+    }
+    let disk = view.disk;
+    let connection = Rc::new(DiskConnection {
+        view: RefCell::new(view),
+        link: RefCell::new(None),
+        wake: Notify::new(),
+        reset: Cell::new(false),
+        task: RefCell::new(None),
+    });
+    let task = spawn_local(keep(Rc::clone(driver), Rc::clone(&connection)));
+    *connection.task.borrow_mut() = Some(task.abort_handle());
+    disks.insert(disk, connection);
+}
+
+impl DiskConnection {
+    /// Adds a request to what is to be sent. One for a connection that just broke is lost, as it
+    /// would be on the way.
+    pub(super) fn push(&self, number: u64, request: &Request) {
+        if let Some(link) = self.link.borrow_mut().as_mut() {
+            link.outbox.push_request(number, request);
+        }
+    }
+
+    /// Sends what was added.
+    pub(super) fn send(&self) {
+        let mut link = self.link.borrow_mut();
+        let Some(link) = link.as_mut().filter(|link| !link.outbox.is_empty()) else {
+            return;
+        };
+        // The task finds out about an error, and waits for room if the socket is full.
+        if link.send().is_err() || !link.outbox.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Ends the present connection; another one follows.
+    pub(super) fn reset(&self) {
+        self.reset.set(true);
+        self.wake.notify_one();
+    }
+
+    /// Ends the connection for good.
+    pub(super) fn stop(&self) {
+        self.link.borrow_mut().take();
+        if let Some(task) = self.task.borrow_mut().take() {
+            task.abort();
+        }
+    }
+}
+
+async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
+    let disk = connection.view.borrow().disk;
+    let mut backoff = Backoff::default();
+    loop {
+        match open(&driver, &connection).await {
+            Ok(link) => {
+                backoff = Backoff::default();
+                info!(%disk, "connected");
+                let stream = link.stream();
+                connection.reset.set(false);
+                *connection.link.borrow_mut() = Some(link);
+                driver.event(Event::Connected { disk });
+                let ended = serve(&driver, &connection, disk, &stream).await;
+                connection.link.borrow_mut().take();
+                info!(%disk, reason = %ended, "the connection ended");
+                driver.event(Event::Disconnected { disk });
+            }
+            Err(error) => debug!(%disk, %error, "cannot connect"),
+        }
+        backoff.pause().await;
+    }
+}
+
+/// Tries the disk's addresses in order, until one greets back as the disk that is looked for.
+async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Link> {
+    let view = connection.view.borrow().clone();
+    let cluster = driver.view(|view| view.cluster);
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the disk has no address");
+    for address in &view.addresses {
+        let Ok(address) = address.parse::<Address>() else {
+            continue;
+        };
+        match timeout(GREETING_LIMIT, greet(&address, view.disk, cluster)).await {
+            Ok(Ok(link)) => return Ok(link),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+async fn greet(address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result<Link> {
+    let mut link = Link::new(transport::connect(address).await?);
+    let hello = Request::Hello {
+        version_min: VERSION,
+        version_max: VERSION,
+        cluster,
+        disk,
+    };
+    link.outbox.push_request(0, &hello);
+    match link.converse().await? {
+        (
+            0,
+            Message::Response(Response::Welcome {
+                version: VERSION,
+                disk: found,
+            }),
+        ) if found == disk => Ok(link),
+        (_, Message::Response(Response::Refused(refusal))) => {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the disk does not greet as it should",
+        )),
+    }
+}
+
+/// Hands in what comes until the connection ends; the answer says why it did.
+async fn serve(
+    driver: &Rc<Driver>,
+    connection: &DiskConnection,
+    disk: DiskId,
+    stream: &Arc<Stream>,
+) -> io::Error {
+    loop {
+        if connection.reset.take() {
+            return io::Error::other("it was silent for too long");
+        }
+        let interest = match take_in(driver, connection, disk) {
+            Ok(interest) => interest,
+            Err(error) => return error,
+        };
+        tokio::select! {
+            ready = stream.ready(interest) => {
+                if let Err(error) = ready {
+                    return error;
+                }
+            }
+            () = connection.wake.notified() => {}
+        }
+    }
+}
+
+/// Reads all that is there, sends what can be sent, and tells what to wait for next.
+fn take_in(
+    driver: &Rc<Driver>,
+    connection: &DiskConnection,
+    disk: DiskId,
+) -> io::Result<tokio::io::Interest> {
+    loop {
+        // Not borrowed while an event is handled: its actions push to the same outbox.
+        let next = {
+            let mut link = connection.link.borrow_mut();
+            let Some(link) = link.as_mut() else {
+                return Err(io::ErrorKind::NotConnected.into());
+            };
+            match link.message()? {
+                Some(message) => message,
+                None if link.receive()? => continue,
+                None => {
+                    link.send()?;
+                    return Ok(link.interest());
+                }
+            }
+        };
+        let (number, Message::Response(response)) = next else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a disk sent something that is no answer",
+            ));
+        };
+        driver.event(Event::Response {
+            disk,
+            number,
+            response: verified(response),
+        });
+    }
+}
+
+/// Replaces bytes that do not match their checksums by a refusal: the owner asks another disk.
+fn verified(response: Response) -> Response {
+    match &response {
+        Response::Data { checksums, bytes, .. } if checksum::verify(bytes, checksums).is_err() => {
+            Response::Refused(Refusal::Mismatch)
+        }
+        Response::Delta(delta) if checksum::verify(&delta.bytes, &delta.checksums).is_err() => {
+            Response::Refused(Refusal::Mismatch)
+        }
+        _ => response,
+    }
+}

@@ -1,0 +1,296 @@
+//! Hands events to the owner and carries out what it answers: the one place that both pass by.
+//!
+//! Nothing here waits. Events that come up while actions are carried out (a continuation that
+//! submits the next operation) queue up behind them, so the owner is never entered twice. Requests
+//! gather in the outboxes until the task [`send_gathered`] has its turn: all that one turn of the
+//! loop brings forth leaves in one system call a disk.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
+
+use protocol::DiskId;
+use protocol::session::{SessionRequest, VolumeView};
+use replication::owner::{Action, Event, IoId, Operation, Outcome, Owner};
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, spawn_local};
+use tracing::{info, warn};
+
+use super::connection::{self, DiskConnection};
+use super::session::{self, OpenedSession, Session};
+use super::{device_error, timer};
+use crate::clock::now;
+use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener};
+use crate::{device, request};
+
+/// How far an open volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The take-over is under way.
+    Opening,
+    /// Operations are carried out.
+    Open,
+    /// All that was submitted is done, and nothing more will be.
+    Closed,
+    /// Somebody else has it.
+    Lost,
+}
+
+/// One open volume's moving parts.
+pub(super) struct Driver {
+    owner: RefCell<Owner>,
+    events: RefCell<VecDeque<Event>>,
+    draining: Cell<bool>,
+    next_io: Cell<u64>,
+    operations: RefCell<HashMap<IoId, Continuation>>,
+    info: RefCell<DeviceInfo>,
+    listener: RefCell<Option<Listener>>,
+    phase: watch::Sender<Phase>,
+    disks: RefCell<BTreeMap<DiskId, Rc<DiskConnection>>>,
+    pub(super) session: Session,
+    pub(super) timer: timer::Timer,
+    /// Something waits in an outbox.
+    gathered: Notify,
+    tasks: RefCell<Vec<AbortHandle>>,
+}
+
+impl Driver {
+    /// Starts to drive the volume of a session that was just opened.
+    pub(super) fn start(opened: OpenedSession) -> Rc<Self> {
+        let mut actions = Vec::new();
+        let view = opened.view.clone();
+        let owner = Owner::open(now(), opened.leased, opened.view, &mut actions);
+        let driver = Rc::new(Self {
+            owner: RefCell::new(owner),
+            events: RefCell::default(),
+            draining: Cell::new(true),
+            next_io: Cell::new(0),
+            operations: RefCell::default(),
+            info: RefCell::new(device_info(&view)),
+            listener: RefCell::default(),
+            phase: watch::Sender::new(Phase::Opening),
+            disks: RefCell::default(),
+            session: opened.session,
+            timer: timer::Timer::default(),
+            gathered: Notify::new(),
+            tasks: RefCell::default(),
+        });
+        let tasks = [
+            spawn_local(session::keep(Rc::clone(&driver))),
+            spawn_local(timer::run(Rc::clone(&driver))),
+            spawn_local(send_gathered(Rc::clone(&driver))),
+        ];
+        driver
+            .tasks
+            .borrow_mut()
+            .extend(tasks.map(|task| task.abort_handle()));
+        for action in actions {
+            driver.perform(action);
+        }
+        driver.drain();
+        driver
+    }
+
+    /// Takes an event in, and carries out all that follows from it.
+    pub(super) fn event(self: &Rc<Self>, event: Event) {
+        self.events.borrow_mut().push_back(event);
+        if !self.draining.replace(true) {
+            self.drain();
+        }
+    }
+
+    fn drain(self: &Rc<Self>) {
+        let mut actions = Vec::new();
+        loop {
+            let Some(event) = self.events.borrow_mut().pop_front() else {
+                break;
+            };
+            self.owner.borrow_mut().apply(now(), event, &mut actions);
+            for action in actions.drain(..) {
+                self.perform(action);
+            }
+        }
+        self.draining.set(false);
+        self.timer.arm(self.owner.borrow().deadline());
+    }
+
+    fn perform(self: &Rc<Self>, action: Action) {
+        match action {
+            Action::Send {
+                disk,
+                number,
+                request,
+            } => {
+                if let Some(connection) = self.disks.borrow().get(&disk) {
+                    connection.push(number, &request);
+                    self.gathered.notify_one();
+                }
+            }
+            Action::Complete { id, result } => {
+                let done = self.operations.borrow_mut().remove(&id);
+                if let Some(done) = done {
+                    done(self.answer(result));
+                }
+            }
+            Action::Connect(view) => connection::connect(self, &mut self.disks.borrow_mut(), view),
+            Action::Disconnect { disk } => {
+                if let Some(connection) = self.disks.borrow_mut().remove(&disk) {
+                    connection.stop();
+                }
+            }
+            Action::Reset { disk } => {
+                if let Some(connection) = self.disks.borrow().get(&disk) {
+                    connection.reset();
+                }
+            }
+            Action::Renew => self.session.renew(&self.owner.borrow()),
+            Action::WantView => self.session.want_view(&self.owner.borrow()),
+            Action::Suspect { disk, reason } => self.suspect(disk, reason),
+            Action::Quiesced { token } => {
+                let volume = self.owner.borrow().view().volume;
+                self.session.tell(&SessionRequest::Quiesced { volume, token });
+            }
+            Action::Opened => self.enter(Phase::Open),
+            Action::Closed => self.enter(Phase::Closed),
+            Action::Lost => {
+                self.enter(Phase::Lost);
+                self.tell(DeviceEvent::Lost);
+            }
+            Action::Resized(size) => {
+                self.info.borrow_mut().size = size;
+                self.tell(DeviceEvent::Resized(size));
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        result: Result<Outcome, replication::owner::Failure>,
+    ) -> Result<device::Outcome, DeviceError> {
+        match result {
+            Ok(Outcome::Done) => Ok(device::Outcome::Done),
+            Ok(Outcome::Data(pieces)) => Ok(device::Outcome::Data(pieces)),
+            Ok(Outcome::Map(runs)) => Ok(device::Outcome::Map(runs)),
+            Err(failure) => Err(device_error(failure, self.owner.borrow().view())),
+        }
+    }
+
+    fn suspect(&self, disk: DiskId, reason: String) {
+        let owner = self.owner.borrow();
+        let view = owner.view();
+        warn!(volume = %view.name, disk = %disk, reason, "a disk is under suspicion");
+        let (volume, generation) = (view.volume, view.generation);
+        self.session.tell(&SessionRequest::Suspect {
+            volume,
+            generation,
+            disk,
+            reason,
+        });
+    }
+
+    fn enter(&self, phase: Phase) {
+        // What is lost stays lost, also when it is closed afterwards.
+        self.phase.send_if_modified(|present| {
+            let changes = *present != Phase::Lost && *present != phase;
+            if changes {
+                *present = phase;
+            }
+            changes
+        });
+        let name = &self.info.borrow().name;
+        info!(volume = %name, phase = ?*self.phase.borrow(), "the volume's phase changed");
+    }
+
+    fn tell(&self, event: DeviceEvent) {
+        // Taken out while it runs, so that it may ask for another one itself.
+        let listener = self.listener.borrow_mut().take();
+        if let Some(listener) = listener {
+            listener(event);
+            self.listener.borrow_mut().get_or_insert(listener);
+        }
+    }
+
+    pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
+        let id = IoId(self.next_io.replace(self.next_io.get() + 1));
+        self.operations.borrow_mut().insert(id, done);
+        self.event(Event::Submit { id, operation });
+    }
+
+    pub(super) fn info(&self) -> DeviceInfo {
+        self.info.borrow().clone()
+    }
+
+    /// Refuses what must not be started.
+    pub(super) fn check(&self, operation: &device::Operation) -> Result<(), DeviceError> {
+        request::check(operation, &self.info.borrow())
+    }
+
+    pub(super) fn listen(&self, listener: Listener) {
+        *self.listener.borrow_mut() = Some(listener);
+    }
+
+    pub(super) fn waiting(&self) -> Vec<String> {
+        self.owner.borrow().waiting(now())
+    }
+
+    pub(super) fn view<T>(&self, look: impl FnOnce(&VolumeView) -> T) -> T {
+        look(self.owner.borrow().view())
+    }
+
+    /// Whether the volume belongs to somebody else by now.
+    pub(super) fn is_lost(&self) -> bool {
+        *self.phase.borrow() == Phase::Lost
+    }
+
+    pub(super) async fn opened(&self) {
+        // The sender is `self`, so the channel cannot be closed.
+        let _ = self
+            .phase
+            .subscribe()
+            .wait_for(|phase| *phase != Phase::Opening)
+            .await;
+    }
+
+    pub(super) async fn close(self: &Rc<Self>) {
+        self.event(Event::Close);
+        let mut phase = self.phase.subscribe();
+        let _ = phase
+            .wait_for(|phase| matches!(phase, Phase::Closed | Phase::Lost))
+            .await;
+        if !self.is_lost() {
+            session::give_back(self).await;
+        }
+        self.stop();
+    }
+
+    /// Ends all tasks, and with them all connections.
+    pub(super) fn stop(&self) {
+        for connection in std::mem::take(&mut *self.disks.borrow_mut()).into_values() {
+            connection.stop();
+        }
+        for task in self.tasks.borrow_mut().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+/// Sends what has gathered in the outboxes, once a turn of the loop.
+async fn send_gathered(driver: Rc<Driver>) {
+    loop {
+        driver.gathered.notified().await;
+        for connection in driver.disks.borrow().values() {
+            connection.send();
+        }
+    }
+}
+
+fn device_info(view: &VolumeView) -> DeviceInfo {
+    DeviceInfo {
+        name: view.name.clone(),
+        // 20 characters, as many as a virtio serial number has.
+        serial: format!("stgd{:016x}", view.volume.0),
+        size: view.size,
+        read_only: view.read_only,
+        alignment: protocol::BLOCK_SIZE,
+    }
+}

@@ -1,0 +1,390 @@
+//! The connection to `storaged`: opens the volume, keeps its lease, takes in what is pushed.
+//!
+//! It may break at any time: `storaged` is restarted while volumes are open. Then the volume is
+//! resumed with its generation as soon as `storaged` listens again; until the lease is due nothing
+//! is felt of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use protocol::codec::Message;
+use protocol::session::{
+    ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
+};
+use replication::Moment;
+use replication::owner::{Event, Owner};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+
+use super::driver::Driver;
+use super::{OpenError, Options};
+use crate::backoff::Backoff;
+use crate::clock::now;
+use crate::transport::{self, Address, Link};
+
+/// How long giving a volume back may take. If `storaged` is away for longer, the lease lapses.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// How long `storaged` may take to answer a greeting.
+const GREETING_LIMIT: Duration = Duration::from_secs(5);
+
+/// A volume that `storaged` has just opened.
+pub(super) struct OpenedSession {
+    pub(super) session: Session,
+    pub(super) view: VolumeView,
+    /// When the request was sent that the lease was given for.
+    pub(super) leased: Moment,
+}
+
+/// The connection to `storaged`, there or not.
+pub(super) struct Session {
+    options: Options,
+    link: RefCell<Option<Link>>,
+    /// The task must look: there is something to send.
+    wake: Notify,
+    numbers: Cell<u64>,
+    /// What was asked and not answered. Bounded: the owner renews and asks for views one at a time,
+    /// and all else is as rare as snapshots.
+    asked: RefCell<HashMap<u64, Asked>>,
+}
+
+/// What a reply answers.
+enum Asked {
+    Renewal { sent: Moment },
+    View { sent: Moment },
+    Close(oneshot::Sender<()>),
+    Other,
+}
+
+/// Opens a volume, and waits as long as the options say for `storaged` and for the present owner.
+pub(super) async fn open(options: Options) -> Result<OpenedSession, OpenError> {
+    let deadline = Instant::now() + options.wait;
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match try_open(&options, deadline).await {
+            Err(error @ OpenError::Unreachable { .. }) => error,
+            result => return result,
+        };
+        if Instant::now() >= deadline {
+            return Err(error);
+        }
+        backoff.pause().await;
+    }
+}
+
+async fn try_open(options: &Options, deadline: Instant) -> Result<OpenedSession, OpenError> {
+    let (mut link, address) = greet(&options.program, &options.storaged).await?;
+    let unreachable = |source| OpenError::Unreachable {
+        address: address.to_string(),
+        source,
+    };
+    let asked = now();
+    let wait = deadline.saturating_duration_since(Instant::now());
+    link.outbox.push_session_request(1, &open_request(options, wait));
+    let view = match converse(&mut link).await.map_err(unreachable)? {
+        SessionReply::Opened(view) => *view,
+        SessionReply::Refused { kind, message } => return Err(OpenError::Refused { kind, message }),
+        SessionReply::Ok | SessionReply::Volumes { .. } => return Err(unreachable(out_of_turn())),
+    };
+    let leased = if wait.is_zero() || view.generation.0 == 0 {
+        asked
+    } else {
+        renewed(&mut link, &view).await.map_err(unreachable)?
+    };
+    let session = Session {
+        options: options.clone(),
+        link: RefCell::new(Some(link)),
+        wake: Notify::new(),
+        numbers: Cell::new(2),
+        asked: RefCell::default(),
+    };
+    Ok(OpenedSession {
+        session,
+        view,
+        leased,
+    })
+}
+
+/// Renews the lease of a volume that was waited for, and tells when that was sent: when the lease
+/// began is not known otherwise.
+async fn renewed(link: &mut Link, view: &VolumeView) -> io::Result<Moment> {
+    let sent = now();
+    let (volume, generation) = (view.volume, view.generation);
+    link.outbox
+        .push_session_request(2, &SessionRequest::Renew { volume, generation });
+    match converse(link).await? {
+        SessionReply::Ok => Ok(sent),
+        _ => Err(out_of_turn()),
+    }
+}
+
+fn open_request(options: &Options, wait: Duration) -> SessionRequest {
+    SessionRequest::Open {
+        volume: options.volume.clone(),
+        snapshot: options.snapshot.clone(),
+        mode: if options.read_only {
+            OpenMode::ReadOnly
+        } else {
+            OpenMode::ReadWrite
+        },
+        wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// What may be opened, for gateways that list exports.
+pub(super) async fn list(program: &str, storaged: &[Address]) -> Result<Vec<ExportEntry>, OpenError> {
+    let (mut link, address) = greet(program, storaged).await?;
+    link.outbox.push_session_request(1, &SessionRequest::List);
+    let unreachable = |source| OpenError::Unreachable {
+        address: address.to_string(),
+        source,
+    };
+    match converse(&mut link).await.map_err(unreachable)? {
+        SessionReply::Volumes { volumes } => Ok(volumes),
+        SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
+        SessionReply::Ok | SessionReply::Opened(_) => Err(unreachable(out_of_turn())),
+    }
+}
+
+/// A link to the first `storaged` that greets back, and its address.
+async fn greet(program: &str, storaged: &[Address]) -> Result<(Link, Address), OpenError> {
+    let mut last = OpenError::NoAddress;
+    for address in storaged {
+        let attempt = async {
+            let mut link = Link::new(transport::connect(address).await?);
+            let hello = SessionRequest::Hello {
+                program: program.to_owned(),
+                pid: std::process::id(),
+            };
+            link.outbox.push_session_request(0, &hello);
+            match converse(&mut link).await? {
+                SessionReply::Ok => Ok(link),
+                _ => Err(out_of_turn()),
+            }
+        };
+        let result = timeout(GREETING_LIMIT, attempt).await;
+        match result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(link) => return Ok((link, address.clone())),
+            Err(source) => {
+                last = OpenError::Unreachable {
+                    address: address.to_string(),
+                    source,
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+async fn converse(link: &mut Link) -> io::Result<SessionReply> {
+    match link.converse().await? {
+        (_, Message::SessionReply(reply)) => Ok(reply),
+        _ => Err(out_of_turn()),
+    }
+}
+
+fn out_of_turn() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "storaged answered something that was not asked",
+    )
+}
+
+impl Session {
+    /// Asks for the lease to be kept.
+    pub(super) fn renew(&self, owner: &Owner) {
+        let view = owner.view();
+        let request = SessionRequest::Renew {
+            volume: view.volume,
+            generation: view.generation,
+        };
+        self.ask(&request, Asked::Renewal { sent: now() });
+    }
+
+    /// Asks for the present view.
+    pub(super) fn want_view(&self, owner: &Owner) {
+        self.ask(&self.resume_request(owner.view()), Asked::View { sent: now() });
+    }
+
+    /// Sends what needs no answer.
+    pub(super) fn tell(&self, request: &SessionRequest) {
+        self.ask(request, Asked::Other);
+    }
+
+    /// Sends a request. While there is no connection it is dropped: the next one begins with a
+    /// resumption, which renews the lease and brings the view.
+    fn ask(&self, request: &SessionRequest, asked: Asked) {
+        let mut link = self.link.borrow_mut();
+        let Some(link) = link.as_mut() else { return };
+        let number = self.numbers.get() + 1;
+        self.numbers.set(number);
+        link.outbox.push_session_request(number, request);
+        self.asked.borrow_mut().insert(number, asked);
+        self.wake.notify_one();
+    }
+
+    fn resume_request(&self, view: &VolumeView) -> SessionRequest {
+        if view.generation.0 == 0 {
+            // A reader of a snapshot owns nothing that could be resumed.
+            return open_request(&self.options, Duration::ZERO);
+        }
+        SessionRequest::Resume {
+            volume: view.volume,
+            generation: view.generation,
+        }
+    }
+}
+
+/// Serves the connection, and opens it again when it breaks, until the volume is lost.
+pub(super) async fn keep(driver: Rc<Driver>) {
+    while !driver.is_lost() {
+        let reason = serve(&driver).await;
+        driver.session.link.borrow_mut().take();
+        driver.session.asked.borrow_mut().clear();
+        if driver.is_lost() {
+            return;
+        }
+        info!(%reason, "the connection to storaged ended, connecting again");
+        let mut backoff = Backoff::default();
+        while !driver.is_lost() && !resume(&driver).await {
+            backoff.pause().await;
+        }
+    }
+}
+
+/// Connects again and resumes the volume. False if that must be tried again.
+async fn resume(driver: &Rc<Driver>) -> bool {
+    let session = &driver.session;
+    let Ok((mut link, _)) = greet(&session.options.program, &session.options.storaged).await else {
+        return false;
+    };
+    let sent = now();
+    link.outbox
+        .push_session_request(1, &driver.view(|view| session.resume_request(view)));
+    let Ok(Ok(reply)) = timeout(GREETING_LIMIT, converse(&mut link)).await else {
+        return false;
+    };
+    if matches!(
+        reply,
+        SessionReply::Refused {
+            kind: SessionRefusal::Unavailable,
+            ..
+        }
+    ) {
+        return false;
+    }
+    *session.link.borrow_mut() = Some(link);
+    answered(driver, Asked::View { sent }, reply);
+    info!("connected to storaged again");
+    true
+}
+
+async fn serve(driver: &Rc<Driver>) -> io::Error {
+    let session = &driver.session;
+    loop {
+        let (stream, interest) = match take_in(driver) {
+            Ok(next) => next,
+            Err(error) => return error,
+        };
+        tokio::select! {
+            ready = stream.ready(interest) => {
+                if let Err(error) = ready {
+                    return error;
+                }
+            }
+            () = session.wake.notified() => {}
+        }
+    }
+}
+
+type WaitFor = (std::sync::Arc<transport::Stream>, tokio::io::Interest);
+
+fn take_in(driver: &Rc<Driver>) -> io::Result<WaitFor> {
+    let session = &driver.session;
+    loop {
+        let (number, message) = {
+            let mut link = session.link.borrow_mut();
+            let Some(link) = link.as_mut() else {
+                return Err(io::ErrorKind::NotConnected.into());
+            };
+            match link.message()? {
+                Some(next) => next,
+                None if link.receive()? => continue,
+                None => {
+                    link.send()?;
+                    return Ok((link.stream(), link.interest()));
+                }
+            }
+        };
+        match message {
+            Message::SessionReply(reply) => {
+                let asked = session.asked.borrow_mut().remove(&number);
+                answered(driver, asked.unwrap_or(Asked::Other), reply);
+            }
+            Message::SessionPush(push) => pushed(driver, push),
+            _ => return Err(out_of_turn()),
+        }
+    }
+}
+
+fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
+    match (asked, reply) {
+        (Asked::Close(done), _) => {
+            // Nobody waits any more if that took too long.
+            let _ = done.send(());
+        }
+        (
+            _,
+            SessionReply::Refused {
+                kind: SessionRefusal::Lost | SessionRefusal::NotFound,
+                message,
+            },
+        ) => {
+            warn!(reason = message, "the volume is lost");
+            driver.event(Event::Revoked);
+        }
+        (Asked::Renewal { sent }, SessionReply::Ok) => driver.event(Event::Renewed { sent }),
+        (Asked::View { sent }, SessionReply::Opened(view)) => {
+            driver.event(Event::View(view));
+            driver.event(Event::Renewed { sent });
+        }
+        (_, SessionReply::Refused { message, .. }) => warn!(reason = message, "storaged refused"),
+        _ => {}
+    }
+}
+
+fn pushed(driver: &Rc<Driver>, push: SessionPush) {
+    let volume = driver.view(|view| view.volume);
+    match push {
+        SessionPush::Quiesce {
+            volume: named,
+            token,
+            limit_ms,
+        } if named == volume => {
+            driver.event(Event::Quiesce { token, limit_ms });
+        }
+        SessionPush::View(view) => driver.event(Event::View(view)),
+        SessionPush::Revoked {
+            volume: named,
+            reason,
+        } if named == volume => {
+            warn!(reason, "the volume is lost");
+            driver.event(Event::Revoked);
+        }
+        SessionPush::Quiesce { .. } | SessionPush::Revoked { .. } => {}
+    }
+}
+
+/// Gives the volume back, if `storaged` answers in time.
+pub(super) async fn give_back(driver: &Rc<Driver>) {
+    let (volume, generation) = driver.view(|view| (view.volume, view.generation));
+    let (done, answered) = oneshot::channel();
+    driver
+        .session
+        .ask(&SessionRequest::Close { volume, generation }, Asked::Close(done));
+    // Without a connection the sender was dropped, which ends the wait at once.
+    let _ = timeout(CLOSE_LIMIT, answered).await;
+}
