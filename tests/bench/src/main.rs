@@ -1,4 +1,30 @@
-//! The benchmarks: `local` (against qemu-storage-daemon), `snapshots`, `memory`. `cargo xtask bench`
-//! runs them; results and the machine they were taken on are kept in `docs/benchmarks.md`.
+//! The benchmarks: `local` (beside qemu-storage-daemon), `snapshots`, `memory`. `cargo xtask bench`
+//! builds and runs them; results, with the machine they were taken on, are kept in
+//! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
+#![allow(clippy::cast_precision_loss)] // Figures for people: 52 bits are plenty.
 
-fn main() {}
+mod local;
+mod machine;
+mod process;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures storaged on this machine.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Side by side on one disk: qemu-storage-daemon, storaged with one copy, storaged with three.
+    Local(local::Options),
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().benchmark {
+        Benchmark::Local(options) => local::run(&options),
+    }
+}

@@ -1,0 +1,107 @@
+//! The systems under test: each starts its own processes in its own folder, on unix sockets, and
+//! ends them when it is dropped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::guest::{Guest, Notification};
+use crate::process::Process;
+
+/// How long a system must neither compute nor write to count as quiet.
+const QUIET_FOR: Duration = Duration::from_millis(300);
+/// The longest wait for that. A system that never rests is measured as it is.
+const QUIET_LIMIT: Duration = Duration::from_mins(1);
+/// CPU time within [`QUIET_FOR`] that is no work: timers, one tick of the kernel's account.
+const QUIET_CPU_SECONDS: f64 = 0.015;
+
+/// Which system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// qemu-storage-daemon exporting a raw file: `cache.direct=on`, `aio=io_uring`.
+    Qemu,
+}
+
+impl Kind {
+    /// Its name in the results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu-storage-daemon",
+        }
+    }
+}
+
+/// A running system with a guest on it.
+pub(crate) struct System {
+    pub(crate) kind: Kind,
+    pub(crate) guest: Guest,
+    // After the guest: a backend that loses its guest first ends without a complaint.
+    processes: Vec<Process>,
+}
+
+impl System {
+    /// Starts the system in the empty folder `folder` with a device of `size` bytes.
+    pub(crate) fn start(kind: Kind, folder: &Path, size: u64, notification: Notification) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        let (processes, socket) = match kind {
+            Kind::Qemu => start_qemu(folder, size)?,
+        };
+        let guest = Guest::connect(&socket, notification).with_context(|| kind.name().to_owned())?;
+        Ok(Self {
+            kind,
+            guest,
+            processes,
+        })
+    }
+
+    /// User and system time of all its processes so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        self.processes.iter().map(Process::cpu_seconds).sum()
+    }
+
+    /// Waits until it has finished what it does in the background: that is charged to the pattern
+    /// that caused it, and must not slow down the next system.
+    pub(crate) fn settle(&self) {
+        let begin = Instant::now();
+        while begin.elapsed() < QUIET_LIMIT {
+            let before = (self.cpu_seconds(), self.written_bytes());
+            thread::sleep(QUIET_FOR);
+            let after = (self.cpu_seconds(), self.written_bytes());
+            if after.1 == before.1 && after.0 - before.0 <= QUIET_CPU_SECONDS {
+                return;
+            }
+        }
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.processes.iter().map(Process::written_bytes).sum()
+    }
+}
+
+fn start_qemu(folder: &Path, size: u64) -> Result<(Vec<Process>, PathBuf)> {
+    let image = folder.join("image.raw");
+    fs::File::create(&image)
+        .and_then(|file| file.set_len(size))
+        .context("create the image")?;
+    let socket = folder.join("vhost.sock");
+    let mut command = Command::new("qemu-storage-daemon");
+    command
+        .arg("--object")
+        .arg("iothread,id=thread")
+        .arg("--blockdev")
+        .arg(format!("driver=file,node-name=file,filename={},cache.direct=on,aio=io_uring", image.display()))
+        .arg("--blockdev")
+        .arg("driver=raw,node-name=disk,file=file,cache.direct=on")
+        .arg("--export")
+        .arg(format!(
+            "type=vhost-user-blk,id=export,node-name=disk,writable=on,iothread=thread,addr.type=unix,addr.path={}",
+            socket.display()
+        ));
+    let mut process = Process::start("qemu-storage-daemon", &mut command, folder.join("qemu.log"))?;
+    process.wait_for_file(&socket)?;
+    Ok((vec![process], socket))
+}

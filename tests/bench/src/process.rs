@@ -1,0 +1,115 @@
+//! Child processes: started, awaited by a condition, charged for their CPU time, ended by their id.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How often a condition is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long a program may take to do what it was started for, or to end. Generous: the machine may be busy.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The unit of the CPU accounts in /proc: `USER_HZ`, which is 100 wherever this runs.
+pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A program of a system under test. It is ended when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`; what it says goes to the file `log`.
+    pub(crate) fn start(name: &str, command: &mut Command, log: PathBuf) -> Result<Self> {
+        let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("start {name} ({})", command.get_program().display()))?;
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+            log,
+        })
+    }
+
+    /// Waits until `condition` holds; fails if the program ends before.
+    pub(crate) fn wait_until(&mut self, what: &str, condition: impl Fn() -> bool) -> Result<()> {
+        let begin = Instant::now();
+        while !condition() {
+            if let Some(status) = self.child.try_wait()? {
+                let said = fs::read_to_string(&self.log).unwrap_or_default();
+                bail!("{} ended ({status}) before {what}; it said:\n{said}", self.name);
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!("{} has not come to this in {PATIENCE:?}: {what}", self.name);
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Waits until the program has made the file (socket) `path`.
+    pub(crate) fn wait_for_file(&mut self, path: &Path) -> Result<()> {
+        self.wait_until(&format!("making {}", path.display()), || path.exists())
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// User and system time that it took so far, all threads, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        cpu_seconds(self.id())
+    }
+
+    /// Bytes that it had written to storage so far.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(id) = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        let begin = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begin.elapsed() > PATIENCE {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// User and system time of a process, all its threads, in seconds; 0 when it is gone.
+pub(crate) fn cpu_seconds(id: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The second field is the program's name in brackets and may hold spaces.
+    let Some((_, fields)) = text.rsplit_once(')') else {
+        return 0.0;
+    };
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|text| text.parse::<u64>().ok())
+        .sum();
+    ticks as f64 / TICKS_PER_SECOND
+}
