@@ -1,10 +1,14 @@
 //! The programs that look for defects, each with what it needs beside it.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::debian;
+use crate::process::run;
 use crate::programs::{self, PRODUCT, Profile, Program};
 use crate::tally::Tally;
+use crate::workspace;
 
 const SIMULATOR: Program = Program {
     package: "simulator",
@@ -21,6 +25,10 @@ const CRASH: Program = Program {
 const KILL: Program = Program {
     package: "kill-tests",
     binary: "kill-tests",
+};
+const BENCH: Program = Program {
+    package: "bench",
+    binary: "bench",
 };
 const CONFORMANCE: Program = Program {
     package: "conformance",
@@ -67,4 +75,19 @@ pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
 /// Real guests under QEMU.
 pub(crate) fn guests(profile: Profile) -> Result<Tally> {
     programs::test(profile, GUESTS, PRODUCT, &[])
+}
+
+/// Benchmarks. They print their own tables and last line.
+pub(crate) fn bench(name: &str, arguments: &[String]) -> Result<()> {
+    debian::ensure(debian::STORAGE_DAEMON)?;
+    let mut programs = PRODUCT.to_vec();
+    programs.push(BENCH);
+    let folder = programs::build(Profile::Release, &programs)?;
+    let mut command = Command::new(folder.join(BENCH.binary));
+    command
+        .arg(name)
+        .args(arguments)
+        .current_dir(workspace::root())
+        .env("STORAGED_PROGRAMS", &folder);
+    run(&mut command)
 }

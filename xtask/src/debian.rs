@@ -19,6 +19,12 @@ pub(crate) const COMPILER: &[Need] = &[Need {
     package: "g++",
 }];
 
+/// What the benchmarks compare with.
+pub(crate) const STORAGE_DAEMON: &[Need] = &[Need {
+    program: "qemu-storage-daemon",
+    package: "qemu-utils",
+}];
+
 /// NBD clients that others wrote.
 pub(crate) const NBD_CLIENTS: &[Need] = &[
     Need {

@@ -84,6 +84,16 @@ enum Task {
     },
     /// Boots real guests under QEMU.
     Vm,
+    /// Measures: `local` (beside qemu-storage-daemon), `snapshots`, `memory`; `NAME --help` tells more.
+    /// Ends with what was measured; nothing passes or fails.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Which benchmark.
+        name: String,
+        /// Given to it as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Builds the packages for a roll-out.
     Package,
 }
@@ -91,7 +101,8 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match perform(&arguments.command) {
-        Ok(tally) => {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(tally)) => {
             println!("{tally}");
             if tally.is_good() {
                 ExitCode::SUCCESS
@@ -106,8 +117,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(task: &Task) -> Result<Tally> {
-    match task {
+/// Does what was asked; the answer is a count, unless nothing is counted.
+fn perform(task: &Task) -> Result<Option<Tally>> {
+    let tally = match task {
+        Task::Bench { name, arguments } => {
+            campaigns::bench(name, arguments)?;
+            return Ok(None);
+        }
         Task::Test { long } => test::test(*long),
         Task::Tidy { sources_only } => tidy::tidy(*sources_only),
         Task::Sim { seeds, from } => campaigns::sim(Profile::Release, *seeds, *from),
@@ -124,5 +140,6 @@ fn perform(task: &Task) -> Result<Tally> {
         Task::Package => {
             bail!("nothing was packaged: packages come with the roll-out, which is not built yet")
         }
-    }
+    }?;
+    Ok(Some(tally))
 }
