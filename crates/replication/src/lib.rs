@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod moment;
+pub mod mutation;
 pub mod owner;
 pub mod replica;
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Add;
 
 /// Milliseconds of a clock that never goes back and counts while the machine sleeps
-/// (CLOCK_BOOTTIME in production, virtual time in the simulator). Its origin means nothing.
+/// (`CLOCK_BOOTTIME` in production, virtual time in the simulator). Its origin means nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 

@@ -1,0 +1,140 @@
+//! Bugs on purpose, to test the tests: each is a rule of the protocol that is left out.
+//!
+//! Without the feature `mutants` [`active`] is constant and false, and the compiler removes every
+//! trace. With it, `cargo xtask mutants` turns on one at a time and sees whether the simulator and
+//! the tests notice. The switch belongs to the thread, so that runs side by side do not meet.
+
+/// A rule that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mutation {
+    /// The owner opens without asking any replica (7 b).
+    SkipFence,
+    /// The owner fences one replica of each group only (7 b, P2).
+    FenceOne,
+    /// The owner does not level what is in doubt (7 c).
+    SkipLevel,
+    /// The owner levels to the lowest stamp in the list instead of the highest (7 c).
+    LevelToLowest,
+    /// The owner levels only those who listed the object (7 c).
+    LevelListedOnly,
+    /// The owner reads the first page of a doubt list only (Q8).
+    FirstPageOnly,
+    /// The owner acknowledges when one replica said ok (rule 3).
+    AcknowledgeOne,
+    /// The owner acknowledges when all replicas but one said ok (rule 3).
+    AcknowledgeAllButOne,
+    /// A connection that is lost counts as ok of all that was sent on it (rule 3).
+    ForgetOnReconnect,
+    /// Oks of a former interval count (V6).
+    KeepOksOverInterval,
+    /// A read does not wait for the writes in flight that it overlaps (V1).
+    ReadNoWait,
+    /// A flush is answered at once.
+    FlushNoWait,
+    /// The owner does not look at its lease before it sends (rule 1).
+    IgnoreLease,
+    /// The owner says complete what it has only sent (rule 6, W10).
+    CompleteTooFar,
+    /// A retry of a write gets a new stamp (P6).
+    RestampOnRetry,
+    /// Quiescence is reported before the writes are drained.
+    QuiesceNoDrain,
+    /// New writes go on during a quiescence.
+    QuiesceNoHold,
+    /// The owner tells its guest of a write before it is on stable storage: it answers when sent.
+    AcknowledgeAtSend,
+    /// The replica takes lower generations (rule 1).
+    AcceptLowerGeneration,
+    /// The replica answers a fence before the generation is durable (rule 1).
+    FenceNotDurable,
+    /// The replica lists doubts while writes of the old owner are still on their way to its disk.
+    FenceNoDrain,
+    /// The replica takes another interval than its own (rule 2).
+    AcceptAnyInterval,
+    /// The replica takes writes to sealed layers (P1, P15).
+    AcceptSealed,
+    /// The replica answers a write before the store did.
+    ReplyBeforeDurable,
+    /// The replica forgets to put what it wrote in doubt (rule 6).
+    ForgetDoubt,
+    /// The replica starts with an empty list of doubts after a restart.
+    ForgetDoubtOnRestart,
+    /// A level does not put the object in doubt (W3).
+    ForgetDoubtOfLevel,
+    /// The replica says ok to any write below the object's stamp, of whatever generation (Q10).
+    OkForDeadBranch,
+    /// The replica answers a duplicate at once, though the first is not durable yet.
+    DuplicateNoWait,
+    /// Complete takes the doubt off everything, whatever its stamp (rule 6).
+    CompleteSettlesAll,
+    /// The replica changes `follows` to whatever it has (rule 5, V2).
+    IgnoreFollows,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 31] = [
+        Self::SkipFence,
+        Self::FenceOne,
+        Self::SkipLevel,
+        Self::LevelToLowest,
+        Self::LevelListedOnly,
+        Self::FirstPageOnly,
+        Self::AcknowledgeOne,
+        Self::AcknowledgeAllButOne,
+        Self::ForgetOnReconnect,
+        Self::KeepOksOverInterval,
+        Self::ReadNoWait,
+        Self::FlushNoWait,
+        Self::IgnoreLease,
+        Self::CompleteTooFar,
+        Self::RestampOnRetry,
+        Self::QuiesceNoDrain,
+        Self::QuiesceNoHold,
+        Self::AcknowledgeAtSend,
+        Self::AcceptLowerGeneration,
+        Self::FenceNotDurable,
+        Self::FenceNoDrain,
+        Self::AcceptAnyInterval,
+        Self::AcceptSealed,
+        Self::ReplyBeforeDurable,
+        Self::ForgetDoubt,
+        Self::ForgetDoubtOnRestart,
+        Self::ForgetDoubtOfLevel,
+        Self::OkForDeadBranch,
+        Self::DuplicateNoWait,
+        Self::CompleteSettlesAll,
+        Self::IgnoreFollows,
+    ];
+}
+
+/// Whether a rule is left out now. Never, without the feature `mutants`.
+#[cfg(not(feature = "mutants"))]
+#[inline]
+pub const fn active(_mutation: Mutation) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::{active, set};
+
+#[cfg(feature = "mutants")]
+mod switch {
+    //! The thread's switch.
+    use super::Mutation;
+    use std::cell::Cell;
+
+    thread_local! {
+        static ACTIVE: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    /// Whether a rule is left out on this thread now.
+    pub fn active(mutation: Mutation) -> bool {
+        ACTIVE.with(Cell::get) == Some(mutation)
+    }
+
+    /// Leaves out this rule on this thread from now on, or none.
+    pub fn set(mutation: Option<Mutation>) {
+        ACTIVE.with(|cell| cell.set(mutation));
+    }
+}

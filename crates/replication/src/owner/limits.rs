@@ -1,0 +1,42 @@
+//! Every limit and every pause of an owner, with its reason.
+
+/// Writes in flight, counted by object. As deep as a device queue of QEMU, twice.
+pub(super) const WRITES_MAX: usize = 256;
+/// Bytes of writes in flight: half of what a replica accepts from one connection, and what a full
+/// disk's reserve must bear for each volume that is open (`docs/decisions/0010-full-disks.md`).
+pub(super) const WRITE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Reads in flight, counted by object.
+pub(super) const READS_MAX: usize = 256;
+/// Bytes of reads in flight.
+pub(super) const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Requests in flight to one disk: a quarter of what its replica accepts.
+pub(super) const LINK_REQUESTS_MAX: usize = 256;
+/// Objects whose stamp is kept while nothing is in flight for them: 256 GiB of address space for a
+/// few MiB of memory. Beyond it stamps are forgotten and learned again, a round trip each.
+pub(super) const OBJECTS_KNOWN_MAX: usize = 65_536;
+/// Objects that a take-over levels at once. A delta is up to 4 MiB, so this is 32 MiB.
+pub(super) const LEVELS_MAX: usize = 8;
+/// Writes after which the replicas hear at once what is complete, whatever the time: well below the
+/// 64 Ki objects in doubt that a disk may have for one owner (Q8).
+pub(super) const WRITES_BEFORE_COMPLETE: u64 = 16_384;
+/// The longest time until the replicas hear what is complete, in milliseconds (rule 6: a second).
+pub(super) const COMPLETE_INTERVAL_MS: u64 = 500;
+/// How long a disk may leave a request unanswered before it is suspected (Failure).
+pub(super) const STALL_MS: u64 = 500;
+/// How long a connection may be silent, with requests unanswered, before it is opened anew: longer
+/// than a slow disk's hiccups, shorter than TCP's own patience.
+pub(super) const SILENCE_MS: u64 = 5_000;
+/// Pause after "busy": about what the replica needs for some of what it has.
+pub(super) const BUSY_PAUSE_MS: u64 = 5;
+/// Pause after an answer that a newer map, here or there, will change.
+pub(super) const MAP_PAUSE_MS: u64 = 20;
+/// Pause after an answer that only time or a person can change.
+pub(super) const TROUBLE_PAUSE_MS: u64 = 1_000;
+/// Pause between two requests for the present view.
+pub(super) const WANT_VIEW_MS: u64 = 100;
+/// Pause between two questions to a full disk.
+pub(super) const FULL_PROBE_MS: u64 = 500;
+/// Part of the lease time, in tenths, after which an owner stops sending (rule 1).
+pub(super) const LEASE_USED_TENTHS: u64 = 8;
+/// Part of the lease time, in tenths, after which a renewal is asked for: three tries fit.
+pub(super) const LEASE_RENEW_TENTHS: u64 = 2;

@@ -1,0 +1,171 @@
+//! The connection to one disk, as the owner sees it: what is in flight on it, what must still be
+//! sent on it, and whether it is to be trusted with more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::message::{Request, Scope};
+use protocol::session::DiskView;
+use protocol::{DiskId, Interval, ObjectId, PgId};
+
+use super::event::Action;
+use super::limits::{LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS};
+use crate::moment::Moment;
+
+/// What a request in flight was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// A write, by its count.
+    Write(u64),
+    /// A read, a map, or the learning of a stamp.
+    Lookup(u64),
+    /// The fence of a group in an interval.
+    Fence(PgId, Interval),
+    /// A step of making an object level.
+    Level {
+        pg: PgId,
+        interval: Interval,
+        object: ObjectId,
+        /// The disk that is made level by it; the request itself may go to another, the source.
+        subject: DiskId,
+    },
+    /// A question whether there is room.
+    Probe,
+}
+
+/// One disk's connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) disk: DiskView,
+    pub(super) connected: bool,
+    /// When it was connected, lost, or first wanted.
+    pub(super) changed: Moment,
+    /// When anything was heard last.
+    heard: Moment,
+    in_flight: BTreeMap<u64, (Sent, Moment)>,
+    /// Writes to send, by count: in stamp order, which is also the order of a resend (W5).
+    pub(super) pending: BTreeSet<u64>,
+    /// Nothing is sent before this.
+    pub(super) paused_until: Option<Moment>,
+    /// Whether the present trouble has been told.
+    pub(super) suspected: bool,
+}
+
+impl Link {
+    pub(super) fn new(now: Moment, disk: DiskView) -> Self {
+        Self {
+            disk,
+            connected: false,
+            changed: now,
+            heard: now,
+            in_flight: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            paused_until: None,
+            suspected: false,
+        }
+    }
+
+    /// Whether one more request may go out now.
+    pub(super) fn open(&self, now: Moment) -> bool {
+        self.connected
+            && self.in_flight.len() < LINK_REQUESTS_MAX
+            && self.paused_until.is_none_or(|until| until <= now)
+    }
+
+    /// How many requests are unanswered.
+    pub(super) fn load(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Sends a request.
+    pub(super) fn send(
+        &mut self,
+        now: Moment,
+        number: u64,
+        sent: Sent,
+        request: Request,
+        out: &mut Vec<Action>,
+    ) {
+        self.in_flight.insert(number, (sent, now));
+        out.push(Action::Send {
+            disk: self.disk.disk,
+            number,
+            request,
+        });
+    }
+
+    /// Sends what has no answer.
+    pub(super) fn tell(&self, number: u64, scope: Scope, up_to: u64, out: &mut Vec<Action>) {
+        let request = Request::Complete { scope, up_to };
+        out.push(Action::Send {
+            disk: self.disk.disk,
+            number,
+            request,
+        });
+    }
+
+    /// An answer came: what it is the answer to, if that is still awaited.
+    pub(super) fn answered(&mut self, now: Moment, number: u64) -> Option<Sent> {
+        let (sent, _) = self.in_flight.remove(&number)?;
+        self.heard = now;
+        Some(sent)
+    }
+
+    /// The connection is up.
+    pub(super) fn connect(&mut self, now: Moment) {
+        self.connected = true;
+        self.changed = now;
+        self.heard = now;
+        self.paused_until = None;
+    }
+
+    /// The connection is gone; returns what was in flight, in the order in which it was sent.
+    pub(super) fn disconnect(&mut self, now: Moment) -> Vec<(u64, Sent)> {
+        self.connected = false;
+        self.changed = now;
+        self.paused_until = None;
+        let lost = std::mem::take(&mut self.in_flight);
+        lost.into_iter()
+            .map(|(number, (sent, _))| (number, sent))
+            .collect()
+    }
+
+    /// Sends nothing for a while.
+    pub(super) fn pause(&mut self, now: Moment, milliseconds: u64) {
+        let until = now + milliseconds;
+        self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
+    }
+
+    /// When the oldest request in flight was sent.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.in_flight.first_key_value().map(|(_, (_, sent))| *sent)
+    }
+
+    /// What is wrong with it, if anything, in words that follow "disk-2".
+    pub(super) fn trouble(&self, now: Moment) -> Option<&'static str> {
+        if !self.connected {
+            return (now.since(self.changed) >= STALL_MS).then_some("is not connected");
+        }
+        let stalled = self.oldest().is_some_and(|sent| now.since(sent) >= STALL_MS);
+        stalled.then_some("has not answered for half a second or longer")
+    }
+
+    /// Whether it has been silent for so long that it is taken for dead.
+    pub(super) fn silent(&self, now: Moment) -> bool {
+        self.connected
+            && self.oldest().is_some_and(|sent| now.since(sent) >= SILENCE_MS)
+            && now.since(self.heard) >= SILENCE_MS
+    }
+
+    /// When to look at it again.
+    pub(super) fn deadline(&self, now: Moment) -> Option<Moment> {
+        let pause = self.paused_until.filter(|until| *until > now);
+        let wait = if self.connected {
+            self.oldest()
+        } else {
+            Some(self.changed)
+        };
+        let wait = wait.map(|since| since + if self.suspected { SILENCE_MS } else { STALL_MS });
+        let wait = wait.filter(|moment| *moment > now && (self.connected || !self.pending.is_empty()));
+        [pause, wait].into_iter().flatten().min()
+    }
+}

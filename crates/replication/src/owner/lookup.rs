@@ -1,0 +1,493 @@
+//! Reads, maps, and the learning of stamps: requests that any one replica in sync can answer.
+//!
+//! A read that overlaps a write in flight waits for it (V1), twice: for those in flight when it is
+//! begun, before it is sent; and for those in flight when its answer comes, before that is delivered.
+//! The answer may hold them already, and what was shown once must never be taken back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use protocol::message::{Refusal, Request, Response};
+use protocol::storage::{MapKind, MapRun};
+use protocol::{BLOCK_SIZE, BlockRange, DiskId, LayerId, PgId, Stamp};
+
+use super::Owner;
+use super::event::{Action, Failure};
+use super::limits::{MAP_PAUSE_MS, READ_BYTES_MAX, READS_MAX, STALL_MS};
+use super::link::Sent;
+use super::operation::{Kind, Part};
+use crate::moment::Moment;
+use crate::mutation::{self, Mutation};
+
+/// All lookups that are not answered.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    next: u64,
+    all: BTreeMap<u64, Lookup>,
+    /// Those that may be sent.
+    ready: BTreeSet<u64>,
+    parts: usize,
+    bytes: usize,
+}
+
+/// What it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Read,
+    Map,
+    /// A write needs the object's stamp; the map of the write's range comes with it.
+    Learn,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    purpose: Purpose,
+    part: Part,
+    /// The head layer when it was sent.
+    layer: LayerId,
+    state: State,
+    /// Writes that it waits for.
+    waits_for: BTreeSet<u64>,
+    /// Disks that have no good copy, and which block is bad there.
+    damaged: BTreeMap<DiskId, u32>,
+    /// Disks that were asked in this round.
+    tried: BTreeSet<DiskId>,
+    not_before: Option<Moment>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waits for writes, or may be sent.
+    Idle,
+    /// In flight.
+    Sent { disk: DiskId, number: u64, at: Moment },
+    /// Answered; the answer waits for writes.
+    Held(Answer),
+}
+
+/// A good answer.
+#[derive(Debug)]
+enum Answer {
+    Data(Bytes),
+    Runs(Vec<MapRun>),
+}
+
+impl Lookups {
+    /// When a lookup is to be looked at again.
+    pub(super) fn deadline(&self, now: Moment) -> Option<Moment> {
+        let paused = self.ready.iter().filter_map(|id| self.all.get(id)?.not_before);
+        let sent = self.all.values().filter_map(|lookup| match lookup.state {
+            State::Sent { at, .. } => Some(at + STALL_MS),
+            _ => None,
+        });
+        paused.chain(sent).filter(|moment| *moment > now).min()
+    }
+
+    fn has_room(&self) -> bool {
+        self.parts < READS_MAX && self.bytes < READ_BYTES_MAX
+    }
+}
+
+impl Owner {
+    /// Begins parts of the reads that wait, in order, as far as the limits allow.
+    pub(super) fn issue_reads(&mut self) {
+        while let Some(sequence) = self.operations.reads.front().copied() {
+            if !self.lookups.has_room() {
+                break;
+            }
+            let Some((part, last)) = self.operations.cut(sequence) else {
+                self.operations.reads.pop_front();
+                continue;
+            };
+            if last {
+                self.operations.reads.pop_front();
+            }
+            let map = self
+                .operations
+                .get(sequence)
+                .is_some_and(|running| matches!(running.kind, Kind::Map));
+            let purpose = if map { Purpose::Map } else { Purpose::Read };
+            self.add_lookup(purpose, part);
+        }
+    }
+
+    /// Asks for the stamp of an object, and for the map of the range that is about to be written.
+    pub(super) fn add_learning(&mut self, index: u32, range: BlockRange) {
+        self.add_lookup(
+            Purpose::Learn,
+            Part {
+                sequence: 0,
+                index,
+                range,
+                offset: 0,
+            },
+        );
+    }
+
+    fn add_lookup(&mut self, purpose: Purpose, part: Part) {
+        self.lookups.next += 1;
+        let id = self.lookups.next;
+        self.lookups.parts += 1;
+        self.lookups.bytes += if purpose == Purpose::Read {
+            part.range.byte_len()
+        } else {
+            0
+        };
+        self.writes.objects.entry(part.index).or_default().pins += 1;
+        let waits_for = self.blockers(purpose, &part, id);
+        if waits_for.is_empty() {
+            self.lookups.ready.insert(id);
+        }
+        let lookup = Lookup {
+            purpose,
+            part,
+            layer: LayerId::default(),
+            state: State::Idle,
+            waits_for,
+            damaged: BTreeMap::new(),
+            tried: BTreeSet::new(),
+            not_before: None,
+        };
+        self.lookups.all.insert(id, lookup);
+    }
+
+    /// The writes in flight that a lookup must wait for; each of them remembers it.
+    fn blockers(&mut self, purpose: Purpose, part: &Part, id: u64) -> BTreeSet<u64> {
+        if purpose == Purpose::Learn || mutation::active(Mutation::ReadNoWait) {
+            return BTreeSet::new();
+        }
+        let counts = self.writes.overlapping(part.index, part.range);
+        for count in &counts {
+            if let Some(write) = self.writes.sent.get_mut(count) {
+                write.blocks.push(id);
+            }
+        }
+        counts
+    }
+
+    /// A write that a lookup waited for is acknowledged.
+    pub(super) fn unblock_lookup(&mut self, id: u64, count: u64, out: &mut Vec<Action>) {
+        let Some(lookup) = self.lookups.all.get_mut(&id) else {
+            return;
+        };
+        lookup.waits_for.remove(&count);
+        if !lookup.waits_for.is_empty() {
+            return;
+        }
+        match lookup.state {
+            State::Idle => {
+                self.lookups.ready.insert(id);
+            }
+            State::Held(_) => self.deliver(id, out),
+            State::Sent { .. } => {}
+        }
+    }
+
+    /// Sends what may be sent, each to the disk that suits best.
+    pub(super) fn send_lookups(&mut self, now: Moment, out: &mut Vec<Action>) {
+        self.give_up_stalled(now);
+        let ready: Vec<u64> = self.lookups.ready.iter().copied().collect();
+        for id in ready {
+            let Some(lookup) = self.lookups.all.get(&id) else {
+                continue;
+            };
+            if lookup.not_before.is_some_and(|moment| moment > now) {
+                continue;
+            }
+            let pg = self.group_of(lookup.part.index);
+            if let Some(disk) = self.choose(now, pg, &lookup.tried, &lookup.damaged) {
+                self.send_lookup(now, id, pg, disk, out);
+            } else if !lookup.tried.is_empty() {
+                self.begin_new_round(now, id);
+            }
+        }
+    }
+
+    /// All that can be asked were asked in vain: after a pause they are asked again.
+    fn begin_new_round(&mut self, now: Moment, id: u64) {
+        if let Some(lookup) = self.lookups.all.get_mut(&id) {
+            lookup.tried.clear();
+            lookup.not_before = Some(now + MAP_PAUSE_MS);
+        }
+    }
+
+    /// The best disk to read from: in sync, connected, not asked yet; local; with little in flight.
+    fn choose(
+        &self,
+        now: Moment,
+        pg: PgId,
+        tried: &BTreeSet<DiskId>,
+        damaged: &BTreeMap<DiskId, u32>,
+    ) -> Option<DiskId> {
+        let group = self.groups.get(&pg).filter(|group| group.serving())?;
+        let fit = |disk: &DiskId| {
+            !tried.contains(disk)
+                && !damaged.contains_key(disk)
+                && self.links.get(disk).is_some_and(|link| link.open(now))
+        };
+        let rank = |disk: &DiskId| self.links.get(disk).map(|link| (!link.disk.local, link.load()));
+        group.in_sync().filter(fit).min_by_key(rank)
+    }
+
+    fn send_lookup(&mut self, now: Moment, id: u64, pg: PgId, disk: DiskId, out: &mut Vec<Action>) {
+        let number = self.number();
+        let (scope, family, layer) = (self.scope(pg), self.view.family, self.view.head);
+        let (Some(lookup), Some(link)) = (self.lookups.all.get_mut(&id), self.links.get_mut(&disk)) else {
+            return;
+        };
+        self.lookups.ready.remove(&id);
+        lookup.layer = layer;
+        lookup.tried.insert(disk);
+        lookup.not_before = None;
+        lookup.state = State::Sent {
+            disk,
+            number,
+            at: now,
+        };
+        let (index, range) = (lookup.part.index, lookup.part.range);
+        let request = match lookup.purpose {
+            Purpose::Read => Request::Read {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            },
+            Purpose::Map | Purpose::Learn => Request::Map {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            },
+        };
+        link.send(now, number, Sent::Lookup(id), request, out);
+    }
+
+    /// A lookup that a disk leaves unanswered goes to another one, if there is another.
+    fn give_up_stalled(&mut self, now: Moment) {
+        let stalled = |lookup: &Lookup| match lookup.state {
+            State::Sent { at, .. } => now.since(at) >= STALL_MS,
+            _ => false,
+        };
+        let ids: Vec<u64> = self
+            .lookups
+            .all
+            .iter()
+            .filter(|(_, lookup)| stalled(lookup))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            let Some(lookup) = self.lookups.all.get(&id) else {
+                continue;
+            };
+            let pg = self.group_of(lookup.part.index);
+            if self.choose(now, pg, &lookup.tried, &lookup.damaged).is_some() {
+                self.lookup_again(id, None);
+            }
+        }
+    }
+
+    /// Makes a lookup ready to be sent once more.
+    pub(super) fn lookup_again(&mut self, id: u64, not_before: Option<Moment>) {
+        if let Some(lookup) = self.lookups.all.get_mut(&id) {
+            lookup.state = State::Idle;
+            lookup.not_before = not_before;
+            self.lookups.ready.insert(id);
+        }
+    }
+
+    /// The lookups in flight of a group whose interval changed are asked again.
+    pub(super) fn lookups_again(&mut self, pg: PgId) {
+        let sent = |lookup: &Lookup| matches!(lookup.state, State::Sent { .. });
+        let ids: Vec<u64> = self
+            .lookups
+            .all
+            .iter()
+            .filter(|(_, lookup)| sent(lookup) && self.group_of(lookup.part.index) == pg)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.lookup_again(id, None);
+        }
+    }
+
+    /// The connection on which a lookup was in flight is gone.
+    pub(super) fn lookup_lost(&mut self, id: u64, lost: u64) {
+        let current = |lookup: &Lookup| matches!(lookup.state, State::Sent { number, .. } if number == lost);
+        if self.lookups.all.get(&id).is_some_and(current) {
+            self.lookup_again(id, None);
+        }
+    }
+
+    /// An answer to a lookup.
+    pub(super) fn lookup_answered(
+        &mut self,
+        now: Moment,
+        (id, lost): (u64, u64),
+        response: Response,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(lookup) = self.lookups.all.get(&id) else {
+            return;
+        };
+        let State::Sent { disk, number, .. } = lookup.state else {
+            return;
+        };
+        if number != lost {
+            return; // It was given up and asked of somebody else.
+        }
+        let range = lookup.part.range;
+        match (lookup.purpose, response) {
+            (Purpose::Read, Response::Data { stamp, bytes, .. }) if bytes.len() == range.byte_len() => {
+                self.found(id, stamp, Answer::Data(bytes), out);
+            }
+            (Purpose::Map | Purpose::Learn, Response::Map { stamp, runs }) if covers(&runs, range) => {
+                self.found(id, stamp, Answer::Runs(runs), out);
+            }
+            (_, Response::Refused(Refusal::Damaged { block, .. })) => self.damaged(id, disk, block, out),
+            (_, Response::Refused(refusal)) => {
+                self.slow_down(now, disk, &refusal, out);
+                self.lookup_again(id, None);
+            }
+            (_, _) => {
+                self.slow_down(now, disk, &Refusal::Invalid, out);
+                self.lookup_again(id, None);
+            }
+        }
+    }
+
+    fn found(&mut self, id: u64, stamp: Stamp, answer: Answer, out: &mut Vec<Action>) {
+        let Some(lookup) = self.lookups.all.get(&id) else {
+            return;
+        };
+        let (purpose, part) = (lookup.purpose, lookup.part.clone());
+        let of_head = lookup.layer == self.view.head;
+        if purpose == Purpose::Learn {
+            self.end_lookup(id);
+            self.end_learning(part.index, part.range, of_head.then_some(stamp), &answer, out);
+            return;
+        }
+        if of_head {
+            self.learned(part.index, stamp);
+        }
+        let waits_for = self.blockers(purpose, &part, id);
+        let deliver = waits_for.is_empty();
+        if let Some(lookup) = self.lookups.all.get_mut(&id) {
+            lookup.state = State::Held(answer);
+            lookup.waits_for = waits_for;
+        }
+        if deliver {
+            self.deliver(id, out);
+        }
+    }
+
+    fn end_learning(
+        &mut self,
+        index: u32,
+        range: BlockRange,
+        stamp: Option<Stamp>,
+        answer: &Answer,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(object) = self.writes.objects.get_mut(&index) else {
+            return;
+        };
+        object.learning = false;
+        let Some(stamp) = stamp else {
+            // The head changed meanwhile: the answer is about another object.
+            object.learning = true;
+            self.add_learning(index, range);
+            return;
+        };
+        let hole = matches!(answer, Answer::Runs(runs) if runs.iter().all(|run| run.kind == MapKind::Hole));
+        if hole {
+            self.learned_hole(index, stamp, range, out);
+        } else {
+            self.learned(index, stamp);
+        }
+    }
+
+    fn end_lookup(&mut self, id: u64) -> Option<Lookup> {
+        let lookup = self.lookups.all.remove(&id)?;
+        self.lookups.ready.remove(&id);
+        self.lookups.parts -= 1;
+        self.lookups.bytes -= if lookup.purpose == Purpose::Read {
+            lookup.part.range.byte_len()
+        } else {
+            0
+        };
+        if let Some(object) = self.writes.objects.get_mut(&lookup.part.index) {
+            object.pins -= 1;
+        }
+        Some(lookup)
+    }
+
+    fn deliver(&mut self, id: u64, out: &mut Vec<Action>) {
+        let Some(lookup) = self.end_lookup(id) else { return };
+        let part = lookup.part;
+        match lookup.state {
+            State::Held(Answer::Data(bytes)) => self.operations.data(&part, bytes),
+            State::Held(Answer::Runs(runs)) => {
+                let length = |run: &MapRun| (run.range.byte_len() as u64, run.kind);
+                self.operations.runs(&part, runs.iter().map(length).collect());
+            }
+            State::Idle | State::Sent { .. } => {}
+        }
+        self.operations.part_done(part.sequence, None, out);
+    }
+
+    /// A disk has no good copy of a block: another one is asked. When none has all the blocks, each
+    /// block is read alone, so that only those that are bad everywhere fail.
+    fn damaged(&mut self, id: u64, disk: DiskId, block: u32, out: &mut Vec<Action>) {
+        let Some(lookup) = self.lookups.all.get_mut(&id) else {
+            return;
+        };
+        lookup.damaged.insert(disk, block);
+        let (purpose, part) = (lookup.purpose, lookup.part.clone());
+        let pg = self.group_of(part.index);
+        let everywhere = self.groups.get(&pg).is_some_and(|group| {
+            let lookup = self.lookups.all.get(&id);
+            group
+                .in_sync()
+                .all(|disk| lookup.is_some_and(|lookup| lookup.damaged.contains_key(&disk)))
+        });
+        if !everywhere || purpose == Purpose::Learn {
+            self.lookup_again(id, None);
+            return;
+        }
+        let Some(lookup) = self.end_lookup(id) else { return };
+        if part.range.count() > 1 && lookup.purpose == Purpose::Read {
+            self.operations.split(part.sequence, part.range.count() as usize);
+            for (number, block) in part.range.blocks().enumerate() {
+                let Some(range) = BlockRange::new(block, 1) else {
+                    continue;
+                };
+                let offset = part.offset + number as u64 * u64::from(BLOCK_SIZE);
+                self.add_lookup(
+                    Purpose::Read,
+                    Part {
+                        range,
+                        offset,
+                        ..part.clone()
+                    },
+                );
+            }
+            return;
+        }
+        self.operations
+            .part_done(part.sequence, Some(Failure::Damaged { offset: part.offset }), out);
+    }
+}
+
+/// Whether runs touch and cover a range, as they must.
+fn covers(runs: &[MapRun], range: BlockRange) -> bool {
+    let mut at = range.start();
+    for run in runs {
+        if run.range.start() != at {
+            return false;
+        }
+        at = run.range.end();
+    }
+    at == range.end()
+}

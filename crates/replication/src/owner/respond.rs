@@ -1,0 +1,148 @@
+//! Connections that come and go, and answers that come in: finds out what each is about.
+
+use protocol::message::{Refusal, Response};
+use protocol::{DiskId, Generation};
+
+use super::Owner;
+use super::event::Action;
+use super::limits::{BUSY_PAUSE_MS, TROUBLE_PAUSE_MS};
+use super::link::Sent;
+use super::write::Progress;
+use crate::moment::Moment;
+use crate::mutation::{self, Mutation};
+
+impl Owner {
+    /// A connection is up. What it still lacks goes out with the next pump, in stamp order (W5).
+    pub(super) fn connected(&mut self, now: Moment, disk: DiskId) {
+        self.disconnected(now, disk);
+        if let Some(link) = self.links.get_mut(&disk) {
+            link.connect(now);
+        }
+    }
+
+    /// A connection is gone: whether what was in flight arrived is unknown, so it is asked again.
+    pub(super) fn disconnected(&mut self, now: Moment, disk: DiskId) {
+        let Some(link) = self.links.get_mut(&disk) else {
+            return;
+        };
+        for (number, sent) in link.disconnect(now) {
+            match sent {
+                Sent::Write(count) if mutation::active(Mutation::ForgetOnReconnect) => {
+                    let write = self.writes.sent.get_mut(&count);
+                    if let Some(progress) = write.and_then(|write| write.progress(disk)) {
+                        *progress = Progress::Ok;
+                    }
+                }
+                Sent::Write(count) => {
+                    self.put_back(disk, count, number);
+                }
+                Sent::Lookup(id) => self.lookup_lost(id, number),
+                Sent::Fence(..) | Sent::Level { .. } | Sent::Probe => self.take_over_lost(disk, number, sent),
+            }
+        }
+    }
+
+    /// An answer came in.
+    pub(super) fn respond(
+        &mut self,
+        now: Moment,
+        disk: DiskId,
+        number: u64,
+        response: Response,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(sent) = self
+            .links
+            .get_mut(&disk)
+            .and_then(|link| link.answered(now, number))
+        else {
+            return;
+        };
+        if let Response::Refused(Refusal::Fenced(generation)) = response
+            && generation > self.view.generation
+            && self.view.generation > Generation(0)
+        {
+            self.lose(out);
+            return;
+        }
+        match sent {
+            Sent::Write(count) => match response {
+                Response::Ok => self.write_ok(disk, count, number, out),
+                Response::Refused(refusal) => self.write_refused(now, disk, (count, number), &refusal, out),
+                _ => self.write_refused(now, disk, (count, number), &Refusal::Invalid, out),
+            },
+            Sent::Lookup(id) => self.lookup_answered(now, (id, number), response, out),
+            Sent::Fence(pg, interval) => {
+                self.fence_answered(now, disk, number, (pg, interval), response, out);
+            }
+            Sent::Level { .. } => self.level_answered(now, disk, number, sent, response, out),
+            Sent::Probe => self.probed(now, disk, &response, out),
+        }
+    }
+
+    /// A disk refused something that must be asked again: how soon depends on why.
+    pub(super) fn slow_down(&mut self, now: Moment, disk: DiskId, refusal: &Refusal, out: &mut Vec<Action>) {
+        match refusal {
+            Refusal::Busy => self.pause(now, disk, BUSY_PAUSE_MS),
+            Refusal::Interval(_) | Refusal::Revision(_) | Refusal::NotInSync | Refusal::Sealed => {
+                self.map_pause(now, disk);
+                self.want_view(now, out);
+            }
+            Refusal::Mismatch | Refusal::Full | Refusal::Gap(_) => self.map_pause(now, disk),
+            Refusal::Stranger
+            | Refusal::Fenced(_)
+            | Refusal::Damaged { .. }
+            | Refusal::Poisoned
+            | Refusal::Invalid => {
+                self.pause(now, disk, TROUBLE_PAUSE_MS);
+                self.suspect(disk, &format!("it refuses: {refusal}"), out);
+            }
+        }
+    }
+
+    fn pause(&mut self, now: Moment, disk: DiskId, milliseconds: u64) {
+        if let Some(link) = self.links.get_mut(&disk) {
+            link.pause(now, milliseconds);
+        }
+    }
+
+    /// Says once that a disk is in trouble.
+    fn suspect(&mut self, disk: DiskId, reason: &str, out: &mut Vec<Action>) {
+        if let Some(link) = self.links.get_mut(&disk)
+            && !link.suspected
+        {
+            link.suspected = true;
+            out.push(Action::Suspect {
+                disk,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    /// Suspects the disks that keep something waiting, and resets connections that are dead.
+    pub(super) fn watch_links(&mut self, now: Moment, out: &mut Vec<Action>) {
+        let disks: Vec<DiskId> = self.links.keys().copied().collect();
+        for disk in disks {
+            let awaited = self.awaits(disk);
+            let Some(link) = self.links.get(&disk) else {
+                continue;
+            };
+            if link.silent(now) {
+                out.push(Action::Reset { disk });
+                self.disconnected(now, disk);
+            } else if let Some(trouble) = link.trouble(now) {
+                if awaited {
+                    self.suspect(disk, &format!("it {trouble}"), out);
+                }
+            } else if let Some(link) = self.links.get_mut(&disk) {
+                link.suspected = false;
+            }
+        }
+    }
+
+    /// Whether anything waits for this disk.
+    fn awaits(&self, disk: DiskId) -> bool {
+        let link = self.links.get(&disk);
+        link.is_some_and(|link| link.load() > 0 || !link.pending.is_empty()) || !self.unready.is_empty()
+    }
+}

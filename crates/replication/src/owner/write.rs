@@ -1,0 +1,514 @@
+//! Writes: stamping, sending to every slot, and the acknowledgement (rules 3 and 5).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use protocol::message::{Refusal, Request};
+use protocol::storage::{Change, ObjectWrite};
+use protocol::{BlockRange, DiskId, ObjectId, PgId, Stamp};
+
+use super::event::{Action, Failure};
+use super::limits::{OBJECTS_KNOWN_MAX, TROUBLE_PAUSE_MS, WRITE_BYTES_MAX, WRITES_MAX};
+use super::link::Sent;
+use super::operation::Part;
+use super::{Owner, change_weight};
+use crate::moment::Moment;
+use crate::mutation::{self, Mutation};
+
+/// Everything about writes that are not acknowledged, and about the objects' stamps.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    /// The last count that was given out. One counter for the whole generation (P6).
+    pub(super) count: u64,
+    /// Sent, or to be sent, and not acknowledged by all: by count.
+    pub(super) sent: BTreeMap<u64, Write>,
+    pub(super) objects: HashMap<u32, Object>,
+    /// Parts that wait for their object's stamp.
+    waiting: usize,
+    /// Parts and bytes that are not answered.
+    parts: usize,
+    bytes: usize,
+}
+
+/// What is known of one object of the head layer.
+#[derive(Debug, Default)]
+pub(super) struct Object {
+    /// The stamp of the last write that was given one, by this owner or before (Q1).
+    pub(super) stamp: Option<Stamp>,
+    /// Whether a question for it is on its way.
+    pub(super) learning: bool,
+    /// Lookups in flight: their answers tell the stamp, so they must not meet a forgotten object.
+    pub(super) pins: usize,
+    /// The counts of its writes that are not acknowledged, ascending.
+    pub(super) counts: Vec<u64>,
+    /// Parts that wait for the stamp, in order.
+    waiting: VecDeque<(Part, Change)>,
+}
+
+/// One write on its way.
+#[derive(Debug)]
+pub(super) struct Write {
+    part: Part,
+    pub(super) pg: PgId,
+    request: ObjectWrite,
+    /// Every slot that must say ok, and how far it is.
+    pub(super) slots: Vec<(DiskId, Progress)>,
+    /// Lookups that wait for the acknowledgement.
+    pub(super) blocks: Vec<u64>,
+    /// Whether the device layer has its answer. Only a mutation makes it earlier than the end.
+    answered: bool,
+}
+
+/// How far a write is at one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// To be sent.
+    Waiting,
+    /// In flight, with this request number.
+    Sent(u64),
+    /// Durable there.
+    Ok,
+}
+
+impl Writes {
+    /// Whether nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.waiting == 0
+    }
+
+    /// Whether one more part may be begun.
+    fn has_room(&self) -> bool {
+        self.parts < WRITES_MAX && self.bytes < WRITE_BYTES_MAX
+    }
+
+    /// The counts of the writes to an object that overlap a range and are not acknowledged.
+    pub(super) fn overlapping(&self, index: u32, range: BlockRange) -> BTreeSet<u64> {
+        let counts = self
+            .objects
+            .get(&index)
+            .map(|object| object.counts.as_slice())
+            .unwrap_or_default();
+        let overlaps = |count: &&u64| {
+            self.sent
+                .get(*count)
+                .is_some_and(|write| !write.answered && write.part.range.overlaps(range))
+        };
+        counts.iter().filter(overlaps).copied().collect()
+    }
+
+    /// Forgets the stamps of idle objects when too many are known: half of them, whichever they are.
+    pub(super) fn forget_idle(&mut self) {
+        if self.objects.len() <= OBJECTS_KNOWN_MAX {
+            return;
+        }
+        let mut spare = OBJECTS_KNOWN_MAX / 2;
+        let mut idle: Vec<u32> = self
+            .objects
+            .iter()
+            .filter(|(_, o)| o.idle())
+            .map(|(i, _)| *i)
+            .collect();
+        idle.sort_unstable();
+        for index in idle {
+            if spare == 0 {
+                break;
+            }
+            spare -= 1;
+            self.objects.remove(&index);
+        }
+    }
+
+    /// The head is another layer now: nothing is known of its objects.
+    pub(super) fn forget_stamps(&mut self) {
+        self.objects.retain(|_, object| !object.idle());
+        for object in self.objects.values_mut() {
+            object.stamp = None;
+        }
+    }
+}
+
+impl Object {
+    fn idle(&self) -> bool {
+        self.pins == 0 && !self.learning && self.counts.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Write {
+    pub(super) fn progress(&mut self, disk: DiskId) -> Option<&mut Progress> {
+        self.slots
+            .iter_mut()
+            .find(|(slot, _)| *slot == disk)
+            .map(|(_, progress)| progress)
+    }
+
+    /// Whether a disk said ok.
+    pub(super) fn is_ok(&self, disk: DiskId) -> bool {
+        self.slots
+            .iter()
+            .any(|(slot, progress)| *slot == disk && *progress == Progress::Ok)
+    }
+
+    /// The disks that have not said ok.
+    pub(super) fn missing(&self) -> impl Iterator<Item = DiskId> {
+        self.slots
+            .iter()
+            .filter(|(_, progress)| *progress != Progress::Ok)
+            .map(|(disk, _)| *disk)
+    }
+
+    fn oks(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|(_, progress)| *progress == Progress::Ok)
+            .count()
+    }
+}
+
+impl Owner {
+    /// Begins parts of the writes that wait, in order, as far as the limits allow.
+    pub(super) fn issue_writes(&mut self, out: &mut Vec<Action>) {
+        let held = self.quiescence.is_some() && !mutation::active(Mutation::QuiesceNoHold);
+        while let Some(sequence) = self.operations.writes.front().copied() {
+            if held || !self.writes.has_room() {
+                break;
+            }
+            let needs_room = self
+                .operations
+                .get(sequence)
+                .is_some_and(super::operation::Running::needs_room);
+            if needs_room && self.fullness.is_full() {
+                self.operations.writes.pop_front();
+                self.operations.refuse_rest(sequence, Failure::Full, out);
+                continue;
+            }
+            let Some((part, last)) = self.operations.cut(sequence) else {
+                self.operations.writes.pop_front();
+                continue;
+            };
+            if last {
+                self.operations.writes.pop_front();
+            }
+            self.begin_write(part);
+        }
+        self.writes.forget_idle();
+    }
+
+    fn begin_write(&mut self, part: Part) {
+        let Some(running) = self.operations.get(part.sequence) else {
+            return;
+        };
+        let change = running.change(&part);
+        self.writes.parts += 1;
+        self.writes.bytes += change_weight(&change);
+        let (index, range) = (part.index, part.range);
+        let object = self.writes.objects.entry(index).or_default();
+        if object.stamp.is_some() && object.waiting.is_empty() {
+            self.stamp_write(part, change);
+            return;
+        }
+        object.waiting.push_back((part, change));
+        self.writes.waiting += 1;
+        if !object.learning {
+            object.learning = true;
+            self.add_learning(index, range);
+        }
+    }
+
+    /// An answer told an object's stamp. If it was not known, the writes that wait for it get theirs.
+    pub(super) fn learned(&mut self, index: u32, stamp: Stamp) {
+        let Some(object) = self.writes.objects.get_mut(&index) else {
+            return;
+        };
+        if object.stamp.is_some() {
+            return;
+        }
+        object.stamp = Some(stamp);
+        let waiting = std::mem::take(&mut object.waiting);
+        self.writes.waiting -= waiting.len();
+        for (part, change) in waiting {
+            self.stamp_write(part, change);
+        }
+    }
+
+    /// As [`Self::learned`], with the knowledge that no layer holds any block of `hole`: a zero in
+    /// there, with nothing in flight before it, has nothing to do.
+    pub(super) fn learned_hole(&mut self, index: u32, stamp: Stamp, hole: BlockRange, out: &mut Vec<Action>) {
+        let Some(object) = self.writes.objects.get_mut(&index) else {
+            return;
+        };
+        while let Some((part, change)) = object.waiting.front() {
+            let inside = part.range.start() >= hole.start() && part.range.end() <= hole.end();
+            if object.stamp.is_some() || !object.counts.is_empty() || *change != Change::Zero || !inside {
+                break;
+            }
+            let sequence = part.sequence;
+            object.waiting.pop_front();
+            self.writes.waiting -= 1;
+            self.writes.parts -= 1;
+            self.operations.part_done(sequence, None, out);
+        }
+        self.learned(index, stamp);
+    }
+
+    /// Gives a write its stamp and puts it on its way to every slot.
+    fn stamp_write(&mut self, part: Part, change: Change) {
+        let pg = self.group_of(part.index);
+        let (Some(group), Some(object)) =
+            (self.groups.get_mut(&pg), self.writes.objects.get_mut(&part.index))
+        else {
+            return;
+        };
+        self.writes.count += 1;
+        let count = self.writes.count;
+        let stamp = Stamp {
+            generation: self.view.generation,
+            count,
+        };
+        let follows = object.stamp.replace(stamp).unwrap_or_default();
+        object.counts.push(count);
+        group.unacknowledged.insert(count);
+        let slots: Vec<_> = group.awaited().map(|disk| (disk, Progress::Waiting)).collect();
+        for (disk, _) in &slots {
+            if let Some(link) = self.links.get_mut(disk) {
+                link.pending.insert(count);
+            }
+        }
+        let object = ObjectId {
+            family: self.view.family,
+            index: part.index,
+            layer: self.view.head,
+        };
+        let range = part.range;
+        let request = ObjectWrite {
+            object,
+            follows,
+            stamp,
+            range,
+            change,
+            use_reserve: false,
+        };
+        let write = Write {
+            part,
+            pg,
+            request,
+            slots,
+            blocks: Vec::new(),
+            answered: false,
+        };
+        self.writes.sent.insert(count, write);
+        self.writes_since_told += 1;
+    }
+
+    /// Sends what is pending on each connection, in stamp order (W5).
+    pub(super) fn send_writes(&mut self, now: Moment, out: &mut Vec<Action>) {
+        let mut sent_first = Vec::new();
+        let disks: Vec<DiskId> = self.links.keys().copied().collect();
+        for disk in disks {
+            let pending = match self.links.get(&disk) {
+                Some(link) if !link.pending.is_empty() && link.open(now) => link.pending.clone(),
+                _ => continue,
+            };
+            for count in pending {
+                let Some(write) = self.writes.sent.get(&count) else {
+                    self.links.get_mut(&disk).map(|link| link.pending.remove(&count));
+                    continue;
+                };
+                if !self
+                    .groups
+                    .get(&write.pg)
+                    .is_some_and(super::group::Group::serving)
+                {
+                    continue;
+                }
+                if !self.links.get(&disk).is_some_and(|link| link.open(now)) {
+                    break;
+                }
+                self.send_write(now, disk, count, out);
+                sent_first.push(count);
+            }
+        }
+        if mutation::active(Mutation::AcknowledgeAtSend) {
+            for count in sent_first {
+                self.answer_write(count, out);
+            }
+        }
+    }
+
+    fn send_write(&mut self, now: Moment, disk: DiskId, count: u64, out: &mut Vec<Action>) {
+        let number = self.number();
+        let Some(pg) = self.writes.sent.get(&count).map(|write| write.pg) else {
+            return;
+        };
+        let scope = self.scope(pg);
+        let (Some(write), Some(link)) = (self.writes.sent.get_mut(&count), self.links.get_mut(&disk)) else {
+            return;
+        };
+        link.pending.remove(&count);
+        if let Some(progress) = write.progress(disk) {
+            *progress = Progress::Sent(number);
+            let request = Request::Write {
+                scope,
+                write: write.request.clone(),
+            };
+            link.send(now, number, Sent::Write(count), request, out);
+        }
+    }
+
+    /// A slot said that a write is durable there.
+    pub(super) fn write_ok(&mut self, disk: DiskId, count: u64, number: u64, out: &mut Vec<Action>) {
+        let Some(write) = self.writes.sent.get_mut(&count) else {
+            return;
+        };
+        let Some(progress) = write.progress(disk) else {
+            return;
+        };
+        // An ok to a request of a former interval counts for nothing (V6): it was asked again.
+        if *progress != Progress::Sent(number) {
+            return;
+        }
+        *progress = Progress::Ok;
+        self.acknowledge(count, out);
+    }
+
+    /// Acknowledges a write that every slot has, in a group that has enough in sync (rule 3).
+    pub(super) fn acknowledge(&mut self, count: u64, out: &mut Vec<Action>) {
+        let Some(write) = self.writes.sent.get(&count) else {
+            return;
+        };
+        let Some(group) = self.groups.get(&write.pg) else {
+            return;
+        };
+        let early = (mutation::active(Mutation::AcknowledgeOne) && write.oks() >= 1)
+            || (mutation::active(Mutation::AcknowledgeAllButOne) && write.oks() + 1 >= write.slots.len());
+        if early {
+            self.answer_write(count, out);
+            return self.acknowledge_rest(count, out);
+        }
+        if group.enough(self.view.min_in_sync) {
+            self.acknowledge_rest(count, out);
+        }
+    }
+
+    fn acknowledge_rest(&mut self, count: u64, out: &mut Vec<Action>) {
+        let all = self
+            .writes
+            .sent
+            .get(&count)
+            .is_some_and(|write| write.oks() == write.slots.len());
+        if !all {
+            return;
+        }
+        self.answer_write(count, out);
+        let Some(write) = self.writes.sent.remove(&count) else {
+            return;
+        };
+        if let Some(object) = self.writes.objects.get_mut(&write.part.index) {
+            object.counts.retain(|other| *other != count);
+        }
+        if let Some(group) = self.groups.get_mut(&write.pg) {
+            group.unacknowledged.remove(&count);
+            self.untold.insert(write.pg);
+        }
+    }
+
+    /// Tells the device layer, once, and the reads that waited for it.
+    fn answer_write(&mut self, count: u64, out: &mut Vec<Action>) {
+        let Some(write) = self.writes.sent.get_mut(&count) else {
+            return;
+        };
+        if write.answered {
+            return;
+        }
+        write.answered = true;
+        self.writes.parts -= 1;
+        self.writes.bytes -= change_weight(&write.request.change);
+        let blocks = std::mem::take(&mut write.blocks);
+        let sequence = write.part.sequence;
+        self.operations.part_done(sequence, None, out);
+        for lookup in blocks {
+            self.unblock_lookup(lookup, count, out);
+        }
+    }
+
+    /// A slot refused a write: it is sent again, for what was sent is neither given up nor changed.
+    pub(super) fn write_refused(
+        &mut self,
+        now: Moment,
+        disk: DiskId,
+        (count, number): (u64, u64),
+        refusal: &Refusal,
+        out: &mut Vec<Action>,
+    ) {
+        if !self.put_back(disk, count, number) {
+            return;
+        }
+        match refusal {
+            Refusal::Gap(at) => self.gap(now, disk, count, *at, out),
+            Refusal::Full => {
+                self.fullness.note(now, disk);
+                let Some(write) = self.writes.sent.get_mut(&count) else {
+                    return;
+                };
+                let tried_all = std::mem::replace(&mut write.request.use_reserve, true);
+                if tried_all && let Some(link) = self.links.get_mut(&disk) {
+                    link.pause(now, super::limits::FULL_PROBE_MS);
+                }
+            }
+            other => self.slow_down(now, disk, other, out),
+        }
+    }
+
+    /// Makes a write pending again at a slot; false if the slot has since moved on.
+    pub(super) fn put_back(&mut self, disk: DiskId, count: u64, number: u64) -> bool {
+        let Some(write) = self.writes.sent.get_mut(&count) else {
+            return false;
+        };
+        let Some(progress) = write.progress(disk) else {
+            return false;
+        };
+        if *progress != Progress::Sent(number) {
+            return false;
+        }
+        *progress = Progress::Waiting;
+        if let Some(link) = self.links.get_mut(&disk) {
+            link.pending.insert(count);
+        }
+        if mutation::active(Mutation::RestampOnRetry) {
+            self.restamp(count);
+        }
+        true
+    }
+
+    fn restamp(&mut self, count: u64) {
+        self.writes.count += 1;
+        let stamp = Stamp {
+            generation: self.view.generation,
+            count: self.writes.count,
+        };
+        if let Some(write) = self.writes.sent.get_mut(&count) {
+            write.request.stamp = stamp;
+        }
+    }
+
+    /// Q2: a gap at a slot that has the write before, by its own word or by the take-over, means
+    /// that it has lost something. Any other gap: what precedes is pending there, or on its way.
+    fn gap(&mut self, now: Moment, disk: DiskId, count: u64, at: Stamp, out: &mut Vec<Action>) {
+        let Some(write) = self.writes.sent.get(&count) else {
+            return;
+        };
+        let (object, follows) = (write.request.object, write.request.follows);
+        let own = follows.generation == self.view.generation;
+        let before = own.then(|| self.writes.sent.get(&follows.count)).flatten();
+        let honest = before.is_some_and(|before| !before.is_ok(disk));
+        let Some(link) = self.links.get_mut(&disk) else {
+            return;
+        };
+        if honest {
+            link.pause(now, 1);
+            return;
+        }
+        link.pause(now, TROUBLE_PAUSE_MS);
+        link.suspected = true;
+        let reason = format!("it lost a write that it had confirmed: {object} is at {at}, not at {follows}");
+        out.push(Action::Suspect { disk, reason });
+    }
+}

@@ -1,0 +1,298 @@
+//! What each kind of request asks of the store, and what its answer means.
+//!
+//! Everything here comes after the judgement: the scope is of this replica's map and generation.
+
+use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::storage::{Change, ObjectDelta, ObjectWrite, StorageError, StorageReply, StorageRequest};
+use protocol::{FamilyId, LayerChain, LayerId, ObjectId, PgId, Stamp};
+
+use super::event::Action;
+use super::flight::Asker;
+use super::judge::{Bench, Need};
+use super::{Asked, Replica, Wait};
+use crate::mutation::{self, Mutation};
+
+/// Bytes that a request holds in memory until it is answered.
+pub(super) fn weight(request: &Request) -> usize {
+    match request {
+        Request::Write {
+            write:
+                ObjectWrite {
+                    change: Change::Data { bytes, .. },
+                    ..
+                },
+            ..
+        } => bytes.len(),
+        Request::Level { delta, .. } => delta.bytes.len(),
+        Request::Read { range, .. } => range.byte_len(),
+        _ => 0,
+    }
+}
+
+/// The scope of a request and what it wants of the slot; nothing for what has no place here.
+pub(super) fn scope_and_need(request: &Request) -> Option<(Scope, Need)> {
+    match request {
+        Request::Hello { .. } | Request::Complete { .. } => None,
+        Request::Fence { scope, .. } | Request::Ping { scope } => Some((*scope, Need::Fence)),
+        Request::Read { scope, .. } | Request::Map { scope, .. } | Request::Pull { scope, .. } => {
+            Some((*scope, Need::Read))
+        }
+        Request::Level { scope, .. } => Some((*scope, Need::Read)),
+        Request::Write { scope, .. } => Some((*scope, Need::Write)),
+    }
+}
+
+/// The store's answer as the owner hears it.
+pub(super) fn response(result: Result<StorageReply, StorageError>) -> Response {
+    match result {
+        Ok(StorageReply::Done) => Response::Ok,
+        Ok(StorageReply::Data {
+            stamp,
+            bytes,
+            checksums,
+        }) => Response::Data {
+            stamp,
+            checksums,
+            bytes,
+        },
+        Ok(StorageReply::Map { stamp, runs }) => Response::Map { stamp, runs },
+        Ok(StorageReply::Delta(delta)) => Response::Delta(delta),
+        Err(error) => Response::Refused(match error {
+            StorageError::Gap(stamp) => Refusal::Gap(stamp),
+            StorageError::Mismatch => Refusal::Mismatch,
+            StorageError::Full => Refusal::Full,
+            StorageError::Busy => Refusal::Busy,
+            StorageError::Damaged { object, block } => Refusal::Damaged {
+                index: object.index,
+                block,
+            },
+            StorageError::Poisoned(_) => Refusal::Poisoned,
+        }),
+    }
+}
+
+impl Replica {
+    /// Starts a request that was judged to be in order.
+    pub(super) fn start(&mut self, asker: Asker, scope: Scope, request: Request, out: &mut Vec<Action>) {
+        let result = match request {
+            Request::Fence { family, after, .. } => self.fence(asker, scope, family, after, out),
+            Request::Read {
+                family,
+                layer,
+                index,
+                range,
+                ..
+            } => self.chain(&scope, family, layer, index).map(|chain| {
+                let read = StorageRequest::Read {
+                    chain,
+                    family,
+                    index,
+                    range,
+                };
+                self.ask(Asked::Answer(asker), read, out);
+            }),
+            Request::Map {
+                family,
+                layer,
+                index,
+                range,
+                ..
+            } => self.chain(&scope, family, layer, index).map(|chain| {
+                let map = StorageRequest::Map {
+                    chain,
+                    family,
+                    index,
+                    range,
+                };
+                self.ask(Asked::Answer(asker), map, out);
+            }),
+            Request::Pull { object, above, .. } => self.bench().writable(&scope, object).map(|()| {
+                self.ask(Asked::Answer(asker), StorageRequest::Pull { object, above }, out);
+            }),
+            Request::Write { write, .. } => self.write(asker, &scope, write, out),
+            Request::Level { follows, delta, .. } => self.level(asker, &scope, follows, delta, out),
+            Request::Ping { .. } => {
+                self.ask(Asked::Answer(asker), StorageRequest::Probe, out);
+                Ok(())
+            }
+            Request::Hello { .. } | Request::Complete { .. } => Err(Refusal::Invalid),
+        };
+        if let Err(refusal) = result {
+            self.answer(asker, Response::Refused(refusal), out);
+        }
+    }
+
+    fn bench(&self) -> Bench<'_> {
+        Bench {
+            disk: self.disk,
+            map: self.map.as_ref(),
+            generations: &self.generations,
+            intervals: &self.intervals,
+        }
+    }
+
+    /// Rule 7 b. The generation is durable by now and older owners' new writes are refused. Those
+    /// that came before are on their way to the disk: the list waits for them, for it must not name
+    /// a stamp that a crash could still take away, nor miss one that is to come.
+    fn fence(
+        &mut self,
+        asker: Asker,
+        scope: Scope,
+        family: FamilyId,
+        after: Option<ObjectId>,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let volume = self.map.volume(scope.volume).ok_or(Refusal::Invalid)?;
+        if volume.family != family || scope.generation.0 == 0 {
+            return Err(Refusal::Invalid);
+        }
+        let in_flight = self.flight.any_below(family, volume.head, scope.generation);
+        if in_flight && !mutation::active(Mutation::FenceNoDrain) {
+            self.park(asker, Request::Fence { scope, family, after }, Wait::Drain);
+            return Ok(());
+        }
+        let (objects, more) = self.doubt.page(family, volume.head, scope.pg, after);
+        self.answer(asker, Response::Doubt { objects, more }, out);
+        Ok(())
+    }
+
+    fn chain(
+        &self,
+        scope: &Scope,
+        family: FamilyId,
+        layer: LayerId,
+        index: u32,
+    ) -> Result<LayerChain, Refusal> {
+        self.bench().readable(scope, family, layer)?;
+        if self.map.placement(family, index) != Some(scope.pg) {
+            return Err(Refusal::Invalid);
+        }
+        self.map.chain(family, layer).ok_or(Refusal::Invalid)
+    }
+
+    fn write(
+        &mut self,
+        asker: Asker,
+        scope: &Scope,
+        write: ObjectWrite,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        self.bench().writable(scope, write.object)?;
+        let sound = match &write.change {
+            Change::Data { bytes, checksums } => {
+                bytes.len() == write.range.byte_len() && checksums.len() == write.range.count() as usize
+            }
+            Change::Zero => true,
+        };
+        let own = write.stamp.generation == scope.generation && write.stamp > write.follows;
+        if !sound || !(own || mutation::active(Mutation::AcceptLowerGeneration)) {
+            return Err(Refusal::Invalid);
+        }
+        let (object, stamp) = (write.object, write.stamp);
+        let joined = self.flight.join(object, stamp, asker);
+        if joined && mutation::active(Mutation::DuplicateNoWait) {
+            self.answer(asker, Response::Ok, out);
+        }
+        if !joined {
+            self.flight.start(object, stamp, scope.generation, asker);
+            let asked = Asked::Change {
+                pg: scope.pg,
+                object,
+                stamp,
+                level: false,
+            };
+            self.ask(asked, StorageRequest::Write(write), out);
+            if mutation::active(Mutation::ReplyBeforeDurable) {
+                self.answer(asker, Response::Ok, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn level(
+        &mut self,
+        asker: Asker,
+        scope: &Scope,
+        follows: Stamp,
+        delta: ObjectDelta,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        self.bench().writable(scope, delta.object)?;
+        let (object, stamp) = (delta.object, delta.stamp);
+        if stamp <= follows || stamp.generation >= scope.generation {
+            return Err(Refusal::Invalid);
+        }
+        if !self.flight.join(object, stamp, asker) {
+            self.flight.start(object, stamp, scope.generation, asker);
+            let asked = Asked::Change {
+                pg: scope.pg,
+                object,
+                stamp,
+                level: true,
+            };
+            self.ask(asked, StorageRequest::Level { follows, delta }, out);
+        }
+        Ok(())
+    }
+
+    /// The store answered a write or a level.
+    pub(super) fn changed(
+        &mut self,
+        pg: PgId,
+        object: ObjectId,
+        stamp: Stamp,
+        level: bool,
+        result: Result<StorageReply, StorageError>,
+        out: &mut Vec<Action>,
+    ) {
+        let response = match result {
+            Ok(_) => {
+                let forget = if level {
+                    Mutation::ForgetDoubtOfLevel
+                } else {
+                    Mutation::ForgetDoubt
+                };
+                if !mutation::active(forget) {
+                    self.doubt.add(pg, object, stamp);
+                }
+                Response::Ok
+            }
+            Err(StorageError::Gap(at)) if has_already(at, stamp) => Response::Ok,
+            Err(error) => response(Err(error)),
+        };
+        for asker in self.flight.end(object, stamp) {
+            self.answer(asker, response.clone(), out);
+        }
+        self.unpark(|wait| wait == Wait::Drain, false, out);
+    }
+
+    /// Rule 6. What it says stays true, so nothing is judged but that this owner was let in here
+    /// once: late, or of an old generation or interval, it does no harm.
+    pub(super) fn complete(&mut self, scope: &Scope, up_to: u64, out: &mut Vec<Action>) {
+        let known = self.generations.get(&scope.volume).copied().unwrap_or_default();
+        if scope.generation.0 == 0 || scope.generation > known.durable {
+            return;
+        }
+        let Some(volume) = self.map.volume(scope.volume) else {
+            return;
+        };
+        let count = if mutation::active(Mutation::CompleteSettlesAll) {
+            u64::MAX
+        } else {
+            up_to
+        };
+        let stamp = Stamp {
+            generation: scope.generation,
+            count,
+        };
+        let settled = self.doubt.settle(volume.family, volume.head, scope.pg, stamp);
+        self.settle(settled, out);
+    }
+}
+
+/// Whether an object at stamp `at` has had the write `stamp`: within one generation writes are
+/// applied in the order of their counts. Of another generation nothing can be said (Q10).
+fn has_already(at: Stamp, stamp: Stamp) -> bool {
+    let same_branch = at.generation == stamp.generation || mutation::active(Mutation::OkForDeadBranch);
+    same_branch && at >= stamp
+}
