@@ -111,7 +111,7 @@ impl Driver {
             }
         }
         self.draining.set(false);
-        self.timer.arm(self.owner.borrow().deadline());
+        self.timer.arm(self.owner.borrow().deadline(now()));
     }
 
     fn perform(self: &Rc<Self>, action: Action) {
