@@ -40,7 +40,7 @@ pub struct Versioned<T> {
 }
 
 /// A pool with its placement groups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// Its record; nothing while the transaction that deletes the pool is being read.
     record: Option<Versioned<PoolRecord>>,
@@ -48,7 +48,7 @@ pub struct Pool {
 }
 
 /// All records at one revision. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterMap {
     revision: Revision,
     schema: Option<Arc<SchemaRecord>>,

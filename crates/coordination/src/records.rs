@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use protocol::session::Slot;
-use protocol::{FamilyId, LayerId, NodeId, PoolId, VolumeId};
+use protocol::{DiskId, FamilyId, LayerId, NodeId, PoolId, VolumeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +104,9 @@ pub struct PoolRecord {
     pub groups: u32,
     /// How far apart copies are.
     pub failure_domain: FailureDomain,
+    /// The disks that it may use; nothing: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<Vec<DiskId>>,
     /// Whether it is being deleted: it takes no new volumes then.
     #[serde(default)]
     pub closing: bool,

@@ -38,6 +38,17 @@ impl Clone for Family {
     }
 }
 
+impl PartialEq for Family {
+    /// The chains follow from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        self.record == other.record
+            && self.layers == other.layers
+            && self.volumes == other.volumes
+            && self.heads == other.heads
+            && self.snapshots == other.snapshots
+    }
+}
+
 /// What is to be done about one layer that nobody refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reclaim {

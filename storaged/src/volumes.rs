@@ -1,0 +1,219 @@
+//! Operations on volumes: each reads the map, checks, and makes one transaction on the condition
+//! that what it read still stands.
+//!
+//! The planning is pure and lies in the modules below; here a plan is committed, and made anew
+//! if somebody else was faster. Nothing here touches data: what a deletion leaves behind is
+//! [`crate::reclaim`]'s business, and owners are brought to rest through [`rest`].
+
+use std::sync::Arc;
+
+use coordination::keys::{Counter, Key};
+use coordination::map::{MapWatch, Versioned};
+use coordination::records::{self, EventRecord, SnapshotRecord, VolumeRecord};
+use coordination::{ClusterMap, Compare, Coordination, Outcome, Revision, Transaction};
+use protocol::{FamilyId, Generation, LayerId, VolumeId};
+
+use crate::identities::Identities;
+use crate::moment::wall_clock_ms;
+
+pub mod clone;
+pub mod create;
+pub mod delete;
+pub mod error;
+pub mod rename;
+pub mod resize;
+pub mod rest;
+pub mod retire;
+pub mod rollback;
+pub mod snapshot;
+
+pub use error::OperationError;
+
+use rest::Owners;
+
+/// Attempts against others that change the same records at the same moment. Each waits for the map
+/// to show what the others did, so more than a few mean that something is wrong.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What a plan comes to.
+pub enum Decision<T> {
+    /// It is so already.
+    Unchanged(T),
+    /// Make this transaction.
+    Change(Box<Plan<T>>),
+}
+
+/// A transaction that was thought out against one map.
+pub struct Plan<T> {
+    /// Its conditions and changes.
+    pub transaction: Transaction,
+    /// The line of the event log that goes with it.
+    pub event: EventRecord,
+    /// What the operation answers when it is committed.
+    pub result: T,
+}
+
+impl<T> Plan<T> {
+    /// A change that tells of itself.
+    pub fn decide(transaction: Transaction, event: EventRecord, result: T) -> Decision<T> {
+        Decision::Change(Box::new(Self {
+            transaction,
+            event,
+            result,
+        }))
+    }
+}
+
+/// Carries out operations on volumes.
+pub struct Volumes {
+    store: Arc<dyn Coordination>,
+    map: MapWatch,
+    identities: Arc<Identities>,
+    owners: Arc<dyn Owners>,
+}
+
+impl Volumes {
+    /// Operations on this store's records, as this map shows them.
+    pub fn new(
+        store: Arc<dyn Coordination>,
+        map: MapWatch,
+        identities: Arc<Identities>,
+        owners: Arc<dyn Owners>,
+    ) -> Self {
+        Self {
+            store,
+            map,
+            identities,
+            owners,
+        }
+    }
+
+    /// The newest map.
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.map.current()
+    }
+
+    /// Plans against the newest map and commits, again and again while others are faster. When it
+    /// returns, the map shows the change.
+    pub async fn carry_out<T>(
+        &self,
+        mut plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
+    ) -> Result<T, OperationError> {
+        let number = self.identities.next(Counter::Event).await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let decision = plan(&self.map())?;
+            let Plan {
+                transaction,
+                event,
+                result,
+            } = match decision {
+                Decision::Unchanged(result) => return Ok(result),
+                Decision::Change(plan) => *plan,
+            };
+            let transaction = transaction.put(Key::Event(number).to_text(), records::encode(&event)?);
+            match self.store.commit(transaction).await? {
+                Outcome::Committed(revision) => {
+                    self.map.at_least(revision).await;
+                    return Ok(result);
+                }
+                Outcome::Conflict(revision) => {
+                    self.map.at_least(revision).await;
+                }
+            }
+        }
+        Err(OperationError::contended())
+    }
+
+    async fn new_volume(&self) -> Result<VolumeId, OperationError> {
+        self.identities.next(Counter::Volume).await.map(VolumeId)
+    }
+
+    async fn new_family(&self) -> Result<FamilyId, OperationError> {
+        self.identities.next(Counter::Volume).await.map(FamilyId)
+    }
+
+    async fn new_layer(&self) -> Result<LayerId, OperationError> {
+        self.identities.next(Counter::Volume).await.map(LayerId)
+    }
+}
+
+/// A line of the event log about what somebody asked for.
+fn event(kind: &str, subject: impl Into<String>, message: impl Into<String>) -> EventRecord {
+    EventRecord {
+        time_ms: wall_clock_ms(),
+        severity: records::Severity::Info,
+        kind: kind.to_owned(),
+        subject: subject.into(),
+        message: message.into(),
+    }
+}
+
+/// A volume's identity by its name.
+fn find(map: &ClusterMap, name: &str) -> Result<VolumeId, OperationError> {
+    admin_api::names::check_name(name)?;
+    map.volume_named(name)
+        .ok_or_else(|| OperationError::NotFound(format!("there is no volume {name:?}")))
+}
+
+/// A volume's record.
+fn volume(map: &ClusterMap, id: VolumeId) -> Result<&Versioned<VolumeRecord>, OperationError> {
+    map.volume(id)
+        .map(|(_, volume)| volume)
+        .ok_or_else(|| OperationError::NotFound("the volume was deleted meanwhile".to_owned()))
+}
+
+/// A snapshot's record.
+fn snapshot<'a>(
+    map: &'a ClusterMap,
+    id: VolumeId,
+    name: &str,
+    snapshot: &str,
+) -> Result<&'a Versioned<SnapshotRecord>, OperationError> {
+    map.snapshot(id, snapshot)
+        .ok_or_else(|| OperationError::NotFound(format!("volume {name:?} has no snapshot {snapshot:?}")))
+}
+
+/// Refuses while somebody has the volume open.
+fn refuse_open(map: &ClusterMap, id: VolumeId, name: &str) -> Result<(), OperationError> {
+    match map.owner(id) {
+        None => Ok(()),
+        Some(owner) => Err(OperationError::InUse(format!(
+            "volume {name:?} is open by {} (process {} on {}): close it first",
+            owner.record.program, owner.record.pid, owner.record.node
+        ))),
+    }
+}
+
+/// Refuses while what a shrink cut off is still being discarded.
+fn refuse_unfinished_shrink(record: &VolumeRecord) -> Result<(), OperationError> {
+    match record.discard_to {
+        None => Ok(()),
+        Some(_) => Err(OperationError::Conflict(format!(
+            "what volume {:?} lost in a shrink is still being discarded: try again when that task is done",
+            record.name
+        ))),
+    }
+}
+
+/// The condition that a volume's owner is still the one that came to rest.
+fn owned_by(id: VolumeId, generation: Generation) -> Compare {
+    Compare::Created(Key::Owner(id).to_text(), Revision(generation.0))
+}
+
+/// The generation of a volume at rest.
+fn generation(rest: &dyn rest::AtRest, id: VolumeId) -> Result<Generation, OperationError> {
+    rest.generation(id)
+        .ok_or_else(|| OperationError::Internal(format!("{id} did not come to rest")))
+}
+
+/// A number of things: `1 snapshot`, `2 snapshots`.
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{count} {thing}s")
+    }
+}
+
+#[cfg(test)]
+mod tests;

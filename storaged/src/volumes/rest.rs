@@ -1,0 +1,54 @@
+//! What operations ask of owners: to be at rest while a transaction moves a volume's head.
+//!
+//! Who carries that out is the business of sessions: an open volume's front end is asked to drain,
+//! and a volume that nobody has open is taken over, so that all its copies are level (rule 7).
+
+use async_trait::async_trait;
+use coordination::Revision;
+use protocol::{Generation, VolumeId};
+
+/// Why a volume did not come to rest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestError {
+    /// Its owner did not drain in time; the message says who it is and what it waits for.
+    #[error("{0}")]
+    NotInTime(String),
+    /// Nobody has it open, and it cannot be taken over: the message says why.
+    #[error("{0}")]
+    NotTakenOver(String),
+    /// The operation needs a volume that nobody has open.
+    #[error("{0}")]
+    InUse(String),
+}
+
+/// Whoever can speak with the owners of volumes.
+#[async_trait]
+pub trait Owners: Send + Sync + 'static {
+    /// Brings volumes to rest together: all that was written is acknowledged, the copies are equal,
+    /// and nothing more is written until the answer is ended or dropped. All or none.
+    async fn bring_to_rest(&self, volumes: &[VolumeId]) -> Result<Box<dyn AtRest>, RestError>;
+
+    /// Takes over a volume that nobody has open and makes its bytes from `from` to `to` read as
+    /// zeros, in a view of it that is as large as that; then lets it go. `progress` is told of bytes
+    /// done. Both ends are multiples of 4096.
+    async fn zero_beyond(
+        &self,
+        volume: VolumeId,
+        from: u64,
+        to: u64,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RestError>;
+}
+
+/// Volumes at rest. Dropping it lets the owners go on as they were.
+#[async_trait]
+pub trait AtRest: Send {
+    /// The generation that the volume is owned with: a transaction about it must be on the condition
+    /// that its owner key was made by that revision. Nothing if it is not one of these volumes.
+    fn generation(&self, volume: VolumeId) -> Option<Generation>;
+
+    /// Ends the rest: owners go on with their volumes as the map shows them at this revision. When it
+    /// returns, the map shows no owner any more of volumes that were taken over for this: whoever
+    /// deletes a volume right after a snapshot must not find it in use.
+    async fn end(self: Box<Self>, at: Revision);
+}
