@@ -4,6 +4,7 @@
 //! A library so that its parts can be tested without a process; the program is `main.rs`. Only here
 //! do `store`, `replication`, `coordination` and sockets meet.
 
+pub mod disk;
 pub mod identities;
 pub mod moment;
 pub mod volumes;

@@ -1,0 +1,154 @@
+//! A front end's connection to a disk.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use client::transport::{Link, Stream};
+use protocol::DiskId;
+use protocol::codec::Message;
+use protocol::message::{Refusal, Request, Response};
+use replication::replica::ConnectionId;
+use tokio::io::Interest;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::driver::Driver;
+
+/// The version of the messages that this program speaks.
+const VERSION: u16 = 1;
+/// How long a greeting may take to come.
+const GREETING_LIMIT: Duration = Duration::from_secs(5);
+/// Answers that may wait to be sent, in bytes: beyond this no more requests are read. Sixteen reads
+/// of the largest size; a front end that does not take its answers must not fill the memory.
+const OUTBOX_MAX: usize = 64 << 20;
+
+/// An open connection.
+pub(super) struct Connection {
+    link: RefCell<Link>,
+    /// Answers gathered since the last [`Connection::send`].
+    gathered: Cell<bool>,
+    /// The task must look: the socket did not take everything, or is broken.
+    wake: Notify,
+}
+
+impl Connection {
+    /// Adds an answer to what is to be sent. True if it is the first since the last sending.
+    pub(super) fn answer(&self, number: u64, response: &Response) -> bool {
+        self.link.borrow_mut().outbox.push_response(number, response);
+        !self.gathered.replace(true)
+    }
+
+    /// Sends what gathered, as far as the socket takes it.
+    pub(super) fn send(&self) {
+        self.gathered.set(false);
+        let mut link = self.link.borrow_mut();
+        if link.send().is_err() || !link.outbox.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+}
+
+/// Who this disk is, as a greeting must name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) disk: DiskId,
+    pub(super) cluster: [u8; 16],
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(driver: Rc<Driver>, stream: Stream, identity: Identity) {
+    let mut link = Link::new(stream);
+    let greeted = timeout(GREETING_LIMIT, greet(&mut link, identity)).await;
+    if let Err(error) = greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        debug!(%error, "a connection did not greet as it should");
+        return;
+    }
+    let connection = Rc::new(Connection {
+        link: RefCell::new(link),
+        gathered: Cell::new(false),
+        wake: Notify::new(),
+    });
+    let id = driver.add(&connection);
+    let ended = read(&driver, &connection, id).await;
+    debug!(connection = id.0, reason = %ended, "a connection ended");
+    driver.remove(id);
+}
+
+async fn greet(link: &mut Link, identity: Identity) -> io::Result<()> {
+    let (number, message) = link.converse().await?;
+    let welcome = match message {
+        Message::Request(Request::Hello {
+            version_min,
+            version_max,
+            cluster,
+            disk,
+        }) => {
+            (version_min..=version_max).contains(&VERSION)
+                && cluster == identity.cluster
+                && disk == identity.disk
+        }
+        _ => false,
+    };
+    let answer = if welcome {
+        Response::Welcome {
+            version: VERSION,
+            disk: identity.disk,
+        }
+    } else {
+        Response::Refused(Refusal::Stranger)
+    };
+    link.outbox.push_response(number, &answer);
+    link.send()?;
+    if welcome {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+async fn read(driver: &Driver, connection: &Connection, id: ConnectionId) -> io::Error {
+    let stream = connection.link.borrow().stream();
+    loop {
+        let interest = match take_in(driver, connection, id) {
+            Ok(interest) => interest,
+            Err(error) => return error,
+        };
+        tokio::select! {
+            ready = stream.ready(interest) => {
+                if let Err(error) = ready {
+                    return error;
+                }
+            }
+            () = connection.wake.notified() => {}
+        }
+    }
+}
+
+/// Hands in all requests that are there, and tells what to wait for.
+fn take_in(driver: &Driver, connection: &Connection, id: ConnectionId) -> io::Result<Interest> {
+    loop {
+        // Not borrowed while a request is handled: its answer goes to the same link.
+        let next = {
+            let mut link = connection.link.borrow_mut();
+            link.send()?;
+            if link.outbox.len() > OUTBOX_MAX {
+                return Ok(Interest::WRITABLE);
+            }
+            match link.message()? {
+                Some(message) => message,
+                None if link.receive()? => continue,
+                None => return Ok(link.interest()),
+            }
+        };
+        match next {
+            (_, Message::Request(Request::Hello { .. })) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a second greeting"));
+            }
+            (number, Message::Request(request)) => driver.request(id, number, request),
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request")),
+        }
+    }
+}

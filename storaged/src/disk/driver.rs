@@ -1,0 +1,242 @@
+//! Moves values between connections, replica and store: the one place that all three pass by.
+//!
+//! Nothing here waits. What one turn of the loop brings forth gathers: the store gets one kick, so
+//! that all writes of the turn share a log write, and each connection one write of answers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use protocol::message::{Request, Response};
+use protocol::storage::{StorageError, StorageReply, StorageRequest};
+use replication::replica::{Action, ConnectionId, Event, Map, Remembered, Replica};
+use store::{Answer, Store};
+use tokio::sync::{Notify, oneshot};
+use tracing::{debug, error};
+
+use super::command::{Command, Figures};
+use super::connection::Connection;
+
+/// Set in the tokens of the daemon's own requests; the replica counts its tokens up from zero.
+const COMMAND_TOKEN: u64 = 1 << 63;
+
+type Reclaimed = oneshot::Sender<Result<(), StorageError>>;
+
+/// One disk's moving parts.
+pub(super) struct Driver {
+    replica: RefCell<Replica>,
+    store: RefCell<Store>,
+    events: RefCell<VecDeque<Event>>,
+    draining: Cell<bool>,
+    connections: RefCell<HashMap<ConnectionId, Rc<Connection>>>,
+    next_connection: Cell<u64>,
+    /// Connections with answers to send.
+    answered: RefCell<Vec<Rc<Connection>>>,
+    /// The daemon's own requests to the store, by token.
+    commanded: RefCell<HashMap<u64, Reclaimed>>,
+    next_command: Cell<u64>,
+    requests: Cell<u64>,
+    poisoned: Cell<bool>,
+    /// Something gathered: a turn is wanted.
+    pub(super) gathered: Notify,
+}
+
+impl Driver {
+    pub(super) fn new(store: Store, map: Map) -> Rc<Self> {
+        let remembered = Remembered {
+            generations: store.generations(),
+            intervals: store.intervals(),
+            doubts: store.doubts(),
+        };
+        let replica = Replica::new(store.format().disk, remembered, map);
+        Rc::new(Self {
+            replica: RefCell::new(replica),
+            store: RefCell::new(store),
+            events: RefCell::default(),
+            draining: Cell::new(false),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            answered: RefCell::default(),
+            commanded: RefCell::default(),
+            next_command: Cell::new(COMMAND_TOKEN),
+            requests: Cell::new(0),
+            poisoned: Cell::new(false),
+            gathered: Notify::new(),
+        })
+    }
+
+    /// Takes an event in, and carries out all that follows from it but the sending.
+    pub(super) fn event(&self, event: Event) {
+        self.events.borrow_mut().push_back(event);
+        if self.draining.replace(true) {
+            return;
+        }
+        let mut actions = Vec::new();
+        loop {
+            let Some(event) = self.events.borrow_mut().pop_front() else {
+                break;
+            };
+            self.replica.borrow_mut().apply(event, &mut actions);
+            for action in actions.drain(..) {
+                self.perform(action);
+            }
+        }
+        self.draining.set(false);
+        self.gathered.notify_one();
+    }
+
+    fn perform(&self, action: Action) {
+        match action {
+            Action::Reply {
+                connection,
+                number,
+                response,
+            } => self.reply(connection, number, &response),
+            Action::Store { token, request } => self.store.borrow_mut().submit(token, request),
+            // The map's keeper watches the coordination store, so a newer map is on its way.
+            Action::Refresh => debug!("a request names a newer map than the one here"),
+        }
+    }
+
+    fn reply(&self, connection: ConnectionId, number: u64, response: &Response) {
+        if let Some(connection) = self.connections.borrow().get(&connection)
+            && connection.answer(number, response)
+        {
+            self.answered.borrow_mut().push(Rc::clone(connection));
+        }
+    }
+
+    /// A request came.
+    pub(super) fn request(&self, connection: ConnectionId, number: u64, request: Request) {
+        self.requests.set(self.requests.get() + 1);
+        self.event(Event::Request {
+            connection,
+            number,
+            request,
+        });
+    }
+
+    /// Adds a connection that has exchanged greetings.
+    pub(super) fn add(&self, connection: &Rc<Connection>) -> ConnectionId {
+        let id = ConnectionId(self.next_connection.get());
+        self.next_connection.set(id.0 + 1);
+        self.connections.borrow_mut().insert(id, Rc::clone(connection));
+        id
+    }
+
+    /// A connection ended.
+    pub(super) fn remove(&self, id: ConnectionId) {
+        if self.connections.borrow_mut().remove(&id).is_some() {
+            self.event(Event::Closed { connection: id });
+        }
+    }
+
+    /// How many connections are open.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// One turn: takes the store's answers, gives it what gathered, sends the answers.
+    pub(super) fn turn(&self) {
+        let mut answers: Vec<Answer> = Vec::new();
+        loop {
+            let mut store = self.store.borrow_mut();
+            store.kick();
+            store.poll(&mut answers);
+            drop(store);
+            if answers.is_empty() {
+                break;
+            }
+            for (token, result) in answers.drain(..) {
+                self.stored(token, result);
+            }
+        }
+        for connection in self.answered.take() {
+            connection.send();
+        }
+    }
+
+    fn stored(&self, token: u64, result: Result<StorageReply, StorageError>) {
+        if let Err(StorageError::Poisoned(reason)) = &result
+            && !self.poisoned.replace(true)
+        {
+            error!(disk = %self.replica.borrow().disk(), %reason, "the disk is out of service");
+        }
+        if token < COMMAND_TOKEN {
+            self.event(Event::Stored { token, result });
+        } else if let Some(answer) = self.commanded.borrow_mut().remove(&token) {
+            // Whoever asked may have given up.
+            let _ = answer.send(result.map(drop));
+        }
+    }
+
+    /// Carries out what the daemon asks. Gives the way back of [`Command::Stop`].
+    pub(super) fn command(&self, command: Command) -> Option<oneshot::Sender<()>> {
+        match command {
+            Command::Objects {
+                family,
+                layer,
+                from_index,
+                limit,
+                answer,
+            } => {
+                let objects = self
+                    .store
+                    .borrow_mut()
+                    .objects_of_layer(family, layer, from_index, limit);
+                let _ = answer.send(objects);
+            }
+            Command::Reclaim { request, answer } => self.reclaim(request, answer),
+            Command::Figures { answer } => {
+                let _ = answer.send(self.figures());
+            }
+            Command::Stop { answer } => return Some(answer),
+        }
+        None
+    }
+
+    fn reclaim(&self, request: StorageRequest, answer: Reclaimed) {
+        let token = self.next_command.get();
+        self.next_command.set(token + 1);
+        self.commanded.borrow_mut().insert(token, answer);
+        self.store.borrow_mut().submit(token, request);
+        self.gathered.notify_one();
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            store: self.store.borrow().statistics(),
+            connections: self.connections.borrow().len() as u64,
+            requests: self.requests.get(),
+        }
+    }
+
+    /// Starts a checkpoint if one would help and nothing came since the last call, which `seen`
+    /// remembers: the disk is idle.
+    pub(super) fn rest(&self, seen: &mut u64) {
+        let mut store = self.store.borrow_mut();
+        if *seen == self.requests.get() && store.has_background_work() {
+            store.checkpoint();
+            self.gathered.notify_one();
+        }
+        *seen = self.requests.get();
+    }
+
+    /// A descriptor that becomes readable when the store has something for [`Self::turn`].
+    pub(super) fn wake_descriptor(&self) -> std::io::Result<Option<std::os::fd::OwnedFd>> {
+        let store = self.store.borrow();
+        store
+            .wake_fd()
+            .map(|descriptor| descriptor.try_clone_to_owned())
+            .transpose()
+    }
+
+    /// Closes the store. Nothing else may hold the driver any more.
+    pub(super) fn close(self: Rc<Self>) -> Result<(), StorageError> {
+        match Rc::try_unwrap(self) {
+            Ok(driver) => driver.store.into_inner().close(),
+            // A task still holds it: the log has everything, and the next start recovers it.
+            Err(_) => Ok(()),
+        }
+    }
+}

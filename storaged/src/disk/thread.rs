@@ -1,0 +1,230 @@
+//! The life of a disk's thread: open, listen, serve, stop.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use client::transport::{Address, Listener};
+use coordination::map::MapWatch;
+use replication::replica::Event;
+use store::Store;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use super::command::Command;
+use super::connection::{self, Identity};
+use super::driver::Driver;
+use super::{Settings, StartError};
+
+/// Connections to one disk at once: one for each open volume of the cluster. A guess; each costs a
+/// receive buffer of 128 KiB.
+const CONNECTIONS_MAX: usize = 4096;
+/// After this time without a request a disk has leisure for a checkpoint.
+const REST_AFTER: Duration = Duration::from_secs(1);
+/// How long to wait after the system refused a connection: it has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) type Started = oneshot::Sender<Result<Vec<Address>, StartError>>;
+
+/// Runs a disk on this thread until it is told to stop.
+pub(super) fn run(settings: Settings, map: MapWatch, commands: mpsc::Receiver<Command>, started: Started) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = started.send(Err(error.into()));
+            return;
+        }
+    };
+    let id = settings.disk;
+    let stopped = LocalSet::new().block_on(&runtime, async move {
+        match open(settings, &map).await {
+            Ok(open) => {
+                let addresses = open
+                    .listeners
+                    .iter()
+                    .map(Listener::address)
+                    .collect::<io::Result<_>>();
+                if started.send(addresses.map_err(StartError::System)).is_err() {
+                    return None;
+                }
+                Some(serve(open, map, commands).await)
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                None
+            }
+        }
+    });
+    // Ends the tasks of connections, which hold the driver too.
+    drop(runtime);
+    if let Some((driver, answer)) = stopped {
+        if let Err(error) = driver.close() {
+            error!(disk = %id, %error, "the disk was not closed cleanly; it recovers at the next start");
+        }
+        info!(disk = %id, "stopped");
+        let _ = answer.map(|answer| answer.send(()));
+    }
+}
+
+/// A disk that is about to serve.
+struct Open {
+    driver: Rc<Driver>,
+    listeners: Vec<Listener>,
+    wake: Option<OwnedFd>,
+    identity: Identity,
+}
+
+async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
+    let store = Store::open(&settings.directory, &settings.options)?;
+    let found = store.format();
+    if found.disk != settings.disk || found.cluster != settings.cluster {
+        return Err(StartError::Stranger {
+            directory: settings.directory,
+            found: found.disk,
+            found_cluster: found.cluster,
+            expected: settings.disk,
+        });
+    }
+    let driver = Driver::new(store, map.current());
+    let mut listeners = Vec::with_capacity(settings.listen.len());
+    for address in settings.listen {
+        match Listener::bind(&address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(source) => return Err(StartError::Listen { address, source }),
+        }
+    }
+    let wake = driver.wake_descriptor()?;
+    let identity = Identity {
+        disk: settings.disk,
+        cluster: settings.cluster,
+    };
+    Ok(Open {
+        driver,
+        listeners,
+        wake,
+        identity,
+    })
+}
+
+/// Serves until a command says stop; gives that command's way back.
+async fn serve(
+    open: Open,
+    map: MapWatch,
+    mut commands: mpsc::Receiver<Command>,
+) -> (Rc<Driver>, Option<oneshot::Sender<()>>) {
+    let Open {
+        driver,
+        listeners,
+        wake,
+        identity,
+    } = open;
+    info!(disk = %identity.disk, "serving");
+    let mut tasks = vec![
+        spawn_local(take_turns(Rc::clone(&driver), wake)),
+        spawn_local(follow(Rc::clone(&driver), map)),
+        spawn_local(rest(Rc::clone(&driver))),
+    ];
+    for listener in listeners {
+        tasks.push(spawn_local(accept(Rc::clone(&driver), listener, identity)));
+    }
+    let answer = loop {
+        match commands.recv().await {
+            Some(command) => {
+                if let Some(answer) = driver.command(command) {
+                    break Some(answer);
+                }
+            }
+            None => break None,
+        }
+    };
+    for task in tasks {
+        task.abort();
+    }
+    (driver, answer)
+}
+
+/// Takes a turn whenever something gathered or the store has answers.
+async fn take_turns(driver: Rc<Driver>, wake: Option<OwnedFd>) {
+    let wake = wake.and_then(watched);
+    loop {
+        let answers = async {
+            match &wake {
+                Some(wake) => match wake.readable().await {
+                    // The next completion makes it readable anew: it is edge-triggered, and its
+                    // count is the store's business.
+                    Ok(mut guard) => guard.clear_ready(),
+                    Err(error) => {
+                        error!(%error, "the store cannot wake its disk any more");
+                        pending::<()>().await;
+                    }
+                },
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = driver.gathered.notified() => {}
+            () = answers => {}
+        }
+        driver.turn();
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "an `OwnedFd` keeps what the unsafe `register` asks its caller to keep"
+)]
+fn watched(descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
+    match AsyncFd::new(descriptor) {
+        Ok(wake) => Some(wake),
+        Err(error) => {
+            error!(%error, "the store cannot wake its disk");
+            None
+        }
+    }
+}
+
+/// Tells the replica of each new map.
+async fn follow(driver: Rc<Driver>, mut map: MapWatch) {
+    // The map may have moved on since the driver was made with it.
+    loop {
+        let current = map.current_and_seen();
+        driver.event(Event::Map(current));
+        if !map.changed().await {
+            warn!("no more maps come: the disk goes on with the last one");
+            return;
+        }
+    }
+}
+
+/// Uses quiet moments for checkpoints.
+async fn rest(driver: Rc<Driver>) {
+    let mut ticks = interval(REST_AFTER);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = 0;
+    loop {
+        ticks.tick().await;
+        driver.rest(&mut seen);
+    }
+}
+
+async fn accept(driver: Rc<Driver>, listener: Listener, identity: Identity) {
+    loop {
+        match listener.accept().await {
+            Ok(_) if driver.connections() >= CONNECTIONS_MAX => {
+                warn!(disk = %identity.disk, "too many connections: one was closed at once");
+            }
+            Ok(stream) => {
+                spawn_local(connection::serve(Rc::clone(&driver), stream, identity));
+            }
+            Err(error) => {
+                warn!(disk = %identity.disk, %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
