@@ -48,8 +48,9 @@ impl Driver {
             intervals: store.intervals(),
             doubts: store.doubts(),
         };
-        let replica = Replica::new(store.format().disk, remembered, map);
-        Rc::new(Self {
+        let mut actions = Vec::new();
+        let replica = Replica::new(store.format().disk, remembered, map, &mut actions);
+        let driver = Rc::new(Self {
             replica: RefCell::new(replica),
             store: RefCell::new(store),
             events: RefCell::default(),
@@ -62,7 +63,12 @@ impl Driver {
             requests: Cell::new(0),
             poisoned: Cell::new(false),
             gathered: Notify::new(),
-        })
+        });
+        for action in actions {
+            driver.perform(action);
+        }
+        driver.gathered.notify_one();
+        driver
     }
 
     /// Takes an event in, and carries out all that follows from it but the sending.
