@@ -1,0 +1,44 @@
+//! `storagectl pool`.
+
+use clap::Subcommand;
+
+/// Redundancy policies over disks.
+#[derive(Subcommand)]
+pub(crate) enum PoolCommand {
+    /// Makes a pool.
+    #[command(
+        after_help = "Examples:\n  storagectl pool create main\n  storagectl pool create scratch --copies 1 --disks 2,3"
+    )]
+    Create {
+        /// Its name.
+        name: String,
+        /// Copies of each block, on as many disks. 3 if left out.
+        #[arg(long)]
+        copies: Option<u32>,
+        /// With fewer copies in sync than this, writes wait. 2 if left out, or 1 with one copy.
+        #[arg(long)]
+        min_in_sync: Option<u32>,
+        /// Into how many groups to split it; chosen by the number of disks if left out.
+        #[arg(long)]
+        groups: Option<u32>,
+        /// The disks to use, by number; all if left out.
+        #[arg(long, value_delimiter = ',')]
+        disks: Option<Vec<u32>>,
+    },
+    /// Lists pools.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Shows all about one pool.
+    Info {
+        /// Its name.
+        name: String,
+    },
+    /// Deletes a pool that has no volumes.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+}

@@ -1,0 +1,105 @@
+//! `storagectl volume`.
+
+use admin_api::names::Reference;
+use clap::Subcommand;
+
+use super::snapshot::parse_snapshot;
+
+/// Virtual disks.
+#[derive(Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Makes an empty, thin volume: it takes up what is written to it.
+    #[command(
+        after_help = "Examples:\n  storagectl volume create my-new-disk 1TB\n  storagectl volume create scratch 20G --pool fast"
+    )]
+    Create {
+        /// Its name: 1 to 128 letters, digits, '.', '_' and '-'.
+        name: String,
+        /// Its size: 10G, 1TB or bytes. Rounded up to 4 KiB.
+        size: String,
+        /// The pool to put it in; needed if there are several.
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Lists volumes.
+    #[command(visible_alias = "ls")]
+    List {
+        /// Only those of this pool.
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Shows all about one volume.
+    Info {
+        /// Its name.
+        name: String,
+    },
+    /// Gives a volume another name. Whoever has it open keeps it open.
+    Rename {
+        /// Its name now.
+        name: String,
+        /// Its new name.
+        new_name: String,
+    },
+    /// Makes a volume larger, also while a guest uses it.
+    #[command(after_help = "Examples:\n  storagectl volume grow db 200G\n  storagectl volume grow db +50G")]
+    Grow {
+        /// Its name.
+        name: String,
+        /// The new size, or with a + how much larger.
+        size: String,
+    },
+    /// Makes a volume smaller. What lies beyond its new end is lost.
+    Shrink {
+        /// Its name.
+        name: String,
+        /// The new size.
+        size: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Deletes a volume. Clones of its snapshots stay as they are. Its space comes back in the background.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Delete its snapshots too. Without this a volume that has some is not deleted.
+        #[arg(long)]
+        with_snapshots: bool,
+        /// Wait until its space is back.
+        #[arg(long)]
+        wait: bool,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Freezes a volume's state of this instant under a name, also while a guest writes.
+    #[command(after_help = "For several volumes at one instant: storagectl snapshot create NAME VOLUME...")]
+    Snapshot {
+        /// The volume.
+        volume: String,
+        /// The snapshot's name.
+        snapshot: String,
+    },
+    /// Makes a new volume that begins with a snapshot's data. Takes no time and no space.
+    Clone {
+        /// The snapshot, as volume@snapshot.
+        #[arg(value_parser = parse_snapshot)]
+        snapshot: Reference,
+        /// The new volume's name.
+        name: String,
+    },
+    /// Puts a volume back to one of its snapshots. What was written since is lost.
+    Rollback {
+        /// The snapshot, as volume@snapshot.
+        #[arg(value_parser = parse_snapshot)]
+        snapshot: Reference,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Draws the snapshots and clones that share data with a volume.
+    Tree {
+        /// The volume.
+        name: String,
+    },
+}

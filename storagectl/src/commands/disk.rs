@@ -1,0 +1,131 @@
+//! `storagectl disk`, as far as a running storaged is asked.
+
+use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState};
+use admin_api::routes::{self, fill};
+use admin_api::sizes::{SizeInput, format_size};
+use anyhow::Result;
+
+use crate::api::Api;
+use crate::arguments::DiskCommand;
+use crate::output::{Form, exact_size, percent, properties, table};
+
+/// Does what the command says.
+pub(super) async fn perform(api: &Api, form: Form, command: DiskCommand) -> Result<()> {
+    match command {
+        DiskCommand::Add {
+            path,
+            capacity,
+            weight,
+        } => {
+            let request = AddDisk {
+                path,
+                capacity: capacity.map(SizeInput::Text),
+                weight,
+            };
+            let disk: Disk = api.post(routes::DISKS, &request).await?;
+            form.show(&disk, |disk| format!("disk {} added: {}", disk.id, disk.path))
+        }
+        DiskCommand::List => form.show(&api.get(routes::DISKS).await?, render_list),
+        DiskCommand::Info { disk } => form.show(
+            &api.get(&fill(routes::DISK, &[&disk.to_string()])).await?,
+            describe,
+        ),
+        DiskCommand::Weight { disk, weight } => {
+            let path = fill(routes::DISK, &[&disk.to_string()]);
+            let disk: Disk = api.patch(&path, &ChangeDisk { weight: Some(weight) }).await?;
+            form.show(&disk, |disk| {
+                format!("disk {} has the weight {}", disk.id, disk.weight)
+            })
+        }
+        // Done before anybody connects: see `offline`.
+        DiskCommand::Inspect { directory } => super::offline::inspect(&directory, form),
+        DiskCommand::Check { directory } => super::offline::check(&directory, form),
+    }
+}
+
+fn render_list(list: &DiskList) -> String {
+    let rows = list.disks.iter().map(|disk| {
+        [
+            disk.id.to_string(),
+            state(disk.state).to_owned(),
+            disk.node.to_string(),
+            disk.weight.to_string(),
+            format_size(disk.capacity),
+            format_size(disk.used),
+            percent(disk.used, disk.capacity),
+            disk.path.clone(),
+        ]
+    });
+    let columns = [
+        "disk", "state", "node", "weight", "capacity", "used", "full", "path",
+    ];
+    let table = table(
+        columns,
+        &["disk", "node", "weight", "capacity", "used", "full"],
+        rows,
+    );
+    let reasons = list
+        .disks
+        .iter()
+        .filter_map(|disk| Some(format!("disk {}: {}", disk.id, disk.reason.as_ref()?)));
+    std::iter::once(table)
+        .chain(reasons)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn describe(disk: &Disk) -> String {
+    properties(&[
+        ("disk", disk.id.to_string()),
+        ("state", state(disk.state).to_owned()),
+        ("reason", disk.reason.clone().unwrap_or_default()),
+        ("node", disk.node.to_string()),
+        ("path", disk.path.clone()),
+        ("weight", disk.weight.to_string()),
+        ("capacity", exact_size(disk.capacity)),
+        (
+            "used",
+            format!("{}, {}", exact_size(disk.used), percent(disk.used, disk.capacity)),
+        ),
+        (
+            "log",
+            format!("{} of {}", format_size(disk.log_used), format_size(disk.log_size)),
+        ),
+        ("medium", disk.medium.clone()),
+    ])
+}
+
+fn state(state: DiskState) -> &'static str {
+    match state {
+        DiskState::Up => "up",
+        DiskState::Starting => "starting",
+        DiskState::Down => "down",
+        DiskState::Poisoned => "poisoned",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A disk that is not well says why, in the list too.
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_sick_disk_is_in_the_list() {
+        let disk = Disk {
+            id: 2,
+            node: 1,
+            path: "/srv/disk-2".into(),
+            state: DiskState::Poisoned,
+            reason: Some("a flush failed: replace it".into()),
+            weight: 100,
+            capacity: 1000,
+            used: 250,
+            log_used: 0,
+            log_size: 1 << 30,
+            medium: "io_uring".into(),
+        };
+        let text = render_list(&DiskList { disks: vec![disk] });
+        assert!(text.contains("poisoned") && text.contains("25 %"), "{text}");
+        assert!(text.ends_with("disk 2: a flush failed: replace it"), "{text}");
+    }
+}

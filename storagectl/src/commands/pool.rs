@@ -1,0 +1,134 @@
+//! `storagectl pool`.
+
+use admin_api::names::check_name;
+use admin_api::pools::{CreatePool, Pool, PoolList};
+use admin_api::routes::{self, fill};
+use admin_api::sizes::format_size;
+use anyhow::Result;
+
+use crate::api::Api;
+use crate::arguments::PoolCommand;
+use crate::confirm::confirm;
+use crate::output::{Form, exact_size, properties, table};
+
+/// Does what the command says.
+pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Result<()> {
+    match command {
+        PoolCommand::Create {
+            name,
+            copies,
+            min_in_sync,
+            groups,
+            disks,
+        } => {
+            let pool: Pool = api
+                .post(
+                    routes::POOLS,
+                    &CreatePool {
+                        name,
+                        copies,
+                        min_in_sync,
+                        groups,
+                        disks,
+                    },
+                )
+                .await?;
+            form.show(&pool, |pool| {
+                format!(
+                    "pool {} created: {} copies on {} disks",
+                    pool.name,
+                    pool.copies,
+                    pool.disks.len()
+                )
+            })
+        }
+        PoolCommand::List => form.show(&api.get(routes::POOLS).await?, render_list),
+        PoolCommand::Info { name } => {
+            check_name(&name)?;
+            form.show(&api.get(&fill(routes::POOL, &[&name])).await?, describe)
+        }
+        PoolCommand::Delete { name, yes } => {
+            check_name(&name)?;
+            confirm(yes, &format!("This deletes the pool {name}."), &name)?;
+            api.delete::<()>(&fill(routes::POOL, &[&name])).await?;
+            form.say(&format!("pool {name} deleted"))
+        }
+    }
+}
+
+fn render_list(list: &PoolList) -> String {
+    let rows = list.pools.iter().map(|pool| {
+        [
+            pool.name.clone(),
+            pool.copies.to_string(),
+            format!("{}/{}", pool.groups_healthy, pool.groups),
+            numbers(&pool.disks),
+            pool.volumes.to_string(),
+            format_size(pool.provisioned),
+            format_size(pool.available),
+        ]
+    });
+    let columns = [
+        "name",
+        "copies",
+        "groups healthy",
+        "disks",
+        "volumes",
+        "provisioned",
+        "available",
+    ];
+    table(
+        columns,
+        &["copies", "groups healthy", "volumes", "provisioned", "available"],
+        rows,
+    )
+}
+
+fn describe(pool: &Pool) -> String {
+    properties(&[
+        ("name", pool.name.clone()),
+        ("id", pool.id.to_string()),
+        ("copies", pool.copies.to_string()),
+        (
+            "writes wait below",
+            format!("{} copies in sync", pool.min_in_sync),
+        ),
+        (
+            "groups healthy",
+            format!("{} of {}", pool.groups_healthy, pool.groups),
+        ),
+        ("disks", numbers(&pool.disks)),
+        ("volumes", pool.volumes.to_string()),
+        ("provisioned", exact_size(pool.provisioned)),
+        ("available", exact_size(pool.available)),
+    ])
+}
+
+fn numbers(numbers: &[u32]) -> String {
+    numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    //! What a person sees of a pool.
+    use super::*;
+
+    #[test]
+    fn a_pool_shows_its_copies_and_disks() {
+        let pool = Pool {
+            id: 1,
+            name: "main".into(),
+            copies: 3,
+            min_in_sync: 2,
+            groups: 64,
+            groups_healthy: 63,
+            disks: vec![1, 2, 3],
+            volumes: 1,
+            provisioned: 10 << 30,
+            available: 100 << 30,
+        };
+        assert!(describe(&pool).contains("63 of 64"));
+        let text = render_list(&PoolList { pools: vec![pool] });
+        assert!(text.contains("1,2,3") && text.contains("63/64"), "{text}");
+    }
+}

@@ -1,0 +1,264 @@
+//! `storagectl volume`.
+
+use admin_api::names::{Reference, check_name};
+use admin_api::routes::{self, fill};
+use admin_api::sizes::{SizeInput, format_size, parse_size};
+use admin_api::snapshots::{CloneSnapshot, CreateSnapshot, Snapshot};
+use admin_api::tasks::Deleted;
+use admin_api::volumes::{
+    CreateVolume, RenameVolume, ResizeVolume, RollbackVolume, Tree, Volume, VolumeAnswer, VolumeList,
+};
+use anyhow::{Result, ensure};
+
+use super::task;
+use crate::api::Api;
+use crate::arguments::VolumeCommand;
+use crate::clock::format_time;
+use crate::confirm::confirm;
+use crate::output::{Form, exact_size, properties, table, with_notes};
+use crate::tree;
+
+/// Does what the command says.
+pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Result<()> {
+    match command {
+        VolumeCommand::Create { name, size, pool } => {
+            let request = CreateVolume {
+                name,
+                size: SizeInput::Text(size),
+                pool,
+            };
+            answer(form, &api.post(routes::VOLUMES, &request).await?, "created")
+        }
+        VolumeCommand::List { pool } => list(api, form, pool).await,
+        VolumeCommand::Info { name } => form.show(&get(api, &name).await?, describe),
+        VolumeCommand::Rename { name, new_name } => {
+            check_name(&name)?;
+            let path = fill(routes::VOLUME_RENAME, &[&name]);
+            answer(
+                form,
+                &api.post(&path, &RenameVolume { name: new_name }).await?,
+                "renamed",
+            )
+        }
+        VolumeCommand::Grow { name, size } => {
+            let size = match size.strip_prefix('+') {
+                Some(more) => SizeInput::Bytes(get(api, &name).await?.size.saturating_add(parse_size(more)?)),
+                None => SizeInput::Text(size),
+            };
+            resize(api, form, &name, size, false).await
+        }
+        VolumeCommand::Shrink { name, size, yes } => shrink(api, form, &name, size, yes).await,
+        VolumeCommand::Delete {
+            name,
+            with_snapshots,
+            wait,
+            yes,
+        } => {
+            check_name(&name)?;
+            confirm(
+                yes,
+                &format!("This deletes the volume {name} and all data in it."),
+                &name,
+            )?;
+            let path = fill(routes::VOLUME, &[&name]);
+            let deleted: Deleted = api
+                .delete(&format!("{path}?with_snapshots={with_snapshots}"))
+                .await?;
+            task::after_deletion(api, form, &format!("volume {name}"), deleted, wait).await
+        }
+        VolumeCommand::Snapshot { volume, snapshot } => {
+            check_name(&volume)?;
+            let path = fill(routes::VOLUME_SNAPSHOTS, &[&volume]);
+            let made: Snapshot = api.post(&path, &CreateSnapshot { name: snapshot }).await?;
+            form.show(&made, |made| {
+                format!("snapshot {}@{} created", made.volume, made.name)
+            })
+        }
+        VolumeCommand::Clone { snapshot, name } => {
+            let path = super::snapshot::path(routes::SNAPSHOT_CLONE, &snapshot);
+            answer(form, &api.post(&path, &CloneSnapshot { name }).await?, "created")
+        }
+        VolumeCommand::Rollback { snapshot, yes } => rollback(api, form, snapshot, yes).await,
+        VolumeCommand::Tree { name } => {
+            check_name(&name)?;
+            let family: Tree = api.get(&fill(routes::VOLUME_TREE, &[&name])).await?;
+            form.show(&family, tree::draw)
+        }
+    }
+}
+
+/// The volume of this name.
+pub(super) async fn get(api: &Api, name: &str) -> Result<Volume> {
+    check_name(name)?;
+    Ok(api.get(&fill(routes::VOLUME, &[name])).await?)
+}
+
+async fn list(api: &Api, form: Form, pool: Option<String>) -> Result<()> {
+    let mut path = routes::VOLUMES.to_owned();
+    if let Some(pool) = pool {
+        check_name(&pool)?;
+        path = format!("{path}?pool={pool}");
+    }
+    form.show(&api.get(&path).await?, render_list)
+}
+
+async fn shrink(api: &Api, form: Form, name: &str, size: String, yes: bool) -> Result<()> {
+    let present = get(api, name).await?.size;
+    let wanted = SizeInput::Text(size);
+    let bytes = wanted.volume_size()?.bytes;
+    ensure!(
+        bytes < present,
+        "{name} has {}: to make it larger, say grow",
+        exact_size(present)
+    );
+    let lost = format_size(present - bytes);
+    confirm(
+        yes,
+        &format!("This cuts off the last {lost} of the volume {name}, and the data there."),
+        name,
+    )?;
+    resize(api, form, name, wanted, true).await
+}
+
+async fn resize(api: &Api, form: Form, name: &str, size: SizeInput, allow_shrink: bool) -> Result<()> {
+    check_name(name)?;
+    let path = fill(routes::VOLUME_RESIZE, &[name]);
+    answer(
+        form,
+        &api.post(&path, &ResizeVolume { size, allow_shrink }).await?,
+        "resized",
+    )
+}
+
+async fn rollback(api: &Api, form: Form, snapshot: Reference, yes: bool) -> Result<()> {
+    let danger = format!(
+        "This puts {} back to {snapshot}: all that was written since is lost.",
+        snapshot.volume
+    );
+    confirm(yes, &danger, &snapshot.volume)?;
+    let path = fill(routes::VOLUME_ROLLBACK, &[&snapshot.volume]);
+    let request = RollbackVolume {
+        snapshot: snapshot.snapshot.unwrap_or_default(),
+    };
+    answer(form, &api.post(&path, &request).await?, "rolled back")
+}
+
+fn answer(form: Form, answer: &VolumeAnswer, what: &str) -> Result<()> {
+    form.show(answer, |answer| {
+        let Volume { name, size, .. } = &answer.volume;
+        with_notes(
+            format!("volume {name} {what}, {}", exact_size(*size)),
+            &answer.notes,
+        )
+    })
+}
+
+fn render_list(list: &VolumeList) -> String {
+    let rows = list.volumes.iter().map(|volume| {
+        [
+            volume.name.clone(),
+            format_size(volume.size),
+            volume.pool.clone(),
+            volume.snapshots.to_string(),
+            volume
+                .owner
+                .as_ref()
+                .map_or_else(|| "-".into(), |owner| owner.client.clone()),
+            format_time(volume.created_ms),
+        ]
+    });
+    table(
+        ["name", "size", "pool", "snapshots", "open by", "created"],
+        &["size", "snapshots"],
+        rows,
+    )
+}
+
+fn describe(volume: &Volume) -> String {
+    let origin = volume
+        .origin
+        .as_ref()
+        .map(|origin| format!("{}@{}", origin.volume, origin.snapshot));
+    let owner = volume.owner.as_ref();
+    properties(&[
+        ("name", volume.name.clone()),
+        ("id", volume.id.to_string()),
+        ("serial", volume.serial.clone()),
+        ("size", exact_size(volume.size)),
+        ("pool", volume.pool.clone()),
+        ("created", format_time(volume.created_ms)),
+        ("snapshots", volume.snapshots.to_string()),
+        ("cloned from", origin.unwrap_or_default()),
+        ("family", volume.family.to_string()),
+        (
+            "open by",
+            owner.map_or_else(|| "nobody".into(), |owner| owner.client.clone()),
+        ),
+        (
+            "generation",
+            owner
+                .map(|owner| owner.generation.to_string())
+                .unwrap_or_default(),
+        ),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    //! What a person sees of a volume.
+    use super::*;
+    use admin_api::volumes::{Origin, Owner};
+
+    fn volume() -> Volume {
+        Volume {
+            id: 7,
+            name: "db".into(),
+            pool: "main".into(),
+            size: 10 << 30,
+            family: 3,
+            created_ms: 0,
+            snapshots: 2,
+            origin: Some(Origin {
+                volume: "golden".into(),
+                snapshot: "v1".into(),
+            }),
+            owner: Some(Owner {
+                client: "vhost-blk 4711".into(),
+                generation: 42,
+            }),
+            serial: "sd-7".into(),
+        }
+    }
+
+    #[test]
+    fn the_list_has_one_line_for_each_volume() {
+        let text = render_list(&VolumeList {
+            volumes: vec![volume()],
+        });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("NAME  "), "{text}");
+        assert!(
+            lines[1].starts_with("db ") && lines[1].contains("10 GiB") && lines[1].contains("vhost-blk 4711"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_volume_that_nobody_has_open_says_so_and_hides_its_generation() {
+        let text = describe(&Volume {
+            owner: None,
+            origin: None,
+            ..volume()
+        });
+        assert!(
+            text.contains("open by      nobody") || text.contains("nobody"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("generation") && !text.contains("cloned from"),
+            "{text}"
+        );
+        assert!(describe(&volume()).contains("golden@v1"));
+    }
+}
