@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod nbd;
 
 /// A parser under test.
 #[derive(Clone, Copy)]
@@ -19,10 +20,20 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[Target {
-    name: "api",
-    run: api::run,
-}];
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "api",
+        run: api::run,
+    },
+    Target {
+        name: "nbd",
+        run: nbd::messages,
+    },
+    Target {
+        name: "nbd-connection",
+        run: nbd::connection,
+    },
+];
 
 /// The target of this name.
 pub fn target(name: &str) -> Option<Target> {
