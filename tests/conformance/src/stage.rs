@@ -1,0 +1,159 @@
+//! Starts our servers for one check, and ends them.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::tool;
+
+/// A process of ours that says `listening on ADDRESS` when it is ready. Ended when dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+}
+
+impl Server {
+    /// Starts it and waits until it says that it listens, as often as it has addresses.
+    pub fn start(command: &mut Command, addresses: usize) -> Result<Self> {
+        let shown = format!("{command:?}");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {shown}"))?;
+        let output = child.stdout.take().context("no output to read")?;
+        let mut server = Self {
+            child,
+            addresses: Vec::new(),
+        };
+        for line in BufReader::new(output).lines().take(addresses) {
+            let line = line?;
+            let address = line.strip_prefix("listening on ");
+            server.addresses.push(
+                address
+                    .with_context(|| format!("{shown} said {line:?}"))?
+                    .to_owned(),
+            );
+        }
+        if server.addresses.len() < addresses {
+            bail!("{shown} ended before it listened: {:?}", server.child.wait()?);
+        }
+        Ok(server)
+    }
+
+    /// Asks it to leave and waits until it has; it must leave well.
+    pub fn stop(mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the server left with {status}");
+        Ok(())
+    }
+
+    /// Ends it as a crash would.
+    pub fn crash(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("no process")?;
+        Ok(kill_process(pid, signal)?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A volume that a check wants to find.
+pub type Volume = (&'static str, u64);
+
+/// A folder, and `storaged-nbd` on a unix socket in it.
+pub struct Stage {
+    /// For the check's own files.
+    pub folder: TempDir,
+    /// The gateway.
+    pub gateway: Server,
+}
+
+impl Stage {
+    /// A gateway that serves `volumes` from its own memory.
+    pub fn in_memory(volumes: &[Volume]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let gateway = Server::start(&mut in_memory(folder.path(), volumes)?, 1)?;
+        Ok(Self { folder, gateway })
+    }
+
+    /// The address of an export as `nbdinfo`, `nbdcopy`, `fio`, `qemu-img` and `qemu-io` take it.
+    pub fn uri(&self, export: &str) -> String {
+        format!("nbd+unix:///{export}?socket={}", self.socket())
+    }
+
+    /// The path of the gateway's socket.
+    pub fn socket(&self) -> String {
+        self.path("nbd.sock")
+    }
+
+    /// A path in the stage's folder.
+    pub fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+}
+
+/// The command line of a gateway with its socket in `folder`.
+pub fn in_memory(folder: &Path, volumes: &[Volume]) -> Result<Command> {
+    let mut command = Command::new(tool::own("storaged-nbd")?);
+    command
+        .arg("--listen")
+        .arg(format!("unix:{}", folder.join("nbd.sock").display()));
+    for (name, size) in volumes {
+        command.args(["--memory", &format!("{name}={size}")]);
+    }
+    command.env("RUST_LOG", "warn");
+    Ok(command)
+}
+
+/// A program that goes to the background when it is ready. Ended when dropped.
+pub struct Forked {
+    pid: Pid,
+}
+
+impl Forked {
+    /// Starts it, waits until it is ready, and reads who it is from the file that it wrote.
+    pub fn start(command: &mut Command, pid_file: &Path) -> Result<Self> {
+        let status = command.status().with_context(|| format!("start {command:?}"))?;
+        ensure!(status.success(), "{command:?}: {status}");
+        let pid = std::fs::read_to_string(pid_file)?
+            .trim()
+            .parse()
+            .ok()
+            .and_then(Pid::from_raw);
+        Ok(Self {
+            pid: pid.with_context(|| format!("{command:?} left no process id"))?,
+        })
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = kill_process(self.pid, Signal::TERM);
+    }
+}
