@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use clap::Parser;
+use client::transport::Address;
 use storaged_nbd::address::ListenAddress;
 use storaged_nbd::server::{Server, Settings};
-use storaged_nbd::source::{MemoryExport, Source};
+use storaged_nbd::source::{Cluster, MemoryExport, Source};
 use storaged_nbd::tls::{CertificateFiles, acceptor};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -20,9 +22,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// The socket of this node's storaged
-    #[arg(long, value_name = "PATH", required_unless_present = "memory")]
-    storaged: Option<PathBuf>,
+    /// Where this node's storaged is: unix:PATH or tcp:HOST:PORT (several: the best first)
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "memory")]
+    storaged: Vec<Address>,
     /// Where clients come in: unix:PATH or tcp:ADDRESS:PORT (may be given several times)
     #[arg(long, value_name = "ADDRESS", required = true)]
     listen: Vec<ListenAddress>,
@@ -41,6 +43,12 @@ struct Arguments {
     /// Which export the empty name stands for
     #[arg(long, value_name = "EXPORT")]
     default_export: Option<String>,
+    /// Serve volumes for reading only
+    #[arg(long, conflicts_with = "memory")]
+    read_only: bool,
+    /// How many seconds a client waits for a volume that somebody else has open
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    wait: u16,
     /// Connections at once; each may hold 64 MiB
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
@@ -51,7 +59,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  storaged-nbd --storaged /run/storaged/storaged.sock --listen unix:/run/storaged/nbd.sock
+  storaged-nbd --storaged unix:/run/storaged/storaged.sock --listen unix:/run/storaged/nbd.sock
   qemu-img convert -n -O raw image.qcow2 'nbd+unix:///my-disk?socket=/run/storaged/nbd.sock'
   nbdinfo --list 'nbd+unix://?socket=/run/storaged/nbd.sock'";
 
@@ -108,9 +116,14 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
         client_authority,
     });
     let tls = files.as_ref().map(acceptor).transpose()?;
-    let source = match arguments.storaged {
-        None => Source::Memory(arguments.memory),
-        Some(path) => bail!("{} cannot be reached: not built yet", path.display()),
+    let source = if arguments.storaged.is_empty() {
+        Source::Memory(arguments.memory)
+    } else {
+        Source::Cluster(Cluster {
+            storaged: arguments.storaged,
+            read_only: arguments.read_only,
+            wait: Duration::from_secs(arguments.wait.into()),
+        })
     };
     Ok(Settings {
         source,

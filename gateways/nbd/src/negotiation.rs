@@ -27,7 +27,7 @@ use crate::wire::{
 };
 
 /// How long a client may take for its next option. People type some of them by hand.
-const OPTION_WAIT: Duration = Duration::from_secs(120);
+const OPTION_WAIT: Duration = Duration::from_mins(2);
 /// How long the handshake of TLS may take.
 const TLS_WAIT: Duration = Duration::from_secs(20);
 /// The longest option that is read to be refused, in bytes; a longer one ends the connection.
@@ -199,7 +199,7 @@ impl Negotiation {
             ClientOption::StartTls => return Ok(self.agree_on_tls(number)),
             ClientOption::Info(query) => {
                 let name = self.canonical(&query.name);
-                let found = match self.export(&name) {
+                let found = match Self::export(&name) {
                     Ok(export) => self.rules.registry.describe(&export).await,
                     Err(error) => Err(error),
                 };
@@ -291,7 +291,7 @@ impl Negotiation {
             return self.say(number, OptionReply::Invalid, "agree on structured replies first");
         }
         let name = self.canonical(&query.name);
-        let known = match self.export(&name) {
+        let known = match Self::export(&name) {
             Ok(export) => self.rules.registry.describe(&export).await,
             Err(error) => Err(error),
         };
@@ -346,11 +346,11 @@ impl Negotiation {
     }
 
     async fn open(&self, name: &str) -> Result<Opened, SourceError> {
-        let export = self.export(name)?;
+        let export = Self::export(name)?;
         self.rules.registry.open(&export).await
     }
 
-    fn export(&self, name: &str) -> Result<ExportName, SourceError> {
+    fn export(name: &str) -> Result<ExportName, SourceError> {
         ExportName::parse(name).ok_or_else(|| SourceError::NotFound(name.to_owned()))
     }
 

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -48,8 +49,8 @@ impl Socket {
 
 /// How long a TCP client may be silent before it is asked whether it lives, and how often it is
 /// asked. Without this a client that lost its power would keep its volume for ever.
-const KEEPALIVE_IDLE: std::time::Duration = std::time::Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(15);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
 /// Prepares a TCP socket that was just accepted.

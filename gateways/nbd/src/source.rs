@@ -2,14 +2,19 @@
 //! memory for trials.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use client::device::{BlockDevice, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::Sectors;
-use protocol::session::ExportEntry;
+use client::transport::Address;
+use client::volume::{OpenError, Options, Volume};
+use protocol::session::{ExportEntry, SessionRefusal};
 
 use crate::export::{Description, ExportName};
 
+/// What this program is called in messages of `storaged`.
+const PROGRAM: &str = "nbd";
 /// What offsets and lengths are a multiple of on every export, in bytes. Clients of NBD may address
 /// single bytes, as `nbdcopy` does at the end of an image.
 const ALIGNMENT: u32 = 1;
@@ -36,8 +41,21 @@ pub enum SourceError {
 /// Where exports come from.
 #[derive(Clone, Debug)]
 pub enum Source {
+    /// Volumes and snapshots of the cluster.
+    Cluster(Cluster),
     /// Volumes in memory, gone with the process.
     Memory(Vec<MemoryExport>),
+}
+
+/// The cluster, as its `storaged` shows it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Where `storaged` can be reached, best first.
+    pub storaged: Vec<Address>,
+    /// Whether volumes are served for reading only.
+    pub read_only: bool,
+    /// How long a client waits for a volume that somebody else has open.
+    pub wait: Duration,
 }
 
 /// A volume in memory.
@@ -53,12 +71,33 @@ pub struct MemoryExport {
 pub struct OpenExport {
     /// What serves it.
     pub device: Rc<dyn BlockDevice>,
+    /// What is to be given back, if it is the cluster's.
+    volume: Option<Rc<Volume>>,
+}
+
+impl OpenExport {
+    fn new(device: Rc<dyn BlockDevice>, volume: Option<Rc<Volume>>) -> Self {
+        Self {
+            device: Rc::new(Sectors::bytes(device)),
+            volume,
+        }
+    }
+
+    /// Finishes what was submitted and gives the export back.
+    pub async fn close(self) {
+        if let Some(volume) = self.volume {
+            volume.close().await;
+        }
+    }
 }
 
 impl Source {
     /// All volumes with their snapshots, by name.
     pub async fn list(&self) -> Result<Vec<ExportEntry>, SourceError> {
         match self {
+            Self::Cluster(cluster) => client::volume::list(PROGRAM, &cluster.storaged)
+                .await
+                .map_err(|error| SourceError::Unavailable(error.to_string())),
             Self::Memory(exports) => Ok(exports.iter().map(MemoryExport::entry).collect()),
         }
     }
@@ -66,24 +105,25 @@ impl Source {
     /// Opens an export on this thread.
     pub async fn open(&self, name: &ExportName) -> Result<OpenExport, SourceError> {
         match self {
+            Self::Cluster(cluster) => cluster.open(name).await,
             Self::Memory(exports) => {
-                let found = exports
-                    .iter()
-                    .find(|export| export.name == name.volume && name.snapshot.is_none());
+                let found = exports.iter().find(|export| export.name == name.to_string());
                 let export = found.ok_or_else(|| SourceError::NotFound(name.to_string()))?;
-                Ok(OpenExport {
-                    device: Rc::new(Sectors::bytes(export.device())),
-                })
+                Ok(OpenExport::new(export.device(), None))
             }
         }
     }
 
     /// What an export would be if it were opened.
     pub fn describe(&self, name: &ExportName, entry: &ExportEntry) -> Description {
+        let read_only = match self {
+            Self::Cluster(cluster) => cluster.read_only || name.snapshot.is_some(),
+            Self::Memory(_) => false,
+        };
         Description {
             name: name.to_string(),
             size: entry.size,
-            read_only: name.snapshot.is_some(),
+            read_only,
             alignment: ALIGNMENT,
         }
     }
@@ -94,9 +134,36 @@ impl Source {
     }
 }
 
-impl OpenExport {
-    /// Gives the export back.
-    pub async fn close(self) {}
+impl Cluster {
+    async fn open(&self, name: &ExportName) -> Result<OpenExport, SourceError> {
+        let options = Options {
+            program: PROGRAM.to_owned(),
+            storaged: self.storaged.clone(),
+            volume: name.volume.clone(),
+            snapshot: name.snapshot.clone(),
+            read_only: self.read_only,
+            wait: self.wait,
+        };
+        let volume = Volume::open(options)
+            .await
+            .map_err(|error| source_error(name, error))?;
+        let volume = Rc::new(volume);
+        Ok(OpenExport::new(volume.clone(), Some(volume)))
+    }
+}
+
+fn source_error(name: &ExportName, error: OpenError) -> SourceError {
+    match error {
+        OpenError::Refused {
+            kind: SessionRefusal::NotFound,
+            ..
+        } => SourceError::NotFound(name.to_string()),
+        OpenError::Refused { message, .. } => SourceError::Refused {
+            name: name.to_string(),
+            reason: message,
+        },
+        OpenError::Unreachable { .. } | OpenError::NoAddress => SourceError::Unavailable(error.to_string()),
+    }
 }
 
 impl MemoryExport {

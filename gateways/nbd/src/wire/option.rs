@@ -219,7 +219,9 @@ mod tests {
         let mut data = u32::try_from(name.len()).unwrap().to_be_bytes().to_vec();
         data.extend(name.as_bytes());
         data.extend(u16::try_from(wanted.len()).unwrap().to_be_bytes());
-        wanted.iter().for_each(|kind| data.extend(kind.to_be_bytes()));
+        for kind in wanted {
+            data.extend(kind.to_be_bytes());
+        }
         data
     }
 
