@@ -5,6 +5,9 @@
 //! do `store`, `replication`, `coordination` and sockets meet.
 
 pub mod disk;
+pub mod events;
 pub mod identities;
 pub mod moment;
+pub mod pools;
+pub mod tasks;
 pub mod volumes;

@@ -124,6 +124,11 @@ impl Volumes {
         Err(OperationError::contended())
     }
 
+    /// Where identities come from.
+    pub(crate) fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
     async fn new_volume(&self) -> Result<VolumeId, OperationError> {
         self.identities.next(Counter::Volume).await.map(VolumeId)
     }
@@ -138,7 +143,7 @@ impl Volumes {
 }
 
 /// A line of the event log about what somebody asked for.
-fn event(kind: &str, subject: impl Into<String>, message: impl Into<String>) -> EventRecord {
+pub(crate) fn event(kind: &str, subject: impl Into<String>, message: impl Into<String>) -> EventRecord {
     EventRecord {
         time_ms: wall_clock_ms(),
         severity: records::Severity::Info,

@@ -5,8 +5,9 @@ use utoipa::ToSchema;
 
 /// The most copies that a pool keeps. More would slow every write for faults that do not happen.
 pub const COPIES_MAX: u32 = 7;
-/// The most placement groups of a pool. Each is a record that every node holds.
-pub const GROUPS_MAX: u32 = 65_536;
+/// The most placement groups of a pool. All of them go to a front end in one frame of 256 KiB when it
+/// opens a volume, and into one transaction when the pool is made.
+pub const GROUPS_MAX: u32 = 512;
 
 /// Asks for a new pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -17,9 +18,8 @@ pub struct CreatePool {
     /// How many copies of each block, 1 to [`COPIES_MAX`], on as many disks. 3 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<u32>,
-    /// With fewer copies in sync than this, writes wait: 1 to `copies`. If left out, the smallest
-    /// number for which the loss of a disk right after an acknowledged write loses nothing:
-    /// 2, or 1 with one copy.
+    /// With fewer copies in sync than this, writes wait: 1 to `copies`. If left out, one copy may be
+    /// away of three and more, none of two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
     /// Into how many groups the pool is split, 1 to [`GROUPS_MAX`]; chosen by the number of disks if left out.

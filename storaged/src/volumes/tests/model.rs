@@ -286,7 +286,7 @@ async fn compare(steps: &[Step]) -> Result<(), TestCaseError> {
     // A map that was kept up says the same as one that is built anew.
     let range = real.world.store.range(ROOT).await.unwrap();
     let rebuilt = ClusterMap::build(&range).unwrap();
-    let kept = real.world.volumes.map();
+    let kept = real.world.volumes.map.at_least(range.revision).await;
     prop_assert_eq!(&rebuilt, kept.as_ref());
     // At rest: everything that nobody needs goes, and then each layer is needed.
     for name in real.volumes().into_keys() {

@@ -1,0 +1,265 @@
+//! Pools: a redundancy policy over a set of disks, split into placement groups that are laid out once.
+
+use admin_api::names::check_name;
+use admin_api::pools::{COPIES_MAX, CreatePool, GROUPS_MAX};
+use coordination::keys::{Counter, Key};
+use coordination::placement::{Candidate, choose};
+use coordination::records::{FailureDomain, GroupRecord, NameRecord, PoolRecord, Redundancy, encode};
+use coordination::{ClusterMap, Compare, Transaction};
+use protocol::session::{Slot, SlotState};
+use protocol::{DiskId, PgId, PoolId};
+
+use crate::moment::wall_clock_ms;
+use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
+
+/// Copies unless told otherwise.
+const COPIES_DEFAULT: u32 = 3;
+/// Placement groups for each disk, unless told otherwise: with as many copies on each, shares
+/// differ by a few percent. The number never changes, so few disks get more, for disks to come.
+const GROUPS_PER_DISK: u32 = 64;
+/// The fewest and the most placement groups that are chosen without being told.
+const GROUPS_DEFAULT: std::ops::RangeInclusive<u32> = 128..=512;
+
+impl Volumes {
+    /// Makes a pool.
+    pub async fn create_pool(&self, request: &CreatePool) -> Result<PoolId, OperationError> {
+        check_name(&request.name)?;
+        let shape = Shape::of(request)?;
+        // Before a number is given out, which people see.
+        plan_creation(&self.map(), request, &shape, PoolId(0))?;
+        let pool = PoolId(self.identities().next_short(Counter::Pool).await?);
+        self.carry_out(|map| plan_creation(map, request, &shape, pool))
+            .await
+    }
+
+    /// Deletes a pool that no volume is in, and no layer that waits to be reclaimed.
+    pub async fn delete_pool(&self, name: &str) -> Result<(), OperationError> {
+        check_name(name)?;
+        // First nobody may put a volume into it, then it can be seen whether one is there.
+        self.carry_out(|map| plan_closing(map, name, true)).await?;
+        match self.carry_out(|map| plan_deletion(map, name)).await {
+            Err(error @ OperationError::InUse(_)) => {
+                self.carry_out(|map| plan_closing(map, name, false)).await?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+}
+
+/// What of a request can be judged without the map.
+struct Shape {
+    copies: u8,
+    min_in_sync: u8,
+    disks: Option<Vec<DiskId>>,
+}
+
+impl Shape {
+    fn of(request: &CreatePool) -> Result<Self, OperationError> {
+        let invalid = |message: String| Err(OperationError::Invalid(message));
+        let copies = request.copies.unwrap_or(COPIES_DEFAULT);
+        if copies == 0 || copies > COPIES_MAX {
+            return invalid(format!("a pool keeps 1 to {COPIES_MAX} copies, not {copies}"));
+        }
+        // With three and more copies one may be away; with fewer, a write must be on all.
+        let min_in_sync = request
+            .min_in_sync
+            .unwrap_or(if copies > 2 { copies - 1 } else { copies });
+        if min_in_sync == 0 || min_in_sync > copies {
+            return invalid(format!(
+                "min_in_sync is from 1 to the number of copies ({copies}), not {min_in_sync}"
+            ));
+        }
+        if request
+            .groups
+            .is_some_and(|groups| groups == 0 || groups > GROUPS_MAX)
+        {
+            return invalid(format!("a pool has 1 to {GROUPS_MAX} placement groups"));
+        }
+        let narrow = |number: u32| {
+            u8::try_from(number).map_err(|_| OperationError::Internal(format!("{number} is above 255")))
+        };
+        let disks = request
+            .disks
+            .as_ref()
+            .map(|disks| disks.iter().copied().map(DiskId).collect());
+        Ok(Self {
+            copies: narrow(copies)?,
+            min_in_sync: narrow(min_in_sync)?,
+            disks,
+        })
+    }
+}
+
+fn plan_creation(
+    map: &ClusterMap,
+    request: &CreatePool,
+    shape: &Shape,
+    id: PoolId,
+) -> Result<Decision<PoolId>, OperationError> {
+    let name = &request.name;
+    if map.pool_named(name).is_some() {
+        let message = format!("there is a pool {name:?} already: use another name");
+        return Err(OperationError::AlreadyExists(message));
+    }
+    let candidates = candidates(map, shape)?;
+    let groups = request.groups.unwrap_or_else(|| groups_for(candidates.len()));
+    let record = PoolRecord {
+        name: name.clone(),
+        redundancy: Redundancy::Replicated { copies: shape.copies },
+        min_in_sync: shape.min_in_sync,
+        groups,
+        failure_domain: FailureDomain::Disk,
+        disks: shape.disks.clone(),
+        closing: false,
+        created_ms: wall_clock_ms(),
+    };
+    let name_key = Key::PoolName(name.clone()).to_text();
+    let mut transaction = Transaction::new()
+        .when(Compare::Absent(name_key.clone()))
+        .put(name_key, encode(&NameRecord { id: u64::from(id.0) })?)
+        .put(Key::Pool(id).to_text(), encode(&record)?);
+    for candidate in &candidates {
+        transaction = transaction.when(Compare::Present(Key::Disk(candidate.disk).to_text()));
+    }
+    for number in 0..groups {
+        let pg = PgId { pool: id, number };
+        let disks = choose(pg, usize::from(shape.copies), record.failure_domain, &candidates);
+        let slots = disks
+            .into_iter()
+            .map(|disk| Slot {
+                disk,
+                state: SlotState::InSync,
+            })
+            .collect();
+        transaction = transaction.put(Key::Group(pg).to_text(), encode(&GroupRecord { slots })?);
+    }
+    let message = format!(
+        "pool {name} was created: {} of each block on {}, in {groups} placement groups",
+        counted(usize::from(shape.copies), "copy", "copies"),
+        counted(candidates.len(), "disk", "disks")
+    );
+    Ok(Plan::decide(
+        transaction,
+        event("pool_created", name.clone(), message),
+        id,
+    ))
+}
+
+fn groups_for(disks: usize) -> u32 {
+    let disks = u32::try_from(disks).unwrap_or(u32::MAX);
+    let groups = disks
+        .saturating_mul(GROUPS_PER_DISK)
+        .clamp(*GROUPS_DEFAULT.start(), *GROUPS_DEFAULT.end());
+    groups.next_power_of_two()
+}
+
+fn candidates(map: &ClusterMap, shape: &Shape) -> Result<Vec<Candidate>, OperationError> {
+    let mut candidates = Vec::new();
+    for (id, disk) in map.disks() {
+        let wanted = shape.disks.as_ref().is_none_or(|disks| disks.contains(id));
+        if wanted && disk.record.weight > 0 {
+            let node = disk.record.node;
+            let zone = map
+                .nodes()
+                .get(&node)
+                .map_or_else(String::new, |node| node.record.zone.clone());
+            candidates.push(Candidate {
+                disk: *id,
+                weight: disk.record.weight,
+                node: node.0,
+                zone,
+            });
+        }
+    }
+    for id in shape.disks.iter().flatten() {
+        if !map.disks().contains_key(id) {
+            return Err(OperationError::NotFound(format!("there is no disk {}", id.0)));
+        }
+    }
+    if candidates.len() < usize::from(shape.copies) {
+        let message = format!(
+            "{} on distinct disks need as many disks; there {} with a weight above 0: add disks, or ask for fewer copies",
+            counted(usize::from(shape.copies), "copy", "copies"),
+            match candidates.len() {
+                0 => "is none".to_owned(),
+                1 => "is 1".to_owned(),
+                count => format!("are {count}"),
+            }
+        );
+        return Err(OperationError::NotEnoughDisks(message));
+    }
+    Ok(candidates)
+}
+
+fn plan_closing(map: &ClusterMap, name: &str, closing: bool) -> Result<Decision<()>, OperationError> {
+    let (id, pool) = find(map, name)?;
+    if pool.record.closing == closing {
+        return Ok(Decision::Unchanged(()));
+    }
+    let key = Key::Pool(id).to_text();
+    let record = PoolRecord {
+        closing,
+        ..pool.record.clone()
+    };
+    let transaction = Transaction::new()
+        .when(Compare::Modified(key.clone(), pool.modified))
+        .put(key, encode(&record)?);
+    let message = if closing {
+        format!("pool {name} takes no new volumes: it is to be deleted")
+    } else {
+        format!("pool {name} takes new volumes again: it was not deleted")
+    };
+    Ok(Plan::decide(
+        transaction,
+        event("pool_closing", name, message),
+        (),
+    ))
+}
+
+fn plan_deletion(map: &ClusterMap, name: &str) -> Result<Decision<()>, OperationError> {
+    let (id, pool) = find(map, name)?;
+    let (mut volumes, mut families) = (0, 0);
+    for (_, family) in map.families().filter(|(_, family)| family.pool() == Some(id)) {
+        volumes += family.volumes().len();
+        families += 1;
+    }
+    if families > 0 {
+        let message = match volumes {
+            0 => format!(
+                "pool {name:?} still holds space of deleted volumes: wait until the reclaim tasks are done"
+            ),
+            count => format!(
+                "pool {name:?} holds {}: delete them first",
+                counted(count, "volume", "volumes")
+            ),
+        };
+        return Err(OperationError::InUse(message));
+    }
+    let key = Key::Pool(id).to_text();
+    let mut transaction = Transaction::new()
+        .when(Compare::Modified(key.clone(), pool.modified))
+        .delete(key)
+        .delete(Key::PoolName(name.to_owned()).to_text());
+    for number in 0..pool.record.groups {
+        transaction = transaction.delete(Key::Group(PgId { pool: id, number }).to_text());
+    }
+    let message = format!("pool {name} was deleted");
+    Ok(Plan::decide(
+        transaction,
+        event("pool_deleted", name, message),
+        (),
+    ))
+}
+
+fn find<'a>(
+    map: &'a ClusterMap,
+    name: &str,
+) -> Result<(PoolId, &'a coordination::map::Versioned<PoolRecord>), OperationError> {
+    map.pool_named(name)
+        .ok_or_else(|| OperationError::NotFound(format!("there is no pool {name:?}")))
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
