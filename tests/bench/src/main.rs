@@ -3,9 +3,12 @@
 //! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
 #![allow(clippy::cast_precision_loss)] // Figures for people: 52 bits are plenty.
 
+mod admin;
 mod local;
 mod machine;
+mod node;
 mod process;
+mod snapshots;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -21,10 +24,13 @@ struct Arguments {
 enum Benchmark {
     /// Side by side on one disk: qemu-storage-daemon, storaged with one copy, storaged with three.
     Local(local::Options),
+    /// What snapshots and clones cost, by size and by depth.
+    Snapshots(snapshots::Options),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Local(options) => local::run(&options),
+        Benchmark::Snapshots(options) => snapshots::run(&options),
     }
 }

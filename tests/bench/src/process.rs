@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// How often a condition is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -96,6 +96,22 @@ impl Drop for Process {
             thread::sleep(LOOK_AGAIN);
         }
     }
+}
+
+/// A program of the workspace: where `cargo xtask` says that it built them, or beside this one.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program")?;
+    let built = std::env::var_os("STORAGED_PROGRAMS").map(PathBuf::from);
+    let folder = built
+        .or_else(|| own.parent().map(Path::to_owned))
+        .unwrap_or_default();
+    let path = folder.join(name);
+    ensure!(
+        path.is_file(),
+        "{} is not there: run `cargo xtask bench`, which builds it",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// User and system time of a process, all its threads, in seconds; 0 when it is gone.

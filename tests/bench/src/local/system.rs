@@ -1,6 +1,7 @@
 //! The systems under test: each starts its own processes in its own folder, on unix sockets, and
 //! ends them when it is dropped.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::guest::{Guest, Notification};
-use crate::process::Process;
+use crate::node::Node;
+use crate::process::{Process, program};
 
 /// How long a system must neither compute nor write to count as quiet.
 const QUIET_FOR: Duration = Duration::from_millis(300);
@@ -24,6 +26,12 @@ const QUIET_CPU_SECONDS: f64 = 0.015;
 pub(crate) enum Kind {
     /// qemu-storage-daemon exporting a raw file: `cache.direct=on`, `aio=io_uring`.
     Qemu,
+    /// vhost-blk on storaged, one copy on one disk.
+    OneCopy,
+    /// vhost-blk on storaged, three copies on three disks of the same file system.
+    ThreeCopies,
+    /// vhost-blk alone, over memory: what the ring and the process cost without storage.
+    Memory,
 }
 
 impl Kind {
@@ -31,6 +39,9 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Qemu => "qemu-storage-daemon",
+            Self::OneCopy => "storaged-1-copy",
+            Self::ThreeCopies => "storaged-3-copies",
+            Self::Memory => "vhost-blk-memory",
         }
     }
 }
@@ -49,6 +60,9 @@ impl System {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         let (processes, socket) = match kind {
             Kind::Qemu => start_qemu(folder, size)?,
+            Kind::OneCopy => start_storaged(folder, size, 1)?,
+            Kind::ThreeCopies => start_storaged(folder, size, 3)?,
+            Kind::Memory => start_vhost_blk(folder, &["--memory".into(), size.to_string().into()])?,
         };
         let guest = Guest::connect(&socket, notification).with_context(|| kind.name().to_owned())?;
         Ok(Self {
@@ -102,6 +116,36 @@ fn start_qemu(folder: &Path, size: u64) -> Result<(Vec<Process>, PathBuf)> {
             socket.display()
         ));
     let mut process = Process::start("qemu-storage-daemon", &mut command, folder.join("qemu.log"))?;
+    process.wait_for_file(&socket)?;
+    Ok((vec![process], socket))
+}
+
+fn start_storaged(folder: &Path, size: u64, copies: u32) -> Result<(Vec<Process>, PathBuf)> {
+    let node = Node::start(&folder.join("node"), copies)?;
+    crate::node::runtime()?.block_on(async {
+        node.admin.create_pool("pool", copies).await?;
+        node.admin.create_volume("volume", size).await
+    })?;
+    let arguments = [
+        "--storaged".into(),
+        node.socket.into(),
+        "--volume".into(),
+        "volume".into(),
+    ];
+    let (mut processes, socket) = start_vhost_blk(folder, &arguments)?;
+    processes.push(node.process);
+    Ok((processes, socket))
+}
+
+fn start_vhost_blk(folder: &Path, arguments: &[OsString]) -> Result<(Vec<Process>, PathBuf)> {
+    let socket = folder.join("vhost.sock");
+    let mut command = Command::new(program("vhost-blk")?);
+    command
+        .args(arguments)
+        .arg("--queues=1")
+        .arg("--socket")
+        .arg(&socket);
+    let mut process = Process::start("vhost-blk", &mut command, folder.join("vhost-blk.log"))?;
     process.wait_for_file(&socket)?;
     Ok((vec![process], socket))
 }
