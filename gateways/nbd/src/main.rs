@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use client::transport::Address;
+use client::transport::{Address, AddressError};
 use storaged_nbd::address::ListenAddress;
 use storaged_nbd::server::{Server, Settings};
 use storaged_nbd::source::{Cluster, MemoryExport, Source};
@@ -22,8 +22,8 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Where this node's storaged is: unix:PATH or tcp:HOST:PORT (several: the best first)
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "memory")]
+    /// Where this node's storaged is: a socket's path or tcp:HOST:PORT (several: the best first)
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "memory", value_parser = storaged_address)]
     storaged: Vec<Address>,
     /// Where clients come in: unix:PATH or tcp:ADDRESS:PORT (may be given several times)
     #[arg(long, value_name = "ADDRESS", required = true)]
@@ -59,7 +59,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  storaged-nbd --storaged unix:/run/storaged/storaged.sock --listen unix:/run/storaged/nbd.sock
+  storaged-nbd --storaged /run/storaged/storaged.sock --listen unix:/run/storaged/nbd.sock
   qemu-img convert -n -O raw image.qcow2 'nbd+unix:///my-disk?socket=/run/storaged/nbd.sock'
   nbdinfo --list 'nbd+unix://?socket=/run/storaged/nbd.sock'";
 
@@ -133,6 +133,15 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
         default_export: arguments.default_export,
         connections: usize::from(arguments.connections),
     })
+}
+
+/// What is not marked as something else is a path.
+fn storaged_address(text: &str) -> Result<Address, AddressError> {
+    if text.starts_with("tcp:") || text.starts_with("unix:") {
+        text.parse()
+    } else {
+        Ok(Address::Unix(PathBuf::from(text)))
+    }
 }
 
 fn memory_export(text: &str) -> anyhow::Result<MemoryExport> {

@@ -1,4 +1,5 @@
 //! The handshake, byte by byte: what a client may say in which order, and what it is answered.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 #[path = "client/dialogue.rs"]
 mod dialogue;

@@ -1,4 +1,5 @@
 //! The transmission phase on devices that answer late, out of order, wrongly, or not at all.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::cell::RefCell;
 use std::rc::Rc;
