@@ -4,6 +4,7 @@
 mod directions;
 mod document;
 mod functions;
+mod modules;
 mod source;
 
 use std::fmt;
@@ -94,10 +95,14 @@ fn source_rules() -> Result<Vec<Finding>> {
         if has_extension(path, &["rs"]) {
             findings.extend(source::check_rust(path, &text));
             findings.extend(functions::check(path, &text, &mut measured));
+            findings.extend(functions::check_root(path, &text));
             lengths.push(text.lines().count());
         }
     }
     findings.extend(measured.verdict());
+    findings.extend(modules::check(&workspace::files()?, &|path| {
+        read(path).unwrap_or_default()
+    }));
     findings.extend(source::check_median(&mut lengths));
     Ok(findings)
 }

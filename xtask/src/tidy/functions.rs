@@ -14,7 +14,23 @@ const FUNCTION_LINES_MAX: usize = 120;
 /// At most this many functions in a thousand are longer than [`FUNCTION_LINES`].
 const LONG_PER_MILLE_MAX: usize = 20;
 /// The files with `unsafe`, with the reason that each has.
-const UNSAFE_FILES: &[(&str, &str)] = &[];
+const UNSAFE_FILES: &[(&str, &str)] = &[
+    (
+        "tests/bench/src/local/guest.rs",
+        "a foreign virtio driver takes raw addresses of the guest's memory",
+    ),
+    (
+        "tests/fuzz/src/main.rs",
+        "libFuzzer calls a function by its unmangled name",
+    ),
+    (
+        "vhost-blk/tests/process.rs",
+        "a foreign virtio driver takes raw addresses of the guest's memory",
+    ),
+];
+
+/// Names by which a function shows that its waiting ends.
+const BOUNDS: [&str; 3] = ["deadline", "patience", "limit"];
 
 /// What was measured over all files.
 #[derive(Default)]
@@ -50,7 +66,7 @@ pub(super) fn check(path: &Path, text: &str, measured: &mut Measured) -> Vec<Fin
         path,
         in_tests,
         unsafe_allowed,
-        deadline: false,
+        bounded: false,
         measured,
         findings: Vec::new(),
     };
@@ -58,12 +74,25 @@ pub(super) fn check(path: &Path, text: &str, measured: &mut Measured) -> Vec<Fin
     visitor.findings
 }
 
+/// A crate without a file in [`UNSAFE_FILES`] forbids `unsafe`, so that the compiler sees into macros too.
+pub(super) fn check_root(path: &Path, text: &str) -> Option<Finding> {
+    let slashed = path.to_string_lossy();
+    let folder = slashed
+        .strip_suffix("src/lib.rs")
+        .or_else(|| slashed.strip_suffix("src/main.rs"))?;
+    let excused = UNSAFE_FILES
+        .iter()
+        .any(|(file, _)| file.starts_with(&format!("{folder}src/")));
+    let forbids = text.contains("#![forbid(unsafe_code)]");
+    (!excused && !forbids).then(|| Finding::new(path, 1, "say #![forbid(unsafe_code)] after the header"))
+}
+
 struct Visitor<'a> {
     path: &'a Path,
     in_tests: bool,
     unsafe_allowed: bool,
-    /// Whether the function that is looked at mentions a deadline.
-    deadline: bool,
+    /// Whether the function that is looked at mentions a bound.
+    bounded: bool,
     measured: &'a mut Measured,
     findings: Vec<Finding>,
 }
@@ -93,12 +122,12 @@ impl Visitor<'_> {
         if signature.unsafety.is_some() {
             self.unsafe_at(start);
         }
-        let mut mentions = MentionsDeadline(false);
+        let mut mentions = MentionsBound(false);
         mentions.visit_signature(signature);
         mentions.visit_block(block);
-        let outer = std::mem::replace(&mut self.deadline, mentions.0);
+        let outer = std::mem::replace(&mut self.bounded, mentions.0);
         look_inside(self);
-        self.deadline = outer;
+        self.bounded = outer;
     }
 
     fn unsafe_at(&mut self, span: Span) {
@@ -149,7 +178,7 @@ impl<'ast> Visit<'ast> for Visitor<'_> {
     fn visit_expr_call(&mut self, node: &'ast syn::ExprCall) {
         let sleeps = matches!(&*node.func, syn::Expr::Path(path)
             if path.path.segments.last().is_some_and(|segment| segment.ident == "sleep"));
-        if sleeps && self.in_tests && !self.deadline {
+        if sleeps && self.in_tests && !self.bounded {
             self.find(
                 node.paren_token.span.open(),
                 "a test sleeps: wait for a condition, with a deadline",
@@ -171,11 +200,12 @@ fn is_cfg_test(attribute: &syn::Attribute) -> bool {
     test
 }
 
-struct MentionsDeadline(bool);
+struct MentionsBound(bool);
 
-impl<'ast> Visit<'ast> for MentionsDeadline {
+impl<'ast> Visit<'ast> for MentionsBound {
     fn visit_ident(&mut self, ident: &'ast syn::Ident) {
-        self.0 |= ident.to_string().to_ascii_lowercase().contains("deadline");
+        let name = ident.to_string().to_ascii_lowercase();
+        self.0 |= BOUNDS.iter().any(|bound| name.contains(bound));
     }
 }
 
@@ -235,6 +265,15 @@ mod tests {
             messages("a.rs", "// unsafe { }\nconst A: &str = \"unsafe { }\";"),
             ""
         );
+    }
+
+    #[test]
+    fn a_crate_without_a_reason_for_unsafe_forbids_it() {
+        let found = |name: &str, text| check_root(Path::new(name), text).is_some();
+        assert!(found("crates/a/src/lib.rs", "//! A.\n"));
+        assert!(!found("crates/a/src/lib.rs", "//! A.\n#![forbid(unsafe_code)]\n"));
+        assert!(!found("tests/fuzz/src/main.rs", "//! A.\n"));
+        assert!(!found("crates/a/src/b.rs", "//! B.\n"));
     }
 
     #[test]
