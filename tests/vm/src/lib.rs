@@ -1,1 +1,16 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! Real guests under QEMU, as tests and the demo use them.
+//!
+//! A guest is Debian's cloud kernel with an initramfs that is built here, from programs of this
+//! machine. It obeys commands on a serial line. Nothing of it is installed on the host, and nothing of
+//! the host's disks is given to it.
+#![forbid(unsafe_code)]
+
+pub mod accelerator;
+pub mod archive;
+pub mod backend;
+pub mod guest;
+pub mod image;
+pub mod kernel;
+pub mod packages;
+pub mod patience;
+pub mod scenarios;

@@ -1,0 +1,325 @@
+//! A running guest: a QEMU process, and a serial line on which the guest takes commands.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::accelerator::Accelerator;
+use crate::image::Image;
+use crate::packages;
+use crate::patience::wait_for;
+
+/// How long a guest may take to boot. Emulated, on a busy machine of two cores, it takes half a minute.
+const BOOT: Duration = Duration::from_mins(5);
+/// How long a single command may take, fio and file system checks included.
+const COMMAND: Duration = Duration::from_mins(4);
+/// The first QEMU that counts the time between reconnects in milliseconds.
+const MILLISECONDS_SINCE: (u32, u32) = (9, 2);
+
+/// A disk of the guest, `/dev/vda` and so on in order.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The vhost-user socket that QEMU connects to.
+    pub socket: PathBuf,
+    /// How many queues the guest gets.
+    pub queues: u16,
+}
+
+impl Disk {
+    /// With one queue a processor of the default guest.
+    pub fn at(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            queues: 2,
+        }
+    }
+}
+
+/// What kind of guest.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// Whether it has fio.
+    pub fio: bool,
+    /// How QEMU runs it.
+    pub accelerator: Accelerator,
+}
+
+/// What a command in the guest printed and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// What it printed.
+    pub text: String,
+    /// Its status.
+    pub status: i32,
+}
+
+/// A running guest. Ends with this value.
+pub struct Guest {
+    qemu: Child,
+    console: BufReader<UnixStream>,
+    /// What the kernel said.
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Guest {
+    /// Starts QEMU and waits until the guest takes commands.
+    pub fn boot(image: &Image, options: &Options) -> Result<Self> {
+        Self::boot_within(image, options, BOOT)
+    }
+
+    pub(crate) fn boot_within(image: &Image, options: &Options, patience: Duration) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let listener = UnixListener::bind(folder.path().join("console.sock"))?;
+        listener.set_nonblocking(true)?;
+        let log = folder.path().join("kernel.log");
+        let errors = fs::File::create(folder.path().join("qemu.log"))?;
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(arguments(image, options, folder.path())?);
+        let mut qemu = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .context("start QEMU")?;
+        let connected = wait_for("QEMU to open the guest's console", patience, || {
+            if let Some(status) = qemu.try_wait()? {
+                let said = fs::read_to_string(folder.path().join("qemu.log")).unwrap_or_default();
+                bail!("QEMU has ended at once, {status}: {said}");
+            }
+            match listener.accept() {
+                Ok((stream, _)) => Ok(Some(stream)),
+                Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+                Err(cause) => Err(cause.into()),
+            }
+        });
+        let stream = match connected {
+            Ok(stream) => stream,
+            Err(cause) => {
+                qemu.kill()?;
+                qemu.wait()?;
+                return Err(cause);
+            }
+        };
+        stream.set_nonblocking(false)?;
+        let mut guest = Self {
+            qemu,
+            console: BufReader::new(stream),
+            log,
+            _folder: folder,
+        };
+        guest
+            .read_until(|line| (line == "@@ready").then_some(()), patience)
+            .with_context(|| {
+                let log = fs::read_to_string(&guest.log).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(15).collect();
+                format!("the guest does not boot; the last it said, newest first: {tail:#?}")
+            })?;
+        Ok(guest)
+    }
+
+    /// Runs a command line of the guest's shell; an error if it fails.
+    pub fn run(&mut self, command: &str) -> Result<String> {
+        let output = self.try_run(command)?;
+        ensure!(
+            output.status == 0,
+            "in the guest, {command:?} ended with {}: {}",
+            output.status,
+            output.text
+        );
+        Ok(output.text)
+    }
+
+    /// Runs a command line of the guest's shell, however it ends.
+    pub fn try_run(&mut self, command: &str) -> Result<Output> {
+        self.begin(command)?;
+        self.finish()
+    }
+
+    /// Lets the guest begin with a command line; [`Guest::finish`] waits for its end.
+    pub fn begin(&mut self, command: &str) -> Result<()> {
+        ensure!(!command.contains('\n'), "a command is one line");
+        writeln!(self.console.get_mut(), "{command}").context("send a command to the guest")
+    }
+
+    /// Waits for the end of what was begun.
+    pub fn finish(&mut self) -> Result<Output> {
+        let (text, status) = self
+            .read_until(
+                |line| line.strip_prefix("@@status ")?.trim().parse().ok(),
+                COMMAND,
+            )
+            .context("wait for the guest to finish a command")?;
+        // The guest ends the last line before it says how the command ended.
+        let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+        Ok(Output { text, status })
+    }
+
+    /// Waits for a line of the output of what was begun.
+    pub fn wait_for_line(&mut self, wanted: &str) -> Result<String> {
+        Ok(self.read_until(|line| (line == wanted).then_some(()), COMMAND)?.0)
+    }
+
+    /// What the guest's kernel has said so far.
+    pub fn kernel_log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Kills QEMU with SIGKILL, as a power cut would.
+    pub fn kill(mut self) -> Result<()> {
+        self.qemu.kill()?;
+        self.qemu.wait()?;
+        Ok(())
+    }
+
+    /// Switches the guest off and waits for QEMU to end.
+    pub fn power_off(mut self) -> Result<()> {
+        self.begin("sync; poweroff -f")?;
+        let qemu = &mut self.qemu;
+        let status = wait_for("QEMU to end", COMMAND, || Ok(qemu.try_wait()?))?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        Ok(())
+    }
+
+    /// Reads lines until one gives something; what came before it, and what it gave.
+    fn read_until<T>(
+        &mut self,
+        mut found: impl FnMut(&str) -> Option<T>,
+        patience: Duration,
+    ) -> Result<(String, T)> {
+        let deadline = Instant::now() + patience;
+        let mut text = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            ensure!(
+                !left.is_zero(),
+                "the guest has not answered for {} seconds; it said: {text}",
+                patience.as_secs()
+            );
+            self.console.get_ref().set_read_timeout(Some(left))?;
+            let mut line = String::new();
+            let count = self
+                .console
+                .read_line(&mut line)
+                .with_context(|| format!("the guest said: {text}"))?;
+            ensure!(count > 0, "QEMU has closed the console; the guest said: {text}");
+            let line_end = line.trim_end_matches(['\r', '\n']).len();
+            line.truncate(line_end);
+            if let Some(value) = found(&line) {
+                return Ok((text, value));
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<String>> {
+    let path = |path: &Path| path.display().to_string();
+    let initramfs = if options.fio {
+        &image.initramfs_with_fio
+    } else {
+        &image.initramfs
+    };
+    let mut arguments: Vec<String> = [
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-m",
+        "1024",
+        "-smp",
+        "2",
+        "-machine",
+        "q35,memory-backend=memory",
+        "-object",
+        "memory-backend-memfd,id=memory,size=1024M,share=on",
+        "-append",
+        "console=ttyS0 panic=-1 loglevel=6 rdinit=/init",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    arguments.extend(options.accelerator.arguments().map(str::to_owned));
+    arguments.extend([
+        "-kernel".to_owned(),
+        path(&image.kernel),
+        "-initrd".to_owned(),
+        path(initramfs),
+    ]);
+    arguments.extend([
+        "-serial".to_owned(),
+        format!("file:{}", path(&folder.join("kernel.log"))),
+    ]);
+    arguments.extend([
+        "-chardev".to_owned(),
+        format!("socket,id=console,path={}", path(&folder.join("console.sock"))),
+    ]);
+    arguments.extend(["-serial".to_owned(), "chardev:console".to_owned()]);
+    let reconnect = if qemu_version()? >= MILLISECONDS_SINCE {
+        "reconnect-ms=200"
+    } else {
+        "reconnect=1"
+    };
+    for (number, disk) in options.disks.iter().enumerate() {
+        let socket = path(&disk.socket);
+        arguments.extend([
+            "-chardev".to_owned(),
+            format!("socket,id=disk{number},path={socket},{reconnect}"),
+        ]);
+        let queues = disk.queues;
+        arguments.extend([
+            "-device".to_owned(),
+            format!("vhost-user-blk-pci,chardev=disk{number},num-queues={queues}"),
+        ]);
+    }
+    Ok(arguments)
+}
+
+/// Major and minor version of the QEMU that is installed.
+fn qemu_version() -> Result<(u32, u32)> {
+    let program = packages::find("qemu-system-x86_64").context("qemu-system-x86_64 is not installed")?;
+    let output = Command::new(program).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    read_version(&text).with_context(|| format!("QEMU names no version: {text}"))
+}
+
+fn read_version(text: &str) -> Option<(u32, u32)> {
+    let version = text
+        .split_whitespace()
+        .skip_while(|word| *word != "version")
+        .nth(1)?;
+    let mut parts = version.split('.').map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    //! An older QEMU must not be given an option that it does not know.
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_from_what_qemu_prints() {
+        assert_eq!(
+            read_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"),
+            Some((10, 0))
+        );
+        assert_eq!(read_version("QEMU emulator version 7.2.15\n"), Some((7, 2)));
+        assert_eq!(read_version("something else"), None);
+    }
+}

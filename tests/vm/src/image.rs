@@ -1,0 +1,105 @@
+//! The guest's image: a kernel and an initramfs, built once and kept under `target/guest`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::archive::Archive;
+use crate::kernel::Kernel;
+use crate::packages;
+
+/// Programs of this machine that every guest has, with the libraries that they need.
+const TOOLS: &[&str] = &["mkfs.ext4", "e2fsck", "mkfs.xfs", "xfs_repair"];
+/// Programs that only some guests have, as their libraries make the guest's boot longer.
+const FIO: &[&str] = &["fio"];
+
+const INIT: &str = include_str!("init.sh");
+
+/// What QEMU boots.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+    /// The same with fio.
+    pub initramfs_with_fio: PathBuf,
+}
+
+impl Image {
+    /// The image in `folder`, built now if it is not there or was built for another [`INIT`].
+    pub fn prepare(folder: &Path) -> Result<Self> {
+        let image = Self {
+            kernel: folder.join("vmlinuz"),
+            initramfs: folder.join("initramfs.cpio"),
+            initramfs_with_fio: folder.join("initramfs-with-fio.cpio"),
+        };
+        let stamp = folder.join("stamp");
+        if fs::read_to_string(&stamp).is_ok_and(|built| built == INIT) {
+            return Ok(image);
+        }
+        packages::install()?;
+        println!("Building the guest's image in {}", folder.display());
+        let unpacked = folder.join("unpacked");
+        let package = packages::dependency("linux-image-cloud-amd64", "linux-image-")?;
+        packages::unpack(&package, &unpacked).with_context(|| format!("fetch {package}"))?;
+        packages::unpack("busybox-static", &unpacked).context("fetch busybox-static")?;
+        let kernel = Kernel::find(&unpacked)?;
+        fs::copy(&kernel.image, &image.kernel).context("keep the kernel")?;
+        write(&image.initramfs, &unpacked, &kernel, TOOLS).context("build the initramfs")?;
+        let all = [TOOLS, FIO].concat();
+        write(&image.initramfs_with_fio, &unpacked, &kernel, &all).context("build the initramfs with fio")?;
+        fs::remove_dir_all(&unpacked)?;
+        // Last, so that a build that was cut off is done again.
+        fs::write(stamp, INIT)?;
+        Ok(image)
+    }
+}
+
+fn write(to: &Path, unpacked: &Path, kernel: &Kernel, tools: &[&str]) -> Result<()> {
+    let mut archive = Archive::new(BufWriter::new(File::create(to)?));
+    for folder in ["proc", "sys", "dev", "tmp", "mnt", "sbin"] {
+        archive.folder(folder)?;
+    }
+    archive.program("init", INIT.as_bytes())?;
+    archive.program("bin/busybox", &fs::read(unpacked.join("bin/busybox"))?)?;
+    // mke2fs asks for the list of mounted file systems.
+    archive.link("etc/mtab", "/proc/mounts")?;
+    let mut order = String::new();
+    for (name, file) in kernel.load_order()? {
+        let path = format!("modules/{name}.ko");
+        archive.file(&path, &fs::read(file)?)?;
+        order.extend(["/", &path, "\n"]);
+    }
+    archive.file("modules/order", order.as_bytes())?;
+    let mut libraries = BTreeSet::new();
+    for tool in tools {
+        let path = packages::find(tool).with_context(|| format!("{tool} is not installed"))?;
+        archive.program(&format!("usr/bin/{tool}"), &fs::read(&path)?)?;
+        libraries.extend(libraries_of(&path)?);
+    }
+    for library in libraries {
+        // Under the name by which the loader looks for it; links are followed.
+        let name = library.to_string_lossy();
+        archive.program(name.trim_start_matches('/'), &fs::read(&library)?)?;
+    }
+    archive
+        .finish()
+        .map(drop)
+        .map_err(|error: io::Error| error.into())
+}
+
+/// The loader and the libraries of a program.
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("run ldd")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect())
+}

@@ -1,0 +1,60 @@
+//! `vm-tests`: boots real guests on the real programs and checks what they see.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+use vm_tests::scenarios::{ALL, Setting};
+
+/// Runs scenarios with real guests. Ends with a line "N passed, N failed, N skipped".
+#[derive(Parser)]
+struct Arguments {
+    /// Only scenarios whose name contains one of these words.
+    words: Vec<String>,
+    /// Name the scenarios and end.
+    #[arg(long)]
+    list: bool,
+    /// Where the guest's image is kept.
+    #[arg(long, default_value = "target/guest")]
+    folder: PathBuf,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let wanted =
+        |name: &str| arguments.words.is_empty() || arguments.words.iter().any(|word| name.contains(word));
+    if arguments.list {
+        ALL.iter().for_each(|scenario| println!("{}", scenario.name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let setting = Setting::prepare(&arguments.folder)?;
+    println!("guests are run by {:?}", setting.accelerator);
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for scenario in ALL {
+        if !wanted(scenario.name) {
+            skipped += 1;
+            continue;
+        }
+        let started = Instant::now();
+        let result = (scenario.run)(&setting);
+        let seconds = started.elapsed().as_secs();
+        match result {
+            Ok(()) => {
+                passed += 1;
+                println!("ok      {} ({seconds} s)", scenario.name);
+            }
+            Err(cause) => {
+                failed += 1;
+                println!("FAILED  {} ({seconds} s): {cause:#}", scenario.name);
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(if failed == 0 && passed > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

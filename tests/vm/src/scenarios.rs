@@ -1,0 +1,66 @@
+//! What is tried with real guests. Each scenario is one promise, from an empty folder to a verdict.
+
+mod device;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::accelerator::Accelerator;
+use crate::guest::{Disk, Guest, Options};
+use crate::image::Image;
+
+/// What all scenarios share.
+pub struct Setting {
+    /// What guests boot.
+    pub image: Image,
+    /// How they are run.
+    pub accelerator: Accelerator,
+}
+
+impl Setting {
+    /// Prepares the image and finds out how guests are run.
+    pub fn prepare(folder: &Path) -> Result<Self> {
+        let image = Image::prepare(folder)?;
+        let accelerator = Accelerator::probe(&image)?;
+        Ok(Self { image, accelerator })
+    }
+
+    /// Boots a guest with these disks.
+    pub fn boot(&self, disks: Vec<Disk>) -> Result<Guest> {
+        Guest::boot(
+            &self.image,
+            &Options {
+                disks,
+                fio: false,
+                accelerator: self.accelerator,
+            },
+        )
+    }
+
+    /// Boots a guest with these disks, and fio.
+    pub fn boot_with_fio(&self, disks: Vec<Disk>) -> Result<Guest> {
+        Guest::boot(
+            &self.image,
+            &Options {
+                disks,
+                fio: true,
+                accelerator: self.accelerator,
+            },
+        )
+    }
+}
+
+/// One promise and the way to see whether it is kept.
+pub struct Scenario {
+    /// The promise.
+    pub name: &'static str,
+    /// Tries it; an error says what was broken.
+    pub run: fn(&Setting) -> Result<()>,
+}
+
+/// All scenarios, in the order in which they are run.
+pub const ALL: &[Scenario] = &[Scenario {
+    name: "a guest makes file systems on both block sizes and finds its files again",
+    run: device::file_systems,
+}];
