@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use client::device::{BlockDevice, DeviceEvent, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::Sectors;
+use client::transport::Address;
+use client::volume::{Options, Volume};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -20,6 +23,9 @@ use vhost_blk::front_end::FrontEnd;
 use vhost_blk::ring::Backing;
 use vhost_blk::server;
 use vhost_blk::worker::{COMMANDS_MAX, Worker};
+
+/// How long to wait for storaged to take the volume back.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// Offers a volume of storaged to a QEMU guest as a virtio disk.
 ///
@@ -33,9 +39,9 @@ use vhost_blk::worker::{COMMANDS_MAX, Worker};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The socket of this node's storaged.
-    #[arg(long, value_name = "PATH", required_unless_present = "memory")]
-    storaged: Option<PathBuf>,
+    /// Where this node's storaged is: unix:PATH or tcp:HOST:PORT (several: the best first).
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "memory")]
+    storaged: Vec<Address>,
     /// The volume's name, or VOLUME@SNAPSHOT to offer a snapshot for reading.
     #[arg(long, value_name = "NAME", required_unless_present = "memory")]
     volume: Option<String>,
@@ -84,7 +90,11 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
-    let (device, shape) = open(arguments)?;
+    let Backend {
+        device,
+        shape,
+        volume,
+    } = open(arguments).await?;
     let info = device.info();
     let front_end = Arc::new(FrontEnd::new(ConfigSpace::new(shape, info.size)));
     let told = Arc::clone(&front_end);
@@ -96,7 +106,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
             }
         }
         DeviceEvent::Lost => {
-            error!("the volume was taken over by another process: all requests fail from now on")
+            error!("the volume was taken over by another process: all requests fail from now on");
         }
     }));
     let listener = server::bind(&arguments.socket).with_context(|| {
@@ -117,17 +127,30 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         "ready"
     );
     let worker = Worker::new(Backing::new(device, shape.block_size));
-    worker.serve(inbox, shutdown().await?).await;
+    worker.serve(inbox, shutdown()?).await;
     info!("drained");
+    close(volume).await;
     Ok(())
 }
 
+/// What is offered to the guest.
+struct Backend {
+    device: Rc<dyn BlockDevice>,
+    shape: Shape,
+    /// To be given back at the end; nothing if the device is in memory.
+    volume: Option<Rc<Volume>>,
+}
+
 /// Opens what the arguments name, with the block size that the guest is to see.
-fn open(arguments: &Arguments) -> Result<(Rc<dyn BlockDevice>, Shape)> {
+async fn open(arguments: &Arguments) -> Result<Backend> {
     let block_size = arguments.block_size.parse().context("read the block size")?;
-    let device = match arguments.memory {
-        Some(bytes) => memory_device(bytes, arguments.read_only),
-        None => anyhow::bail!("the client cannot open volumes yet"),
+    let (device, volume) = match (arguments.memory, &arguments.volume) {
+        (Some(bytes), _) => (memory_device(bytes, arguments.read_only), None),
+        (None, Some(name)) => {
+            let volume = Rc::new(open_volume(arguments, name).await?);
+            (Rc::clone(&volume) as Rc<dyn BlockDevice>, Some(volume))
+        }
+        (None, None) => anyhow::bail!("give --storaged and --volume"),
     };
     let device = if block_size < device.info().alignment {
         Rc::new(Sectors::new(device))
@@ -139,7 +162,29 @@ fn open(arguments: &Arguments) -> Result<(Rc<dyn BlockDevice>, Shape)> {
         read_only: device.info().read_only,
         queues: arguments.queues,
     };
-    Ok((device, shape))
+    Ok(Backend {
+        device,
+        shape,
+        volume,
+    })
+}
+
+async fn open_volume(arguments: &Arguments, name: &str) -> Result<Volume> {
+    let (volume, snapshot) = match name.split_once('@') {
+        Some((volume, snapshot)) => (volume, Some(snapshot.to_owned())),
+        None => (name, None),
+    };
+    let options = Options {
+        program: "vhost-blk".to_owned(),
+        storaged: arguments.storaged.clone(),
+        volume: volume.to_owned(),
+        snapshot,
+        read_only: arguments.read_only,
+        wait: Duration::from_secs(arguments.wait),
+    };
+    Volume::open(options)
+        .await
+        .with_context(|| format!("open volume {name}"))
 }
 
 fn memory_device(size: u64, read_only: bool) -> Rc<dyn BlockDevice> {
@@ -150,9 +195,18 @@ fn memory_device(size: u64, read_only: bool) -> Rc<dyn BlockDevice> {
     Rc::new(MemoryDevice::with_info(info))
 }
 
+/// Gives the volume back, so that the next process need not wait for the lease to lapse.
+async fn close(volume: Option<Rc<Volume>>) {
+    let Some(volume) = volume else { return };
+    if tokio::time::timeout(CLOSE, volume.close()).await.is_err() {
+        // Nothing is lost: all requests were answered. The next owner waits a little longer.
+        warn!("storaged does not answer, so the volume's lease is left to lapse");
+    }
+}
+
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once: requests that were
 /// taken and not answered are then lost to the guest, which waits for them until it is reset.
-async fn shutdown() -> Result<impl Future<Output = ()>> {
+fn shutdown() -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     Ok(async move {

@@ -26,7 +26,9 @@ fn main() -> Result<ExitCode> {
     let wanted =
         |name: &str| arguments.words.is_empty() || arguments.words.iter().any(|word| name.contains(word));
     if arguments.list {
-        ALL.iter().for_each(|scenario| println!("{}", scenario.name));
+        for scenario in ALL {
+            println!("{}", scenario.name);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let setting = Setting::prepare(&arguments.folder)?;

@@ -60,7 +60,17 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order in which they are run.
-pub const ALL: &[Scenario] = &[Scenario {
-    name: "a guest makes file systems on both block sizes and finds its files again",
-    run: device::file_systems,
-}];
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "a guest makes file systems on both block sizes and finds its files again",
+        run: device::file_systems,
+    },
+    Scenario {
+        name: "what was synced survives the death of QEMU, and nothing needs repair",
+        run: device::power_cut,
+    },
+    Scenario {
+        name: "fio finds every byte that it wrote, on several queues",
+        run: device::verified_writes,
+    },
+];
