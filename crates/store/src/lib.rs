@@ -5,8 +5,17 @@
 //! `docs/formats/disk.md` draws every structure that it writes.
 
 pub mod error;
+mod allocator;
+mod cache;
+mod format;
+mod log;
+mod slab;
+mod table;
+mod tables;
 pub mod medium;
+mod object;
 pub mod options;
+mod recovery;
 pub mod statistics;
 pub mod store;
 

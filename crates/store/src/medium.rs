@@ -3,8 +3,16 @@
 //! In production a directory's files through `io_uring` or threads; in tests memory that records,
 //! crashes and fails. A medium knows nothing of what is in the files.
 
+pub mod directory;
+pub mod memory;
+mod pool;
+mod threads;
+mod uring;
+
+use std::fmt::Debug;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -121,9 +129,26 @@ pub trait Medium {
     /// Writes and makes durable at once, blocking.
     fn write_now(&self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Brings all completed writes of a file to stable storage at once, blocking.
+    fn flush_now(&self, file: File) -> io::Result<()>;
+
     /// What the file system has free, in bytes.
     fn free_bytes(&self) -> io::Result<u64>;
 
-    /// The storage that the metadata tables are kept on.
-    fn meta(&self) -> io::Result<Box<dyn redb::StorageBackend>>;
+    /// The file that the metadata tables are kept in.
+    fn meta(&self) -> Arc<dyn MetaFile>;
+}
+
+/// The metadata tables' file: blocking, and usable from the thread that a [`Job`] runs on.
+pub trait MetaFile: Debug + Send + Sync {
+    /// Its length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Fills the buffer. What lies past the end reads as zeros.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+    /// Writes all the bytes.
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts it or lengthens it with zeros.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+    /// Brings all that was written to stable storage.
+    fn flush(&self) -> io::Result<()>;
 }

@@ -3,7 +3,7 @@
 use protocol::DiskId;
 
 /// The smallest log that a disk is made with, in bytes: a few of the largest batches.
-pub const LOG_BYTES_MIN: u64 = 128 * 1024;
+pub const LOG_BYTES_MIN: u64 = 1 << 20;
 /// The largest log, in bytes: more would only make a start after a crash slow.
 pub const LOG_BYTES_MAX: u64 = 4 << 30;
 /// The log that a disk is made with unless told otherwise: about a tenth of a second of a fast

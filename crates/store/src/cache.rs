@@ -1,0 +1,162 @@
+//! A bounded cache of verified blocks, by where they lie on the disk, so that all layers and clones
+//! share it. A scan does not empty it: a block must be asked for twice to stay (S3-FIFO).
+//!
+//! An entry is good only with the checksum that the asker expects, so a slot that was overwritten
+//! or used again needs no invalidation.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::format::record::Slot;
+use crate::object::BLOCK;
+
+/// The share of the budget that blocks asked for once may take: a tenth.
+const NEW_SHARE: usize = 10;
+/// An entry's reuse is counted up to this.
+const USES_MAX: u8 = 3;
+
+type Key = (Slot, u8);
+
+#[derive(Debug)]
+struct Entry {
+    checksum: u32,
+    bytes: Bytes,
+    uses: u8,
+}
+
+/// The cache.
+#[derive(Debug)]
+pub(crate) struct BlockCache {
+    entries: HashMap<Key, Entry>,
+    /// Asked for once, oldest first.
+    new: VecDeque<Key>,
+    /// Asked for again, oldest first.
+    kept: VecDeque<Key>,
+    /// Keys that left `new` lately: if they come back they are kept at once.
+    left: VecDeque<Key>,
+    left_keys: HashMap<Key, usize>,
+    blocks_max: usize,
+}
+
+impl BlockCache {
+    /// A cache of at most so many bytes.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self {
+            entries: HashMap::new(),
+            new: VecDeque::new(),
+            kept: VecDeque::new(),
+            left: VecDeque::new(),
+            left_keys: HashMap::new(),
+            blocks_max: usize::try_from(bytes_max / BLOCK as u64).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Bytes of the blocks that it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.entries.len() * BLOCK) as u64
+    }
+
+    /// A block with this checksum, if it is here.
+    pub(crate) fn get(&mut self, slot: Slot, block: u8, checksum: u32) -> Option<Bytes> {
+        let entry = self.entries.get_mut(&(slot, block))?;
+        if entry.checksum != checksum {
+            return None;
+        }
+        entry.uses = (entry.uses + 1).min(USES_MAX);
+        Some(entry.bytes.clone())
+    }
+
+    /// Takes in a block that was verified. Copies it.
+    pub(crate) fn put(&mut self, slot: Slot, block: u8, checksum: u32, bytes: &[u8]) {
+        if self.blocks_max == 0 {
+            return;
+        }
+        let key = (slot, block);
+        let entry = Entry { checksum, bytes: Bytes::copy_from_slice(bytes), uses: 0 };
+        if let Some(known) = self.entries.get_mut(&key) {
+            *known = entry;
+            return;
+        }
+        while self.entries.len() >= self.blocks_max {
+            self.evict();
+        }
+        self.entries.insert(key, entry);
+        if self.left_keys.contains_key(&key) {
+            self.kept.push_back(key);
+        } else {
+            self.new.push_back(key);
+        }
+    }
+
+    fn evict(&mut self) {
+        if self.new.len() >= (self.blocks_max / NEW_SHARE).max(1) || self.kept.is_empty() {
+            self.evict_new();
+        } else {
+            self.evict_kept();
+        }
+    }
+
+    fn evict_new(&mut self) {
+        let Some(key) = self.new.pop_front() else { return };
+        if self.entries.get(&key).is_some_and(|entry| entry.uses > 0) {
+            self.kept.push_back(key);
+            return;
+        }
+        self.entries.remove(&key);
+        self.left.push_back(key);
+        *self.left_keys.entry(key).or_default() += 1;
+        while self.left.len() > self.blocks_max {
+            let Some(oldest) = self.left.pop_front() else { break };
+            if let Some(count) = self.left_keys.get_mut(&oldest) {
+                *count -= 1;
+                if *count == 0 {
+                    self.left_keys.remove(&oldest);
+                }
+            }
+        }
+    }
+
+    fn evict_kept(&mut self) {
+        let Some(key) = self.kept.pop_front() else { return };
+        match self.entries.get_mut(&key) {
+            Some(entry) if entry.uses > 0 => {
+                entry.uses -= 1;
+                self.kept.push_back(key);
+            }
+            _ => drop(self.entries.remove(&key)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Law: the cache keeps its bound, and a scan does not drive out what is asked for again.
+    #[test]
+    fn a_scan_does_not_empty_the_cache() {
+        let mut cache = BlockCache::new(100 * BLOCK as u64);
+        let block = vec![7; BLOCK];
+        for number in 0..50 {
+            cache.put(Slot(number), 0, 1, &block);
+            assert!(cache.get(Slot(number), 0, 1).is_some());
+        }
+        for number in 1000..11_000 {
+            cache.put(Slot(number), 0, 1, &block);
+            assert!(cache.bytes() <= 100 * BLOCK as u64);
+        }
+        let kept = (0..50).filter(|number| cache.get(Slot(*number), 0, 1).is_some()).count();
+        assert!(kept >= 45, "only {kept} of 50 are left");
+    }
+
+    /// Guards: a slot used again for other data must not give the old bytes.
+    #[test]
+    fn a_block_with_another_checksum_is_not_given() {
+        let mut cache = BlockCache::new(10 * BLOCK as u64);
+        cache.put(Slot(1), 2, 3, &vec![1; BLOCK]);
+        assert!(cache.get(Slot(1), 2, 4).is_none());
+        cache.put(Slot(1), 2, 4, &vec![2; BLOCK]);
+        assert_eq!(cache.get(Slot(1), 2, 4).unwrap()[0], 2);
+    }
+}

@@ -1,0 +1,143 @@
+//! Merging one layer's object into the child that continues it.
+//!
+//! Blocks that lie in a chunk of both are copied first, a chunk at a time, through the log; a
+//! reader sees no difference, whichever of the two it finds them in. Then one record moves the
+//! chunks that only the parent has and ends the parent. Writes to the child go on meanwhile; other
+//! changes of the two objects as a whole wait.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use protocol::storage::{StorageError, StorageReply, StorageRequest};
+use protocol::{LayerId, ObjectId};
+
+use crate::format::record::Record;
+use crate::log::Waiter;
+use crate::medium::Buffer;
+use crate::object::{BLOCK, bits};
+use crate::store::read::Target;
+use crate::store::{Stalled, Store};
+use crate::table::StackId;
+
+/// Blocks that one step copies at most: a chunk's, and their record.
+const STEP_BLOCKS: u64 = 16;
+const STEP_RECORD_BYTES: u64 = 256;
+
+/// A merge under way, and what waits for its end.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    waiter: Waiter,
+    parent: LayerId,
+    child: LayerId,
+    pub(crate) waiting: VecDeque<(Waiter, StorageRequest)>,
+}
+
+impl Merge {
+    /// All who wait for it or behind it.
+    pub(crate) fn all_waiters(self) -> impl Iterator<Item = Waiter> {
+        self.waiting.into_iter().map(|(waiter, _)| waiter).chain([self.waiter])
+    }
+}
+
+impl Store {
+    /// Starts a merge. None runs on this stack.
+    pub(crate) fn start_merge(&mut self, waiter: Waiter, stack: StackId, parent: LayerId, child: LayerId) {
+        self.merging.insert(stack, Merge { waiter, parent, child, waiting: VecDeque::new() });
+        self.advance_merge(stack);
+    }
+
+    /// Does a merge's next step, once there is room in the log for it.
+    pub(crate) fn advance_merge(&mut self, stack: StackId) {
+        let overlay = self.table.overlay_bytes + STEP_BLOCKS * BLOCK as u64;
+        if !self.log.has_room(STEP_BLOCKS, STEP_RECORD_BYTES) || overlay > self.options.memory.overlay {
+            self.stalled.push_back(Stalled::Merge(stack));
+            self.checkpoint();
+            return;
+        }
+        if let Err(error) = self.load(stack) {
+            self.end_merge(stack, Err(error));
+            return;
+        }
+        let Some(merge) = self.merging.get(&stack) else { return };
+        let (family, index) = stack;
+        let (parent, child) = (merge.parent, merge.child);
+        let waiter = merge.waiter;
+        let (old, new) = (self.object_of(stack, parent), self.object_of(stack, child));
+        if self.table.object(old).is_none() || parent == child {
+            // Gone already: answered when what made it go is durable.
+            let waits = self.log.wait_for_newest(waiter);
+            self.end_merge(stack, Ok(!waits));
+        } else if let Some((chunk, blocks)) = self.next_to_copy(old, new) {
+            self.read(Target::Merge { stack, object: old, chunk, blocks });
+        } else {
+            let record = Record::Merge { family, index, parent, child };
+            match self.log_record(&record, &[], Some(waiter)) {
+                Ok(()) => self.end_merge(stack, Ok(false)),
+                Err(error) => self.end_merge(stack, Err(error)),
+            }
+        }
+    }
+
+    fn object_of(&self, (family, index): StackId, layer: LayerId) -> ObjectId {
+        ObjectId { family, index, layer }
+    }
+
+    /// A chunk of which both have bytes, and the parent some that the child lacks.
+    fn next_to_copy(&self, parent: ObjectId, child: ObjectId) -> Option<(u8, u16)> {
+        let (parent, child) = (self.table.object(parent)?, self.table.object(child)?);
+        parent.chunks.iter().find_map(|(number, old)| {
+            let new = child.chunks.get(number).filter(|new| new.data() != 0)?;
+            let lacks = old.data() & !new.present;
+            (lacks != 0).then_some((*number, lacks))
+        })
+    }
+
+    /// Blocks of the parent were read: logs those that the child still lacks, and goes on.
+    pub(crate) fn adopt_blocks(
+        &mut self,
+        stack: StackId,
+        number: u8,
+        blocks: u16,
+        checksums: &[u32],
+        bytes: &Bytes,
+    ) {
+        let Some(merge) = self.merging.get(&stack) else { return };
+        let child = self.object_of(stack, merge.child);
+        if let Err(error) = self.load(stack) {
+            self.end_merge(stack, Err(error));
+            return;
+        }
+        // The child may have got some of them meanwhile, or may have lost the chunk.
+        let has = self.table.object(child).and_then(|object| object.chunks.get(&number));
+        let lacks = has.filter(|chunk| chunk.data() != 0).map_or(0, |chunk| blocks & !chunk.present);
+        if lacks != 0 {
+            let wanted: Vec<usize> =
+                bits(blocks).enumerate().filter(|(_, block)| lacks >> block & 1 == 1).map(|(at, _)| at).collect();
+            let mut copy = Buffer::with_capacity(BLOCK, wanted.len() * BLOCK);
+            for at in &wanted {
+                copy.extend_from_slice(&bytes[at * BLOCK..(at + 1) * BLOCK]);
+            }
+            let checksums = wanted.iter().filter_map(|at| checksums.get(*at).copied()).collect();
+            let record = Record::Adopt { object: child, chunk: number, blocks: lacks, checksums };
+            if let Err(error) = self.log_record(&record, &[Bytes::from_owner(copy)], None) {
+                self.end_merge(stack, Err(error));
+                return;
+            }
+        }
+        self.advance_merge(stack);
+    }
+
+    /// A merge is over: its record is logged (`Ok(false)`: its answer comes with the log), there was
+    /// nothing to do (`Ok(true)`), or it failed. What waited for it goes on.
+    pub(crate) fn end_merge(&mut self, stack: StackId, outcome: Result<bool, StorageError>) {
+        let Some(merge) = self.merging.remove(&stack) else { return };
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => self.answer(merge.waiter, Ok(StorageReply::Done)),
+            Err(error) => self.answer(merge.waiter, Err(error)),
+        }
+        for (waiter, request) in merge.waiting {
+            self.change(waiter, request);
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Reads: which layer has each block, where its bytes are, and that they are the right ones.
+//!
+//! A read sees only what is durable: one that would see more waits for the log. A block that does
+//! not match its checksum is looked up again, for a checkpoint may have moved it meanwhile; if it
+//! still does not match, the block is damaged and is named.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use protocol::geometry::BLOCKS_PER_CHUNK;
+use protocol::storage::{ChunkState, MapKind, MapRun, ObjectDelta, StorageError, StorageReply};
+use protocol::{BlockRange, FamilyId, LayerChain, LayerId, ObjectId, Stamp};
+
+use crate::format::record::Slot;
+use crate::log::Waiter;
+use crate::medium::{Buffer, File, Operation, Run};
+use crate::object::{BLOCK, Chunk, bits, data_offset};
+use crate::store::{Store, Task};
+use crate::table::{StackId, parts};
+
+/// CRC-32C of 4096 zero bytes.
+const ZERO_CHECKSUM: u32 = 0x98f9_4189;
+/// How often a block is read before it counts as damaged. After the first time, block by block.
+const ATTEMPTS: u8 = 3;
+/// Reads of more blocks than this are scans, and leave the cache alone: 64 KiB.
+const CACHED_BLOCKS_MAX: usize = 16;
+
+/// What is read, and for whom.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A range through layers.
+    Range { waiter: Waiter, chain: LayerChain, family: FamilyId, index: u32, range: BlockRange },
+    /// Where data is, through layers.
+    Map { waiter: Waiter, chain: LayerChain, family: FamilyId, index: u32, range: BlockRange },
+    /// What of an object is newer than a stamp.
+    Pull { waiter: Waiter, object: ObjectId, above: Stamp },
+    /// What the merge under way on a stack copies next: blocks of a parent's chunk.
+    Merge { stack: StackId, object: ObjectId, chunk: u8, blocks: u16 },
+}
+
+/// A read under way.
+#[derive(Debug)]
+pub(crate) struct ReadJob {
+    target: Target,
+    attempts: u8,
+    plan: Plan,
+}
+
+/// A block that comes from the disk.
+#[derive(Debug)]
+struct Expected {
+    /// Where it is in the buffer, in blocks.
+    at: usize,
+    object: ObjectId,
+    /// Which block of the object.
+    block: u32,
+    slot: Slot,
+    slot_block: u8,
+    checksum: u32,
+}
+
+/// How a buffer is filled.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Length of the buffer, in blocks: one checksum for each.
+    checksums: Vec<u32>,
+    runs: Vec<Run>,
+    expected: Vec<Expected>,
+    /// Blocks that are in memory: where they go, in blocks.
+    copies: Vec<(usize, Bytes)>,
+    /// The newest batch that any looked-at chunk was changed by.
+    touched: u64,
+    /// Whether every block is a run of its own.
+    apart: bool,
+}
+
+impl Plan {
+    fn add_zero(&mut self) {
+        self.checksums.push(ZERO_CHECKSUM);
+    }
+
+    /// Adds a block with bytes.
+    fn add(&mut self, store: &mut Cached<'_>, object: ObjectId, number: u8, block: u8, chunk: &Chunk) {
+        let at = self.checksums.len();
+        let checksum = chunk.checksums[usize::from(block)];
+        self.checksums.push(checksum);
+        if let Some(overlay) = chunk.overlay_of(block) {
+            self.copies.push((at, overlay.bytes.clone()));
+            return;
+        }
+        let Some(slot) = chunk.slot else { return };
+        if let Some(bytes) = store.get(slot, block, checksum) {
+            self.copies.push((at, bytes));
+            return;
+        }
+        let number = u32::from(number) * BLOCKS_PER_CHUNK + u32::from(block);
+        self.expected.push(Expected { at, object, block: number, slot, slot_block: block, checksum });
+        let offset = data_offset(slot, block);
+        match self.runs.last_mut() {
+            Some(run)
+                if !self.apart
+                    && run.offset + run.length as u64 == offset
+                    && run.at + run.length == at * BLOCK =>
+            {
+                run.length += BLOCK;
+            }
+            _ => self.runs.push(Run { offset, length: BLOCK, at: at * BLOCK }),
+        }
+    }
+}
+
+/// The cache, and how it did.
+struct Cached<'a> {
+    cache: &'a mut crate::cache::BlockCache,
+    hits: u64,
+    misses: u64,
+}
+
+impl Cached<'_> {
+    fn get(&mut self, slot: Slot, block: u8, checksum: u32) -> Option<Bytes> {
+        let found = self.cache.get(slot, block, checksum);
+        self.hits += u64::from(found.is_some());
+        self.misses += u64::from(found.is_none());
+        found
+    }
+}
+
+impl Store {
+    /// Starts a read; it may be answered at once.
+    pub(crate) fn read(&mut self, target: Target) {
+        self.attempt(target, 0);
+    }
+
+    fn attempt(&mut self, target: Target, attempts: u8) {
+        if let Err(error) = self.load(target.stack()) {
+            self.fail_read(&target, error);
+            return;
+        }
+        let durable = self.log.durable();
+        if let Target::Map { waiter, chain, family, index, range } = &target {
+            let (touched, reply) = self.map(chain, (*family, *index), *range);
+            if touched > durable {
+                self.parked.entry(touched).or_default().push(target);
+            } else {
+                self.answer(*waiter, Ok(reply));
+            }
+            return;
+        }
+        let plan = self.plan(&target, attempts > 0);
+        if plan.touched > durable {
+            self.parked.entry(plan.touched).or_default().push(target);
+        } else if plan.runs.is_empty() {
+            self.fill_from_memory(target, plan);
+        } else {
+            let mut buffer = Buffer::with_capacity(BLOCK, plan.checksums.len() * BLOCK);
+            buffer.resize(plan.checksums.len() * BLOCK, 0);
+            let runs = plan.runs.clone();
+            let task = Task::Read(Box::new(ReadJob { target, attempts, plan }));
+            self.begin(task, Operation::Read { file: File::Data, runs, buffer });
+        }
+    }
+
+    fn fill_from_memory(&mut self, target: Target, mut plan: Plan) {
+        // One block that lies in memory as it was written needs no copy.
+        if let [(0, bytes)] = plan.copies.as_slice()
+            && plan.checksums.len() == 1
+            && bytes.as_ptr().addr().is_multiple_of(BLOCK)
+        {
+            let bytes = bytes.clone();
+            self.finish_read(target, std::mem::take(&mut plan.checksums), bytes);
+            return;
+        }
+        let mut buffer = Buffer::with_capacity(BLOCK, plan.checksums.len() * BLOCK);
+        buffer.resize(plan.checksums.len() * BLOCK, 0);
+        copy(&plan, &mut buffer);
+        self.finish_read(target, plan.checksums, Bytes::from_owner(buffer));
+    }
+
+    /// The kernel filled a buffer.
+    pub(crate) fn read_done(&mut self, job: ReadJob, mut buffer: Buffer) {
+        let wrong = job.plan.expected.iter().find(|expected| {
+            let bytes = &buffer[expected.at * BLOCK..(expected.at + 1) * BLOCK];
+            crc32c::crc32c(bytes) != expected.checksum
+        });
+        if let Some(wrong) = wrong {
+            let error = StorageError::Damaged { object: wrong.object, block: wrong.block };
+            self.retry(job, error);
+            return;
+        }
+        if job.plan.checksums.len() <= CACHED_BLOCKS_MAX {
+            for expected in &job.plan.expected {
+                let bytes = &buffer[expected.at * BLOCK..(expected.at + 1) * BLOCK];
+                self.cache.put(expected.slot, expected.slot_block, expected.checksum, bytes);
+            }
+        }
+        copy(&job.plan, &mut buffer);
+        self.finish_read(job.target, job.plan.checksums, Bytes::from_owner(buffer));
+    }
+
+    /// The kernel could not read a run.
+    pub(crate) fn read_failed(&mut self, job: ReadJob, run: usize, error: &std::io::Error) {
+        let at = job.plan.runs.get(run).map_or(0, |run| run.at / BLOCK);
+        let Some(unread) = job.plan.expected.iter().find(|expected| expected.at == at) else {
+            self.poison(&"a read failed that nobody asked for");
+            return;
+        };
+        tracing::warn!(object = %unread.object, block = unread.block, %error, "cannot read a block");
+        let error = StorageError::Damaged { object: unread.object, block: unread.block };
+        self.retry(job, error);
+    }
+
+    fn retry(&mut self, job: ReadJob, error: StorageError) {
+        if job.attempts + 1 < ATTEMPTS {
+            self.attempt(job.target, job.attempts + 1);
+        } else {
+            self.statistics.damaged_blocks += 1;
+            tracing::error!(%error, "a block is damaged");
+            self.fail_read(&job.target, error);
+        }
+    }
+
+    fn fail_read(&mut self, target: &Target, error: StorageError) {
+        match target {
+            Target::Range { waiter, .. } | Target::Map { waiter, .. } | Target::Pull { waiter, .. } => {
+                self.answer(*waiter, Err(error));
+            }
+            Target::Merge { stack, .. } => self.end_merge(*stack, Err(error)),
+        }
+    }
+
+    fn finish_read(&mut self, target: Target, checksums: Vec<u32>, bytes: Bytes) {
+        match target {
+            Target::Range { waiter, chain, family, index, .. } => {
+                self.statistics.reads += 1;
+                self.statistics.read_bytes += bytes.len() as u64;
+                let stamp = self.head_stamp(&chain, (family, index));
+                let reply = StorageReply::Data { stamp, bytes, checksums: checksums.into() };
+                self.answer(waiter, Ok(reply));
+            }
+            Target::Pull { waiter, object, above } => {
+                let delta = self.delta(object, above, checksums.into(), bytes);
+                self.answer(waiter, Ok(StorageReply::Delta(delta)));
+            }
+            Target::Merge { stack, chunk, blocks, .. } => {
+                self.adopt_blocks(stack, chunk, blocks, &checksums, &bytes);
+            }
+            Target::Map { .. } => {}
+        }
+    }
+
+    fn head_stamp(&self, chain: &LayerChain, (family, index): StackId) -> Stamp {
+        let object = chain.head().map(|layer| ObjectId { family, index, layer });
+        object.and_then(|object| self.table.object(object)).map_or(Stamp::ZERO, |object| object.stamp)
+    }
+
+    fn plan(&mut self, target: &Target, apart: bool) -> Plan {
+        let mut plan = Plan { apart, ..Plan::default() };
+        let mut cached = Cached { cache: &mut self.cache, hits: 0, misses: 0 };
+        match target {
+            Target::Range { chain, family, index, range, .. } => {
+                let Some(layers) = self.table.layers((*family, *index)) else { return plan };
+                let visible = visible(chain, layers);
+                for part in parts(*range) {
+                    let owners = owners(&visible, part.chunk, part.blocks(), &mut plan.touched);
+                    for block in bits(part.blocks()) {
+                        match owners[usize::from(block)] {
+                            Some((layer, chunk)) if chunk.data() >> block & 1 == 1 => {
+                                let object = ObjectId { family: *family, index: *index, layer };
+                                plan.add(&mut cached, object, part.chunk, block, chunk);
+                            }
+                            _ => plan.add_zero(),
+                        }
+                    }
+                }
+            }
+            Target::Pull { object, above, .. } => {
+                for (number, chunk) in newer(self.table.object(*object), *above) {
+                    plan.touched = plan.touched.max(chunk.touched);
+                    for block in bits(chunk.data()) {
+                        plan.add(&mut cached, *object, number, block, chunk);
+                    }
+                }
+            }
+            Target::Merge { object, chunk: number, blocks, .. } => {
+                let object_chunks = self.table.object(*object).map(|object| &object.chunks);
+                if let Some(chunk) = object_chunks.and_then(|chunks| chunks.get(number)) {
+                    plan.touched = chunk.touched;
+                    for block in bits(chunk.data() & blocks) {
+                        plan.add(&mut cached, *object, *number, block, chunk);
+                    }
+                }
+            }
+            Target::Map { .. } => {}
+        }
+        self.statistics.cache_hits += cached.hits;
+        self.statistics.cache_misses += cached.misses;
+        plan
+    }
+
+    fn map(&self, chain: &LayerChain, id: StackId, range: BlockRange) -> (u64, StorageReply) {
+        let mut touched = 0;
+        let mut runs: Vec<(u32, u32, MapKind)> = Vec::new();
+        let visible = self.table.layers(id).map(|layers| visible(chain, layers)).unwrap_or_default();
+        for part in parts(range) {
+            let owners = owners(&visible, part.chunk, part.blocks(), &mut touched);
+            for block in bits(part.blocks()) {
+                let kind = match owners[usize::from(block)] {
+                    None => MapKind::Hole,
+                    Some((_, chunk)) if chunk.zero >> block & 1 == 1 => MapKind::Zero,
+                    Some(_) => MapKind::Data,
+                };
+                let number = u32::from(part.chunk) * BLOCKS_PER_CHUNK + u32::from(block);
+                match runs.last_mut() {
+                    Some(last) if last.2 == kind => last.1 += 1,
+                    _ => runs.push((number, 1, kind)),
+                }
+            }
+        }
+        let run = |(start, count, kind)| BlockRange::new(start, count).map(|range| MapRun { range, kind });
+        let runs = runs.into_iter().filter_map(run).collect();
+        (touched, StorageReply::Map { stamp: self.head_stamp(chain, id), runs })
+    }
+
+    fn delta(&self, id: ObjectId, above: Stamp, checksums: Arc<[u32]>, bytes: Bytes) -> ObjectDelta {
+        let object = self.table.object(id);
+        let chunks = newer(object, above).map(|(chunk, state)| ChunkState {
+            chunk,
+            stamp: state.stamp,
+            present: state.present,
+            zero: state.zero,
+        });
+        ObjectDelta {
+            object: id,
+            stamp: object.map_or(Stamp::ZERO, |object| object.stamp),
+            merged: object.map(|object| object.merged.clone()).unwrap_or_default(),
+            chunks: chunks.collect(),
+            checksums,
+            bytes,
+        }
+    }
+}
+
+impl Target {
+    /// The stack that it looks at.
+    pub(crate) fn stack(&self) -> StackId {
+        match self {
+            Self::Range { family, index, .. } | Self::Map { family, index, .. } => (*family, *index),
+            Self::Pull { object, .. } | Self::Merge { object, .. } => (object.family, object.index),
+        }
+    }
+
+    /// Who waits for it; nobody for a merge's read.
+    pub(crate) fn waiter(&self) -> Option<Waiter> {
+        match self {
+            Self::Range { waiter, .. } | Self::Map { waiter, .. } | Self::Pull { waiter, .. } => Some(*waiter),
+            Self::Merge { .. } => None,
+        }
+    }
+}
+
+impl ReadJob {
+    /// Who waits for it.
+    pub(crate) fn waiter(&self) -> Option<Waiter> {
+        self.target.waiter()
+    }
+}
+
+fn copy(plan: &Plan, buffer: &mut [u8]) {
+    for (at, bytes) in &plan.copies {
+        buffer[at * BLOCK..(at + 1) * BLOCK].copy_from_slice(bytes);
+    }
+}
+
+/// Chunks that changed after a stamp.
+fn newer(object: Option<&crate::object::Object>, above: Stamp) -> impl Iterator<Item = (u8, &Chunk)> {
+    let chunks = object.into_iter().flat_map(|object| &object.chunks);
+    // "All" includes what a merge brought in with a chunk that this layer never wrote.
+    let wanted = move |chunk: &Chunk| chunk.stamp > above || above == Stamp::ZERO;
+    chunks.filter(move |(_, chunk)| wanted(chunk)).map(|(number, chunk)| (*number, chunk))
+}
+
+/// The layers that exist here and that a chain sees, newest first.
+fn visible<'a>(
+    chain: &LayerChain,
+    layers: &'a std::collections::BTreeMap<LayerId, crate::object::Object>,
+) -> Vec<(LayerId, &'a crate::object::Object)> {
+    let mut visible: Vec<_> = layers
+        .iter()
+        .filter_map(|(layer, object)| Some((chain.depth_of(*layer)?, *layer, object)))
+        .collect();
+    visible.sort_unstable_by_key(|(depth, ..)| *depth);
+    visible.into_iter().map(|(_, layer, object)| (layer, object)).collect()
+}
+
+/// For each of the wanted blocks of a chunk, the newest layer that holds it.
+fn owners<'a>(
+    visible: &[(LayerId, &'a crate::object::Object)],
+    number: u8,
+    wanted: u16,
+    touched: &mut u64,
+) -> [Option<(LayerId, &'a Chunk)>; 16] {
+    let mut owners = [None; 16];
+    let mut left = wanted;
+    for (layer, object) in visible {
+        if left == 0 {
+            break;
+        }
+        let Some(chunk) = object.chunks.get(&number) else { continue };
+        *touched = chunk.touched.max(*touched);
+        for block in bits(chunk.present & left) {
+            owners[usize::from(block)] = Some((*layer, chunk));
+        }
+        left &= !chunk.present;
+    }
+    owners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guards: a wrong constant would make every client refuse every zero block.
+    #[test]
+    fn the_checksum_of_a_zero_block_is_right() {
+        assert_eq!(crc32c::crc32c(&[0; BLOCK]), ZERO_CHECKSUM);
+    }
+}

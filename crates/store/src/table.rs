@@ -1,0 +1,527 @@
+//! All objects that are in memory, and how log records change them: the same code when a request
+//! is accepted and when a log is replayed, so both come to the same state.
+//!
+//! Objects are kept by (family, index), all layers together, as reads need them. Those that differ
+//! from the metadata tables stay until a checkpoint wrote them; the others go when memory is short.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use protocol::geometry::BLOCKS_PER_CHUNK;
+use protocol::{BlockRange, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
+
+use crate::allocator::{Allocator, Freed};
+use crate::format::record::{LevelChunk, Piece, Place, Record, Slot};
+use crate::object::{BLOCK, Chunk, Object, OverlayBlock, bits, mask};
+use crate::tables::{Tables, TablesError};
+
+/// Stacks looked at for each one that comes in, to find some that can go.
+const EVICTION_STEPS: usize = 64;
+
+/// What is known by (family, index).
+pub(crate) type StackId = (FamilyId, u32);
+
+/// All layers of 4 MiB of a family's address space.
+#[derive(Debug, Default)]
+pub(crate) struct Stack {
+    pub(crate) layers: BTreeMap<LayerId, Object>,
+    /// Looked at since the last pass of the eviction.
+    used: bool,
+    /// About how many bytes it takes in memory, as counted when it was loaded or last committed.
+    weight: u64,
+}
+
+/// A record that does not fit the state that it is applied to: the log or the tables are damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a log record contradicts the state before it: {0}")]
+pub(crate) struct Contradiction(pub(crate) &'static str);
+
+/// The objects in memory and all that a record can change.
+#[derive(Debug)]
+pub(crate) struct Table {
+    stacks: HashMap<StackId, Stack>,
+    /// Candidates for eviction, in the order of a clock's hand.
+    clock: VecDeque<StackId>,
+    /// Objects that differ from the tables, and which of their chunks do.
+    pub(crate) dirty: BTreeMap<ObjectId, u64>,
+    /// Stacks with something in the checkpoint that runs.
+    pub(crate) committing: HashSet<StackId>,
+    pub(crate) allocator: Allocator,
+    /// Chunks that will need a slot.
+    pub(crate) reserved: u64,
+    pub(crate) overlay_bytes: u64,
+    metadata_bytes: u64,
+    metadata_budget: u64,
+    pub(crate) doubts: BTreeMap<ObjectId, Stamp>,
+    pub(crate) dirty_doubts: BTreeSet<ObjectId>,
+    pub(crate) generations: BTreeMap<VolumeId, Generation>,
+    pub(crate) dirty_generations: BTreeSet<VolumeId>,
+    pub(crate) intervals: BTreeMap<PgId, Interval>,
+    pub(crate) dirty_intervals: BTreeSet<PgId>,
+}
+
+impl Table {
+    /// The state of the tables, with nothing loaded but what is always in memory.
+    pub(crate) fn open(tables: &Tables, slot_limit: u64, metadata_budget: u64) -> Result<Self, TablesError> {
+        let mut allocator = Allocator::new(slot_limit);
+        for (page, bits) in tables.allocation()? {
+            allocator.load(page, &bits)?;
+        }
+        Ok(Self {
+            stacks: HashMap::new(),
+            clock: VecDeque::new(),
+            dirty: BTreeMap::new(),
+            committing: HashSet::new(),
+            allocator,
+            reserved: 0,
+            overlay_bytes: 0,
+            metadata_bytes: 0,
+            metadata_budget,
+            doubts: tables.doubts()?.into_iter().collect(),
+            dirty_doubts: BTreeSet::new(),
+            generations: tables.generations()?.into_iter().collect(),
+            dirty_generations: BTreeSet::new(),
+            intervals: tables.intervals()?.into_iter().collect(),
+            dirty_intervals: BTreeSet::new(),
+        })
+    }
+
+    /// Brings a stack into memory, and lets others go if there are too many.
+    pub(crate) fn load(&mut self, tables: &Tables, id: StackId) -> Result<(), TablesError> {
+        if let Some(stack) = self.stacks.get_mut(&id) {
+            stack.used = true;
+            return Ok(());
+        }
+        let mut stack = Stack { used: true, ..Stack::default() };
+        for stored in tables.load(id.0, id.1)? {
+            let chunks = stored.chunks.iter().map(|(number, entry)| (*number, Chunk::from_entry(entry)));
+            let (stamp, merged) = (stored.entry.stamp, stored.entry.merged);
+            stack.layers.insert(stored.layer, Object { stamp, merged, chunks: chunks.collect() });
+        }
+        stack.weight = weigh(&stack);
+        self.metadata_bytes += stack.weight;
+        self.stacks.insert(id, stack);
+        self.clock.push_back(id);
+        self.evict();
+        Ok(())
+    }
+
+    fn evict(&mut self) {
+        for _ in 0..EVICTION_STEPS.min(self.clock.len()) {
+            if self.metadata_bytes <= self.metadata_budget {
+                return;
+            }
+            let Some(id) = self.clock.pop_front() else { return };
+            let pinned = self.is_pinned(id);
+            match self.stacks.get_mut(&id) {
+                // The newest is the one that is wanted now.
+                Some(stack) if stack.used || pinned || self.clock.is_empty() => {
+                    stack.used = false;
+                    self.clock.push_back(id);
+                }
+                Some(_) => {
+                    if let Some(stack) = self.stacks.remove(&id) {
+                        self.metadata_bytes -= stack.weight;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn is_pinned(&self, (family, index): StackId) -> bool {
+        let first = ObjectId { family, index, layer: LayerId(0) };
+        let last = ObjectId { layer: LayerId(u64::MAX), ..first };
+        self.committing.contains(&(family, index)) || self.dirty.range(first..=last).next().is_some()
+    }
+
+    /// Counts a stack's memory again, after a checkpoint wrote it.
+    pub(crate) fn reweigh(&mut self, id: StackId) {
+        if let Some(stack) = self.stacks.get_mut(&id) {
+            self.metadata_bytes -= stack.weight;
+            stack.weight = weigh(stack);
+            self.metadata_bytes += stack.weight;
+        }
+    }
+
+    /// About how much memory objects take, in bytes.
+    pub(crate) fn metadata_bytes(&self) -> u64 {
+        self.metadata_bytes
+    }
+
+    /// The layers of a stack that was loaded.
+    pub(crate) fn layers(&self, id: StackId) -> Option<&BTreeMap<LayerId, Object>> {
+        self.stacks.get(&id).map(|stack| &stack.layers)
+    }
+
+    /// An object of a stack that was loaded.
+    pub(crate) fn object(&self, object: ObjectId) -> Option<&Object> {
+        self.stacks.get(&(object.family, object.index))?.layers.get(&object.layer)
+    }
+
+    /// A chunk of a stack that was loaded.
+    pub(crate) fn chunk_mut(&mut self, object: ObjectId, chunk: u8) -> Option<&mut Chunk> {
+        let stack = self.stacks.get_mut(&(object.family, object.index))?;
+        stack.layers.get_mut(&object.layer)?.chunks.get_mut(&chunk)
+    }
+
+    /// The loaded objects with the family, from an index on, that are not in the tables or not
+    /// like there: to be added to what the tables list.
+    pub(crate) fn dirty_objects(
+        &self,
+        family: FamilyId,
+        from_index: u32,
+    ) -> impl Iterator<Item = (ObjectId, bool)> + '_ {
+        let first = ObjectId { family, index: from_index, layer: LayerId(0) };
+        let last = ObjectId { family, index: u32::MAX, layer: LayerId(u64::MAX) };
+        self.dirty.range(first..=last).map(|(id, _)| (*id, self.object(*id).is_some()))
+    }
+
+    /// Applies a record of a batch. Its stack is loaded. `inline` has one piece of bytes for each
+    /// inline piece of a write, or one for an adoption.
+    pub(crate) fn apply(&mut self, batch: u64, record: &Record, inline: &[Bytes]) -> Result<(), Contradiction> {
+        match record {
+            Record::Write { object, follows, stamp, pieces } => {
+                self.write(batch, *object, (*follows, *stamp), pieces, inline)
+            }
+            Record::Level { object, follows, stamp, merged, chunks } => {
+                self.level(batch, *object, (*follows, *stamp), merged, chunks)
+            }
+            Record::Adopt { object, chunk, blocks, checksums } => {
+                self.adopt(batch, *object, *chunk, (*blocks, checksums), inline)
+            }
+            Record::Merge { family, index, parent, child } => {
+                self.merge(batch, (*family, *index), *parent, *child)
+            }
+            Record::Drop(object) => {
+                self.drop_object(*object);
+                Ok(())
+            }
+            Record::Generation(volume, generation) => {
+                let highest = self.generations.entry(*volume).or_default();
+                *highest = (*highest).max(*generation);
+                self.dirty_generations.insert(*volume);
+                Ok(())
+            }
+            Record::Interval(pg, interval) => {
+                let highest = self.intervals.entry(*pg).or_default();
+                *highest = (*highest).max(*interval);
+                self.dirty_intervals.insert(*pg);
+                Ok(())
+            }
+            Record::Seal => Ok(()),
+        }
+    }
+
+    fn stack_mut(&mut self, id: StackId) -> Result<&mut Stack, Contradiction> {
+        self.stacks.get_mut(&id).ok_or(Contradiction("its object is not in memory"))
+    }
+
+    /// Takes an object out for a change; it is put back with [`Table::put`].
+    fn take(&mut self, object: ObjectId, follows: Stamp) -> Result<Object, Contradiction> {
+        let stack = self.stack_mut((object.family, object.index))?;
+        let stamp = stack.layers.get(&object.layer).map_or(Stamp::ZERO, |found| found.stamp);
+        if stamp != follows {
+            return Err(Contradiction("the object is not at the stamp that the record follows"));
+        }
+        Ok(stack.layers.remove(&object.layer).unwrap_or_default())
+    }
+
+    fn put(&mut self, id: ObjectId, object: Object) {
+        if let Some(stack) = self.stacks.get_mut(&(id.family, id.index)) {
+            stack.layers.insert(id.layer, object);
+        }
+    }
+
+    fn set_doubt(&mut self, object: ObjectId, stamp: Stamp) {
+        self.doubts.insert(object, stamp);
+        self.dirty_doubts.insert(object);
+    }
+
+    /// Takes the doubt off an object that is complete up to a stamp.
+    pub(crate) fn settle(&mut self, object: ObjectId, stamp: Stamp) {
+        if self.doubts.get(&object).is_some_and(|doubt| *doubt <= stamp) {
+            self.doubts.remove(&object);
+            self.dirty_doubts.insert(object);
+        }
+    }
+
+    fn write(
+        &mut self,
+        batch: u64,
+        id: ObjectId,
+        (follows, stamp): (Stamp, Stamp),
+        pieces: &[Piece],
+        inline: &[Bytes],
+    ) -> Result<(), Contradiction> {
+        let mut object = self.take(id, follows)?;
+        object.stamp = stamp;
+        let mut inline = inline.iter();
+        let mut touched = 0;
+        for piece in pieces {
+            let bytes = match piece.place {
+                Place::Inline(_) => inline.next().cloned().unwrap_or_default(),
+                Place::Direct(..) | Place::Zero => Bytes::new(),
+            };
+            for part in parts(piece.range) {
+                touched |= 1 << part.chunk;
+                let chunk = object.chunks.entry(part.chunk).or_insert_with(Chunk::empty);
+                self.discharge(chunk);
+                chunk.stamp = stamp;
+                chunk.touched = batch;
+                self.write_part(batch, chunk, &part, &piece.place, &bytes);
+                self.charge(chunk);
+            }
+        }
+        self.put(id, object);
+        *self.dirty.entry(id).or_default() |= touched;
+        self.set_doubt(id, stamp);
+        Ok(())
+    }
+
+    fn write_part(&mut self, batch: u64, chunk: &mut Chunk, part: &Part, place: &Place, bytes: &Bytes) {
+        let blocks = part.blocks();
+        chunk.forget_overlay(blocks);
+        chunk.present |= blocks;
+        match place {
+            Place::Zero => {
+                chunk.zero |= blocks;
+                if chunk.data() == 0
+                    && let Some(slot) = chunk.slot.take()
+                {
+                    self.allocator.release(slot, Freed::Discarded);
+                }
+            }
+            Place::Direct(first, checksums) => {
+                chunk.zero &= !blocks;
+                let slot = Slot(first.0 + (part.at / BLOCKS_PER_CHUNK as usize) as u64);
+                if let Some(old) = chunk.slot.replace(slot) {
+                    self.allocator.release(old, Freed::Replaced);
+                }
+                for (block, checksum) in bits(blocks).zip(checksums.iter().skip(part.at)) {
+                    chunk.checksums[usize::from(block)] = *checksum;
+                }
+            }
+            Place::Inline(checksums) => {
+                chunk.zero &= !blocks;
+                for (number, block) in bits(blocks).enumerate() {
+                    let at = part.at + number;
+                    chunk.checksums[usize::from(block)] = checksums.get(at).copied().unwrap_or(0);
+                    let bytes = bytes.slice(at * BLOCK..(at + 1) * BLOCK);
+                    chunk.put_overlay(OverlayBlock { block, batch, bytes });
+                }
+            }
+        }
+    }
+
+    fn level(
+        &mut self,
+        batch: u64,
+        id: ObjectId,
+        (follows, stamp): (Stamp, Stamp),
+        merged: &[LayerId],
+        chunks: &[LevelChunk],
+    ) -> Result<(), Contradiction> {
+        let mut object = self.take(id, follows)?;
+        object.stamp = stamp;
+        object.add_merged(merged.iter().copied());
+        let mut touched = 0;
+        for level in chunks {
+            touched |= 1 << level.state.chunk;
+            if let Some(mut old) = object.chunks.remove(&level.state.chunk) {
+                self.discard(&mut old, Freed::Replaced);
+            }
+            if level.state.present == 0 {
+                continue;
+            }
+            let mut chunk = Chunk {
+                stamp: level.state.stamp,
+                present: level.state.present,
+                zero: level.state.zero,
+                slot: level.slot,
+                touched: batch,
+                ..Chunk::empty()
+            };
+            for (block, checksum) in bits(chunk.data()).zip(&level.checksums) {
+                chunk.checksums[usize::from(block)] = *checksum;
+            }
+            self.charge(&chunk);
+            object.chunks.insert(level.state.chunk, chunk);
+        }
+        self.put(id, object);
+        *self.dirty.entry(id).or_default() |= touched;
+        self.set_doubt(id, stamp);
+        Ok(())
+    }
+
+    fn adopt(
+        &mut self,
+        batch: u64,
+        id: ObjectId,
+        number: u8,
+        (blocks, checksums): (u16, &[u32]),
+        inline: &[Bytes],
+    ) -> Result<(), Contradiction> {
+        let bytes = inline.first().cloned().unwrap_or_default();
+        let Some(mut chunk) = self.chunk_mut(id, number).map(|chunk| std::mem::replace(chunk, Chunk::empty()))
+        else {
+            return Err(Contradiction("a merge's child has no such chunk"));
+        };
+        if chunk.present & blocks != 0 {
+            return Err(Contradiction("a merge's child has the blocks already"));
+        }
+        self.discharge(&chunk);
+        chunk.present |= blocks;
+        chunk.touched = batch;
+        for (at, (block, checksum)) in bits(blocks).zip(checksums).enumerate() {
+            chunk.checksums[usize::from(block)] = *checksum;
+            chunk.put_overlay(OverlayBlock { block, batch, bytes: bytes.slice(at * BLOCK..(at + 1) * BLOCK) });
+        }
+        self.charge(&chunk);
+        if let Some(place) = self.chunk_mut(id, number) {
+            *place = chunk;
+        }
+        *self.dirty.entry(id).or_default() |= 1 << number;
+        Ok(())
+    }
+
+    fn merge(&mut self, batch: u64, id: StackId, parent: LayerId, child: LayerId) -> Result<(), Contradiction> {
+        let stack = self.stack_mut(id)?;
+        let Some(gone) = stack.layers.remove(&parent) else { return Ok(()) };
+        let mut object = stack.layers.remove(&child).unwrap_or_default();
+        object.add_merged(gone.merged.into_iter().chain([parent]));
+        let (parent_id, child_id) = (object_id(id, parent), object_id(id, child));
+        let mut touched = 0;
+        for (number, mut old) in gone.chunks {
+            touched |= 1 << number;
+            self.discharge(&old);
+            old.touched = batch;
+            match object.chunks.get_mut(&number) {
+                None => {
+                    self.charge(&old);
+                    object.chunks.insert(number, old);
+                }
+                Some(chunk) => {
+                    self.discharge(chunk);
+                    let lacks = old.present & !chunk.present;
+                    if chunk.data() != 0 && lacks & old.data() != 0 {
+                        return Err(Contradiction("a merge's child lacks blocks of its parent"));
+                    }
+                    take_over(chunk, &mut old, lacks);
+                    chunk.touched = batch;
+                    if let Some(slot) = old.slot {
+                        self.allocator.release(slot, Freed::Replaced);
+                    }
+                    self.charge(chunk);
+                }
+            }
+        }
+        self.put(child_id, object);
+        *self.dirty.entry(child_id).or_default() |= touched;
+        self.dirty.insert(parent_id, u64::MAX);
+        if let Some(stamp) = self.doubts.remove(&parent_id) {
+            self.dirty_doubts.insert(parent_id);
+            let stamp = self.object(child_id).map_or(stamp, |object| object.stamp);
+            self.set_doubt(child_id, stamp);
+        }
+        Ok(())
+    }
+
+    fn drop_object(&mut self, id: ObjectId) {
+        let Some(stack) = self.stacks.get_mut(&(id.family, id.index)) else { return };
+        let Some(object) = stack.layers.remove(&id.layer) else { return };
+        for mut chunk in object.chunks.into_values() {
+            self.discard(&mut chunk, Freed::Discarded);
+        }
+        self.dirty.insert(id, u64::MAX);
+        if self.doubts.remove(&id).is_some() {
+            self.dirty_doubts.insert(id);
+        }
+    }
+
+    /// A chunk goes: gives back what it has.
+    fn discard(&mut self, chunk: &mut Chunk, how: Freed) {
+        self.discharge(chunk);
+        if let Some(slot) = chunk.slot.take() {
+            self.allocator.release(slot, how);
+        }
+    }
+
+    /// Takes a chunk out of the sums, before it changes.
+    pub(crate) fn discharge(&mut self, chunk: &Chunk) {
+        self.reserved -= u64::from(chunk.needs_slot());
+        self.overlay_bytes -= (chunk.overlay.len() * BLOCK) as u64;
+    }
+
+    /// Adds a chunk to the sums, after it changed.
+    pub(crate) fn charge(&mut self, chunk: &Chunk) {
+        self.reserved += u64::from(chunk.needs_slot());
+        self.overlay_bytes += (chunk.overlay.len() * BLOCK) as u64;
+    }
+}
+
+/// Gives a child's chunk, which has no bytes of its own that the slot could collide with or lacks
+/// none with bytes, what it lacks of its parent's.
+fn take_over(chunk: &mut Chunk, old: &mut Chunk, lacks: u16) {
+    let with_bytes = lacks & old.data();
+    chunk.present |= lacks;
+    chunk.zero |= lacks & old.zero;
+    chunk.stamp = chunk.stamp.max(old.stamp);
+    if with_bytes != 0 {
+        chunk.slot = old.slot.take();
+        for block in bits(with_bytes) {
+            chunk.checksums[usize::from(block)] = old.checksums[usize::from(block)];
+        }
+        for overlay in old.overlay.drain(..).filter(|overlay| with_bytes >> overlay.block & 1 == 1) {
+            chunk.put_overlay(overlay);
+        }
+    }
+}
+
+/// The part of a range that lies in one chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) chunk: u8,
+    /// First block of the chunk.
+    pub(crate) start: u32,
+    /// How many blocks.
+    pub(crate) count: u32,
+    /// Where the part begins in the range, in blocks.
+    pub(crate) at: usize,
+}
+
+impl Part {
+    /// As a mask.
+    pub(crate) fn blocks(&self) -> u16 {
+        mask(self.start, self.count)
+    }
+}
+
+/// Cuts a range at the borders of chunks.
+pub(crate) fn parts(range: BlockRange) -> impl Iterator<Item = Part> {
+    let first = range.start() / BLOCKS_PER_CHUNK;
+    let last = (range.end() - 1) / BLOCKS_PER_CHUNK;
+    (first..=last).map(move |number| {
+        let begin = range.start().max(number * BLOCKS_PER_CHUNK);
+        let end = range.end().min((number + 1) * BLOCKS_PER_CHUNK);
+        Part {
+            chunk: u8::try_from(number).unwrap_or(u8::MAX),
+            start: begin - number * BLOCKS_PER_CHUNK,
+            count: end - begin,
+            at: (begin - range.start()) as usize,
+        }
+    })
+}
+
+fn object_id((family, index): StackId, layer: LayerId) -> ObjectId {
+    ObjectId { family, index, layer }
+}
+
+fn weigh(stack: &Stack) -> u64 {
+    let objects: usize = stack
+        .layers
+        .values()
+        .map(|object| 128 + object.chunks.len() * (size_of::<Chunk>() + 16) + object.merged.len() * 8)
+        .sum();
+    (objects + 160) as u64
+}
