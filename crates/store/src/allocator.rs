@@ -68,7 +68,9 @@ impl Allocator {
     /// Takes over a page of the tables.
     pub(crate) fn load(&mut self, page: u32, bits: &[u8]) -> Result<(), Malformed> {
         if bits.len() != ALLOCATION_PAGE || u64::from(page) >= SLOTS_MAX / SLOTS_PER_PAGE {
-            return Err(Malformed("a page of the allocation table has another length or place"));
+            return Err(Malformed(
+                "a page of the allocation table has another length or place",
+            ));
         }
         let start = page as usize * (ALLOCATION_PAGE / 8);
         self.grow(start + ALLOCATION_PAGE / 8);
@@ -126,7 +128,7 @@ impl Allocator {
         if self.taken >= self.limit {
             return None;
         }
-        let first = self.find_free()?;
+        let first = self.find_free();
         let mut got = 0;
         while got < count && self.taken < self.limit {
             let slot = Slot(first.0 + u64::from(got));
@@ -142,18 +144,22 @@ impl Allocator {
         (got > 0).then_some((first, got))
     }
 
-    fn find_free(&self) -> Option<Slot> {
+    fn find_free(&self) -> Slot {
         let length = self.words.len();
         // All taken: the next one is past the end. Saves a walk over a bitmap without holes.
-        let order = if self.taken == length as u64 * 64 { 0..0 } else { 0..length };
+        let order = if self.taken == length as u64 * 64 {
+            0..0
+        } else {
+            0..length
+        };
         for step in order {
             let word = (self.hint + step) % length;
             if self.words[word] != u64::MAX {
                 let bit = u64::from(self.words[word].trailing_ones());
-                return Some(Slot(word as u64 * 64 + bit));
+                return Slot(word as u64 * 64 + bit);
             }
         }
-        Some(Slot(length as u64 * 64))
+        Slot(length as u64 * 64)
     }
 
     /// Gives a slot back; it is free after the checkpoint that captures this.
@@ -200,11 +206,10 @@ impl Allocator {
         }
     }
 
-    /// The next touching slots, up to `count`, whose hole is to be punched. They stay taken until
-    /// [`Allocator::punched`], and come out once.
-    pub(crate) fn next_to_punch(&self, after: Option<Slot>, count: u64) -> Option<(Slot, u64)> {
-        let from = after.map_or(Slot(0), |slot| Slot(slot.0 + 1));
-        let first = *self.to_punch.range(from..).next()?;
+    /// The first touching slots, up to `count`, whose hole is to be punched. They stay taken until
+    /// [`Allocator::punched`].
+    pub(crate) fn next_to_punch(&self, count: u64) -> Option<(Slot, u64)> {
+        let first = *self.to_punch.first()?;
         let run = self.to_punch.range(first..).zip(first.0..first.0 + count);
         let length = run.take_while(|(slot, number)| slot.0 == *number).count();
         Some((first, length as u64))
@@ -217,11 +222,6 @@ impl Allocator {
                 self.clear(Slot(number));
             }
         }
-    }
-
-    /// Whether holes wait to be punched.
-    pub(crate) fn has_to_punch(&self) -> bool {
-        !self.to_punch.is_empty()
     }
 
     fn set(&mut self, slot: Slot) {
@@ -247,7 +247,10 @@ impl Allocator {
 }
 
 fn place(slot: Slot) -> (usize, u64) {
-    (usize::try_from(slot.0 / 64).unwrap_or(usize::MAX), 1 << (slot.0 % 64))
+    (
+        usize::try_from(slot.0 / 64).unwrap_or(usize::MAX),
+        1 << (slot.0 % 64),
+    )
 }
 
 fn page_of(slot: Slot) -> u32 {

@@ -73,7 +73,11 @@ impl BlockCache {
             return;
         }
         let key = (slot, block);
-        let entry = Entry { checksum, bytes: Bytes::copy_from_slice(bytes), uses: 0 };
+        let entry = Entry {
+            checksum,
+            bytes: Bytes::copy_from_slice(bytes),
+            uses: 0,
+        };
         if let Some(known) = self.entries.get_mut(&key) {
             *known = entry;
             return;
@@ -107,7 +111,9 @@ impl BlockCache {
         self.left.push_back(key);
         *self.left_keys.entry(key).or_default() += 1;
         while self.left.len() > self.blocks_max {
-            let Some(oldest) = self.left.pop_front() else { break };
+            let Some(oldest) = self.left.pop_front() else {
+                break;
+            };
             if let Some(count) = self.left_keys.get_mut(&oldest) {
                 *count -= 1;
                 if *count == 0 {
@@ -146,7 +152,9 @@ mod tests {
             cache.put(Slot(number), 0, 1, &block);
             assert!(cache.bytes() <= 100 * BLOCK as u64);
         }
-        let kept = (0..50).filter(|number| cache.get(Slot(*number), 0, 1).is_some()).count();
+        let kept = (0..50)
+            .filter(|number| cache.get(Slot(*number), 0, 1).is_some())
+            .count();
         assert!(kept >= 45, "only {kept} of 50 are left");
     }
 

@@ -16,7 +16,9 @@ pub enum OpenError {
     #[error("another process has the disk in {0} open")]
     Locked(PathBuf),
     /// It was written by a newer version of this program.
-    #[error("the {structure} has format version {version}, which this program does not know: use a newer one")]
+    #[error(
+        "the {structure} has format version {version}, which this program does not know: use a newer one"
+    )]
     Version {
         /// Which structure.
         structure: &'static str,

@@ -4,20 +4,20 @@
 //! or sockets, opens no connection and reads no clock; all its I/O goes through [`medium::Medium`].
 //! `docs/formats/disk.md` draws every structure that it writes.
 
-pub mod error;
 mod allocator;
 mod cache;
+pub mod error;
 mod format;
 mod log;
-mod slab;
-mod table;
-mod tables;
 pub mod medium;
 mod object;
 pub mod options;
 mod recovery;
+mod slab;
 pub mod statistics;
 pub mod store;
+mod table;
+mod tables;
 
 pub use error::OpenError;
 pub use options::{Engine, Format, MemoryBudget, Options};

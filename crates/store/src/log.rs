@@ -46,6 +46,9 @@ pub(crate) struct Batch {
 
 impl Batch {
     fn bytes(&self) -> u64 {
+        if self.is_empty() {
+            return 0;
+        }
         let head = (HEADER + self.records.len()).next_multiple_of(UNIT);
         head as u64 + u64::from(self.blocks) * UNIT as u64
     }
@@ -88,7 +91,10 @@ impl Log {
             length,
             start,
             head,
-            open: Batch { sequence, ..Batch::default() },
+            open: Batch {
+                sequence,
+                ..Batch::default()
+            },
             closed: VecDeque::new(),
             writing: None,
             durable: sequence - 1,
@@ -108,7 +114,11 @@ impl Log {
 
     /// The newest batch that has a record.
     pub(crate) fn newest(&self) -> u64 {
-        if self.open.is_empty() { self.open.sequence - 1 } else { self.open.sequence }
+        if self.open.is_empty() {
+            self.open.sequence - 1
+        } else {
+            self.open.sequence
+        }
     }
 
     /// Bytes that a recovery would read.
@@ -175,7 +185,10 @@ impl Log {
     }
 
     fn close(&mut self) {
-        let next = Batch { sequence: self.open.sequence + 1, ..Batch::default() };
+        let next = Batch {
+            sequence: self.open.sequence + 1,
+            ..Batch::default()
+        };
         self.closed.push_back(std::mem::replace(&mut self.open, next));
     }
 
@@ -206,7 +219,11 @@ impl Log {
 
     /// A direct write of a batch is durable. Tells the batch that is complete with it.
     pub(crate) fn direct_done(&mut self, sequence: u64) -> Option<Batch> {
-        let batches = self.writing.iter_mut().chain(&mut self.closed).chain([&mut self.open]);
+        let batches = self
+            .writing
+            .iter_mut()
+            .chain(&mut self.closed)
+            .chain([&mut self.open]);
         for batch in batches {
             if batch.sequence == sequence {
                 batch.direct_left -= 1;
@@ -224,7 +241,9 @@ impl Log {
     }
 
     fn take_complete(&mut self) -> Option<Batch> {
-        let batch = self.writing.take_if(|batch| batch.written && batch.direct_left == 0)?;
+        let batch = self
+            .writing
+            .take_if(|batch| batch.written && batch.direct_left == 0)?;
         self.durable = batch.sequence;
         Some(batch)
     }
@@ -246,19 +265,35 @@ impl Log {
         let offset = self.head % self.length;
         self.head += bytes;
         debug_assert!(self.used() <= self.length, "the log overtakes itself");
-        let head =
-            batch::encode_head(self.serial, batch.sequence, offset, &batch.records, batch.count, batch.blocks);
+        let head = batch::encode_head(
+            self.serial,
+            batch.sequence,
+            offset,
+            &batch.records,
+            batch.count,
+            batch.blocks,
+        );
         batch.records = Vec::new();
         let mut pieces = Vec::with_capacity(batch.pieces.len() + 1);
         pieces.push(head);
         pieces.append(&mut batch.pieces);
         self.writing = Some(batch);
-        Some(LogWrite { offset, pieces, bytes })
+        Some(LogWrite {
+            offset,
+            pieces,
+            bytes,
+        })
     }
 
     /// Where a recovery would have to begin if all written batches were in the tables.
     pub(crate) fn start_after_written(&self) -> (u64, LogStart) {
-        (self.head, LogStart { offset: self.head % self.length, sequence: self.durable + 1 })
+        (
+            self.head,
+            LogStart {
+                offset: self.head % self.length,
+                sequence: self.durable + 1,
+            },
+        )
     }
 
     /// All before this position is in the tables.
@@ -268,8 +303,14 @@ impl Log {
 
     /// All that wait, when the disk goes out of service.
     pub(crate) fn take_waiters(&mut self) -> Vec<Waiter> {
-        let batches = self.writing.iter_mut().chain(&mut self.closed).chain([&mut self.open]);
-        batches.flat_map(|batch| std::mem::take(&mut batch.waiters)).collect()
+        let batches = self
+            .writing
+            .iter_mut()
+            .chain(&mut self.closed)
+            .chain([&mut self.open]);
+        batches
+            .flat_map(|batch| std::mem::take(&mut batch.waiters))
+            .collect()
     }
 
     /// Whether anything is gathered or being written.

@@ -80,7 +80,10 @@ impl Chunk {
 
     /// Puts a block's bytes into the overlay, in its place.
     pub(crate) fn put_overlay(&mut self, new: OverlayBlock) {
-        match self.overlay.binary_search_by_key(&new.block, |overlay| overlay.block) {
+        match self
+            .overlay
+            .binary_search_by_key(&new.block, |overlay| overlay.block)
+        {
             Ok(place) => self.overlay[place] = new,
             Err(place) => self.overlay.insert(place, new),
         }
@@ -88,8 +91,16 @@ impl Chunk {
 
     /// As the tables have it.
     pub(crate) fn entry(&self) -> ChunkEntry {
-        let checksums = bits(self.data()).map(|block| self.checksums[usize::from(block)]).collect();
-        ChunkEntry { stamp: self.stamp, present: self.present, zero: self.zero, slot: self.slot, checksums }
+        let checksums = bits(self.data())
+            .map(|block| self.checksums[usize::from(block)])
+            .collect();
+        ChunkEntry {
+            stamp: self.stamp,
+            present: self.present,
+            zero: self.zero,
+            slot: self.slot,
+            checksums,
+        }
     }
 
     /// As the tables had it. The entry has as many checksums as blocks with bytes: it was decoded.
@@ -122,7 +133,10 @@ pub(crate) struct Object {
 impl Object {
     /// As the tables have it, without its chunks.
     pub(crate) fn entry(&self) -> ObjectEntry {
-        ObjectEntry { stamp: self.stamp, merged: self.merged.clone() }
+        ObjectEntry {
+            stamp: self.stamp,
+            merged: self.merged.clone(),
+        }
     }
 
     /// Notes that layers were merged into it.

@@ -64,7 +64,12 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// Shares `total` bytes out: half for the overlay, a quarter for blocks, the rest for metadata.
     pub fn of(total: u64) -> Self {
-        Self { overlay: total / 2, blocks: total / 4, metadata: total * 3 / 16, tables: total / 16 }
+        Self {
+            overlay: total / 2,
+            blocks: total / 4,
+            metadata: total * 3 / 16,
+            tables: total / 16,
+        }
     }
 }
 

@@ -50,17 +50,24 @@ pub(crate) fn format(medium: &mut dyn Medium, format: &Format) -> Result<(), Ope
     let tables = Tables::create(medium.meta()).map_err(|error| damaged_tables(&error))?;
     drop(tables);
     let bytes = superblock::encode(format);
-    medium.write_now(File::Superblock, 0, &bytes).map_err(OpenError::io("write the superblock"))
+    medium
+        .write_now(File::Superblock, 0, &bytes)
+        .map_err(OpenError::io("write the superblock"))
 }
 
 /// Reads the superblock; of two copies one that is sound is enough.
 pub(crate) fn read_superblock(medium: &dyn Medium) -> Result<Format, OpenError> {
     let mut bytes = vec![0; superblock::LENGTH];
-    medium.read_now(File::Superblock, 0, &mut bytes).map_err(OpenError::io("read the superblock"))?;
+    medium
+        .read_now(File::Superblock, 0, &mut bytes)
+        .map_err(OpenError::io("read the superblock"))?;
     if bytes.iter().all(|byte| *byte == 0) {
         return Err(OpenError::NotADisk(PathBuf::from("this place")));
     }
-    let copies = bytes.chunks(superblock::COPY).map(superblock::decode).collect::<Vec<_>>();
+    let copies = bytes
+        .chunks(superblock::COPY)
+        .map(superblock::decode)
+        .collect::<Vec<_>>();
     let mut why = "it cannot be read";
     for copy in &copies {
         match copy {
@@ -71,12 +78,18 @@ pub(crate) fn read_superblock(medium: &dyn Medium) -> Result<Format, OpenError> 
                 return Ok(format.clone());
             }
             Err(Unusable::Version(version)) => {
-                return Err(OpenError::Version { structure: "superblock", version: *version });
+                return Err(OpenError::Version {
+                    structure: "superblock",
+                    version: *version,
+                });
             }
             Err(Unusable::Damaged(reason)) => why = reason,
         }
     }
-    Err(OpenError::Damaged { structure: "superblock", detail: format!("of both copies, {why}") })
+    Err(OpenError::Damaged {
+        structure: "superblock",
+        detail: format!("of both copies, {why}"),
+    })
 }
 
 /// Opens what is there and makes it ready for writing.
@@ -88,11 +101,17 @@ pub(crate) fn recover(medium: &dyn Medium, options: &Options) -> Result<Recovere
     // A batch that was cut off must not come back at the next recovery, when more has changed.
     for offset in torn {
         let zeros = Bytes::from_owner(filled(UNIT));
-        medium.write_now(File::Log, offset, &zeros).map_err(OpenError::io("clear the log's end"))?;
+        medium
+            .write_now(File::Log, offset, &zeros)
+            .map_err(OpenError::io("clear the log's end"))?;
     }
     // What was read may still be in a volatile cache of the device: it is about to be relied upon.
-    medium.flush_now(File::Log).map_err(OpenError::io("flush the log"))?;
-    medium.flush_now(File::Data).map_err(OpenError::io("flush the data"))?;
+    medium
+        .flush_now(File::Log)
+        .map_err(OpenError::io("flush the log"))?;
+    medium
+        .flush_now(File::Data)
+        .map_err(OpenError::io("flush the data"))?;
     Ok(recovered)
 }
 
@@ -106,12 +125,22 @@ pub(crate) fn replay(
 ) -> Result<(Recovered, Vec<u64>), OpenError> {
     let start = tables.log_start().map_err(|error| damaged_tables(&error))?;
     if start.offset > format.log_bytes || !start.offset.is_multiple_of(UNIT as u64) || start.sequence == 0 {
-        return Err(damaged("metadata tables", format!("the log cannot begin at {}", start.offset)));
+        return Err(damaged(
+            "metadata tables",
+            format!("the log cannot begin at {}", start.offset),
+        ));
     }
     let slots = options.capacity_bytes / u64::from(protocol::CHUNK_SIZE);
-    let table = Table::open(&tables, slots, options.memory.metadata).map_err(|error| damaged_tables(&error))?;
+    let table =
+        Table::open(&tables, slots, options.memory.metadata).map_err(|error| damaged_tables(&error))?;
     let mut replay = Replay {
-        reader: Reader { medium, length: format.log_bytes, serial: format.serial, window: Buffer::new(UNIT), at: 0 },
+        reader: Reader {
+            medium,
+            length: format.log_bytes,
+            serial: format.serial,
+            window: Buffer::new(UNIT),
+            at: 0,
+        },
         tables,
         table,
         head: start.offset,
@@ -122,18 +151,33 @@ pub(crate) fn replay(
     };
     replay.run()?;
     replay.refuse_later_batches()?;
-    let mut log = Log::new(format.serial, format.log_bytes, start.offset, replay.head, replay.sequence);
+    let mut log = Log::new(
+        format.serial,
+        format.log_bytes,
+        start.offset,
+        replay.head,
+        replay.sequence,
+    );
     if replay.sealed {
         log.found_sealed();
     }
     let (torn_tail, batches) = (!replay.torn.is_empty(), replay.batches);
-    let recovered =
-        Recovered { format, tables: replay.tables, table: replay.table, log, batches, torn_tail };
+    let recovered = Recovered {
+        format,
+        tables: replay.tables,
+        table: replay.table,
+        log,
+        batches,
+        torn_tail,
+    };
     Ok((recovered, replay.torn))
 }
 
 fn damaged(structure: &'static str, detail: impl Into<String>) -> OpenError {
-    OpenError::Damaged { structure, detail: detail.into() }
+    OpenError::Damaged {
+        structure,
+        detail: detail.into(),
+    }
 }
 
 pub(crate) fn damaged_tables(error: &TablesError) -> OpenError {
@@ -186,16 +230,25 @@ impl Reader<'_> {
         let total = usize::try_from(header.total_bytes()).unwrap_or(usize::MAX);
         let bytes = self.read(header.offset, total)?;
         let (head, data) = bytes.split_at(header.head_bytes().min(bytes.len()));
-        let Ok(records) = batch::decode_records(header, head) else { return Ok(None) };
+        let Ok(records) = batch::decode_records(header, head) else {
+            return Ok(None);
+        };
         let checksums = records.iter().flat_map(Record::inline_checksums);
         let whole = data.len() == header.blocks as usize * BLOCK
-            && data.chunks(BLOCK).zip(checksums).all(|(block, checksum)| crc32c::crc32c(block) == checksum);
+            && data
+                .chunks(BLOCK)
+                .zip(checksums)
+                .all(|(block, checksum)| crc32c::crc32c(block) == checksum);
         if !whole {
             return Ok(None);
         }
         let mut copy = Buffer::with_capacity(UNIT, data.len());
         copy.extend_from_slice(data);
-        Ok(Some(Batch { records, data: Bytes::from_owner(copy), header: *header }))
+        Ok(Some(Batch {
+            records,
+            data: Bytes::from_owner(copy),
+            header: *header,
+        }))
     }
 }
 
@@ -278,18 +331,21 @@ impl Replay<'_> {
     fn apply(&mut self, batch: &Batch) -> Result<(), OpenError> {
         let mut data = batch.data.clone();
         for record in &batch.records {
-            let contradiction =
-                |why: &str| damaged("log", format!("batch {}: {why}", batch.header.sequence));
+            let contradiction = |why: &str| damaged("log", format!("batch {}: {why}", batch.header.sequence));
             for slot in slots_of(record) {
                 if !self.table.allocator.mark(slot) {
                     return Err(contradiction("it takes a slot that is taken"));
                 }
             }
             if let Some(stack) = stack_of(record) {
-                self.table.load(&self.tables, stack).map_err(|error| damaged_tables(&error))?;
+                self.table
+                    .load(&self.tables, stack)
+                    .map_err(|error| damaged_tables(&error))?;
             }
-            let inline: Vec<Bytes> =
-                inline_lengths(record).into_iter().map(|blocks| data.split_to(blocks * BLOCK)).collect();
+            let inline: Vec<Bytes> = inline_lengths(record)
+                .into_iter()
+                .map(|blocks| data.split_to(blocks * BLOCK))
+                .collect();
             let applied = self.table.apply(batch.header.sequence, record, &inline);
             applied.map_err(|error| contradiction(&error.to_string()))?;
         }
@@ -304,7 +360,8 @@ impl Replay<'_> {
                 && header.sequence > self.sequence
             {
                 let (wanted, found) = (self.sequence, header.sequence);
-                let detail = format!("batch {wanted} is not whole, but batch {found} follows it at byte {offset}");
+                let detail =
+                    format!("batch {wanted} is not whole, but batch {found} follows it at byte {offset}");
                 return Err(damaged("log", detail));
             }
             offset += UNIT as u64;
@@ -352,6 +409,11 @@ fn inline_lengths(record: &Record) -> Vec<usize> {
             .map(|piece| piece.range.count() as usize)
             .collect(),
         Record::Adopt { checksums, .. } => vec![checksums.len()],
+        Record::Level { chunks, .. } => chunks
+            .iter()
+            .filter(|chunk| chunk.slot.is_none() && !chunk.checksums.is_empty())
+            .map(|chunk| chunk.checksums.len())
+            .collect(),
         _ => Vec::new(),
     }
 }

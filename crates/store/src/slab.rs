@@ -9,7 +9,10 @@ pub(crate) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), vacant: Vec::new() }
+        Self {
+            places: Vec::new(),
+            vacant: Vec::new(),
+        }
     }
 
     /// Keeps a thing and gives its number.

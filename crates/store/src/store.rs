@@ -137,7 +137,10 @@ impl Store {
 
     /// Takes a request in. Its answer comes out of [`Store::poll`], maybe after a [`Store::kick`].
     pub fn submit(&mut self, token: u64, request: StorageRequest) {
-        let waiter = Waiter { token, bytes: bytes_of(&request) };
+        let waiter = Waiter {
+            token,
+            bytes: bytes_of(&request),
+        };
         self.in_flight += 1;
         self.in_flight_bytes += waiter.bytes;
         if let Some(reason) = &self.poisoned {
@@ -154,18 +157,57 @@ impl Store {
 
     fn route(&mut self, waiter: Waiter, request: StorageRequest) {
         match request {
-            StorageRequest::Read { chain, family, index, range } => {
-                self.read(Target::Range { waiter, chain, family, index, range });
+            StorageRequest::Read {
+                chain,
+                family,
+                index,
+                range,
+            } => {
+                self.read(Target::Range {
+                    waiter,
+                    chain,
+                    family,
+                    index,
+                    range,
+                });
             }
-            StorageRequest::Map { chain, family, index, range } => {
-                self.read(Target::Map { waiter, chain, family, index, range });
+            StorageRequest::Map {
+                chain,
+                family,
+                index,
+                range,
+            } => {
+                self.read(Target::Map {
+                    waiter,
+                    chain,
+                    family,
+                    index,
+                    range,
+                });
             }
-            StorageRequest::Pull { object, above } => self.read(Target::Pull { waiter, object, above }),
+            StorageRequest::Pull { object, above } => self.read(Target::Pull {
+                waiter,
+                object,
+                above,
+            }),
             StorageRequest::Settle(objects) => {
                 for (object, stamp) in objects {
                     self.table.settle(object, stamp);
                 }
                 self.answer(waiter, Ok(StorageReply::Done));
+            }
+            StorageRequest::Probe => {
+                // As much as the largest write could need.
+                let slots = u64::from(protocol::geometry::CHUNKS_PER_OBJECT);
+                let room = self.has_slots(slots.min(self.table.allocator.limit()), false);
+                self.answer(
+                    waiter,
+                    if room {
+                        Ok(StorageReply::Done)
+                    } else {
+                        Err(StorageError::Full)
+                    },
+                );
             }
             change => self.change(waiter, change),
         }
@@ -185,7 +227,12 @@ impl Store {
 
     fn carry_out(&mut self, waiter: Waiter, request: StorageRequest) {
         match request {
-            StorageRequest::Merge { family, index, parent, child } => {
+            StorageRequest::Merge {
+                family,
+                index,
+                parent,
+                child,
+            } => {
                 self.start_merge(waiter, (family, index), parent, child);
             }
             change => self.accept(waiter, change),
@@ -249,7 +296,15 @@ impl Store {
             self.statistics.log_batches += 1;
             self.statistics.log_batch_bytes += write.bytes;
             let (file, offset, pieces) = (crate::medium::File::Log, write.offset, write.pieces);
-            self.begin(Task::Log, Operation::Write { file, offset, pieces, durable: true });
+            self.begin(
+                Task::Log,
+                Operation::Write {
+                    file,
+                    offset,
+                    pieces,
+                    durable: true,
+                },
+            );
         }
         self.medium.kick();
     }
@@ -345,17 +400,29 @@ impl Store {
 
     /// The objects in doubt, ascending, with their stamps.
     pub fn doubts(&self) -> Vec<(ObjectId, Stamp)> {
-        self.table.doubts.iter().map(|(object, stamp)| (*object, *stamp)).collect()
+        self.table
+            .doubts
+            .iter()
+            .map(|(object, stamp)| (*object, *stamp))
+            .collect()
     }
 
     /// The highest generation of each volume that was ever seen, ascending.
     pub fn generations(&self) -> Vec<(VolumeId, Generation)> {
-        self.table.generations.iter().map(|(volume, generation)| (*volume, *generation)).collect()
+        self.table
+            .generations
+            .iter()
+            .map(|(volume, generation)| (*volume, *generation))
+            .collect()
     }
 
     /// The highest interval of each placement group that was ever seen, ascending.
     pub fn intervals(&self) -> Vec<(PgId, Interval)> {
-        self.table.intervals.iter().map(|(pg, interval)| (*pg, *interval)).collect()
+        self.table
+            .intervals
+            .iter()
+            .map(|(pg, interval)| (*pg, *interval))
+            .collect()
     }
 
     /// Up to `limit` objects of one layer with an index not below `from_index`, ascending, and
@@ -375,12 +442,20 @@ impl Store {
         }
         // One that a running checkpoint is writing is neither dirty nor in the tables yet.
         for (stack_family, index) in &self.table.committing {
-            let object = ObjectId { family, index: *index, layer };
+            let object = ObjectId {
+                family,
+                index: *index,
+                layer,
+            };
             if *stack_family == family && *index >= from_index {
                 here.entry(*index).or_insert(self.table.object(object).is_some());
             }
         }
-        let mut found: Vec<u32> = here.iter().filter(|(_, exists)| **exists).map(|(index, _)| *index).collect();
+        let mut found: Vec<u32> = here
+            .iter()
+            .filter(|(_, exists)| **exists)
+            .map(|(index, _)| *index)
+            .collect();
         let mut stored = 0;
         let visited = self.tables.visit_objects(family, from_index, |object| {
             if object.layer == layer && !here.contains_key(&object.index) {
@@ -469,7 +544,9 @@ impl Store {
 
     /// Brings a stack into memory.
     fn load(&mut self, stack: StackId) -> Result<(), StorageError> {
-        self.table.load(&self.tables, stack).map_err(|error| self.poison(&error))
+        self.table
+            .load(&self.tables, stack)
+            .map_err(|error| self.poison(&error))
     }
 
     fn answer(&mut self, waiter: Waiter, result: Result<StorageReply, StorageError>) {
@@ -487,7 +564,12 @@ impl Store {
         tracing::error!(disk = %self.format.disk, %reason, "the disk is out of service");
         self.poisoned = Some(Arc::clone(&reason));
         let mut waiters = self.log.take_waiters();
-        waiters.extend(std::mem::take(&mut self.parked).into_values().flatten().filter_map(|read| read.waiter()));
+        waiters.extend(
+            std::mem::take(&mut self.parked)
+                .into_values()
+                .flatten()
+                .filter_map(|read| read.waiter()),
+        );
         self.refuse_stalled(&reason);
         for merge in std::mem::take(&mut self.merging).into_values() {
             waiters.extend(merge.all_waiters());

@@ -92,11 +92,24 @@ impl Table {
             stack.used = true;
             return Ok(());
         }
-        let mut stack = Stack { used: true, ..Stack::default() };
+        let mut stack = Stack {
+            used: true,
+            ..Stack::default()
+        };
         for stored in tables.load(id.0, id.1)? {
-            let chunks = stored.chunks.iter().map(|(number, entry)| (*number, Chunk::from_entry(entry)));
+            let chunks = stored
+                .chunks
+                .iter()
+                .map(|(number, entry)| (*number, Chunk::from_entry(entry)));
             let (stamp, merged) = (stored.entry.stamp, stored.entry.merged);
-            stack.layers.insert(stored.layer, Object { stamp, merged, chunks: chunks.collect() });
+            stack.layers.insert(
+                stored.layer,
+                Object {
+                    stamp,
+                    merged,
+                    chunks: chunks.collect(),
+                },
+            );
         }
         stack.weight = weigh(&stack);
         self.metadata_bytes += stack.weight;
@@ -130,8 +143,15 @@ impl Table {
     }
 
     fn is_pinned(&self, (family, index): StackId) -> bool {
-        let first = ObjectId { family, index, layer: LayerId(0) };
-        let last = ObjectId { layer: LayerId(u64::MAX), ..first };
+        let first = ObjectId {
+            family,
+            index,
+            layer: LayerId(0),
+        };
+        let last = ObjectId {
+            layer: LayerId(u64::MAX),
+            ..first
+        };
         self.committing.contains(&(family, index)) || self.dirty.range(first..=last).next().is_some()
     }
 
@@ -156,7 +176,10 @@ impl Table {
 
     /// An object of a stack that was loaded.
     pub(crate) fn object(&self, object: ObjectId) -> Option<&Object> {
-        self.stacks.get(&(object.family, object.index))?.layers.get(&object.layer)
+        self.stacks
+            .get(&(object.family, object.index))?
+            .layers
+            .get(&object.layer)
     }
 
     /// A chunk of a stack that was loaded.
@@ -172,27 +195,55 @@ impl Table {
         family: FamilyId,
         from_index: u32,
     ) -> impl Iterator<Item = (ObjectId, bool)> + '_ {
-        let first = ObjectId { family, index: from_index, layer: LayerId(0) };
-        let last = ObjectId { family, index: u32::MAX, layer: LayerId(u64::MAX) };
-        self.dirty.range(first..=last).map(|(id, _)| (*id, self.object(*id).is_some()))
+        let first = ObjectId {
+            family,
+            index: from_index,
+            layer: LayerId(0),
+        };
+        let last = ObjectId {
+            family,
+            index: u32::MAX,
+            layer: LayerId(u64::MAX),
+        };
+        self.dirty
+            .range(first..=last)
+            .map(|(id, _)| (*id, self.object(*id).is_some()))
     }
 
     /// Applies a record of a batch. Its stack is loaded. `inline` has one piece of bytes for each
     /// inline piece of a write, or one for an adoption.
-    pub(crate) fn apply(&mut self, batch: u64, record: &Record, inline: &[Bytes]) -> Result<(), Contradiction> {
+    pub(crate) fn apply(
+        &mut self,
+        batch: u64,
+        record: &Record,
+        inline: &[Bytes],
+    ) -> Result<(), Contradiction> {
         match record {
-            Record::Write { object, follows, stamp, pieces } => {
-                self.write(batch, *object, (*follows, *stamp), pieces, inline)
-            }
-            Record::Level { object, follows, stamp, merged, chunks } => {
-                self.level(batch, *object, (*follows, *stamp), merged, chunks)
-            }
-            Record::Adopt { object, chunk, blocks, checksums } => {
-                self.adopt(batch, *object, *chunk, (*blocks, checksums), inline)
-            }
-            Record::Merge { family, index, parent, child } => {
-                self.merge(batch, (*family, *index), *parent, *child)
-            }
+            Record::Write {
+                object,
+                follows,
+                stamp,
+                pieces,
+            } => self.write(batch, *object, (*follows, *stamp), pieces, inline),
+            Record::Level {
+                object,
+                follows,
+                stamp,
+                merged,
+                chunks,
+            } => self.level(batch, *object, (*follows, *stamp), merged, chunks, inline),
+            Record::Adopt {
+                object,
+                chunk,
+                blocks,
+                checksums,
+            } => self.adopt(batch, *object, *chunk, (*blocks, checksums), inline),
+            Record::Merge {
+                family,
+                index,
+                parent,
+                child,
+            } => self.merge(batch, (*family, *index), *parent, *child),
             Record::Drop(object) => {
                 self.drop_object(*object);
                 Ok(())
@@ -214,15 +265,22 @@ impl Table {
     }
 
     fn stack_mut(&mut self, id: StackId) -> Result<&mut Stack, Contradiction> {
-        self.stacks.get_mut(&id).ok_or(Contradiction("its object is not in memory"))
+        self.stacks
+            .get_mut(&id)
+            .ok_or(Contradiction("its object is not in memory"))
     }
 
     /// Takes an object out for a change; it is put back with [`Table::put`].
     fn take(&mut self, object: ObjectId, follows: Stamp) -> Result<Object, Contradiction> {
         let stack = self.stack_mut((object.family, object.index))?;
-        let stamp = stack.layers.get(&object.layer).map_or(Stamp::ZERO, |found| found.stamp);
+        let stamp = stack
+            .layers
+            .get(&object.layer)
+            .map_or(Stamp::ZERO, |found| found.stamp);
         if stamp != follows {
-            return Err(Contradiction("the object is not at the stamp that the record follows"));
+            return Err(Contradiction(
+                "the object is not at the stamp that the record follows",
+            ));
         }
         Ok(stack.layers.remove(&object.layer).unwrap_or_default())
     }
@@ -321,36 +379,68 @@ impl Table {
         (follows, stamp): (Stamp, Stamp),
         merged: &[LayerId],
         chunks: &[LevelChunk],
+        inline: &[Bytes],
     ) -> Result<(), Contradiction> {
         let mut object = self.take(id, follows)?;
         object.stamp = stamp;
         object.add_merged(merged.iter().copied());
+        let mut inline = inline.iter();
         let mut touched = 0;
-        for level in chunks {
+        for level in chunks.iter().filter(|level| level.state.present != 0) {
             touched |= 1 << level.state.chunk;
-            if let Some(mut old) = object.chunks.remove(&level.state.chunk) {
-                self.discard(&mut old, Freed::Replaced);
-            }
-            if level.state.present == 0 {
-                continue;
-            }
-            let mut chunk = Chunk {
-                stamp: level.state.stamp,
-                present: level.state.present,
-                zero: level.state.zero,
-                slot: level.slot,
-                touched: batch,
-                ..Chunk::empty()
+            let bytes = match level.slot {
+                None if !level.checksums.is_empty() => inline.next().cloned().unwrap_or_default(),
+                _ => Bytes::new(),
             };
-            for (block, checksum) in bits(chunk.data()).zip(&level.checksums) {
-                chunk.checksums[usize::from(block)] = *checksum;
-            }
-            self.charge(&chunk);
-            object.chunks.insert(level.state.chunk, chunk);
+            let chunk = object
+                .chunks
+                .entry(level.state.chunk)
+                .or_insert_with(Chunk::empty);
+            self.discharge(chunk);
+            let outcome = self.level_chunk(batch, chunk, level, &bytes);
+            self.charge(chunk);
+            outcome?;
         }
         self.put(id, object);
         *self.dirty.entry(id).or_default() |= touched;
         self.set_doubt(id, stamp);
+        Ok(())
+    }
+
+    /// Replaces the blocks of a chunk that a level names. Those that it does not name came from a
+    /// parent that was merged here already, and stay.
+    fn level_chunk(
+        &mut self,
+        batch: u64,
+        chunk: &mut Chunk,
+        level: &LevelChunk,
+        bytes: &Bytes,
+    ) -> Result<(), Contradiction> {
+        let state = &level.state;
+        let data = state.present & !state.zero;
+        if level.slot.is_some() && chunk.data() & !state.present != 0 {
+            return Err(Contradiction("a level's slot lacks blocks that the chunk has"));
+        }
+        chunk.stamp = state.stamp;
+        chunk.touched = batch;
+        chunk.forget_overlay(state.present);
+        chunk.present |= state.present;
+        chunk.zero = (chunk.zero & !state.present) | state.zero;
+        for (at, (block, checksum)) in bits(data).zip(&level.checksums).enumerate() {
+            chunk.checksums[usize::from(block)] = *checksum;
+            if level.slot.is_none() {
+                let bytes = bytes.slice(at * BLOCK..(at + 1) * BLOCK);
+                chunk.put_overlay(OverlayBlock { block, batch, bytes });
+            }
+        }
+        let old = if level.slot.is_some() || chunk.data() == 0 {
+            std::mem::replace(&mut chunk.slot, level.slot)
+        } else {
+            None
+        };
+        if let Some(old) = old {
+            self.allocator.release(old, Freed::Replaced);
+        }
         Ok(())
     }
 
@@ -363,7 +453,9 @@ impl Table {
         inline: &[Bytes],
     ) -> Result<(), Contradiction> {
         let bytes = inline.first().cloned().unwrap_or_default();
-        let Some(mut chunk) = self.chunk_mut(id, number).map(|chunk| std::mem::replace(chunk, Chunk::empty()))
+        let Some(mut chunk) = self
+            .chunk_mut(id, number)
+            .map(|chunk| std::mem::replace(chunk, Chunk::empty()))
         else {
             return Err(Contradiction("a merge's child has no such chunk"));
         };
@@ -375,7 +467,11 @@ impl Table {
         chunk.touched = batch;
         for (at, (block, checksum)) in bits(blocks).zip(checksums).enumerate() {
             chunk.checksums[usize::from(block)] = *checksum;
-            chunk.put_overlay(OverlayBlock { block, batch, bytes: bytes.slice(at * BLOCK..(at + 1) * BLOCK) });
+            chunk.put_overlay(OverlayBlock {
+                block,
+                batch,
+                bytes: bytes.slice(at * BLOCK..(at + 1) * BLOCK),
+            });
         }
         self.charge(&chunk);
         if let Some(place) = self.chunk_mut(id, number) {
@@ -385,9 +481,17 @@ impl Table {
         Ok(())
     }
 
-    fn merge(&mut self, batch: u64, id: StackId, parent: LayerId, child: LayerId) -> Result<(), Contradiction> {
+    fn merge(
+        &mut self,
+        batch: u64,
+        id: StackId,
+        parent: LayerId,
+        child: LayerId,
+    ) -> Result<(), Contradiction> {
         let stack = self.stack_mut(id)?;
-        let Some(gone) = stack.layers.remove(&parent) else { return Ok(()) };
+        let Some(gone) = stack.layers.remove(&parent) else {
+            return Ok(());
+        };
         let mut object = stack.layers.remove(&child).unwrap_or_default();
         object.add_merged(gone.merged.into_iter().chain([parent]));
         let (parent_id, child_id) = (object_id(id, parent), object_id(id, child));
@@ -428,8 +532,12 @@ impl Table {
     }
 
     fn drop_object(&mut self, id: ObjectId) {
-        let Some(stack) = self.stacks.get_mut(&(id.family, id.index)) else { return };
-        let Some(object) = stack.layers.remove(&id.layer) else { return };
+        let Some(stack) = self.stacks.get_mut(&(id.family, id.index)) else {
+            return;
+        };
+        let Some(object) = stack.layers.remove(&id.layer) else {
+            return;
+        };
         for mut chunk in object.chunks.into_values() {
             self.discard(&mut chunk, Freed::Discarded);
         }
@@ -472,7 +580,11 @@ fn take_over(chunk: &mut Chunk, old: &mut Chunk, lacks: u16) {
         for block in bits(with_bytes) {
             chunk.checksums[usize::from(block)] = old.checksums[usize::from(block)];
         }
-        for overlay in old.overlay.drain(..).filter(|overlay| with_bytes >> overlay.block & 1 == 1) {
+        for overlay in old
+            .overlay
+            .drain(..)
+            .filter(|overlay| with_bytes >> overlay.block & 1 == 1)
+        {
             chunk.put_overlay(overlay);
         }
     }

@@ -73,7 +73,13 @@ impl Tables {
     pub(crate) fn create(file: Arc<dyn MetaFile>) -> Result<Self, TablesError> {
         file.set_length(0).map_err(redb::Error::from)?;
         let tables = Self::open(file, 1 << 20)?;
-        let commit = Commit { log_start: Some(LogStart { offset: 0, sequence: 1 }), ..Commit::default() };
+        let commit = Commit {
+            log_start: Some(LogStart {
+                offset: 0,
+                sequence: 1,
+            }),
+            ..Commit::default()
+        };
         tables.commit(&commit)?;
         Ok(tables)
     }
@@ -139,22 +145,37 @@ impl Tables {
     /// All layers' objects of one 4 MiB of a family's address space, by layer.
     pub(crate) fn load(&self, family: FamilyId, index: u32) -> Result<Vec<StoredObject>, TablesError> {
         let transaction = self.0.begin_read()?;
-        let first = ObjectId { family, index, layer: LayerId(0) };
-        let last = ObjectId { layer: LayerId(u64::MAX), ..first };
+        let first = ObjectId {
+            family,
+            index,
+            layer: LayerId(0),
+        };
+        let last = ObjectId {
+            layer: LayerId(u64::MAX),
+            ..first
+        };
         let mut found = Vec::new();
         let objects = transaction.open_table(OBJECTS)?;
-        for item in objects.range::<&[u8; OBJECT_KEY]>(&entry::object_key(first)..=&entry::object_key(last))? {
+        for item in
+            objects.range::<&[u8; OBJECT_KEY]>(&entry::object_key(first)..=&entry::object_key(last))?
+        {
             let (key, value) = item?;
             let object = entry::parse_object_key(key.value())?;
             let entry = ObjectEntry::decode(value.value())?;
-            found.push(StoredObject { layer: object.layer, entry, chunks: Vec::new() });
+            found.push(StoredObject {
+                layer: object.layer,
+                entry,
+                chunks: Vec::new(),
+            });
         }
         if found.is_empty() {
             return Ok(found);
         }
         let chunks = transaction.open_table(CHUNKS)?;
         let mut place = 0;
-        for item in chunks.range::<&[u8; CHUNK_KEY]>(&entry::chunk_key(first, 0)..=&entry::chunk_key(last, u8::MAX))? {
+        for item in chunks
+            .range::<&[u8; CHUNK_KEY]>(&entry::chunk_key(first, 0)..=&entry::chunk_key(last, u8::MAX))?
+        {
             let (key, value) = item?;
             let (object, chunk) = entry::parse_chunk_key(key.value())?;
             while found.get(place).is_some_and(|stored| stored.layer < object.layer) {
@@ -179,9 +200,19 @@ impl Tables {
     ) -> Result<(), TablesError> {
         let transaction = self.0.begin_read()?;
         let objects = transaction.open_table(OBJECTS)?;
-        let first = ObjectId { family, index: from_index, layer: LayerId(0) };
-        let last = ObjectId { family, index: u32::MAX, layer: LayerId(u64::MAX) };
-        for item in objects.range::<&[u8; OBJECT_KEY]>(&entry::object_key(first)..=&entry::object_key(last))? {
+        let first = ObjectId {
+            family,
+            index: from_index,
+            layer: LayerId(0),
+        };
+        let last = ObjectId {
+            family,
+            index: u32::MAX,
+            layer: LayerId(u64::MAX),
+        };
+        for item in
+            objects.range::<&[u8; OBJECT_KEY]>(&entry::object_key(first)..=&entry::object_key(last))?
+        {
             if !visit(entry::parse_object_key(item?.0.value())?) {
                 break;
             }
@@ -198,7 +229,10 @@ impl Tables {
         let transaction = self.0.begin_read()?;
         for item in transaction.open_table(OBJECTS)?.iter()? {
             let (key, value) = item?;
-            object(entry::parse_object_key(key.value())?, ObjectEntry::decode(value.value())?);
+            object(
+                entry::parse_object_key(key.value())?,
+                ObjectEntry::decode(value.value())?,
+            );
         }
         for item in transaction.open_table(CHUNKS)?.iter()? {
             let (key, value) = item?;
@@ -211,14 +245,19 @@ impl Tables {
     /// How many objects and chunks there are.
     pub(crate) fn counts(&self) -> Result<(u64, u64), TablesError> {
         let transaction = self.0.begin_read()?;
-        Ok((transaction.open_table(OBJECTS)?.len()?, transaction.open_table(CHUNKS)?.len()?))
+        Ok((
+            transaction.open_table(OBJECTS)?.len()?,
+            transaction.open_table(CHUNKS)?.len()?,
+        ))
     }
 
     /// Where the log begins.
     pub(crate) fn log_start(&self) -> Result<LogStart, TablesError> {
         let transaction = self.0.begin_read()?;
         let state = transaction.open_table(STATE)?;
-        let value = state.get(LOG_START)?.ok_or(Malformed("they do not say where the log begins"))?;
+        let value = state
+            .get(LOG_START)?
+            .ok_or(Malformed("they do not say where the log begins"))?;
         Ok(LogStart::decode(value.value())?)
     }
 
@@ -228,7 +267,10 @@ impl Tables {
         let table = transaction.open_table(DOUBTS)?;
         let entries = table.iter()?.map(|item| {
             let (key, value) = item?;
-            Ok((entry::parse_object_key(key.value())?, entry::decode_stamp(value.value())?))
+            Ok((
+                entry::parse_object_key(key.value())?,
+                entry::decode_stamp(value.value())?,
+            ))
         });
         entries.collect()
     }
@@ -251,7 +293,13 @@ impl Tables {
         let entries = table.iter()?.map(|item| {
             let (key, value) = item?;
             let (pool, number) = key.value();
-            Ok((PgId { pool: PoolId(pool), number }, Interval(value.value())))
+            Ok((
+                PgId {
+                    pool: PoolId(pool),
+                    number,
+                },
+                Interval(value.value()),
+            ))
         });
         entries.collect()
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::storage::{Change, MapKind, ObjectWrite, StorageError, StorageReply, StorageRequest, StorageView};
+use protocol::storage::{
+    Change, MapKind, ObjectWrite, StorageError, StorageReply, StorageRequest, StorageView,
+};
 use protocol::{
     BlockRange, DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, ObjectId, PgId, PoolId, Stamp,
     VolumeId,
@@ -14,33 +16,61 @@ use store::{Engine, Format, OpenError, Options, Store};
 const BLOCK: usize = 4096;
 
 fn format() -> Format {
-    Format { cluster: [1; 16], disk: DiskId(7), serial: [2; 16], log_bytes: 4 << 20 }
+    Format {
+        cluster: [1; 16],
+        disk: DiskId(7),
+        serial: [2; 16],
+        log_bytes: 4 << 20,
+    }
 }
 
 fn stamp(count: u64) -> Stamp {
-    Stamp { generation: Generation(5), count }
+    Stamp {
+        generation: Generation(5),
+        count,
+    }
 }
 
 fn object(layer: u64) -> ObjectId {
-    ObjectId { family: FamilyId(1), index: 3, layer: LayerId(layer) }
+    ObjectId {
+        family: FamilyId(1),
+        index: 3,
+        layer: LayerId(layer),
+    }
 }
 
 fn filled(blocks: u32, value: u8) -> Change {
     let bytes = vec![value; blocks as usize * BLOCK];
     let checksums: Arc<[u32]> = bytes.chunks(BLOCK).map(crc32c::crc32c).collect();
-    Change::Data { bytes: Bytes::from(bytes), checksums }
+    Change::Data {
+        bytes: Bytes::from(bytes),
+        checksums,
+    }
 }
 
 fn write(layer: u64, follows: u64, count: u64, range: (u32, u32), change: Change) -> StorageRequest {
     let follows = if follows == 0 { Stamp::ZERO } else { stamp(follows) };
     let range = BlockRange::new(range.0, range.1).unwrap();
-    StorageRequest::Write(ObjectWrite { object: object(layer), follows, stamp: stamp(count), range, change })
+    let (object, stamp) = (object(layer), stamp(count));
+    StorageRequest::Write(ObjectWrite {
+        object,
+        follows,
+        stamp,
+        range,
+        change,
+        use_reserve: false,
+    })
 }
 
 fn read(layers: &[u64], range: (u32, u32)) -> StorageRequest {
     let chain = LayerChain::new(layers.iter().copied().map(LayerId).collect());
     let range = BlockRange::new(range.0, range.1).unwrap();
-    StorageRequest::Read { chain, family: FamilyId(1), index: 3, range }
+    StorageRequest::Read {
+        chain,
+        family: FamilyId(1),
+        index: 3,
+        range,
+    }
 }
 
 fn ask(store: &mut Store, request: StorageRequest) -> Result<StorageReply, StorageError> {
@@ -83,14 +113,35 @@ fn checkpoint(store: &mut Store) {
 /// What every engine must do.
 fn lives_through_reopening(mut open: impl FnMut() -> Store) {
     let mut store = open();
-    assert_eq!(ask(&mut store, write(1, 0, 1, (5, 1), filled(1, 11))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(1, 1, 2, (10, 40), filled(40, 12))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(1, 2, 3, (20, 2), Change::Zero)), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (5, 1), filled(1, 11))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 1, 2, (10, 40), filled(40, 12))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 2, 3, (20, 2), Change::Zero)),
+        Ok(StorageReply::Done)
+    );
     assert_eq!(values(&mut store, &[1], (4, 3)), [0, 11, 0]);
     assert_eq!(values(&mut store, &[1], (19, 4)), [12, 0, 0, 12]);
-    assert_eq!(ask(&mut store, StorageRequest::RaiseGeneration(VolumeId(4), Generation(9))), Ok(StorageReply::Done));
-    let pg = PgId { pool: PoolId(1), number: 2 };
-    assert_eq!(ask(&mut store, StorageRequest::RaiseInterval(pg, Interval(3))), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(
+            &mut store,
+            StorageRequest::RaiseGeneration(VolumeId(4), Generation(9))
+        ),
+        Ok(StorageReply::Done)
+    );
+    let pg = PgId {
+        pool: PoolId(1),
+        number: 2,
+    };
+    assert_eq!(
+        ask(&mut store, StorageRequest::RaiseInterval(pg, Interval(3))),
+        Ok(StorageReply::Done)
+    );
     drop(store);
 
     let mut store = open();
@@ -102,7 +153,10 @@ fn lives_through_reopening(mut open: impl FnMut() -> Store) {
     assert_eq!(store.statistics().log_used_bytes, 0);
     assert_eq!(store.statistics().overlay_bytes, 0);
     assert_eq!(values(&mut store, &[1], (0, 60))[5..12], [11, 0, 0, 0, 0, 12, 12]);
-    assert_eq!(ask(&mut store, StorageRequest::Settle(vec![(object(1), stamp(3))])), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, StorageRequest::Settle(vec![(object(1), stamp(3))])),
+        Ok(StorageReply::Done)
+    );
     store.close().unwrap();
 
     let mut store = open();
@@ -116,7 +170,11 @@ fn lives_through_reopening(mut open: impl FnMut() -> Store) {
 fn what_was_written_is_read_after_reopening_through_io_uring() {
     let directory = tempfile::tempdir().unwrap();
     Store::create(directory.path(), &format()).unwrap();
-    let options = Options { engine: Engine::IoUring, reserve_bytes: 0, ..Options::default() };
+    let options = Options {
+        engine: Engine::IoUring,
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     lives_through_reopening(|| Store::open(directory.path(), &options).unwrap());
 }
 
@@ -124,7 +182,11 @@ fn what_was_written_is_read_after_reopening_through_io_uring() {
 fn what_was_written_is_read_after_reopening_through_threads() {
     let directory = tempfile::tempdir().unwrap();
     Store::create(directory.path(), &format()).unwrap();
-    let options = Options { engine: Engine::Threads, reserve_bytes: 0, ..Options::default() };
+    let options = Options {
+        engine: Engine::Threads,
+        reserve_bytes: 0,
+        ..Options::default()
+    };
     lives_through_reopening(|| Store::open(directory.path(), &options).unwrap());
 }
 
@@ -149,31 +211,60 @@ fn in_memory() -> (Disk, Store) {
 #[test]
 fn a_second_opener_and_a_second_making_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    assert!(matches!(Store::open(directory.path(), &Options::default()), Err(OpenError::NotADisk(_))));
+    assert!(matches!(
+        Store::open(directory.path(), &Options::default()),
+        Err(OpenError::NotADisk(_))
+    ));
     Store::create(directory.path(), &format()).unwrap();
-    assert!(matches!(Store::create(directory.path(), &format()), Err(OpenError::Exists(_))));
+    assert!(matches!(
+        Store::create(directory.path(), &format()),
+        Err(OpenError::Exists(_))
+    ));
     let store = Store::open(directory.path(), &Options::default()).unwrap();
-    assert!(matches!(Store::open(directory.path(), &Options::default()), Err(OpenError::Locked(_))));
+    assert!(matches!(
+        Store::open(directory.path(), &Options::default()),
+        Err(OpenError::Locked(_))
+    ));
     store.close().unwrap();
-    Store::open(directory.path(), &Options::default()).unwrap().close().unwrap();
+    Store::open(directory.path(), &Options::default())
+        .unwrap()
+        .close()
+        .unwrap();
 }
 
 /// Law (rule 5): a write is applied only on the stamp that it names.
 #[test]
 fn a_write_on_another_stamp_is_a_gap() {
     let (_disk, mut store) = in_memory();
-    assert_eq!(ask(&mut store, write(1, 3, 4, (0, 1), filled(1, 1))), Err(StorageError::Gap(Stamp::ZERO)));
-    assert_eq!(ask(&mut store, write(1, 0, 1, (0, 1), filled(1, 1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(1, 0, 2, (0, 1), filled(1, 1))), Err(StorageError::Gap(stamp(1))));
+    assert_eq!(
+        ask(&mut store, write(1, 3, 4, (0, 1), filled(1, 1))),
+        Err(StorageError::Gap(Stamp::ZERO))
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 1), filled(1, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 0, 2, (0, 1), filled(1, 1))),
+        Err(StorageError::Gap(stamp(1)))
+    );
 }
 
 /// Law: bytes that were damaged on the way are not logged.
 #[test]
 fn bytes_that_do_not_match_are_refused() {
     let (_disk, mut store) = in_memory();
-    let Change::Data { bytes, .. } = filled(2, 1) else { unreachable!() };
-    let wrong = Change::Data { bytes, checksums: Arc::from([1, 2]) };
-    assert_eq!(ask(&mut store, write(1, 0, 1, (0, 2), wrong)), Err(StorageError::Mismatch));
+    let Change::Data { bytes, .. } = filled(2, 1) else {
+        unreachable!()
+    };
+    let wrong = Change::Data {
+        bytes,
+        checksums: Arc::from([1, 2]),
+    };
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 2), wrong)),
+        Err(StorageError::Mismatch)
+    );
     assert_eq!(store.stamp(object(1)), Ok(Stamp::ZERO));
 }
 
@@ -182,7 +273,16 @@ fn bytes_that_do_not_match_are_refused() {
 fn waiting_writes_share_one_log_write() {
     let (_disk, mut store) = in_memory();
     for count in 1..=20 {
-        store.submit(count, write(1, count - 1, count, (u32::try_from(count).unwrap(), 1), filled(1, 9)));
+        store.submit(
+            count,
+            write(
+                1,
+                count - 1,
+                count,
+                (u32::try_from(count).unwrap(), 1),
+                filled(1, 9),
+            ),
+        );
     }
     let mut answers = Vec::new();
     store.drain(&mut answers);
@@ -194,14 +294,27 @@ fn waiting_writes_share_one_log_write() {
 #[test]
 fn layers_show_through_and_merging_changes_no_read() {
     let (disk, mut store) = in_memory();
-    assert_eq!(ask(&mut store, write(1, 0, 1, (0, 64), filled(64, 1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(2, 0, 2, (3, 1), filled(1, 2))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(2, 2, 3, (16, 16), Change::Zero)), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 64), filled(64, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(2, 0, 2, (3, 1), filled(1, 2))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(2, 2, 3, (16, 16), Change::Zero)),
+        Ok(StorageReply::Done)
+    );
     let before = values(&mut store, &[2, 1], (0, 80));
     assert_eq!(before[..5], [1, 1, 1, 2, 1]);
     assert_eq!(before[15..18], [1, 0, 0]);
-    let merge =
-        StorageRequest::Merge { family: FamilyId(1), index: 3, parent: LayerId(1), child: LayerId(2) };
+    let merge = StorageRequest::Merge {
+        family: FamilyId(1),
+        index: 3,
+        parent: LayerId(1),
+        child: LayerId(2),
+    };
     assert_eq!(ask(&mut store, merge.clone()), Ok(StorageReply::Done));
     assert_eq!(values(&mut store, &[2], (0, 80)), before);
     assert_eq!(store.stamp(object(1)), Ok(Stamp::ZERO));
@@ -211,8 +324,14 @@ fn layers_show_through_and_merging_changes_no_read() {
     assert_eq!(values(&mut store, &[2], (0, 80)), before);
     // Four chunks of the parent, of which one was hidden by zeros; the rest was taken over.
     assert_eq!(store.statistics().used_bytes, 3 * 65536);
-    assert_eq!(store.objects_of_layer(FamilyId(1), LayerId(2), 0, 10).unwrap(), (vec![3], None));
-    assert_eq!(store.objects_of_layer(FamilyId(1), LayerId(1), 0, 10).unwrap(), (vec![], None));
+    assert_eq!(
+        store.objects_of_layer(FamilyId(1), LayerId(2), 0, 10).unwrap(),
+        (vec![3], None)
+    );
+    assert_eq!(
+        store.objects_of_layer(FamilyId(1), LayerId(1), 0, 10).unwrap(),
+        (vec![], None)
+    );
     drop(store);
     disk.end_process();
     let mut store = Store::open_on(Box::new(disk.medium()), &Options::default()).unwrap();
@@ -223,13 +342,25 @@ fn layers_show_through_and_merging_changes_no_read() {
 #[test]
 fn dropped_objects_give_their_space_back() {
     let (_disk, mut store) = in_memory();
-    assert_eq!(ask(&mut store, write(1, 0, 1, (0, 1024), filled(1024, 1))), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 1024), filled(1024, 1))),
+        Ok(StorageReply::Done)
+    );
     assert_eq!(store.statistics().used_bytes, 4 << 20);
-    assert_eq!(ask(&mut store, write(1, 1, 2, (0, 512), Change::Zero)), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 1, 2, (0, 512), Change::Zero)),
+        Ok(StorageReply::Done)
+    );
     checkpoint(&mut store);
     assert_eq!(store.statistics().used_bytes, 2 << 20);
-    assert_eq!(ask(&mut store, StorageRequest::Drop(object(1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, StorageRequest::Drop(object(1))), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, StorageRequest::Drop(object(1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, StorageRequest::Drop(object(1))),
+        Ok(StorageReply::Done)
+    );
     checkpoint(&mut store);
     assert_eq!(store.statistics().used_bytes, 0);
     assert_eq!(values(&mut store, &[1], (0, 3)), [0, 0, 0]);
@@ -240,16 +371,40 @@ fn dropped_objects_give_their_space_back() {
 fn a_full_disk_refuses_data_but_not_deletion() {
     let disk = Disk::default();
     Store::create_on(&mut disk.medium(), &format()).unwrap();
-    let options = Options { capacity_bytes: 4 * 65536, ..Options::default() };
+    let options = Options {
+        capacity_bytes: 4 * 65536,
+        ..Options::default()
+    };
     let mut store = Store::open_on(Box::new(disk.medium()), &options).unwrap();
-    assert_eq!(ask(&mut store, write(1, 0, 1, (0, 48), filled(48, 1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(1, 1, 2, (60, 1), filled(1, 1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(1, 2, 3, (100, 1), filled(1, 1))), Err(StorageError::Full));
-    assert_eq!(ask(&mut store, write(1, 2, 3, (0, 16), filled(16, 2))), Err(StorageError::Full));
-    assert_eq!(ask(&mut store, write(1, 2, 3, (3, 1), filled(1, 2))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(1, 3, 4, (0, 16), Change::Zero)), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 48), filled(48, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 1, 2, (60, 1), filled(1, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 2, 3, (100, 1), filled(1, 1))),
+        Err(StorageError::Full)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 2, 3, (0, 16), filled(16, 2))),
+        Err(StorageError::Full)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 2, 3, (3, 1), filled(1, 2))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 3, 4, (0, 16), Change::Zero)),
+        Ok(StorageReply::Done)
+    );
     checkpoint(&mut store);
-    assert_eq!(ask(&mut store, write(1, 4, 5, (100, 1), filled(1, 3))), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 4, 5, (100, 1), filled(1, 3))),
+        Ok(StorageReply::Done)
+    );
     assert_eq!(values(&mut store, &[1], (100, 1)), [3]);
 }
 
@@ -257,14 +412,34 @@ fn a_full_disk_refuses_data_but_not_deletion() {
 #[test]
 fn a_map_tells_data_zeros_and_holes_apart() {
     let (_disk, mut store) = in_memory();
-    assert_eq!(ask(&mut store, write(1, 0, 1, (10, 20), filled(20, 1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut store, write(1, 1, 2, (20, 5), Change::Zero)), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (10, 20), filled(20, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(1, 1, 2, (20, 5), Change::Zero)),
+        Ok(StorageReply::Done)
+    );
     let chain = LayerChain::new(vec![LayerId(1)]);
     let range = BlockRange::new(0, 64).unwrap();
-    let reply = ask(&mut store, StorageRequest::Map { chain, family: FamilyId(1), index: 3, range }).unwrap();
-    let StorageReply::Map { stamp: at, runs } = reply else { panic!("{reply:?}") };
+    let reply = ask(
+        &mut store,
+        StorageRequest::Map {
+            chain,
+            family: FamilyId(1),
+            index: 3,
+            range,
+        },
+    )
+    .unwrap();
+    let StorageReply::Map { stamp: at, runs } = reply else {
+        panic!("{reply:?}")
+    };
     assert_eq!(at, stamp(2));
-    let runs: Vec<_> = runs.iter().map(|run| (run.range.start(), run.range.count(), run.kind)).collect();
+    let runs: Vec<_> = runs
+        .iter()
+        .map(|run| (run.range.start(), run.range.count(), run.kind))
+        .collect();
     let expected = [
         (0, 10, MapKind::Hole),
         (10, 10, MapKind::Data),
@@ -280,18 +455,45 @@ fn a_map_tells_data_zeros_and_holes_apart() {
 fn a_pull_and_a_level_make_two_disks_equal() {
     let (_disk, mut source) = in_memory();
     let (_other, mut target) = in_memory();
-    assert_eq!(ask(&mut source, write(1, 0, 1, (0, 40), filled(40, 1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut target, write(1, 0, 1, (0, 40), filled(40, 1))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut source, write(1, 1, 2, (30, 30), filled(30, 2))), Ok(StorageReply::Done));
-    assert_eq!(ask(&mut source, write(1, 2, 3, (16, 3), Change::Zero)), Ok(StorageReply::Done));
-    let reply = ask(&mut source, StorageRequest::Pull { object: object(1), above: stamp(1) }).unwrap();
-    let StorageReply::Delta(delta) = reply else { panic!("{reply:?}") };
+    assert_eq!(
+        ask(&mut source, write(1, 0, 1, (0, 40), filled(40, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut target, write(1, 0, 1, (0, 40), filled(40, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut source, write(1, 1, 2, (30, 30), filled(30, 2))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut source, write(1, 2, 3, (16, 3), Change::Zero)),
+        Ok(StorageReply::Done)
+    );
+    let reply = ask(
+        &mut source,
+        StorageRequest::Pull {
+            object: object(1),
+            above: stamp(1),
+        },
+    )
+    .unwrap();
+    let StorageReply::Delta(delta) = reply else {
+        panic!("{reply:?}")
+    };
     assert_eq!(delta.chunks.len(), 3);
-    let level = StorageRequest::Level { follows: stamp(1), delta };
+    let level = StorageRequest::Level {
+        follows: stamp(1),
+        delta,
+    };
     assert_eq!(ask(&mut target, level.clone()), Ok(StorageReply::Done));
     assert_eq!(ask(&mut target, level), Err(StorageError::Gap(stamp(3))));
     checkpoint(&mut target);
-    assert_eq!(values(&mut target, &[1], (0, 70)), values(&mut source, &[1], (0, 70)));
+    assert_eq!(
+        values(&mut target, &[1], (0, 70)),
+        values(&mut source, &[1], (0, 70))
+    );
     assert_eq!(target.doubts(), [(object(1), stamp(3))]);
 }
 
@@ -299,10 +501,22 @@ fn a_pull_and_a_level_make_two_disks_equal() {
 #[test]
 fn a_failed_log_write_poisons_the_disk() {
     let (disk, mut store) = in_memory();
-    assert_eq!(ask(&mut store, write(1, 0, 1, (0, 1), filled(1, 1))), Ok(StorageReply::Done));
-    disk.plan(Some(store::medium::memory::Failure { operation: 1, forever: false }));
-    assert!(matches!(ask(&mut store, write(1, 1, 2, (0, 1), filled(1, 2))), Err(StorageError::Poisoned(_))));
-    assert!(matches!(ask(&mut store, read(&[1], (0, 1))), Err(StorageError::Poisoned(_))));
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 1), filled(1, 1))),
+        Ok(StorageReply::Done)
+    );
+    disk.plan(Some(store::medium::memory::Failure {
+        operation: 1,
+        forever: false,
+    }));
+    assert!(matches!(
+        ask(&mut store, write(1, 1, 2, (0, 1), filled(1, 2))),
+        Err(StorageError::Poisoned(_))
+    ));
+    assert!(matches!(
+        ask(&mut store, read(&[1], (0, 1))),
+        Err(StorageError::Poisoned(_))
+    ));
     assert!(store.poisoned().is_some());
 }
 
@@ -310,7 +524,10 @@ fn a_failed_log_write_poisons_the_disk() {
 #[test]
 fn a_flipped_bit_is_found_and_named() {
     let (disk, mut store) = in_memory();
-    assert_eq!(ask(&mut store, write(1, 0, 1, (0, 32), filled(32, 1))), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 32), filled(32, 1))),
+        Ok(StorageReply::Done)
+    );
     checkpoint(&mut store);
     let mut image = disk.image();
     drop(store);
@@ -318,11 +535,17 @@ fn a_flipped_bit_is_found_and_named() {
     image.flip(store::medium::File::Data, page + 100, 3);
     let disk = Disk::new(image);
     let mut store = Store::open_on(Box::new(disk.medium()), &Options::default()).unwrap();
-    let damaged = StorageError::Damaged { object: object(1), block: 18 };
+    let damaged = StorageError::Damaged {
+        object: object(1),
+        block: 18,
+    };
     assert_eq!(ask(&mut store, read(&[1], (0, 32))), Err(damaged));
     assert_eq!(values(&mut store, &[1], (0, 18)), [1; 18]);
     assert_eq!(values(&mut store, &[1], (19, 13)), [1; 13]);
-    assert_eq!(ask(&mut store, write(1, 1, 2, (18, 1), filled(1, 2))), Ok(StorageReply::Done));
+    assert_eq!(
+        ask(&mut store, write(1, 1, 2, (18, 1), filled(1, 2))),
+        Ok(StorageReply::Done)
+    );
     assert_eq!(values(&mut store, &[1], (17, 3)), [1, 2, 1]);
 }
 
@@ -330,7 +553,10 @@ fn a_flipped_bit_is_found_and_named() {
 #[test]
 fn a_small_log_takes_any_amount_of_writes() {
     let disk = Disk::default();
-    let format = Format { log_bytes: 1 << 20, ..format() };
+    let format = Format {
+        log_bytes: 1 << 20,
+        ..format()
+    };
     Store::create_on(&mut disk.medium(), &format).unwrap();
     let mut store = Store::open_on(Box::new(disk.medium()), &Options::default()).unwrap();
     let mut answers = Vec::new();
@@ -353,6 +579,9 @@ fn a_small_log_takes_any_amount_of_writes() {
     assert_eq!(store.stamp(object(1)), Ok(stamp(2000)));
     for count in 1001..=2000u64 {
         let block = u32::try_from(count * 7 % 1000).unwrap();
-        assert_eq!(values(&mut store, &[1], (block, 1)), [u8::try_from(count % 250).unwrap()]);
+        assert_eq!(
+            values(&mut store, &[1], (block, 1)),
+            [u8::try_from(count % 250).unwrap()]
+        );
     }
 }

@@ -24,31 +24,31 @@ const CHECKSUM_AT: usize = HEADER - 4;
 
 /// The fixed header of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchHeader {
+pub(crate) struct BatchHeader {
     /// The disk's serial number.
-    pub serial: [u8; 16],
+    pub(crate) serial: [u8; 16],
     /// Grows by one with each batch, from 1.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// Where in the log the batch begins, in bytes.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Length of the records, in bytes.
-    pub record_bytes: u32,
+    pub(crate) record_bytes: u32,
     /// How many records.
-    pub records: u32,
+    pub(crate) records: u32,
     /// How many inline blocks follow.
-    pub blocks: u32,
+    pub(crate) blocks: u32,
     /// CRC-32C of the records.
-    pub checksum: u32,
+    pub(crate) checksum: u32,
 }
 
 impl BatchHeader {
     /// Length of header and records with their padding, in bytes.
-    pub fn head_bytes(&self) -> usize {
+    pub(crate) fn head_bytes(&self) -> usize {
         (HEADER + self.record_bytes as usize).next_multiple_of(UNIT)
     }
 
     /// Length of the whole batch, in bytes.
-    pub fn total_bytes(&self) -> u64 {
+    pub(crate) fn total_bytes(&self) -> u64 {
         self.head_bytes() as u64 + u64::from(self.blocks) * UNIT as u64
     }
 
@@ -108,7 +108,11 @@ pub(crate) fn encode_head(
     count: u32,
     blocks: u32,
 ) -> Bytes {
-    debug_assert!(records.len() <= RECORD_BYTES_MAX, "{} bytes of records", records.len());
+    debug_assert!(
+        records.len() <= RECORD_BYTES_MAX,
+        "{} bytes of records",
+        records.len()
+    );
     let header = BatchHeader {
         serial,
         sequence,
@@ -145,8 +149,10 @@ pub(crate) fn decode_records(header: &BatchHeader, head: &[u8]) -> Result<Vec<Re
 }
 
 /// Any bytes as a batch, for the fuzzer: `Ok` if they are one.
-pub fn parse_batch(bytes: &[u8]) -> Result<(BatchHeader, Vec<Record>), Malformed> {
+pub(crate) fn parse_batch(bytes: &[u8]) -> Result<(BatchHeader, Vec<Record>), Malformed> {
     let header = BatchHeader::decode(bytes)?;
-    let head = bytes.get(..header.head_bytes()).ok_or(Malformed("it ends too early"))?;
+    let head = bytes
+        .get(..header.head_bytes())
+        .ok_or(Malformed("it ends too early"))?;
     Ok((header, decode_records(&header, head)?))
 }

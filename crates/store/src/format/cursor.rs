@@ -3,7 +3,7 @@
 /// The bytes end too early, or say something that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Malformed(pub &'static str);
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// A place in bytes that are being read.
 pub(crate) struct Cursor<'a>(&'a [u8]);
@@ -14,7 +14,10 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (head, tail) = self.0.split_first_chunk::<N>().ok_or(Malformed("it ends too early"))?;
+        let (head, tail) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(Malformed("it ends too early"))?;
         self.0 = tail;
         Ok(*head)
     }
@@ -38,9 +41,17 @@ impl<'a> Cursor<'a> {
     /// `count` numbers of four bytes. Looks at the length before it allocates.
     pub(crate) fn u32s(&mut self, count: usize) -> Result<Vec<u32>, Malformed> {
         let length = count.checked_mul(4).ok_or(Malformed("a list is too long"))?;
-        let (head, tail) = self.0.split_at_checked(length).ok_or(Malformed("it ends too early"))?;
+        let (head, tail) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(Malformed("it ends too early"))?;
         self.0 = tail;
-        Ok(head.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)).collect())
+        Ok(head
+            .as_chunks()
+            .0
+            .iter()
+            .map(|four| u32::from_le_bytes(*four))
+            .collect())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -49,7 +60,11 @@ impl<'a> Cursor<'a> {
 
     /// Refuses bytes that nobody read.
     pub(crate) fn finish(self) -> Result<(), Malformed> {
-        if self.is_empty() { Ok(()) } else { Err(Malformed("bytes are left over")) }
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed("bytes are left over"))
+        }
     }
 }
 
@@ -58,6 +73,7 @@ pub(crate) trait Append {
     fn put_u16(&mut self, value: u16);
     fn put_u32(&mut self, value: u32);
     fn put_u64(&mut self, value: u64);
+    fn put_u32s(&mut self, values: &[u32]);
 }
 
 impl Append for Vec<u8> {
@@ -71,5 +87,11 @@ impl Append for Vec<u8> {
 
     fn put_u64(&mut self, value: u64) {
         self.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_u32s(&mut self, values: &[u32]) {
+        for value in values {
+            self.put_u32(*value);
+        }
     }
 }

@@ -13,9 +13,9 @@ pub(crate) const OBJECT_KEY: usize = 20;
 /// Length of a chunk's key: the object's and the chunk's number.
 pub(crate) const CHUNK_KEY: usize = OBJECT_KEY + 1;
 /// Slots in one page of the allocation table.
-pub(crate) const SLOTS_PER_PAGE: u64 = 8192;
+pub(crate) const SLOTS_PER_PAGE: u64 = ALLOCATION_PAGE as u64 * 8;
 /// Bytes of one page of the allocation table.
-pub(crate) const ALLOCATION_PAGE: usize = SLOTS_PER_PAGE as usize / 8;
+pub(crate) const ALLOCATION_PAGE: usize = 1024;
 
 const VERSION: u8 = 1;
 
@@ -68,7 +68,9 @@ pub(crate) fn parse_object_key(key: &[u8]) -> Result<ObjectId, Malformed> {
 }
 
 pub(crate) fn parse_chunk_key(key: &[u8]) -> Result<(ObjectId, u8), Malformed> {
-    let (object, chunk) = key.split_at_checked(OBJECT_KEY).ok_or(Malformed("a chunk's key is too short"))?;
+    let (object, chunk) = key
+        .split_at_checked(OBJECT_KEY)
+        .ok_or(Malformed("a chunk's key is too short"))?;
     match chunk {
         [chunk] if u32::from(*chunk) < geometry::CHUNKS_PER_OBJECT => Ok((parse_object_key(object)?, *chunk)),
         _ => Err(Malformed("a chunk's key has no chunk's number")),
@@ -88,7 +90,10 @@ impl ObjectEntry {
         if cursor.u8()? != VERSION {
             return Err(Malformed("an object's entry has another version"));
         }
-        let entry = Self { stamp: record::stamp(&mut cursor)?, merged: record::layers(&mut cursor)? };
+        let entry = Self {
+            stamp: record::stamp(&mut cursor)?,
+            merged: record::layers(&mut cursor)?,
+        };
         cursor.finish()?;
         Ok(entry)
     }
@@ -102,7 +107,7 @@ impl ChunkEntry {
         out.put_u16(self.present);
         out.put_u16(self.zero);
         record::put_slot(&mut out, self.slot);
-        self.checksums.iter().for_each(|checksum| out.put_u32(*checksum));
+        out.put_u32s(&self.checksums);
         out
     }
 
@@ -119,7 +124,13 @@ impl ChunkEntry {
         }
         let checksums = cursor.u32s(data.count_ones() as usize)?;
         cursor.finish()?;
-        Ok(Self { stamp, present, zero, slot, checksums })
+        Ok(Self {
+            stamp,
+            present,
+            zero,
+            slot,
+            checksums,
+        })
     }
 }
 
@@ -136,7 +147,10 @@ impl LogStart {
         if cursor.u8()? != VERSION {
             return Err(Malformed("the log's place has another version"));
         }
-        let start = Self { offset: cursor.u64()?, sequence: cursor.u64()? };
+        let start = Self {
+            offset: cursor.u64()?,
+            sequence: cursor.u64()?,
+        };
         cursor.finish()?;
         Ok(start)
     }

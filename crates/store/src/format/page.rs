@@ -6,7 +6,7 @@
 //! overwrite it in place, and only its first 320 bytes; it is kept in one sector, which a disk
 //! writes as a whole or not at all.
 
-use crate::format::cursor::{Append, Malformed};
+use crate::format::cursor::{Append, Cursor, Malformed};
 
 /// The tables' page, in bytes.
 pub(crate) const PAGE: usize = 4096;
@@ -52,15 +52,11 @@ pub(crate) fn seal(number: u64, page: &[u8], out: &mut Vec<u8>) -> Result<(), Ma
 
 /// Checks a page that was read and copies it out. A page that was never written is all zeros.
 pub(crate) fn open(number: u64, stored: &[u8], page: &mut [u8]) -> Result<(), Malformed> {
-    let (body, trailer) =
-        stored.split_at_checked(span(number) - TRAILER).ok_or(Malformed("a page ends too early"))?;
-    let sound = match trailer {
-        [a, b, c, d, e, f, g, h] => {
-            u32::from_le_bytes([*e, *f, *g, *h]) == MAGIC
-                && u32::from_le_bytes([*a, *b, *c, *d]) == checksum(number, body)
-        }
-        _ => false,
-    };
+    let (body, trailer) = stored
+        .split_at_checked(span(number) - TRAILER)
+        .ok_or(Malformed("a page ends too early"))?;
+    let mut cursor = Cursor::new(trailer);
+    let sound = cursor.u32()? == checksum(number, body) && cursor.u32()? == MAGIC;
     if !sound && stored.iter().any(|byte| *byte != 0) {
         return Err(Malformed("a page's checksum does not match"));
     }

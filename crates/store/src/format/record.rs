@@ -15,11 +15,11 @@ use crate::format::cursor::{Append, Cursor, Malformed};
 
 /// A place for one chunk in the data file: its number, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u64);
+pub(crate) struct Slot(pub(crate) u64);
 
 /// Where the blocks of a part of a write went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Into the batch itself, one checksum a block.
     Inline(Arc<[u32]>),
     /// Whole chunks into touching new slots, from this one; one checksum a block.
@@ -30,27 +30,27 @@ pub enum Place {
 
 /// A part of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Which blocks of the object.
-    pub range: BlockRange,
+    pub(crate) range: BlockRange,
     /// Where to.
-    pub place: Place,
+    pub(crate) place: Place,
 }
 
-/// A chunk that a level replaces as a whole.
+/// A chunk of which a level replaces blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LevelChunk {
-    /// What it becomes.
-    pub state: ChunkState,
-    /// Where its bytes are; nothing if it has none.
-    pub slot: Option<Slot>,
+pub(crate) struct LevelChunk {
+    /// The blocks that it gets; those that are not named stay.
+    pub(crate) state: ChunkState,
+    /// The new slot where their bytes are; nothing if there are none, or if the batch has them.
+    pub(crate) slot: Option<Slot>,
     /// One for each block with bytes, ascending.
-    pub checksums: Vec<u32>,
+    pub(crate) checksums: Vec<u32>,
 }
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub(crate) enum Record {
     /// A write, or a zeroing.
     Write {
         /// To what.
@@ -127,31 +127,56 @@ impl Record {
     /// Appends the record.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Write { object, follows, stamp, pieces } => {
+            Self::Write {
+                object,
+                follows,
+                stamp,
+                pieces,
+            } => {
                 out.push(WRITE);
                 put_object(out, *object);
                 put_stamp(out, *follows);
                 put_stamp(out, *stamp);
                 out.put_u16(narrow(pieces.len()));
-                pieces.iter().for_each(|piece| put_piece(out, piece));
+                for piece in pieces {
+                    put_piece(out, piece);
+                }
             }
-            Self::Level { object, follows, stamp, merged, chunks } => {
+            Self::Level {
+                object,
+                follows,
+                stamp,
+                merged,
+                chunks,
+            } => {
                 out.push(LEVEL);
                 put_object(out, *object);
                 put_stamp(out, *follows);
                 put_stamp(out, *stamp);
                 put_layers(out, merged);
                 out.put_u16(narrow(chunks.len()));
-                chunks.iter().for_each(|chunk| put_level_chunk(out, chunk));
+                for chunk in chunks {
+                    put_level_chunk(out, chunk);
+                }
             }
-            Self::Adopt { object, chunk, blocks, checksums } => {
+            Self::Adopt {
+                object,
+                chunk,
+                blocks,
+                checksums,
+            } => {
                 out.push(ADOPT);
                 put_object(out, *object);
                 out.push(*chunk);
                 out.put_u16(*blocks);
-                checksums.iter().for_each(|checksum| out.put_u32(*checksum));
+                out.put_u32s(checksums);
             }
-            Self::Merge { family, index, parent, child } => {
+            Self::Merge {
+                family,
+                index,
+                parent,
+                child,
+            } => {
                 out.push(MERGE);
                 out.put_u64(family.0);
                 out.put_u32(*index);
@@ -184,19 +209,37 @@ impl Record {
                 let (object, follows, stamp) = (object(cursor)?, stamp(cursor)?, stamp(cursor)?);
                 let count = cursor.u16()?;
                 let pieces = (0..count).map(|_| piece(cursor)).collect::<Result<_, _>>()?;
-                Self::Write { object, follows, stamp, pieces }
+                Self::Write {
+                    object,
+                    follows,
+                    stamp,
+                    pieces,
+                }
             }
             LEVEL => {
                 let (object, follows, stamp) = (object(cursor)?, stamp(cursor)?, stamp(cursor)?);
                 let merged = layers(cursor)?;
                 let count = cursor.u16()?;
-                let chunks = (0..count).map(|_| level_chunk(cursor)).collect::<Result<_, _>>()?;
-                Self::Level { object, follows, stamp, merged, chunks }
+                let chunks = (0..count)
+                    .map(|_| level_chunk(cursor))
+                    .collect::<Result<_, _>>()?;
+                Self::Level {
+                    object,
+                    follows,
+                    stamp,
+                    merged,
+                    chunks,
+                }
             }
             ADOPT => {
                 let (object, chunk, blocks) = (object(cursor)?, chunk_number(cursor)?, cursor.u16()?);
                 let checksums = cursor.u32s(blocks.count_ones() as usize)?;
-                Self::Adopt { object, chunk, blocks, checksums }
+                Self::Adopt {
+                    object,
+                    chunk,
+                    blocks,
+                    checksums,
+                }
             }
             MERGE => Self::Merge {
                 family: FamilyId(cursor.u64()?),
@@ -207,7 +250,10 @@ impl Record {
             DROP => Self::Drop(object(cursor)?),
             GENERATION => Self::Generation(VolumeId(cursor.u64()?), Generation(cursor.u64()?)),
             INTERVAL => {
-                let pg = PgId { pool: PoolId(cursor.u32()?), number: cursor.u32()? };
+                let pg = PgId {
+                    pool: PoolId(cursor.u32()?),
+                    number: cursor.u32()?,
+                };
                 Self::Interval(pg, Interval(cursor.u64()?))
             }
             SEAL => Self::Seal,
@@ -227,6 +273,10 @@ impl Record {
                 .flatten()
                 .collect(),
             Self::Adopt { checksums, .. } => checksums.clone(),
+            Self::Level { chunks, .. } => {
+                let inline = chunks.iter().filter(|chunk| chunk.slot.is_none());
+                inline.flat_map(|chunk| chunk.checksums.iter().copied()).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -250,8 +300,11 @@ impl Record {
                     let Some(slot) = chunk.slot else { continue };
                     let data = chunk.state.present & !chunk.state.zero;
                     let numbers = (0..geometry::BLOCKS_PER_CHUNK).filter(|block| data >> block & 1 == 1);
-                    blocks
-                        .extend(numbers.zip(&chunk.checksums).map(|(block, checksum)| (slot, block, *checksum)));
+                    blocks.extend(
+                        numbers
+                            .zip(&chunk.checksums)
+                            .map(|(block, checksum)| (slot, block, *checksum)),
+                    );
                 }
             }
             _ => {}
@@ -275,7 +328,11 @@ pub(crate) fn put_object(out: &mut Vec<u8>, object: ObjectId) {
 
 fn object(cursor: &mut Cursor<'_>) -> Result<ObjectId, Malformed> {
     let (family, index) = (FamilyId(cursor.u64()?), cursor.u32()?);
-    Ok(ObjectId { family, index, layer: LayerId(cursor.u64()?) })
+    Ok(ObjectId {
+        family,
+        index,
+        layer: LayerId(cursor.u64()?),
+    })
 }
 
 pub(crate) fn put_stamp(out: &mut Vec<u8>, stamp: Stamp) {
@@ -284,12 +341,17 @@ pub(crate) fn put_stamp(out: &mut Vec<u8>, stamp: Stamp) {
 }
 
 pub(crate) fn stamp(cursor: &mut Cursor<'_>) -> Result<Stamp, Malformed> {
-    Ok(Stamp { generation: Generation(cursor.u64()?), count: cursor.u64()? })
+    Ok(Stamp {
+        generation: Generation(cursor.u64()?),
+        count: cursor.u64()?,
+    })
 }
 
 pub(crate) fn put_layers(out: &mut Vec<u8>, layers: &[LayerId]) {
     out.put_u16(narrow(layers.len()));
-    layers.iter().for_each(|layer| out.put_u64(layer.0));
+    for layer in layers {
+        out.put_u64(layer.0);
+    }
 }
 
 pub(crate) fn layers(cursor: &mut Cursor<'_>) -> Result<Vec<LayerId>, Malformed> {
@@ -299,7 +361,11 @@ pub(crate) fn layers(cursor: &mut Cursor<'_>) -> Result<Vec<LayerId>, Malformed>
 
 fn chunk_number(cursor: &mut Cursor<'_>) -> Result<u8, Malformed> {
     let chunk = cursor.u8()?;
-    if u32::from(chunk) < geometry::CHUNKS_PER_OBJECT { Ok(chunk) } else { Err(Malformed("a chunk's number is too high")) }
+    if u32::from(chunk) < geometry::CHUNKS_PER_OBJECT {
+        Ok(chunk)
+    } else {
+        Err(Malformed("a chunk's number is too high"))
+    }
 }
 
 fn put_piece(out: &mut Vec<u8>, piece: &Piece) {
@@ -312,10 +378,10 @@ fn put_piece(out: &mut Vec<u8>, piece: &Piece) {
     out.put_u16(narrow(piece.range.start() as usize));
     out.put_u16(narrow(piece.range.count() as usize));
     match &piece.place {
-        Place::Inline(checksums) => checksums.iter().for_each(|checksum| out.put_u32(*checksum)),
+        Place::Inline(checksums) => out.put_u32s(checksums),
         Place::Direct(slot, checksums) => {
             out.put_u64(slot.0);
-            checksums.iter().for_each(|checksum| out.put_u32(*checksum));
+            out.put_u32s(checksums);
         }
         Place::Zero => {}
     }
@@ -361,7 +427,7 @@ fn put_level_chunk(out: &mut Vec<u8>, chunk: &LevelChunk) {
     out.put_u16(chunk.state.present);
     out.put_u16(chunk.state.zero);
     put_slot(out, chunk.slot);
-    chunk.checksums.iter().for_each(|checksum| out.put_u32(*checksum));
+    out.put_u32s(&chunk.checksums);
 }
 
 fn level_chunk(cursor: &mut Cursor<'_>) -> Result<LevelChunk, Malformed> {
@@ -373,8 +439,12 @@ fn level_chunk(cursor: &mut Cursor<'_>) -> Result<LevelChunk, Malformed> {
     };
     let slot = slot(cursor)?;
     let data = state.present & !state.zero;
-    if slot.is_some() != (data != 0) || state.zero & !state.present != 0 {
+    if (slot.is_some() && data == 0) || state.zero & !state.present != 0 {
         return Err(Malformed("a chunk contradicts itself"));
     }
-    Ok(LevelChunk { state, slot, checksums: cursor.u32s(data.count_ones() as usize)? })
+    Ok(LevelChunk {
+        state,
+        slot,
+        checksums: cursor.u32s(data.count_ones() as usize)?,
+    })
 }

@@ -77,7 +77,12 @@ pub(crate) fn decode(copy: &[u8]) -> Result<Format, Unusable> {
     if sizes != [geometry::BLOCK_SIZE, geometry::CHUNK_SIZE, geometry::OBJECT_SIZE] {
         return Err(Unusable::Damaged("its block, chunk or object size is not ours"));
     }
-    Ok(Format { cluster, disk, serial, log_bytes })
+    Ok(Format {
+        cluster,
+        disk,
+        serial,
+        log_bytes,
+    })
 }
 
 #[cfg(test)]
@@ -85,7 +90,12 @@ mod tests {
     use super::*;
 
     fn format() -> Format {
-        Format { cluster: [7; 16], disk: DiskId(3), serial: [9; 16], log_bytes: 1 << 20 }
+        Format {
+            cluster: [7; 16],
+            disk: DiskId(3),
+            serial: [9; 16],
+            log_bytes: 1 << 20,
+        }
     }
 
     /// Law: what was written is what is read, from either copy.

@@ -49,7 +49,12 @@ impl Directory {
         }
         for name in [SUPERBLOCK, LOG, DATA, META] {
             let file = path.join(name);
-            let made = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
+            let made = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&file);
             let made = made.map_err(OpenError::io(format!("make {}", file.display())))?;
             if name == LOG {
                 fill(&made, log_bytes).map_err(OpenError::io(format!("fill {}", file.display())))?;
@@ -95,17 +100,30 @@ impl Directory {
             let locked = rustix::fs::flock(file, FlockOperation::LockExclusive).map_err(io::Error::from);
             locked.map_err(OpenError::io(format!("lock the files in {}", path.display())))?;
         }
-        Ok(Self { path: path.to_owned(), superblock, log, data, meta, _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            superblock,
+            log,
+            data,
+            meta,
+            _lock: lock,
+        })
     }
 
     /// Brings the directory's entries to stable storage.
     pub fn seal(&self) -> Result<(), OpenError> {
-        for directory in [Some(self.path.as_path()), self.path.parent()].into_iter().flatten() {
+        for directory in [Some(self.path.as_path()), self.path.parent()]
+            .into_iter()
+            .flatten()
+        {
             if directory.as_os_str().is_empty() {
                 continue;
             }
             let flushed = fs::File::open(directory).and_then(|file| file.sync_all());
-            flushed.map_err(OpenError::io(format!("flush the directory {}", directory.display())))?;
+            flushed.map_err(OpenError::io(format!(
+                "flush the directory {}",
+                directory.display()
+            )))?;
         }
         Ok(())
     }
@@ -117,7 +135,10 @@ impl Directory {
             match Ring::new(Arc::clone(&files)) {
                 Ok(ring) => return Ok(Box::new(ring)),
                 Err(source) if engine == Engine::IoUring => {
-                    return Err(OpenError::Io { action: "set io_uring up".to_owned(), source });
+                    return Err(OpenError::Io {
+                        action: "set io_uring up".to_owned(),
+                        source,
+                    });
                 }
                 Err(error) => tracing::warn!(%error, "io_uring is not to be had here: using threads"),
             }
@@ -159,8 +180,18 @@ impl Directory {
     }
 
     /// Writes pieces one after the other.
-    pub(super) fn write(&self, file: File, mut offset: u64, pieces: &[&[u8]], durable: bool) -> io::Result<()> {
-        let flags = if durable { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+    pub(super) fn write(
+        &self,
+        file: File,
+        mut offset: u64,
+        pieces: &[&[u8]],
+        durable: bool,
+    ) -> io::Result<()> {
+        let flags = if durable {
+            ReadWriteFlags::DSYNC
+        } else {
+            ReadWriteFlags::empty()
+        };
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut rest: &mut [IoSlice<'_>] = &mut slices;
         IoSlice::advance_slices(&mut rest, 0);
@@ -235,7 +266,12 @@ fn has_superblock(path: &Path) -> bool {
 
 /// Takes the lock that a disk has against a second opener. It goes with the process.
 fn lock(path: &Path) -> Result<fs::File, OpenError> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.join(LOCK));
     let file = file.map_err(OpenError::io(format!("open the lock in {}", path.display())))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

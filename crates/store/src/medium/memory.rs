@@ -107,7 +107,12 @@ impl Image {
     /// Applies an event of a recording.
     pub fn apply(&mut self, event: &Event) {
         match event {
-            Event::Write { file, offset, bytes, durable } => {
+            Event::Write {
+                file,
+                offset,
+                bytes,
+                durable,
+            } => {
                 self.file_mut(*file).write(*offset, bytes.clone(), *durable);
             }
             Event::Flush(file) => self.file_mut(*file).flush(),
@@ -118,17 +123,31 @@ impl Image {
 
     /// How many writes a power cut now would decide about.
     pub fn unflushed(&self) -> usize {
-        self.files.iter().flat_map(|file| &file.unflushed).filter(|write| !write.2).count()
+        self.files
+            .iter()
+            .flat_map(|file| &file.unflushed)
+            .filter(|write| !write.2)
+            .count()
     }
 
     /// The disk after a power cut; `fates` has one for each unflushed write, in the order of files
     /// and of writes. What it does not name is lost.
+    #[must_use]
     pub fn after_power_cut(&self, fates: &[Fate]) -> Self {
         let mut fates = fates.iter().copied();
-        let mut image = Self { recording: None, failure: None, operations: 0, ..self.clone() };
+        let mut image = Self {
+            recording: None,
+            failure: None,
+            operations: 0,
+            ..self.clone()
+        };
         for file in &mut image.files {
             for (offset, bytes, durable) in std::mem::take(&mut file.unflushed) {
-                let fate = if durable { Fate::Kept } else { fates.next().unwrap_or(Fate::Lost) };
+                let fate = if durable {
+                    Fate::Kept
+                } else {
+                    fates.next().unwrap_or(Fate::Lost)
+                };
                 file.decide(offset, &bytes, fate);
             }
             file.current = file.stable.clone();
@@ -159,7 +178,10 @@ impl Image {
     /// The pages of 4096 bytes that a file holds and that are not all zero, by their byte offsets.
     pub fn written_pages(&self, file: File) -> Vec<u64> {
         let pages = self.files[file as usize].current.iter();
-        pages.filter(|(_, page)| page.iter().any(|byte| *byte != 0)).map(|(at, _)| at * PAGE as u64).collect()
+        pages
+            .filter(|(_, page)| page.iter().any(|byte| *byte != 0))
+            .map(|(at, _)| at * PAGE as u64)
+            .collect()
     }
 
     fn file_mut(&mut self, file: File) -> &mut Content {
@@ -173,7 +195,9 @@ impl Image {
         }
         self.operations += 1;
         match self.failure {
-            Some(failure) if self.operations == failure.operation => Err(io::Error::other("a planned failure")),
+            Some(failure) if self.operations == failure.operation => {
+                Err(io::Error::other("a planned failure"))
+            }
             Some(failure) if failure.forever && self.operations > failure.operation => {
                 Err(io::Error::other("a planned failure that stays"))
             }
@@ -226,7 +250,8 @@ impl Content {
             let keep = length.div_ceil(PAGE as u64);
             self.current.split_off(&keep);
             self.stable.split_off(&keep);
-            self.unflushed.retain(|(offset, bytes, _)| offset + bytes.len() as u64 <= length);
+            self.unflushed
+                .retain(|(offset, bytes, _)| offset + bytes.len() as u64 <= length);
             let (page, within) = split(length);
             if within > 0 {
                 for pages in [&mut self.current, &mut self.stable] {
@@ -271,7 +296,10 @@ impl Content {
 }
 
 fn split(offset: u64) -> (u64, usize) {
-    (offset / PAGE as u64, usize::try_from(offset % PAGE as u64).unwrap_or(0))
+    (
+        offset / PAGE as u64,
+        usize::try_from(offset % PAGE as u64).unwrap_or(0),
+    )
 }
 
 fn store(pages: &mut Pages, mut offset: u64, mut bytes: &[u8]) {
@@ -382,13 +410,24 @@ impl Disk {
 
     /// A medium on this disk that does operations in the order in which they were submitted.
     pub fn medium(&self) -> Memory {
-        let attached = Attached { disk: self.clone(), attachment: self.lock().attachment };
-        Memory { attached, submitted: VecDeque::new(), begun: VecDeque::new(), shuffle: None }
+        let attached = Attached {
+            disk: self.clone(),
+            attachment: self.lock().attachment,
+        };
+        Memory {
+            attached,
+            submitted: VecDeque::new(),
+            begun: VecDeque::new(),
+            shuffle: None,
+        }
     }
 
     /// A medium on this disk that does operations in an order that the seed says, some at each poll.
     pub fn shuffled_medium(&self, seed: u64) -> Memory {
-        Memory { shuffle: Some(Random::new(seed)), ..self.medium() }
+        Memory {
+            shuffle: Some(Random::new(seed)),
+            ..self.medium()
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Image> {
@@ -407,7 +446,12 @@ impl Attached {
     fn write(&self, file: File, offset: u64, bytes: Bytes, durable: bool) -> io::Result<()> {
         let mut image = self.disk.lock();
         image.admit(self.attachment)?;
-        image.record(Event::Write { file, offset, bytes, durable });
+        image.record(Event::Write {
+            file,
+            offset,
+            bytes,
+            durable,
+        });
         Ok(())
     }
 
@@ -427,15 +471,25 @@ impl Attached {
 
     fn perform(&self, operation: Operation) -> Outcome {
         match operation {
-            Operation::Read { file, runs, mut buffer } => {
+            Operation::Read {
+                file,
+                runs,
+                mut buffer,
+            } => {
                 for (number, run) in runs.iter().enumerate() {
-                    if let Err(error) = self.read(file, run.offset, &mut buffer[run.at..run.at + run.length]) {
+                    if let Err(error) = self.read(file, run.offset, &mut buffer[run.at..run.at + run.length])
+                    {
                         return Outcome::ReadFailed(number, error);
                     }
                 }
                 Outcome::Read(buffer)
             }
-            Operation::Write { file, offset, pieces, durable } => {
+            Operation::Write {
+                file,
+                offset,
+                pieces,
+                durable,
+            } => {
                 let bytes = match <[Bytes; 1]>::try_from(pieces) {
                     Ok([piece]) => piece,
                     Err(pieces) => pieces.concat().into(),
@@ -445,7 +499,11 @@ impl Attached {
             Operation::Flush(file) => Outcome::Done(self.flush(file)),
             Operation::Punch { file, offset, length } => {
                 let mut image = self.disk.lock();
-                Outcome::Done(image.admit(self.attachment).map(|()| image.record(Event::Punch(file, offset, length))))
+                Outcome::Done(
+                    image
+                        .admit(self.attachment)
+                        .map(|()| image.record(Event::Punch(file, offset, length))),
+                )
             }
             Operation::Job(job) => Outcome::Done(job()),
         }
@@ -481,8 +539,13 @@ impl Medium for Memory {
                 None => 0,
                 Some(random) => usize::try_from(random.below(self.begun.len() as u64)).unwrap_or(0),
             };
-            let Some((token, operation)) = self.begun.remove(place) else { break };
-            completions.push(Completion { token, outcome: self.attached.perform(operation) });
+            let Some((token, operation)) = self.begun.remove(place) else {
+                break;
+            };
+            completions.push(Completion {
+                token,
+                outcome: self.attached.perform(operation),
+            });
         }
     }
 
@@ -501,7 +564,8 @@ impl Medium for Memory {
     }
 
     fn write_now(&self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.attached.write(file, offset, Bytes::copy_from_slice(bytes), true)
+        self.attached
+            .write(file, offset, Bytes::copy_from_slice(bytes), true)
     }
 
     fn flush_now(&self, file: File) -> io::Result<()> {

@@ -42,7 +42,10 @@ pub(super) struct Pool {
 
 /// An eventfd for wake-ups. Nobody needs to read it: it is watched edge-triggered.
 pub(super) fn wake_fd() -> io::Result<Arc<OwnedFd>> {
-    Ok(Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    Ok(Arc::new(rustix::event::eventfd(
+        0,
+        EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+    )?))
 }
 
 impl Pool {
@@ -53,7 +56,10 @@ impl Pool {
             finished: Condvar::new(),
             wake,
         });
-        let mut pool = Self { shared, threads: Vec::new() };
+        let mut pool = Self {
+            shared,
+            threads: Vec::new(),
+        };
         for number in 0..threads {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("disk-io-{number}"));
@@ -92,7 +98,11 @@ impl Pool {
     pub(super) fn wait(&self) {
         let mut state = lock(&self.shared);
         while state.done.is_empty() && state.in_flight > 0 {
-            state = self.shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .shared
+                .finished
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

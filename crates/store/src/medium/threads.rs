@@ -29,7 +29,10 @@ impl Threads {
 impl Medium for Threads {
     fn submit(&mut self, token: u64, operation: Operation) {
         let files = Arc::clone(&self.files);
-        self.pool.submit(Box::new(move || Completion { token, outcome: perform(&files, operation) }));
+        self.pool.submit(Box::new(move || Completion {
+            token,
+            outcome: perform(&files, operation),
+        }));
     }
 
     fn kick(&mut self) {}
@@ -74,7 +77,11 @@ impl Medium for Threads {
 /// Does an operation, blocking.
 fn perform(files: &Directory, operation: Operation) -> Outcome {
     match operation {
-        Operation::Read { file, runs, mut buffer } => {
+        Operation::Read {
+            file,
+            runs,
+            mut buffer,
+        } => {
             for (number, run) in runs.iter().enumerate() {
                 let part = &mut buffer[run.at..run.at + run.length];
                 if let Err(error) = files.read(file, run.offset, part) {
@@ -83,7 +90,12 @@ fn perform(files: &Directory, operation: Operation) -> Outcome {
             }
             Outcome::Read(buffer)
         }
-        Operation::Write { file, offset, pieces, durable } => {
+        Operation::Write {
+            file,
+            offset,
+            pieces,
+            durable,
+        } => {
             let pieces: Vec<&[u8]> = pieces.iter().map(AsRef::as_ref).collect();
             Outcome::Done(files.write(file, offset, &pieces, durable))
         }

@@ -26,14 +26,30 @@ const PART_BITS: u32 = 16;
 
 /// An operation that the kernel works on.
 enum Entry {
-    Read { token: u64, file: File, runs: Vec<Run>, buffer: Buffer, left: usize, failure: Option<(usize, io::Error)> },
-    Write { token: u64, file: File, offset: u64, pieces: Vec<Bytes>, vectors: Box<[libc::iovec]>, durable: bool },
-    Plain { token: u64 },
+    Read {
+        token: u64,
+        file: File,
+        runs: Vec<Run>,
+        buffer: Buffer,
+        left: usize,
+        failure: Option<(usize, io::Error)>,
+    },
+    Write {
+        token: u64,
+        file: File,
+        offset: u64,
+        pieces: Vec<Bytes>,
+        vectors: Box<[libc::iovec]>,
+        durable: bool,
+    },
+    Plain {
+        token: u64,
+    },
 }
 
 /// Files asked through a ring.
 pub(super) struct Ring {
-    ring: IoUring,
+    kernel: IoUring,
     files: Arc<Directory>,
     wake: Arc<OwnedFd>,
     pool: Pool,
@@ -51,12 +67,12 @@ unsafe impl Send for Ring {}
 
 impl Ring {
     pub(super) fn new(files: Arc<Directory>) -> io::Result<Self> {
-        let ring = IoUring::builder().build(RING_ENTRIES)?;
+        let kernel = IoUring::builder().build(RING_ENTRIES)?;
         let wake = wake_fd()?;
-        ring.submitter().register_eventfd(wake.as_raw_fd())?;
+        kernel.submitter().register_eventfd(wake.as_raw_fd())?;
         let pool = Pool::new(JOB_THREADS, Arc::clone(&wake))?;
         Ok(Self {
-            ring,
+            kernel,
             files,
             wake,
             pool,
@@ -83,7 +99,8 @@ impl Ring {
     }
 
     fn queue(&mut self, index: usize, part: usize, entry: squeue::Entry) {
-        self.queued.push_back(entry.user_data((index as u64) << PART_BITS | part as u64));
+        self.queued
+            .push_back(entry.user_data((index as u64) << PART_BITS | part as u64));
     }
 
     fn submit_read(&mut self, token: u64, file: File, runs: Vec<Run>, mut buffer: Buffer) {
@@ -93,10 +110,21 @@ impl Ring {
             // Slicing checks that the run lies inside the buffer, whose heap memory stays in place.
             let part = &mut buffer[run.at..run.at + run.length];
             let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
-            parts.push(opcode::Read::new(descriptor, part.as_mut_ptr(), length).offset(run.offset).build());
+            parts.push(
+                opcode::Read::new(descriptor, part.as_mut_ptr(), length)
+                    .offset(run.offset)
+                    .build(),
+            );
         }
         let left = runs.len();
-        let index = self.insert(Entry::Read { token, file, runs, buffer, left, failure: None });
+        let index = self.insert(Entry::Read {
+            token,
+            file,
+            runs,
+            buffer,
+            left,
+            failure: None,
+        });
         for (number, part) in parts.into_iter().enumerate() {
             self.queue(index, number, part);
         }
@@ -105,7 +133,10 @@ impl Ring {
     fn submit_write(&mut self, token: u64, file: File, offset: u64, pieces: Vec<Bytes>, durable: bool) {
         let vectors: Box<[libc::iovec]> = pieces
             .iter()
-            .map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() })
+            .map(|piece| libc::iovec {
+                iov_base: piece.as_ptr().cast_mut().cast(),
+                iov_len: piece.len(),
+            })
             .collect();
         let count = u32::try_from(vectors.len()).unwrap_or(u32::MAX);
         let flags = if durable { libc::RWF_DSYNC } else { 0 };
@@ -113,7 +144,14 @@ impl Ring {
             .offset(offset)
             .rw_flags(flags)
             .build();
-        let index = self.insert(Entry::Write { token, file, offset, pieces, vectors, durable });
+        let index = self.insert(Entry::Write {
+            token,
+            file,
+            offset,
+            pieces,
+            vectors,
+            durable,
+        });
         self.queue(index, 0, entry);
     }
 
@@ -124,7 +162,7 @@ impl Ring {
 
     /// Moves what is queued into the submission ring, as far as it goes.
     fn push(&mut self) {
-        let mut submission = self.ring.submission();
+        let mut submission = self.kernel.submission();
         while let Some(entry) = self.queued.pop_front() {
             // SAFETY: the memory that the entry names is owned by its `Entry` in `self.entries`,
             // which is removed only when the completion of its last part was seen.
@@ -139,7 +177,7 @@ impl Ring {
     /// Takes the kernel's completions.
     fn reap(&mut self) {
         let mut seen = Vec::new();
-        for completion in self.ring.completion() {
+        for completion in self.kernel.completion() {
             seen.push((completion.user_data(), completion.result()));
         }
         self.in_kernel -= seen.len();
@@ -157,7 +195,14 @@ impl Ring {
         };
         let count = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
         let completion = match &mut entry {
-            Entry::Read { file, runs, buffer, left, failure, .. } => {
+            Entry::Read {
+                file,
+                runs,
+                buffer,
+                left,
+                failure,
+                ..
+            } => {
                 *left -= 1;
                 let run = runs[part];
                 // A short read ends at the end of the file, or was cut: the blocking way knows.
@@ -166,7 +211,8 @@ impl Ring {
                     if count == run.length {
                         return Ok(());
                     }
-                    self.files.read(*file, offset, &mut buffer[at..run.at + run.length])
+                    self.files
+                        .read(*file, offset, &mut buffer[at..run.at + run.length])
                 });
                 if let Err(error) = finished {
                     failure.get_or_insert((part, error));
@@ -175,14 +221,29 @@ impl Ring {
                     self.entries[index] = Some(entry);
                     return;
                 }
-                let Entry::Read { token, buffer, failure, .. } = entry else { return };
+                let Entry::Read {
+                    token,
+                    buffer,
+                    failure,
+                    ..
+                } = entry
+                else {
+                    return;
+                };
                 let outcome = match failure {
                     None => Outcome::Read(buffer),
                     Some((run, error)) => Outcome::ReadFailed(run, error),
                 };
                 Completion { token, outcome }
             }
-            Entry::Write { token, file, offset, pieces, vectors, durable } => {
+            Entry::Write {
+                token,
+                file,
+                offset,
+                pieces,
+                vectors,
+                durable,
+            } => {
                 let expected: usize = vectors.iter().map(|vector| vector.iov_len).sum();
                 let done = count.and_then(|count| {
                     if count == expected {
@@ -192,9 +253,15 @@ impl Ring {
                     let pieces: Vec<&[u8]> = pieces.iter().map(AsRef::as_ref).collect();
                     self.files.write(*file, *offset, &pieces, *durable)
                 });
-                Completion { token: *token, outcome: Outcome::Done(done) }
+                Completion {
+                    token: *token,
+                    outcome: Outcome::Done(done),
+                }
             }
-            Entry::Plain { token } => Completion { token: *token, outcome: Outcome::Done(count.map(|_| ())) },
+            Entry::Plain { token } => Completion {
+                token: *token,
+                outcome: Outcome::Done(count.map(|_| ())),
+            },
         };
         self.vacant.push(index);
         self.done.push(completion);
@@ -205,21 +272,34 @@ impl Medium for Ring {
     fn submit(&mut self, token: u64, operation: Operation) {
         match operation {
             Operation::Read { file, runs, buffer } => self.submit_read(token, file, runs, buffer),
-            Operation::Write { file, offset, pieces, durable } => {
+            Operation::Write {
+                file,
+                offset,
+                pieces,
+                durable,
+            } => {
                 self.submit_write(token, file, offset, pieces, durable);
             }
             Operation::Flush(file) => {
-                let entry = opcode::Fsync::new(self.descriptor(file)).flags(types::FsyncFlags::DATASYNC).build();
+                let entry = opcode::Fsync::new(self.descriptor(file))
+                    .flags(types::FsyncFlags::DATASYNC)
+                    .build();
                 self.submit_plain(token, entry);
             }
             // Punching is rare and may block long in the file system: it goes to the thread.
             Operation::Punch { file, offset, length } => {
                 let files = Arc::clone(&self.files);
                 let task = move || Outcome::Done(files.punch(file, offset, length));
-                self.pool.submit(Box::new(move || Completion { token, outcome: task() }));
+                self.pool.submit(Box::new(move || Completion {
+                    token,
+                    outcome: task(),
+                }));
             }
             Operation::Job(job) => {
-                self.pool.submit(Box::new(move || Completion { token, outcome: Outcome::Done(job()) }));
+                self.pool.submit(Box::new(move || Completion {
+                    token,
+                    outcome: Outcome::Done(job()),
+                }));
             }
         }
     }
@@ -230,7 +310,7 @@ impl Medium for Ring {
             self.push();
             // An error here is one of resources (EAGAIN, EBUSY): what is in the ring stays there,
             // and goes with the next call.
-            if let Err(error) = self.ring.submit() {
+            if let Err(error) = self.kernel.submit() {
                 tracing::debug!(%error, "the kernel takes no submissions now");
                 return;
             }
@@ -238,8 +318,8 @@ impl Medium for Ring {
                 return;
             }
         }
-        if !self.ring.submission().is_empty() {
-            let _ = self.ring.submit();
+        if !self.kernel.submission().is_empty() {
+            let _ = self.kernel.submit();
         }
     }
 
@@ -260,7 +340,7 @@ impl Medium for Ring {
         if self.in_kernel == 0 && !self.pool.is_busy() {
             return;
         }
-        if !self.done.is_empty() || !self.ring.completion().is_empty() || self.pool.has_done() {
+        if !self.done.is_empty() || !self.kernel.completion().is_empty() || self.pool.has_done() {
             return;
         }
         let mut watched = [PollFd::new(&*self.wake, PollFlags::IN)];
@@ -302,7 +382,7 @@ impl Drop for Ring {
         self.queued.clear();
         // The kernel may still write into buffers that `entries` owns: wait until it let go.
         while self.in_kernel > 0 {
-            if let Err(error) = self.ring.submit_and_wait(1) {
+            if let Err(error) = self.kernel.submit_and_wait(1) {
                 if error.kind() == io::ErrorKind::Interrupted {
                     continue;
                 }

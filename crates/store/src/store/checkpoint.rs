@@ -100,12 +100,20 @@ impl Store {
         }
         let commit = &mut checkpoint.commit;
         let doubts = std::mem::take(&mut self.table.dirty_doubts);
-        commit.doubts = doubts.into_iter().map(|id| (id, self.table.doubts.get(&id).copied())).collect();
+        commit.doubts = doubts
+            .into_iter()
+            .map(|id| (id, self.table.doubts.get(&id).copied()))
+            .collect();
         let volumes = std::mem::take(&mut self.table.dirty_generations);
-        let generations = volumes.iter().filter_map(|id| Some((*id, *self.table.generations.get(id)?)));
+        let generations = volumes
+            .iter()
+            .filter_map(|id| Some((*id, *self.table.generations.get(id)?)));
         commit.generations = generations.collect();
         let groups = std::mem::take(&mut self.table.dirty_intervals);
-        commit.intervals = groups.iter().filter_map(|id| Some((*id, *self.table.intervals.get(id)?))).collect();
+        commit.intervals = groups
+            .iter()
+            .filter_map(|id| Some((*id, *self.table.intervals.get(id)?)))
+            .collect();
         checkpoint.captured = self.table.allocator.capture();
         commit.allocation = std::mem::take(&mut checkpoint.captured.pages);
         self.checkpoint = Some(checkpoint);
@@ -124,14 +132,18 @@ impl Store {
                 continue;
             };
             if chunk.needs_slot() {
-                let Some((slot, _)) = self.table.allocator.allocate(1) else { return false };
+                let Some((slot, _)) = self.table.allocator.allocate(1) else {
+                    return false;
+                };
                 self.space.allocated(1);
                 self.table.reserved -= 1;
                 if let Some(chunk) = self.table.chunk_mut(id, number) {
                     chunk.slot = Some(slot);
                 }
             }
-            let Some(chunk) = self.table.chunk_mut(id, number) else { continue };
+            let Some(chunk) = self.table.chunk_mut(id, number) else {
+                continue;
+            };
             if let Some(slot) = chunk.slot
                 && !chunk.overlay.is_empty()
             {
@@ -145,7 +157,9 @@ impl Store {
 
     /// Goes on with the checkpoint as far as what is durable allows.
     pub(crate) fn advance_checkpoint(&mut self) {
-        let Some(mut checkpoint) = self.checkpoint.take() else { return };
+        let Some(mut checkpoint) = self.checkpoint.take() else {
+            return;
+        };
         if checkpoint.stage == Stage::Sealing && self.log.durable() >= checkpoint.seal {
             // One batch is written at a time and this runs as soon as one is durable, before the
             // next: the seal is the newest.
@@ -161,7 +175,12 @@ impl Store {
             {
                 let offset = data_offset(write.slot, write.block);
                 let pieces = write.pieces;
-                let operation = Operation::Write { file: File::Data, offset, pieces, durable: false };
+                let operation = Operation::Write {
+                    file: File::Data,
+                    offset,
+                    pieces,
+                    durable: false,
+                };
                 self.begin(Task::CheckpointStep, operation);
                 checkpoint.under_way += 1;
             }
@@ -186,7 +205,9 @@ impl Store {
 
     /// One of the checkpoint's operations is done.
     pub(crate) fn checkpoint_step_done(&mut self) {
-        let Some(checkpoint) = &mut self.checkpoint else { return };
+        let Some(checkpoint) = &mut self.checkpoint else {
+            return;
+        };
         checkpoint.under_way -= 1;
         if checkpoint.stage == Stage::Committing
             && let Some(checkpoint) = self.checkpoint.take()
@@ -200,7 +221,9 @@ impl Store {
     fn finish_checkpoint(&mut self, checkpoint: Checkpoint) {
         self.log.free_up_to(checkpoint.start);
         for (object, number) in checkpoint.chunks {
-            let Some(chunk) = self.table.chunk_mut(object, number) else { continue };
+            let Some(chunk) = self.table.chunk_mut(object, number) else {
+                continue;
+            };
             let before = chunk.overlay.len();
             // What was written since stays. A chunk that moved to another object meanwhile is
             // dirty there, and is written once more.
@@ -223,10 +246,17 @@ impl Store {
         if self.punching {
             return;
         }
-        if let Some((first, count)) = self.table.allocator.next_to_punch(None, PUNCH_SLOTS_MAX) {
+        if let Some((first, count)) = self.table.allocator.next_to_punch(PUNCH_SLOTS_MAX) {
             self.punching = true;
             let (offset, length) = (data_offset(first, 0), data_offset(Slot(count), 0));
-            self.begin(Task::Punch(first, count), Operation::Punch { file: File::Data, offset, length });
+            self.begin(
+                Task::Punch(first, count),
+                Operation::Punch {
+                    file: File::Data,
+                    offset,
+                    length,
+                },
+            );
         }
     }
 
@@ -246,10 +276,19 @@ fn slot_writes(slot: Slot, overlay: &[OverlayBlock], writes: &mut VecDeque<SlotW
     let mut end = None;
     for block in overlay {
         match writes.back_mut() {
-            Some(last) if end == Some(block.block) && last.slot == slot => last.pieces.push(block.bytes.clone()),
-            _ => writes.push_back(SlotWrite { slot, block: block.block, pieces: vec![block.bytes.clone()] }),
+            Some(last) if end == Some(block.block) && last.slot == slot => {
+                last.pieces.push(block.bytes.clone());
+            }
+            _ => writes.push_back(SlotWrite {
+                slot,
+                block: block.block,
+                pieces: vec![block.bytes.clone()],
+            }),
         }
         end = Some(block.block + 1);
     }
-    debug_assert!(bits(u16::MAX).count() >= overlay.len(), "more blocks than a chunk has");
+    debug_assert!(
+        bits(u16::MAX).count() >= overlay.len(),
+        "more blocks than a chunk has"
+    );
 }

@@ -35,14 +35,25 @@ pub(crate) struct Merge {
 impl Merge {
     /// All who wait for it or behind it.
     pub(crate) fn all_waiters(self) -> impl Iterator<Item = Waiter> {
-        self.waiting.into_iter().map(|(waiter, _)| waiter).chain([self.waiter])
+        self.waiting
+            .into_iter()
+            .map(|(waiter, _)| waiter)
+            .chain([self.waiter])
     }
 }
 
 impl Store {
     /// Starts a merge. None runs on this stack.
     pub(crate) fn start_merge(&mut self, waiter: Waiter, stack: StackId, parent: LayerId, child: LayerId) {
-        self.merging.insert(stack, Merge { waiter, parent, child, waiting: VecDeque::new() });
+        self.merging.insert(
+            stack,
+            Merge {
+                waiter,
+                parent,
+                child,
+                waiting: VecDeque::new(),
+            },
+        );
         self.advance_merge(stack);
     }
 
@@ -58,28 +69,36 @@ impl Store {
             self.end_merge(stack, Err(error));
             return;
         }
-        let Some(merge) = self.merging.get(&stack) else { return };
+        let Some(merge) = self.merging.get(&stack) else {
+            return;
+        };
         let (family, index) = stack;
         let (parent, child) = (merge.parent, merge.child);
         let waiter = merge.waiter;
-        let (old, new) = (self.object_of(stack, parent), self.object_of(stack, child));
+        let (old, new) = (object_of(stack, parent), object_of(stack, child));
         if self.table.object(old).is_none() || parent == child {
             // Gone already: answered when what made it go is durable.
             let waits = self.log.wait_for_newest(waiter);
             self.end_merge(stack, Ok(!waits));
         } else if let Some((chunk, blocks)) = self.next_to_copy(old, new) {
-            self.read(Target::Merge { stack, object: old, chunk, blocks });
+            self.read(Target::Merge {
+                stack,
+                object: old,
+                chunk,
+                blocks,
+            });
         } else {
-            let record = Record::Merge { family, index, parent, child };
+            let record = Record::Merge {
+                family,
+                index,
+                parent,
+                child,
+            };
             match self.log_record(&record, &[], Some(waiter)) {
                 Ok(()) => self.end_merge(stack, Ok(false)),
                 Err(error) => self.end_merge(stack, Err(error)),
             }
         }
-    }
-
-    fn object_of(&self, (family, index): StackId, layer: LayerId) -> ObjectId {
-        ObjectId { family, index, layer }
     }
 
     /// A chunk of which both have bytes, and the parent some that the child lacks.
@@ -101,24 +120,42 @@ impl Store {
         checksums: &[u32],
         bytes: &Bytes,
     ) {
-        let Some(merge) = self.merging.get(&stack) else { return };
-        let child = self.object_of(stack, merge.child);
+        let Some(merge) = self.merging.get(&stack) else {
+            return;
+        };
+        let child = object_of(stack, merge.child);
         if let Err(error) = self.load(stack) {
             self.end_merge(stack, Err(error));
             return;
         }
         // The child may have got some of them meanwhile, or may have lost the chunk.
-        let has = self.table.object(child).and_then(|object| object.chunks.get(&number));
-        let lacks = has.filter(|chunk| chunk.data() != 0).map_or(0, |chunk| blocks & !chunk.present);
+        let has = self
+            .table
+            .object(child)
+            .and_then(|object| object.chunks.get(&number));
+        let lacks = has
+            .filter(|chunk| chunk.data() != 0)
+            .map_or(0, |chunk| blocks & !chunk.present);
         if lacks != 0 {
-            let wanted: Vec<usize> =
-                bits(blocks).enumerate().filter(|(_, block)| lacks >> block & 1 == 1).map(|(at, _)| at).collect();
+            let wanted: Vec<usize> = bits(blocks)
+                .enumerate()
+                .filter(|(_, block)| lacks >> block & 1 == 1)
+                .map(|(at, _)| at)
+                .collect();
             let mut copy = Buffer::with_capacity(BLOCK, wanted.len() * BLOCK);
             for at in &wanted {
                 copy.extend_from_slice(&bytes[at * BLOCK..(at + 1) * BLOCK]);
             }
-            let checksums = wanted.iter().filter_map(|at| checksums.get(*at).copied()).collect();
-            let record = Record::Adopt { object: child, chunk: number, blocks: lacks, checksums };
+            let checksums = wanted
+                .iter()
+                .filter_map(|at| checksums.get(*at).copied())
+                .collect();
+            let record = Record::Adopt {
+                object: child,
+                chunk: number,
+                blocks: lacks,
+                checksums,
+            };
             if let Err(error) = self.log_record(&record, &[Bytes::from_owner(copy)], None) {
                 self.end_merge(stack, Err(error));
                 return;
@@ -130,7 +167,9 @@ impl Store {
     /// A merge is over: its record is logged (`Ok(false)`: its answer comes with the log), there was
     /// nothing to do (`Ok(true)`), or it failed. What waited for it goes on.
     pub(crate) fn end_merge(&mut self, stack: StackId, outcome: Result<bool, StorageError>) {
-        let Some(merge) = self.merging.remove(&stack) else { return };
+        let Some(merge) = self.merging.remove(&stack) else {
+            return;
+        };
         match outcome {
             Ok(false) => {}
             Ok(true) => self.answer(merge.waiter, Ok(StorageReply::Done)),
@@ -140,4 +179,8 @@ impl Store {
             self.change(waiter, request);
         }
     }
+}
+
+fn object_of((family, index): StackId, layer: LayerId) -> ObjectId {
+    ObjectId { family, index, layer }
 }

@@ -29,13 +29,34 @@ const CACHED_BLOCKS_MAX: usize = 16;
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// A range through layers.
-    Range { waiter: Waiter, chain: LayerChain, family: FamilyId, index: u32, range: BlockRange },
+    Range {
+        waiter: Waiter,
+        chain: LayerChain,
+        family: FamilyId,
+        index: u32,
+        range: BlockRange,
+    },
     /// Where data is, through layers.
-    Map { waiter: Waiter, chain: LayerChain, family: FamilyId, index: u32, range: BlockRange },
+    Map {
+        waiter: Waiter,
+        chain: LayerChain,
+        family: FamilyId,
+        index: u32,
+        range: BlockRange,
+    },
     /// What of an object is newer than a stamp.
-    Pull { waiter: Waiter, object: ObjectId, above: Stamp },
+    Pull {
+        waiter: Waiter,
+        object: ObjectId,
+        above: Stamp,
+    },
     /// What the merge under way on a stack copies next: blocks of a parent's chunk.
-    Merge { stack: StackId, object: ObjectId, chunk: u8, blocks: u16 },
+    Merge {
+        stack: StackId,
+        object: ObjectId,
+        chunk: u8,
+        blocks: u16,
+    },
 }
 
 /// A read under way.
@@ -94,7 +115,14 @@ impl Plan {
             return;
         }
         let number = u32::from(number) * BLOCKS_PER_CHUNK + u32::from(block);
-        self.expected.push(Expected { at, object, block: number, slot, slot_block: block, checksum });
+        self.expected.push(Expected {
+            at,
+            object,
+            block: number,
+            slot,
+            slot_block: block,
+            checksum,
+        });
         let offset = data_offset(slot, block);
         match self.runs.last_mut() {
             Some(run)
@@ -104,7 +132,11 @@ impl Plan {
             {
                 run.length += BLOCK;
             }
-            _ => self.runs.push(Run { offset, length: BLOCK, at: at * BLOCK }),
+            _ => self.runs.push(Run {
+                offset,
+                length: BLOCK,
+                at: at * BLOCK,
+            }),
         }
     }
 }
@@ -137,7 +169,14 @@ impl Store {
             return;
         }
         let durable = self.log.durable();
-        if let Target::Map { waiter, chain, family, index, range } = &target {
+        if let Target::Map {
+            waiter,
+            chain,
+            family,
+            index,
+            range,
+        } = &target
+        {
             let (touched, reply) = self.map(chain, (*family, *index), *range);
             if touched > durable {
                 self.parked.entry(touched).or_default().push(target);
@@ -155,8 +194,19 @@ impl Store {
             let mut buffer = Buffer::with_capacity(BLOCK, plan.checksums.len() * BLOCK);
             buffer.resize(plan.checksums.len() * BLOCK, 0);
             let runs = plan.runs.clone();
-            let task = Task::Read(Box::new(ReadJob { target, attempts, plan }));
-            self.begin(task, Operation::Read { file: File::Data, runs, buffer });
+            let task = Task::Read(Box::new(ReadJob {
+                target,
+                attempts,
+                plan,
+            }));
+            self.begin(
+                task,
+                Operation::Read {
+                    file: File::Data,
+                    runs,
+                    buffer,
+                },
+            );
         }
     }
 
@@ -183,14 +233,18 @@ impl Store {
             crc32c::crc32c(bytes) != expected.checksum
         });
         if let Some(wrong) = wrong {
-            let error = StorageError::Damaged { object: wrong.object, block: wrong.block };
+            let error = StorageError::Damaged {
+                object: wrong.object,
+                block: wrong.block,
+            };
             self.retry(job, error);
             return;
         }
         if job.plan.checksums.len() <= CACHED_BLOCKS_MAX {
             for expected in &job.plan.expected {
                 let bytes = &buffer[expected.at * BLOCK..(expected.at + 1) * BLOCK];
-                self.cache.put(expected.slot, expected.slot_block, expected.checksum, bytes);
+                self.cache
+                    .put(expected.slot, expected.slot_block, expected.checksum, bytes);
             }
         }
         copy(&job.plan, &mut buffer);
@@ -205,7 +259,10 @@ impl Store {
             return;
         };
         tracing::warn!(object = %unread.object, block = unread.block, %error, "cannot read a block");
-        let error = StorageError::Damaged { object: unread.object, block: unread.block };
+        let error = StorageError::Damaged {
+            object: unread.object,
+            block: unread.block,
+        };
         self.retry(job, error);
     }
 
@@ -230,18 +287,34 @@ impl Store {
 
     fn finish_read(&mut self, target: Target, checksums: Vec<u32>, bytes: Bytes) {
         match target {
-            Target::Range { waiter, chain, family, index, .. } => {
+            Target::Range {
+                waiter,
+                chain,
+                family,
+                index,
+                ..
+            } => {
                 self.statistics.reads += 1;
                 self.statistics.read_bytes += bytes.len() as u64;
                 let stamp = self.head_stamp(&chain, (family, index));
-                let reply = StorageReply::Data { stamp, bytes, checksums: checksums.into() };
+                let reply = StorageReply::Data {
+                    stamp,
+                    bytes,
+                    checksums: checksums.into(),
+                };
                 self.answer(waiter, Ok(reply));
             }
-            Target::Pull { waiter, object, above } => {
+            Target::Pull {
+                waiter,
+                object,
+                above,
+            } => {
                 let delta = self.delta(object, above, checksums.into(), bytes);
                 self.answer(waiter, Ok(StorageReply::Delta(delta)));
             }
-            Target::Merge { stack, chunk, blocks, .. } => {
+            Target::Merge {
+                stack, chunk, blocks, ..
+            } => {
                 self.adopt_blocks(stack, chunk, blocks, &checksums, &bytes);
             }
             Target::Map { .. } => {}
@@ -250,22 +323,43 @@ impl Store {
 
     fn head_stamp(&self, chain: &LayerChain, (family, index): StackId) -> Stamp {
         let object = chain.head().map(|layer| ObjectId { family, index, layer });
-        object.and_then(|object| self.table.object(object)).map_or(Stamp::ZERO, |object| object.stamp)
+        object
+            .and_then(|object| self.table.object(object))
+            .map_or(Stamp::ZERO, |object| object.stamp)
     }
 
     fn plan(&mut self, target: &Target, apart: bool) -> Plan {
-        let mut plan = Plan { apart, ..Plan::default() };
-        let mut cached = Cached { cache: &mut self.cache, hits: 0, misses: 0 };
+        let mut plan = Plan {
+            apart,
+            ..Plan::default()
+        };
+        let mut cached = Cached {
+            cache: &mut self.cache,
+            hits: 0,
+            misses: 0,
+        };
         match target {
-            Target::Range { chain, family, index, range, .. } => {
-                let Some(layers) = self.table.layers((*family, *index)) else { return plan };
+            Target::Range {
+                chain,
+                family,
+                index,
+                range,
+                ..
+            } => {
+                let Some(layers) = self.table.layers((*family, *index)) else {
+                    return plan;
+                };
                 let visible = visible(chain, layers);
                 for part in parts(*range) {
                     let owners = owners(&visible, part.chunk, part.blocks(), &mut plan.touched);
                     for block in bits(part.blocks()) {
                         match owners[usize::from(block)] {
                             Some((layer, chunk)) if chunk.data() >> block & 1 == 1 => {
-                                let object = ObjectId { family: *family, index: *index, layer };
+                                let object = ObjectId {
+                                    family: *family,
+                                    index: *index,
+                                    layer,
+                                };
                                 plan.add(&mut cached, object, part.chunk, block, chunk);
                             }
                             _ => plan.add_zero(),
@@ -281,7 +375,12 @@ impl Store {
                     }
                 }
             }
-            Target::Merge { object, chunk: number, blocks, .. } => {
+            Target::Merge {
+                object,
+                chunk: number,
+                blocks,
+                ..
+            } => {
                 let object_chunks = self.table.object(*object).map(|object| &object.chunks);
                 if let Some(chunk) = object_chunks.and_then(|chunks| chunks.get(number)) {
                     plan.touched = chunk.touched;
@@ -300,7 +399,11 @@ impl Store {
     fn map(&self, chain: &LayerChain, id: StackId, range: BlockRange) -> (u64, StorageReply) {
         let mut touched = 0;
         let mut runs: Vec<(u32, u32, MapKind)> = Vec::new();
-        let visible = self.table.layers(id).map(|layers| visible(chain, layers)).unwrap_or_default();
+        let visible = self
+            .table
+            .layers(id)
+            .map(|layers| visible(chain, layers))
+            .unwrap_or_default();
         for part in parts(range) {
             let owners = owners(&visible, part.chunk, part.blocks(), &mut touched);
             for block in bits(part.blocks()) {
@@ -318,7 +421,13 @@ impl Store {
         }
         let run = |(start, count, kind)| BlockRange::new(start, count).map(|range| MapRun { range, kind });
         let runs = runs.into_iter().filter_map(run).collect();
-        (touched, StorageReply::Map { stamp: self.head_stamp(chain, id), runs })
+        (
+            touched,
+            StorageReply::Map {
+                stamp: self.head_stamp(chain, id),
+                runs,
+            },
+        )
     }
 
     fn delta(&self, id: ObjectId, above: Stamp, checksums: Arc<[u32]>, bytes: Bytes) -> ObjectDelta {
@@ -352,7 +461,9 @@ impl Target {
     /// Who waits for it; nobody for a merge's read.
     pub(crate) fn waiter(&self) -> Option<Waiter> {
         match self {
-            Self::Range { waiter, .. } | Self::Map { waiter, .. } | Self::Pull { waiter, .. } => Some(*waiter),
+            Self::Range { waiter, .. } | Self::Map { waiter, .. } | Self::Pull { waiter, .. } => {
+                Some(*waiter)
+            }
             Self::Merge { .. } => None,
         }
     }
@@ -376,7 +487,9 @@ fn newer(object: Option<&crate::object::Object>, above: Stamp) -> impl Iterator<
     let chunks = object.into_iter().flat_map(|object| &object.chunks);
     // "All" includes what a merge brought in with a chunk that this layer never wrote.
     let wanted = move |chunk: &Chunk| chunk.stamp > above || above == Stamp::ZERO;
-    chunks.filter(move |(_, chunk)| wanted(chunk)).map(|(number, chunk)| (*number, chunk))
+    chunks
+        .filter(move |(_, chunk)| wanted(chunk))
+        .map(|(number, chunk)| (*number, chunk))
 }
 
 /// The layers that exist here and that a chain sees, newest first.
@@ -389,7 +502,10 @@ fn visible<'a>(
         .filter_map(|(layer, object)| Some((chain.depth_of(*layer)?, *layer, object)))
         .collect();
     visible.sort_unstable_by_key(|(depth, ..)| *depth);
-    visible.into_iter().map(|(_, layer, object)| (layer, object)).collect()
+    visible
+        .into_iter()
+        .map(|(_, layer, object)| (layer, object))
+        .collect()
 }
 
 /// For each of the wanted blocks of a chunk, the newest layer that holds it.
@@ -405,7 +521,9 @@ fn owners<'a>(
         if left == 0 {
             break;
         }
-        let Some(chunk) = object.chunks.get(&number) else { continue };
+        let Some(chunk) = object.chunks.get(&number) else {
+            continue;
+        };
         *touched = chunk.touched.max(*touched);
         for block in bits(chunk.present & left) {
             owners[usize::from(block)] = Some((*layer, chunk));

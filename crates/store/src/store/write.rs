@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::geometry::{BLOCKS_PER_CHUNK, CHUNK_SIZE};
-use protocol::storage::{Change, ObjectDelta, ObjectWrite, StorageError, StorageReply, StorageRequest};
+use protocol::storage::{
+    Change, ChunkState, ObjectDelta, ObjectWrite, StorageError, StorageReply, StorageRequest,
+};
 use protocol::{BlockRange, ObjectId, Stamp};
 
 use crate::format::record::{LevelChunk, Piece, Place, Record, Slot};
@@ -21,7 +23,7 @@ const MERGED_MAX: usize = 16_000;
 
 impl Store {
     /// Whether a change surely finds room in the log and in the overlay.
-    pub(crate) fn has_room_for(&self, request: &StorageRequest) -> bool {
+    pub(crate) fn has_room_for(&mut self, request: &StorageRequest) -> bool {
         let (blocks, record_bytes) = match request {
             StorageRequest::Write(write) => match write.change {
                 Change::Data { .. } => {
@@ -32,7 +34,7 @@ impl Store {
             },
             StorageRequest::Level { delta, .. } => {
                 let lists = delta.chunks.len() * 40 + delta.checksums.len() * 4 + delta.merged.len() * 8;
-                (0, 128 + lists as u64)
+                (self.inline_level_blocks(delta), 128 + lists as u64)
             }
             _ => (0, 128),
         };
@@ -52,11 +54,19 @@ impl Store {
             StorageRequest::Write(write) => self.accept_write(waiter, &write),
             StorageRequest::Level { follows, delta } => self.accept_level(waiter, follows, &delta),
             StorageRequest::RaiseGeneration(volume, generation) => {
-                let known = self.table.generations.get(&volume).is_some_and(|known| *known >= generation);
+                let known = self
+                    .table
+                    .generations
+                    .get(&volume)
+                    .is_some_and(|known| *known >= generation);
                 self.log_unless(known, waiter, &Record::Generation(volume, generation))
             }
             StorageRequest::RaiseInterval(pg, interval) => {
-                let known = self.table.intervals.get(&pg).is_some_and(|known| *known >= interval);
+                let known = self
+                    .table
+                    .intervals
+                    .get(&pg)
+                    .is_some_and(|known| *known >= interval);
                 self.log_unless(known, waiter, &Record::Interval(pg, interval))
             }
             StorageRequest::Drop(object) => self.accept_drop(waiter, object),
@@ -121,7 +131,13 @@ impl Store {
             return Err(StorageError::Gap(stamp));
         }
         let (pieces, inline) = match &write.change {
-            Change::Zero => (vec![Piece { range: write.range, place: Place::Zero }], Vec::new()),
+            Change::Zero => (
+                vec![Piece {
+                    range: write.range,
+                    place: Place::Zero,
+                }],
+                Vec::new(),
+            ),
             Change::Data { bytes, checksums } => self.place_data(write, bytes, checksums)?,
         };
         self.statistics.writes += 1;
@@ -129,7 +145,12 @@ impl Store {
             self.statistics.write_bytes += bytes.len() as u64;
         }
         let (object, follows, stamp) = (write.object, write.follows, write.stamp);
-        let record = Record::Write { object, follows, stamp, pieces };
+        let record = Record::Write {
+            object,
+            follows,
+            stamp,
+            pieces,
+        };
         self.log_record(&record, &inline, Some(waiter))
     }
 
@@ -157,8 +178,15 @@ impl Store {
             } else {
                 // A small edge of a large buffer must not keep all of it in memory until the next
                 // checkpoint.
-                inline.push(if groups.len() == 1 { aligned(&part) } else { copied(&part) });
-                pieces.push(Piece { range: group.range, place: Place::Inline(sums) });
+                inline.push(if groups.len() == 1 {
+                    aligned(&part)
+                } else {
+                    copied(&part)
+                });
+                pieces.push(Piece {
+                    range: group.range,
+                    place: Place::Inline(sums),
+                });
             }
         }
         Ok((pieces, inline))
@@ -175,7 +203,11 @@ impl Store {
                 needed += u64::from(group.whole_chunks || !has_place);
             }
         }
-        if self.has_slots(needed) { Ok(()) } else { Err(StorageError::Full) }
+        if self.has_slots(needed, write.use_reserve) {
+            Ok(())
+        } else {
+            Err(StorageError::Full)
+        }
     }
 
     fn place_chunks(
@@ -199,7 +231,10 @@ impl Store {
                 return Err(self.poison(&"a run of chunks leaves its object"));
             };
             let sums = checksums.get(from..from + blocks).unwrap_or_default().into();
-            pieces.push(Piece { range: part, place: Place::Direct(slot, sums) });
+            pieces.push(Piece {
+                range: part,
+                place: Place::Direct(slot, sums),
+            });
             chunk += count;
         }
         Ok(())
@@ -210,7 +245,15 @@ impl Store {
         let task = Task::Direct(self.log.gathering());
         self.log.add_direct();
         let offset = data_offset(slot, block);
-        self.begin(task, Operation::Write { file: File::Data, offset, pieces: vec![bytes], durable: true });
+        self.begin(
+            task,
+            Operation::Write {
+                file: File::Data,
+                offset,
+                pieces: vec![bytes],
+                durable: true,
+            },
+        );
     }
 
     fn accept_level(
@@ -225,36 +268,70 @@ impl Store {
         if stamp != follows {
             return Err(StorageError::Gap(stamp));
         }
-        let with_bytes = delta.chunks.iter().filter(|chunk| chunk.present & !chunk.zero != 0).count();
-        if !self.has_slots(with_bytes as u64) {
+        if self.inline_level_blocks(delta) * BLOCK as u64 > self.log.usable() / 2 {
+            // Only a log far smaller than any that should be in use is too small for this.
             return Err(StorageError::Full);
         }
-        let mut chunks = Vec::with_capacity(delta.chunks.len());
+        if !self.has_slots(delta.chunks.len() as u64, true) {
+            return Err(StorageError::Full);
+        }
+        let (mut chunks, mut inline) = (Vec::with_capacity(delta.chunks.len()), Vec::new());
         let mut at = 0;
         for state in &delta.chunks {
             let data = state.present & !state.zero;
             let blocks = data.count_ones() as usize;
+            let bytes = delta.bytes.slice(at * BLOCK..(at + blocks) * BLOCK);
             let mut slot = None;
-            if data != 0 {
+            if data != 0 && self.keeps_blocks(delta.object, state) {
+                inline.push(copied(&bytes));
+            } else if data != 0 {
                 let Some((new, _)) = self.table.allocator.allocate(1) else {
                     return Err(self.poison(&"no slot was free for data that was promised one"));
                 };
                 self.space.allocated(1);
-                self.write_blocks(new, data, &delta.bytes.slice(at * BLOCK..(at + blocks) * BLOCK));
+                self.write_blocks(new, data, &bytes);
                 slot = Some(new);
             }
             let checksums = delta.checksums.get(at..at + blocks).unwrap_or_default().to_vec();
-            chunks.push(LevelChunk { state: state.clone(), slot, checksums });
+            chunks.push(LevelChunk {
+                state: state.clone(),
+                slot,
+                checksums,
+            });
             at += blocks;
         }
+        let (object, stamp, merged) = (delta.object, delta.stamp, delta.merged.clone());
         let record = Record::Level {
-            object: delta.object,
+            object,
             follows,
-            stamp: delta.stamp,
-            merged: delta.merged.clone(),
+            stamp,
+            merged,
             chunks,
         };
-        self.log_record(&record, &[], Some(waiter))
+        self.log_record(&record, &inline, Some(waiter))
+    }
+
+    /// Whether a chunk has blocks with bytes that a level does not replace: then the level's go
+    /// into the log, beside them, instead of into a slot of their own.
+    fn keeps_blocks(&self, object: ObjectId, state: &ChunkState) -> bool {
+        let chunk = self
+            .table
+            .object(object)
+            .and_then(|object| object.chunks.get(&state.chunk));
+        chunk.is_some_and(|chunk| chunk.data() & !state.present != 0)
+    }
+
+    /// How many blocks of a level go into the log.
+    fn inline_level_blocks(&mut self, delta: &ObjectDelta) -> u64 {
+        if self.load((delta.object.family, delta.object.index)).is_err() {
+            return 0; // the disk is out of service, and the request will be told
+        }
+        let kept = delta
+            .chunks
+            .iter()
+            .filter(|state| self.keeps_blocks(delta.object, state));
+        kept.map(|state| u64::from((state.present & !state.zero).count_ones()))
+            .sum()
     }
 
     /// Writes blocks of a new slot, each run of touching ones at once.
@@ -303,7 +380,10 @@ fn is_whole(part: &Part) -> bool {
 
 /// How many blocks of a write go into the log.
 fn inline_blocks(range: BlockRange) -> u64 {
-    parts(range).filter(|part| !is_whole(part)).map(|part| u64::from(part.count)).sum()
+    parts(range)
+        .filter(|part| !is_whole(part))
+        .map(|part| u64::from(part.count))
+        .sum()
 }
 
 /// Checks bytes against one checksum a block.
@@ -311,28 +391,46 @@ fn verify(bytes: &Bytes, checksums: &[u32]) -> Result<(), StorageError> {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     let sound = rest.is_empty()
         && blocks.len() == checksums.len()
-        && blocks.iter().zip(checksums).all(|(block, checksum)| crc32c::crc32c(block) == *checksum);
-    if sound { Ok(()) } else { Err(StorageError::Mismatch) }
+        && blocks
+            .iter()
+            .zip(checksums)
+            .all(|(block, checksum)| crc32c::crc32c(block) == *checksum);
+    if sound {
+        Ok(())
+    } else {
+        Err(StorageError::Mismatch)
+    }
 }
 
 /// A delta's lists agree with each other.
 fn check_shape(delta: &ObjectDelta) -> Result<(), StorageError> {
     let ascending = delta.chunks.is_sorted_by(|a, b| a.chunk < b.chunk);
-    let sound = |state: &protocol::storage::ChunkState| {
+    let sound = |state: &ChunkState| {
         u32::from(state.chunk) < protocol::geometry::CHUNKS_PER_OBJECT && state.zero & !state.present == 0
     };
-    let blocks: usize =
-        delta.chunks.iter().map(|state| bits(state.present & !state.zero).count()).sum();
+    let blocks: usize = delta
+        .chunks
+        .iter()
+        .map(|state| bits(state.present & !state.zero).count())
+        .sum();
     let agrees = ascending
         && delta.chunks.iter().all(sound)
         && blocks == delta.checksums.len()
         && delta.merged.len() <= MERGED_MAX;
-    if agrees { Ok(()) } else { Err(StorageError::Mismatch) }
+    if agrees {
+        Ok(())
+    } else {
+        Err(StorageError::Mismatch)
+    }
 }
 
 /// The same bytes at an aligned address, copied only if they are not.
 pub(crate) fn aligned(bytes: &Bytes) -> Bytes {
-    if bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) { bytes.clone() } else { copied(bytes) }
+    if bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+        bytes.clone()
+    } else {
+        copied(bytes)
+    }
 }
 
 fn copied(bytes: &Bytes) -> Bytes {

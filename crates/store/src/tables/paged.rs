@@ -16,7 +16,10 @@ const PAGES_AT_ONCE: usize = 1024;
 pub(super) struct Paged(pub(super) Arc<dyn MetaFile>);
 
 fn refuse(number: u64, why: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("page {number} of the metadata: {why}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("page {number} of the metadata: {why}"),
+    )
 }
 
 impl Paged {
@@ -76,7 +79,10 @@ impl Paged {
 }
 
 fn split(offset: u64) -> (u64, usize) {
-    (offset / PAGE as u64, usize::try_from(offset % PAGE as u64).unwrap_or(0))
+    (
+        offset / PAGE as u64,
+        usize::try_from(offset % PAGE as u64).unwrap_or(0),
+    )
 }
 
 impl StorageBackend for Paged {
