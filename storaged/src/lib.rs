@@ -9,5 +9,6 @@ pub mod events;
 pub mod identities;
 pub mod moment;
 pub mod pools;
+pub mod session;
 pub mod tasks;
 pub mod volumes;

@@ -118,6 +118,15 @@ impl Stream {
         }
     }
 
+    /// The number of the process at the other end; nothing over TCP, or if the kernel has none for
+    /// us.
+    pub fn peer_process(&self) -> Option<i32> {
+        match self {
+            Self::Unix(stream) => stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0),
+            Self::Tcp(_) => None,
+        }
+    }
+
     /// Waits until it can be read, or written if that is wanted, or is broken.
     pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
+use protocol::Generation;
 use protocol::session::{ExportEntry, SessionRefusal, VolumeView};
 use replication::owner;
 
@@ -88,6 +89,11 @@ impl Volume {
     /// Waits until the take-over is done and operations are carried out.
     pub async fn opened(&self) {
         self.driver.opened().await;
+    }
+
+    /// The generation that it is owned with; 0 for a snapshot.
+    pub fn generation(&self) -> Generation {
+        self.driver.view(|view| view.generation)
     }
 
     /// Finishes what was submitted, and gives the volume back.

@@ -1,0 +1,158 @@
+//! Sessions of the node's front ends: they open volumes here, keep their leases, and are told of
+//! changes. The data path does not come by here.
+//!
+//! Who owns a volume stands in the coordination store; a session is only the way to it, so that a
+//! `storaged` that is restarted knows nothing and needs to know nothing. Safety never rests on a
+//! session either: who takes over a volume fences its former owner on the disks.
+
+mod connection;
+mod ownership;
+mod peer;
+mod rest;
+mod visit;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use client::transport::{Address, Listener};
+use coordination::Coordination;
+use coordination::map::MapWatch;
+use protocol::{Generation, NodeId, VolumeId};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use rest::Order;
+
+/// How long a front end owns a volume after its last renewal, unless told otherwise. A front end
+/// that died is noticed at once; this is for one that stopped, or a machine that went away.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+/// Front ends at once. A guess: far more than a node has guests.
+const FRONT_ENDS_MAX: usize = 4096;
+/// How long to wait after the system refused a connection: it has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What sessions are started with.
+#[derive(Clone)]
+pub struct Settings {
+    /// This node.
+    pub node: NodeId,
+    /// How long a lease lasts.
+    pub lease: Duration,
+    /// Where this `storaged` itself finds the session socket, for volumes that it takes over to
+    /// bring them to rest.
+    pub address: Address,
+}
+
+/// All sessions of this `storaged`.
+pub struct Sessions {
+    settings: Settings,
+    store: Arc<dyn Coordination>,
+    map: MapWatch,
+    connections: AtomicU64,
+    tokens: AtomicU64,
+    /// Who has which volume open through this `storaged`.
+    registered: Mutex<HashMap<VolumeId, Registered>>,
+    /// Volumes that are seen larger than they are, by the visitor that zeroes what is beyond.
+    stretched: Mutex<HashMap<VolumeId, u64>>,
+    /// Volumes that are being brought to rest, or are at rest.
+    resting: Mutex<HashSet<VolumeId>>,
+}
+
+/// Where the owner of a volume can be told something.
+#[derive(Clone)]
+struct Registered {
+    connection: u64,
+    generation: Generation,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Sessions {
+    /// Sessions that keep owners in `store`. Nothing is served yet.
+    pub fn new(settings: Settings, store: Arc<dyn Coordination>, map: MapWatch) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            store,
+            map,
+            connections: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            registered: Mutex::default(),
+            stretched: Mutex::default(),
+            resting: Mutex::default(),
+        })
+    }
+
+    /// Gives back what front ends own that died while no `storaged` ran. Call it once, at the start.
+    pub async fn release_the_dead(&self) {
+        let map = self.map.current();
+        for (volume, owner) in map.owners() {
+            if owner.record.node == self.settings.node && peer::is_gone(owner.record.pid) {
+                let generation = Generation(owner.created.0);
+                info!(%volume, pid = owner.record.pid, "its owner is gone: the volume is free");
+                ownership::release(self.store.as_ref(), *volume, generation).await;
+            }
+        }
+    }
+
+    /// Serves front ends that connect to `listener`, for ever.
+    pub async fn serve(self: Arc<Self>, listener: Listener) {
+        let places = Arc::new(tokio::sync::Semaphore::new(FRONT_ENDS_MAX));
+        loop {
+            match listener.accept().await {
+                Ok(stream) => {
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        warn!("too many front ends: a connection was closed at once");
+                        continue;
+                    };
+                    let sessions = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        connection::serve(sessions, stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a front end");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn new_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn new_token(&self) -> u64 {
+        self.tokens.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn registered(&self) -> MutexGuard<'_, HashMap<VolumeId, Registered>> {
+        // Nothing panics while it is held, and every value in it is whole.
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stretched(&self) -> MutexGuard<'_, HashMap<VolumeId, u64>> {
+        self.stretched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn resting(&self) -> MutexGuard<'_, HashSet<VolumeId>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_resting(&self, volume: VolumeId) -> bool {
+        self.resting().contains(&volume)
+    }
+
+    /// Forgets a volume, unless another connection has resumed it by now. True if it was forgotten.
+    fn unregister(&self, volume: VolumeId, connection: u64) -> bool {
+        let mut registered = self.registered();
+        let ours = registered
+            .get(&volume)
+            .is_some_and(|entry| entry.connection == connection);
+        if ours {
+            registered.remove(&volume);
+        }
+        ours
+    }
+}

@@ -1,0 +1,533 @@
+//! One front end's connection: its requests, what it is told, and what follows when it breaks.
+//!
+//! A connection has one volume open at most: a front end with several opens several connections,
+//! one for each of its volumes' threads.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::transport::{Link, Stream};
+use coordination::Revision;
+use coordination::map::MapWatch;
+use coordination::records::OwnerRecord;
+use protocol::codec::Message;
+use protocol::session::{
+    ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
+};
+use protocol::{Generation, VolumeId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::ownership::{self, Owned, Refused};
+use super::peer::Peer;
+use super::rest::Order;
+use super::visit::PROGRAM;
+use super::{Registered, Sessions};
+use crate::moment::wall_clock_ms;
+
+/// Orders that may wait for one front end: more than one is asked for only by mistake.
+const ORDERS_MAX: usize = 4;
+/// The longest that an open may wait for the present owner, whatever the front end says.
+const WAIT_MAX: Duration = Duration::from_hours(1);
+
+/// What a front end has open.
+struct Open {
+    volume: VolumeId,
+    /// As it was sent last.
+    view: VolumeView,
+    kind: OpenKind,
+}
+
+enum OpenKind {
+    Owner(Owned),
+    Snapshot(String),
+}
+
+/// An open that waits for the present owner to leave.
+struct Waiting {
+    number: u64,
+    volume: String,
+    mode: OpenMode,
+    until: Instant,
+}
+
+/// A rest that was asked of the front end.
+struct Rest {
+    token: u64,
+    drained: Option<oneshot::Sender<()>>,
+    hold: oneshot::Receiver<Revision>,
+}
+
+struct FrontEnd {
+    sessions: Arc<Sessions>,
+    id: u64,
+    link: Link,
+    map: MapWatch,
+    program: String,
+    pid: u32,
+    ourselves: bool,
+    open: Option<Open>,
+    waiting: Option<Waiting>,
+    rest: Option<Rest>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// Serves a front end until its connection ends, and gives its volume back if its process is dead.
+pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
+    let peer = Peer::of(&stream);
+    let (orders, received) = mpsc::channel(ORDERS_MAX);
+    let mut front_end = FrontEnd {
+        id: sessions.new_connection(),
+        link: Link::new(stream),
+        map: sessions.map.clone(),
+        program: String::new(),
+        pid: 0,
+        ourselves: peer.is_ourselves(),
+        open: None,
+        waiting: None,
+        rest: None,
+        orders,
+        sessions,
+    };
+    let reason = front_end.converse(received).await;
+    debug!(program = front_end.program, pid = front_end.pid, %reason, "a session ended");
+    front_end.leave(&peer).await;
+}
+
+impl FrontEnd {
+    async fn converse(&mut self, mut orders: mpsc::Receiver<Order>) -> io::Error {
+        let stream = self.link.stream();
+        loop {
+            if let Err(error) = self.take_in().await {
+                return error;
+            }
+            let until = self.waiting.as_ref().map(|waiting| waiting.until);
+            tokio::select! {
+                ready = stream.ready(self.link.interest()) => {
+                    if let Err(error) = ready {
+                        return error;
+                    }
+                }
+                more = self.map.changed() => {
+                    if !more {
+                        return io::Error::other("no more maps come");
+                    }
+                    self.map_changed().await;
+                }
+                Some(order) = orders.recv() => self.carry_out(order),
+                at = held(&mut self.rest) => self.end_rest(at).await,
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    self.refuse_waiting();
+                }
+            }
+        }
+    }
+
+    /// Handles all messages that are there, and sends what that brought forth.
+    async fn take_in(&mut self) -> io::Result<()> {
+        loop {
+            while let Some((number, message)) = self.link.message()? {
+                let Message::SessionRequest(request) = message else {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "not a session's request",
+                    ));
+                };
+                match self.request(number, request).await {
+                    Ok(Some(reply)) => self.link.outbox.push_session_reply(number, &reply),
+                    Ok(None) => {}
+                    Err(Refused { kind, message }) => {
+                        let reply = SessionReply::Refused { kind, message };
+                        self.link.outbox.push_session_reply(number, &reply);
+                    }
+                }
+            }
+            self.link.send()?;
+            if !self.link.receive()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Carries out a request. No answer yet if it has to wait.
+    async fn request(
+        &mut self,
+        number: u64,
+        request: SessionRequest,
+    ) -> Result<Option<SessionReply>, Refused> {
+        if self.program.is_empty() && !matches!(request, SessionRequest::Hello { .. }) {
+            return Err(Refused::new(SessionRefusal::Invalid, "say hello first"));
+        }
+        match request {
+            SessionRequest::Hello { program, pid } => {
+                self.program = if program.is_empty() {
+                    "unnamed".to_owned()
+                } else {
+                    program
+                };
+                self.pid = pid;
+                Ok(Some(SessionReply::Ok))
+            }
+            SessionRequest::Open {
+                volume,
+                snapshot: Some(snapshot),
+                ..
+            } => self.open_snapshot(&volume, snapshot).map(Some),
+            SessionRequest::Open {
+                volume,
+                snapshot: None,
+                mode,
+                wait_ms,
+            } => {
+                self.refuse_second()?;
+                let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
+                self.waiting = Some(Waiting {
+                    number,
+                    volume,
+                    mode,
+                    until: Instant::now() + wait,
+                });
+                self.try_waiting().await
+            }
+            SessionRequest::Resume { volume, generation } => self.resume(volume, generation).await.map(Some),
+            SessionRequest::Renew { volume, generation } => {
+                let owned = self.owned(volume, generation)?;
+                self.sessions.store.keep_lease(owned.lease).await?;
+                Ok(Some(SessionReply::Ok))
+            }
+            SessionRequest::Close { volume, generation } => {
+                if generation.0 != 0 {
+                    let owned = self.owned(volume, generation)?;
+                    self.sessions.store.revoke_lease(owned.lease).await?;
+                    self.sessions.unregister(volume, self.id);
+                    info!(%volume, program = self.program, pid = self.pid, "closed");
+                }
+                self.open = None;
+                self.rest = None;
+                Ok(Some(SessionReply::Ok))
+            }
+            SessionRequest::Suspect {
+                volume, disk, reason, ..
+            } => {
+                warn!(%volume, %disk, reason, program = self.program, "a front end suspects a disk");
+                Ok(Some(SessionReply::Ok))
+            }
+            SessionRequest::Quiesced { token, .. } => {
+                if let Some(rest) = self.rest.as_mut().filter(|rest| rest.token == token)
+                    && let Some(drained) = rest.drained.take()
+                {
+                    // Whoever asked may have given up; then the hold has ended too.
+                    let _ = drained.send(());
+                }
+                Ok(Some(SessionReply::Ok))
+            }
+            SessionRequest::List => Ok(Some(self.list())),
+        }
+    }
+
+    fn refuse_second(&self) -> Result<(), Refused> {
+        if self.open.is_some() || self.waiting.is_some() {
+            let message = "this connection has a volume open already: use another connection";
+            return Err(Refused::new(SessionRefusal::Invalid, message));
+        }
+        Ok(())
+    }
+
+    /// Tries to take the volume that is waited for. No answer if it must wait on.
+    async fn try_waiting(&mut self) -> Result<Option<SessionReply>, Refused> {
+        let Some(waiting) = self.waiting.take() else {
+            return Ok(None);
+        };
+        let map = self.map.current_and_seen();
+        let Some(volume) = map.volume_named(&waiting.volume) else {
+            let message = format!("there is no volume {:?}", waiting.volume);
+            return Err(Refused::new(SessionRefusal::NotFound, message));
+        };
+        let owner = OwnerRecord {
+            node: self.sessions.settings.node,
+            program: self.program.clone(),
+            pid: self.pid,
+            read_only: waiting.mode == OpenMode::ReadOnly,
+            opened_ms: wall_clock_ms(),
+        };
+        let lease = self.sessions.settings.lease;
+        let store = self.sessions.store.as_ref();
+        match ownership::acquire(store, &self.map, volume, &owner, lease).await? {
+            Some(owned) => {
+                info!(volume = waiting.volume, program = self.program, pid = self.pid,
+                    generation = %owned.generation, "opened");
+                self.opened(volume, owned, owner.read_only).map(Some)
+            }
+            None if Instant::now() < waiting.until => {
+                self.waiting = Some(waiting);
+                Ok(None)
+            }
+            None => Err(self.busy(&waiting.volume)),
+        }
+    }
+
+    fn busy(&self, name: &str) -> Refused {
+        let map = self.map.current();
+        let owner = map.volume_named(name).and_then(|volume| map.owner(volume));
+        let who = owner.map_or_else(
+            || "somebody else".to_owned(),
+            |owner| {
+                format!(
+                    "{} (process {} on {})",
+                    owner.record.program, owner.record.pid, owner.record.node
+                )
+            },
+        );
+        Refused::new(
+            SessionRefusal::Busy,
+            format!("volume {name:?} is in use by {who}"),
+        )
+    }
+
+    fn refuse_waiting(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            let Refused { kind, message } = self.busy(&waiting.volume);
+            let reply = SessionReply::Refused { kind, message };
+            self.link.outbox.push_session_reply(waiting.number, &reply);
+        }
+    }
+
+    async fn resume(&mut self, volume: VolumeId, generation: Generation) -> Result<SessionReply, Refused> {
+        // Also how a front end asks for the present view of what it has open here.
+        if self.open.as_ref().is_none_or(|open| open.volume != volume) {
+            self.refuse_second()?;
+        }
+        if self.sessions.is_resting(volume) {
+            // An owner that goes on now could write while its head is being sealed.
+            let message = format!("{volume} is at rest for a moment: try again");
+            return Err(Refused::new(SessionRefusal::Unavailable, message));
+        }
+        let store = self.sessions.store.as_ref();
+        let owned = ownership::resume(store, &self.map, volume, generation).await?;
+        let map = self.map.current();
+        let read_only = map.owner(volume).is_some_and(|owner| owner.record.read_only);
+        self.opened(volume, owned, read_only)
+    }
+
+    /// Makes a volume that is owned by now this connection's, and answers with its view.
+    fn opened(&mut self, volume: VolumeId, owned: Owned, read_only: bool) -> Result<SessionReply, Refused> {
+        let Some(view) = self.owner_view(volume, owned.generation, read_only) else {
+            let message = format!("{volume} was deleted");
+            return Err(Refused::new(SessionRefusal::NotFound, message));
+        };
+        let entry = Registered {
+            connection: self.id,
+            generation: owned.generation,
+            orders: self.orders.clone(),
+        };
+        self.sessions.registered().insert(volume, entry);
+        // A rest of before is void: whoever resumes goes on.
+        self.rest = None;
+        self.open = Some(Open {
+            volume,
+            view: view.clone(),
+            kind: OpenKind::Owner(owned),
+        });
+        Ok(SessionReply::Opened(Box::new(view)))
+    }
+
+    fn owner_view(&self, volume: VolumeId, generation: Generation, read_only: bool) -> Option<VolumeView> {
+        let settings = &self.sessions.settings;
+        let lease_ms = u64::try_from(settings.lease.as_millis()).unwrap_or(u64::MAX);
+        let mut view = self
+            .map
+            .current()
+            .volume_view(volume, settings.node, generation, lease_ms)?;
+        view.read_only = read_only;
+        if self.ourselves && self.program == PROGRAM {
+            view.size = self
+                .sessions
+                .stretched()
+                .get(&volume)
+                .copied()
+                .unwrap_or(view.size);
+        }
+        Some(view)
+    }
+
+    fn open_snapshot(&mut self, name: &str, snapshot: String) -> Result<SessionReply, Refused> {
+        let map = self.map.current();
+        let view = map
+            .volume_named(name)
+            .and_then(|volume| map.snapshot_view(volume, &snapshot, self.sessions.settings.node));
+        let Some(view) = view else {
+            let message = format!("there is no snapshot {snapshot:?} of a volume {name:?}");
+            return Err(Refused::new(SessionRefusal::NotFound, message));
+        };
+        if self.open.as_ref().is_none_or(|open| open.view.head != view.head) {
+            self.refuse_second()?;
+        }
+        let kind = OpenKind::Snapshot(snapshot);
+        self.open = Some(Open {
+            volume: view.volume,
+            view: view.clone(),
+            kind,
+        });
+        Ok(SessionReply::Opened(Box::new(view)))
+    }
+
+    /// What this connection owns, if it is this.
+    fn owned(&self, volume: VolumeId, generation: Generation) -> Result<Owned, Refused> {
+        match &self.open {
+            Some(Open {
+                volume: here,
+                kind: OpenKind::Owner(owned),
+                ..
+            }) if *here == volume && owned.generation == generation => Ok(*owned),
+            _ => {
+                let message = format!("{volume} is not open here with {generation}");
+                Err(Refused::new(SessionRefusal::Lost, message))
+            }
+        }
+    }
+
+    fn list(&self) -> SessionReply {
+        let map = self.map.current();
+        let volumes = map.volume_names().filter_map(|(name, id)| {
+            let (family, record) = map.volume(id)?;
+            Some(ExportEntry {
+                name: name.to_owned(),
+                size: record.record.size,
+                snapshots: family.snapshots_of(id).map(|(name, _)| name.to_owned()).collect(),
+            })
+        });
+        SessionReply::Volumes {
+            volumes: volumes.collect(),
+        }
+    }
+
+    async fn map_changed(&mut self) {
+        if let Some(number) = self.waiting.as_ref().map(|waiting| waiting.number) {
+            let reply = match self.try_waiting().await {
+                Ok(None) => return,
+                Ok(Some(reply)) => reply,
+                Err(Refused { kind, message }) => SessionReply::Refused { kind, message },
+            };
+            self.link.outbox.push_session_reply(number, &reply);
+        }
+        // While the front end holds still it must not be told of a map in which its head is not
+        // sealed yet: it would go on writing. It is told when the rest ends.
+        if self.rest.is_none() {
+            self.tell_view(false);
+        }
+    }
+
+    /// Tells the front end how its volume is now, if that is news or `always`.
+    fn tell_view(&mut self, always: bool) {
+        let Some(open) = &self.open else { return };
+        let map = self.map.current_and_seen();
+        let (volume, view) = match &open.kind {
+            OpenKind::Owner(owned) if map.generation(open.volume) != Some(owned.generation) => {
+                return self.revoke("its lease has lapsed, or it was given to somebody else");
+            }
+            OpenKind::Owner(owned) => (
+                open.volume,
+                self.owner_view(open.volume, owned.generation, open.view.read_only),
+            ),
+            OpenKind::Snapshot(name) => (
+                open.volume,
+                map.snapshot_view(open.volume, name, self.sessions.settings.node),
+            ),
+        };
+        let Some(view) = view else {
+            return self.revoke("it was deleted");
+        };
+        if always || view != open.view {
+            debug!(%volume, revision = %view.revision, "telling of a new view");
+            self.link
+                .outbox
+                .push_session_push(&SessionPush::View(Box::new(view.clone())));
+        }
+        if let Some(open) = &mut self.open {
+            open.view = view;
+        }
+    }
+
+    fn revoke(&mut self, reason: &str) {
+        if let Some(open) = self.open.take() {
+            warn!(volume = %open.volume, program = self.program, pid = self.pid, reason, "revoked");
+            self.sessions.unregister(open.volume, self.id);
+            self.rest = None;
+            let push = SessionPush::Revoked {
+                volume: open.volume,
+                reason: reason.to_owned(),
+            };
+            self.link.outbox.push_session_push(&push);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let Order::Quiesce { limit, drained, hold } = order;
+        // Not open any more, or at rest already: dropping the order tells so.
+        let Some(open) = self.open.as_ref().filter(|_| self.rest.is_none()) else {
+            return;
+        };
+        let token = self.sessions.new_token();
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let push = SessionPush::Quiesce {
+            volume: open.volume,
+            token,
+            limit_ms,
+        };
+        self.link.outbox.push_session_push(&push);
+        self.rest = Some(Rest {
+            token,
+            drained: Some(drained),
+            hold,
+        });
+    }
+
+    async fn end_rest(&mut self, at: Option<Revision>) {
+        if let Some(revision) = at {
+            self.map.at_least(revision).await;
+        }
+        self.rest = None;
+        self.tell_view(true);
+    }
+
+    /// What follows when the connection has ended: a dead process gives its volume back at once, a
+    /// live one has the time of its lease to come again.
+    async fn leave(mut self, peer: &Peer) {
+        let Some(Open {
+            volume,
+            kind: OpenKind::Owner(owned),
+            ..
+        }) = self.open.take()
+        else {
+            return;
+        };
+        // Frees the connection's buffers, and whoever waits for a rest.
+        let Self {
+            sessions,
+            id,
+            program,
+            pid,
+            rest,
+            link,
+            ..
+        } = self;
+        drop((rest, link));
+        let dead = tokio::time::timeout(sessions.settings.lease, peer.ended())
+            .await
+            .is_ok();
+        if sessions.unregister(volume, id) && dead {
+            info!(%volume, program, pid, "its owner is gone: the volume is free");
+            ownership::release(sessions.store.as_ref(), volume, owned.generation).await;
+        }
+    }
+}
+
+/// Waits until a rest ends: with the revision to go on at, or with nothing if it was called off.
+async fn held(rest: &mut Option<Rest>) -> Option<Revision> {
+    match rest {
+        Some(rest) => (&mut rest.hold).await.ok(),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,76 @@
+//! The process at the other end of a unix socket: is it dead, or does it only connect anew?
+
+use std::os::fd::OwnedFd;
+
+use client::transport::Stream;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
+use tokio::io::unix::AsyncFd;
+
+/// A front end's process.
+pub(super) struct Peer {
+    pid: Option<i32>,
+    /// Becomes readable when the process ends, even if its number is used again by then.
+    descriptor: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Peer {
+    /// The process that connected. Over TCP, or from another world of process numbers, nothing is
+    /// known of it, and only its lease tells whether it lives.
+    pub(super) fn of(stream: &Stream) -> Self {
+        let pid = stream.peer_process();
+        let descriptor = pid
+            .and_then(Pid::from_raw)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok())
+            .and_then(watched);
+        Self { pid, descriptor }
+    }
+
+    /// Waits until the process has ended; for ever if nothing is known of it.
+    pub(super) async fn ended(&self) {
+        if self.is_ourselves() {
+            // A visitor of our own that let its connection go is done with it.
+            return;
+        }
+        match &self.descriptor {
+            Some(descriptor) if descriptor.readable().await.is_ok() => {}
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Whether it is this very process.
+    pub(super) fn is_ourselves(&self) -> bool {
+        let own = i32::try_from(std::process::id()).ok();
+        self.pid.is_some() && self.pid == own
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "an `OwnedFd` keeps what the unsafe `register` asks its caller to keep"
+)]
+fn watched(descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
+    AsyncFd::new(descriptor).ok()
+}
+
+/// Whether no process of this number is there. Zero is nobody's number.
+pub(super) fn is_gone(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    //! A process that ended is told from one that lives, by its number and by its socket.
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_that_ended_is_gone_and_this_one_is_not() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert!(is_gone(pid));
+        assert!(!is_gone(std::process::id()));
+        assert!(!is_gone(0));
+    }
+}

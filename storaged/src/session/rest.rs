@@ -1,0 +1,236 @@
+//! Volumes at rest: owners hold still while a transaction seals their heads.
+//!
+//! A front end that has the volume open is asked to drain. A volume that nobody has open is taken
+//! over by a visitor of our own first, so that all its copies are level (rule 7), and is then asked
+//! like any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coordination::Revision;
+use protocol::{Generation, VolumeId};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::visit::Visitor;
+use super::{Registered, Sessions};
+use crate::volumes::rest::{AtRest, Owners, RestError};
+
+/// How long owners may take to drain. Guests wait that long at most for a snapshot that does not
+/// come about; a disk that is away holds a drain up for longer, and then there is no snapshot.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long a volume that nobody has open may take to be taken over.
+pub(super) const VISIT_LIMIT: Duration = Duration::from_secs(30);
+/// Attempts to find a volume open, or to open it: each fails only when its owner changes just then.
+const ATTEMPTS_MAX: usize = 4;
+
+/// What a session's connection is told to do.
+pub(super) enum Order {
+    /// Ask the front end to hold its volume still.
+    Quiesce {
+        limit: Duration,
+        /// Told when it holds still; dropped if it does not.
+        drained: oneshot::Sender<()>,
+        /// Held still until this ends; with a revision, the front end goes on as the map is then.
+        hold: oneshot::Receiver<Revision>,
+    },
+}
+
+/// Marks volumes as resting for as long as it lives, so that none is resumed meanwhile.
+struct Mark {
+    volumes: Vec<VolumeId>,
+    sessions: Arc<Sessions>,
+}
+
+impl Mark {
+    fn set(sessions: &Arc<Sessions>, volumes: &[VolumeId]) -> Result<Self, RestError> {
+        let mut resting = sessions.resting();
+        if let Some(volume) = volumes.iter().find(|volume| resting.contains(volume)) {
+            let message = format!("{volume} is held still for another operation: try again");
+            return Err(RestError::NotInTime(message));
+        }
+        resting.extend(volumes);
+        drop(resting);
+        Ok(Self {
+            volumes: volumes.to_vec(),
+            sessions: Arc::clone(sessions),
+        })
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let mut resting = self.sessions.resting();
+        for volume in &self.volumes {
+            resting.remove(volume);
+        }
+    }
+}
+
+/// Volumes that hold still. Dropping it lets them go on.
+struct Resting {
+    volumes: Vec<(VolumeId, Generation)>,
+    holds: Vec<oneshot::Sender<Revision>>,
+    visitors: Vec<Visitor>,
+    mark: Mark,
+}
+
+#[async_trait]
+impl AtRest for Resting {
+    fn generation(&self, volume: VolumeId) -> Option<Generation> {
+        let found = self.volumes.iter().find(|(id, _)| *id == volume);
+        found.map(|(_, generation)| *generation)
+    }
+
+    async fn end(self: Box<Self>, at: Revision) {
+        let Self {
+            holds,
+            visitors,
+            mark,
+            ..
+        } = *self;
+        let sessions = Arc::clone(&mark.sessions);
+        // From here on whoever resumes sees the map at this revision.
+        sessions.map.at_least(at).await;
+        drop(mark);
+        for hold in holds {
+            // A connection that ended needs no telling: it resumes with the map as it is.
+            let _ = hold.send(at);
+        }
+        for visitor in visitors {
+            let (volume, generation) = visitor.leave().await;
+            sessions.until_not_owned(volume, generation).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Owners for Arc<Sessions> {
+    async fn bring_to_rest(&self, volumes: &[VolumeId]) -> Result<Box<dyn AtRest>, RestError> {
+        let mut resting = Resting {
+            volumes: Vec::with_capacity(volumes.len()),
+            holds: Vec::with_capacity(volumes.len()),
+            visitors: Vec::new(),
+            mark: Mark::set(self, volumes)?,
+        };
+        let mut owners = Vec::with_capacity(volumes.len());
+        for volume in volumes {
+            let (owner, visitor) = self.find_or_visit(*volume).await?;
+            resting.volumes.push((*volume, owner.generation));
+            resting.visitors.extend(visitor);
+            owners.push(owner);
+        }
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        let mut drains = Vec::with_capacity(owners.len());
+        // All are asked before the first is waited for.
+        for owner in owners {
+            let (drained, drain) = oneshot::channel();
+            let (hold, held) = oneshot::channel();
+            // A connection that ended drops the order, which is seen below.
+            let _ = owner
+                .orders
+                .send(Order::Quiesce {
+                    limit: DRAIN_LIMIT,
+                    drained,
+                    hold: held,
+                })
+                .await;
+            resting.holds.push(hold);
+            drains.push(drain);
+        }
+        for (drain, volume) in drains.into_iter().zip(volumes) {
+            if !matches!(timeout_at(deadline, drain).await, Ok(Ok(()))) {
+                let message = self.not_at_rest(*volume);
+                return Err(RestError::NotInTime(message));
+            }
+        }
+        Ok(Box::new(resting))
+    }
+
+    async fn zero_beyond(
+        &self,
+        volume: VolumeId,
+        from: u64,
+        to: u64,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RestError> {
+        self.stretched().insert(volume, to);
+        let zeroed = self.zero_by_visit(volume, from, to, progress).await;
+        self.stretched().remove(&volume);
+        zeroed
+    }
+}
+
+impl Sessions {
+    /// The owner of a volume, maybe a visitor that was sent for this.
+    async fn find_or_visit(
+        self: &Arc<Self>,
+        volume: VolumeId,
+    ) -> Result<(Registered, Option<Visitor>), RestError> {
+        let mut last = RestError::NotTakenOver(format!("{volume} changes its owner all the time"));
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(owner) = self.owner_here(volume) {
+                return Ok((owner, None));
+            }
+            match Visitor::enter(self, volume).await {
+                Ok(visitor) => {
+                    if let Some(owner) = self.owner_here(volume) {
+                        return Ok((owner, Some(visitor)));
+                    }
+                    visitor.leave().await;
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn owner_here(&self, volume: VolumeId) -> Option<Registered> {
+        self.registered().get(&volume).cloned()
+    }
+
+    fn not_at_rest(&self, volume: VolumeId) -> String {
+        let map = self.map.current();
+        let name = map
+            .volume(volume)
+            .map_or_else(|| volume.to_string(), |(_, v)| v.record.name.clone());
+        let owner = map.owner(volume).map_or_else(
+            || "its owner left".to_owned(),
+            |owner| {
+                format!(
+                    "its owner is {} (process {})",
+                    owner.record.program, owner.record.pid
+                )
+            },
+        );
+        format!(
+            "volume {name:?} did not come to rest in {} s; {owner}",
+            DRAIN_LIMIT.as_secs()
+        )
+    }
+
+    /// Waits until the map does not show this owner any more.
+    async fn until_not_owned(&self, volume: VolumeId, generation: Generation) {
+        let mut map = self.map.clone();
+        while map.current_and_seen().generation(volume) == Some(generation) {
+            if !map.changed().await {
+                return;
+            }
+        }
+    }
+
+    async fn zero_by_visit(
+        self: &Arc<Self>,
+        volume: VolumeId,
+        from: u64,
+        to: u64,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RestError> {
+        let mut visitor = Visitor::enter(self, volume).await?;
+        let zeroed = visitor.zero(from, to, progress).await;
+        let (volume, generation) = visitor.leave().await;
+        self.until_not_owned(volume, generation).await;
+        zeroed
+    }
+}

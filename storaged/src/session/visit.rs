@@ -1,0 +1,172 @@
+//! A visitor: this `storaged` itself as the owner of a volume that nobody has open.
+//!
+//! It opens the volume through the session socket like any front end, on a thread of its own,
+//! because a volume lives on one thread; so nothing is special about it on the disks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::device::DeviceError;
+use client::request;
+use client::volume::{OpenError, Options, Volume};
+use protocol::session::SessionRefusal;
+use protocol::{Generation, VolumeId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use super::Sessions;
+use super::rest::VISIT_LIMIT;
+use crate::volumes::rest::RestError;
+
+/// The name that the daemon's own sessions go by.
+pub(super) const PROGRAM: &str = "storaged";
+/// How long to wait for an owner that is just leaving.
+const OPEN_WAIT: Duration = Duration::from_secs(2);
+/// Bytes that are zeroed in one request: 16 objects.
+const STEP: u64 = 64 << 20;
+
+/// Zero a range; answered when that is durable.
+struct Zero {
+    offset: u64,
+    length: u64,
+    done: oneshot::Sender<Result<(), DeviceError>>,
+}
+
+/// A volume that this `storaged` has open. Dropping it closes the volume in the background.
+pub(super) struct Visitor {
+    volume: VolumeId,
+    generation: Generation,
+    orders: mpsc::Sender<Zero>,
+    closed: oneshot::Receiver<()>,
+}
+
+impl Visitor {
+    /// Takes the volume over, and returns when all its copies are level.
+    pub(super) async fn enter(sessions: &Arc<Sessions>, volume: VolumeId) -> Result<Self, RestError> {
+        let map = sessions.map.current();
+        let Some((_, record)) = map.volume(volume) else {
+            return Err(RestError::NotTakenOver(format!(
+                "{volume} does not exist any more"
+            )));
+        };
+        let name = record.record.name.clone();
+        let options = Options {
+            program: PROGRAM.to_owned(),
+            storaged: vec![sessions.settings.address.clone()],
+            volume: name.clone(),
+            snapshot: None,
+            read_only: false,
+            wait: OPEN_WAIT,
+        };
+        let (entered, entry) = oneshot::channel();
+        let (orders, received) = mpsc::channel(1);
+        let (closing, closed) = oneshot::channel();
+        std::thread::Builder::new()
+            .name(format!("visit-{volume}"))
+            .spawn(move || live(options, entered, received, closing))
+            .map_err(|error| RestError::NotTakenOver(format!("cannot start a thread: {error}")))?;
+        match timeout(VISIT_LIMIT, entry).await {
+            Ok(Ok(Ok(generation))) => Ok(Self {
+                volume,
+                generation,
+                orders,
+                closed,
+            }),
+            Ok(Ok(Err(OpenError::Refused {
+                kind: SessionRefusal::Busy,
+                message,
+            }))) => Err(RestError::InUse(message)),
+            Ok(Ok(Err(error))) => Err(RestError::NotTakenOver(error.to_string())),
+            Ok(Err(_)) => Err(RestError::NotTakenOver(format!(
+                "the visit of {name:?} ended unexpectedly"
+            ))),
+            Err(_) => Err(RestError::NotTakenOver(format!(
+                "volume {name:?} could not be taken over in {} s: are enough of its disks up?",
+                VISIT_LIMIT.as_secs()
+            ))),
+        }
+    }
+
+    /// Makes a range read as zeros, step by step.
+    pub(super) async fn zero(
+        &mut self,
+        from: u64,
+        to: u64,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RestError> {
+        let ended = || RestError::NotTakenOver(format!("the visit of {} ended", self.volume));
+        let mut at = from;
+        while at < to {
+            let length = STEP.min(to - at);
+            let (done, answer) = oneshot::channel();
+            self.orders
+                .send(Zero {
+                    offset: at,
+                    length,
+                    done,
+                })
+                .await
+                .map_err(|_| ended())?;
+            let zeroed = answer.await.map_err(|_| ended())?;
+            zeroed.map_err(|error| RestError::NotTakenOver(error.to_string()))?;
+            at += length;
+            progress(at - from);
+        }
+        Ok(())
+    }
+
+    /// Gives the volume back; tells which it was.
+    pub(super) async fn leave(self) -> (VolumeId, Generation) {
+        let Self {
+            volume,
+            generation,
+            orders,
+            closed,
+        } = self;
+        drop(orders);
+        // The sender goes with the thread in any case.
+        let _ = closed.await;
+        (volume, generation)
+    }
+}
+
+type Entered = oneshot::Sender<Result<Generation, OpenError>>;
+
+fn live(options: Options, entered: Entered, mut orders: mpsc::Receiver<Zero>, closing: oneshot::Sender<()>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => {
+            let address = options
+                .storaged
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let _ = entered.send(Err(OpenError::Unreachable { address, source }));
+            return;
+        }
+    };
+    LocalSet::new().block_on(&runtime, async move {
+        let volume = match Volume::open(options).await {
+            Ok(volume) => volume,
+            Err(error) => {
+                let _ = entered.send(Err(error));
+                return;
+            }
+        };
+        // Whoever waits may give up; then so does the visitor, though no copy is level yet.
+        let mut entered = entered;
+        tokio::select! {
+            () = volume.opened() => {}
+            () = entered.closed() => return,
+        }
+        let _ = entered.send(Ok(volume.generation()));
+        while let Some(order) = orders.recv().await {
+            let _ = order
+                .done
+                .send(request::discard(&volume, order.offset, order.length).await);
+        }
+        volume.close().await;
+    });
+    let _ = closing.send(());
+}
