@@ -9,6 +9,7 @@
 
 mod api;
 mod nbd;
+mod virtio;
 
 /// A parser under test.
 #[derive(Clone, Copy)]
@@ -32,6 +33,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "nbd-connection",
         run: nbd::connection,
+    },
+    Target {
+        name: "virtio-ring",
+        run: virtio::ring,
     },
 ];
 
