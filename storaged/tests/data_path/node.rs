@@ -1,0 +1,182 @@
+//! A node in this process: three disks in a directory, sessions, and the operations on volumes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin_api::pools::CreatePool;
+use admin_api::volumes::CreateVolume;
+use client::transport::{Address, Listener};
+use client::volume::{OpenError, Options, Volume};
+use coordination::keys::Key;
+use coordination::map::{MapKeeper, MapWatch};
+use coordination::records::{DiskRecord, NodeRecord, SchemaRecord, encode};
+use coordination::{Compare, Coordination, Embedded, Outcome, Transaction};
+use protocol::{DiskId, NodeId};
+use storaged::disk::{Disk, Settings};
+use storaged::identities::Identities;
+use storaged::session::{self, Sessions};
+use storaged::volumes::Volumes;
+use store::Store;
+use tokio::task::JoinHandle;
+
+const CLUSTER: [u8; 16] = *b"a cluster's name";
+const NODE: NodeId = NodeId(1);
+const DISKS: [DiskId; 3] = [DiskId(1), DiskId(2), DiskId(3)];
+
+/// A running node.
+pub(crate) struct Node {
+    directory: std::path::PathBuf,
+    map: MapWatch,
+    pub(crate) volumes: Volumes,
+    disks: Vec<Disk>,
+    tasks: Vec<JoinHandle<()>>,
+    _store: Arc<Embedded>,
+}
+
+impl Node {
+    /// Makes three disks and a pool with three copies, and starts.
+    pub(crate) async fn create(directory: &Path) -> Self {
+        for disk in DISKS {
+            let path = directory.join(disk.to_string());
+            std::fs::create_dir_all(&path).unwrap();
+            let serial = [u8::try_from(disk.0).unwrap(); 16];
+            let format = store::Format {
+                cluster: CLUSTER,
+                disk,
+                serial,
+                log_bytes: 16 << 20,
+            };
+            Store::create(&path, &format).unwrap();
+        }
+        let node = Self::start(directory).await;
+        let pool = CreatePool {
+            name: "pool".into(),
+            copies: Some(3),
+            min_in_sync: Some(2),
+            groups: Some(8),
+            disks: None,
+        };
+        node.volumes.create_pool(&pool).await.unwrap();
+        node
+    }
+
+    /// Starts what was made in the directory before.
+    pub(crate) async fn start(directory: &Path) -> Self {
+        let store = Arc::new(Embedded::open(&directory.join("coordination.redb")).unwrap());
+        register(store.as_ref(), directory).await;
+        let (keeper, map) = MapKeeper::start(store.clone()).await.unwrap();
+        let keeping = tokio::spawn(async move {
+            let error = keeper.run().await;
+            panic!("the map cannot be kept: {error}");
+        });
+        let mut disks = Vec::new();
+        for disk in DISKS {
+            let settings = Settings {
+                disk,
+                cluster: CLUSTER,
+                directory: directory.join(disk.to_string()),
+                listen: vec![Address::Unix(socket(directory, disk))],
+                options: store::Options::default(),
+            };
+            disks.push(Disk::start(settings, map.clone()).await.unwrap());
+        }
+        let address = Address::Unix(directory.join("storaged.sock"));
+        let settings = session::Settings {
+            node: NODE,
+            lease: session::LEASE_DEFAULT,
+            address: address.clone(),
+        };
+        let sessions = Sessions::new(settings, store.clone(), map.clone());
+        sessions.release_the_dead().await;
+        let listener = Listener::bind(&address).await.unwrap();
+        let serving = tokio::spawn(Arc::clone(&sessions).serve(listener));
+        let identities = Arc::new(Identities::new(store.clone()));
+        let volumes = Volumes::new(store.clone(), map.clone(), identities, Arc::new(sessions));
+        let directory = directory.to_owned();
+        Self {
+            directory,
+            map,
+            volumes,
+            disks,
+            tasks: vec![keeping, serving],
+            _store: store,
+        }
+    }
+
+    /// Makes a volume.
+    pub(crate) async fn create_volume(&self, name: &str, size: u64) {
+        let request = CreateVolume {
+            name: name.into(),
+            size: size.into(),
+            pool: None,
+        };
+        self.volumes.create(&request).await.unwrap();
+    }
+
+    /// Opens a volume, at once or not at all.
+    pub(crate) async fn open(&self, name: &str) -> Result<Volume, OpenError> {
+        Volume::open(self.options(name)).await
+    }
+
+    /// How tests open a volume.
+    pub(crate) fn options(&self, name: &str) -> Options {
+        Options {
+            program: "test".into(),
+            storaged: vec![Address::Unix(self.directory.join("storaged.sock"))],
+            volume: name.into(),
+            snapshot: None,
+            read_only: false,
+            wait: Duration::ZERO,
+        }
+    }
+
+    /// Stops everything, as at the end of the daemon.
+    pub(crate) async fn stop(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for task in self.tasks {
+            // Aborted, or ended: both are an end.
+            let _ = task.await;
+        }
+        for disk in self.disks {
+            disk.stop().await;
+        }
+    }
+}
+
+fn socket(directory: &Path, disk: DiskId) -> std::path::PathBuf {
+    directory.join(format!("{disk}.sock"))
+}
+
+/// Writes the records of cluster, node and disks, once.
+async fn register(store: &Embedded, directory: &Path) {
+    let schema = Key::Schema.to_text();
+    let mut transaction = Transaction::new().when(Compare::Absent(schema.clone())).put(
+        schema,
+        encode(&SchemaRecord {
+            cluster: CLUSTER,
+            created_ms: 0,
+        })
+        .unwrap(),
+    );
+    let node = NodeRecord {
+        name: "here".into(),
+        zone: String::new(),
+    };
+    transaction = transaction.put(Key::Node(NODE).to_text(), encode(&node).unwrap());
+    for disk in DISKS {
+        let record = DiskRecord {
+            node: NODE,
+            path: directory.join(disk.to_string()).display().to_string(),
+            weight: 100,
+            addresses: vec![Address::Unix(socket(directory, disk)).to_string()],
+            capacity: None,
+            created_ms: 0,
+        };
+        transaction = transaction.put(Key::Disk(disk).to_text(), encode(&record).unwrap());
+    }
+    let outcome = store.commit(transaction).await.unwrap();
+    assert!(matches!(outcome, Outcome::Committed(_) | Outcome::Conflict(_)));
+}
