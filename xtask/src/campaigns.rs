@@ -30,6 +30,10 @@ const BENCH: Program = Program {
     package: "bench",
     binary: "bench",
 };
+const DEMO: Program = Program {
+    package: "demo",
+    binary: "demo",
+};
 const CONFORMANCE: Program = Program {
     package: "conformance",
     binary: "conformance",
@@ -77,15 +81,28 @@ pub(crate) fn guests(profile: Profile) -> Result<Tally> {
     programs::test(profile, GUESTS, PRODUCT, &[])
 }
 
+/// The demonstration.
+pub(crate) fn demo(arguments: &[String]) -> Result<()> {
+    run_released(DEMO, arguments)
+}
+
 /// Benchmarks. They print their own tables and last line.
 pub(crate) fn bench(name: &str, arguments: &[String]) -> Result<()> {
     debian::ensure(debian::STORAGE_DAEMON)?;
+    let arguments: Vec<String> = std::iter::once(name)
+        .map(str::to_owned)
+        .chain(arguments.iter().cloned())
+        .collect();
+    run_released(BENCH, &arguments)
+}
+
+/// Builds a program and the product for release, and runs it.
+fn run_released(program: Program, arguments: &[String]) -> Result<()> {
     let mut programs = PRODUCT.to_vec();
-    programs.push(BENCH);
+    programs.push(program);
     let folder = programs::build(Profile::Release, &programs)?;
-    let mut command = Command::new(folder.join(BENCH.binary));
+    let mut command = Command::new(folder.join(program.binary));
     command
-        .arg(name)
         .args(arguments)
         .current_dir(workspace::root())
         .env("STORAGED_PROGRAMS", &folder);

@@ -30,6 +30,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Shows storaged at work: disks, a volume, a guest, a live snapshot, a clone. Installs what it needs.
+    Demo {
+        /// Given to the demo as they are: --keep leaves the disks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Runs every kind of test. Installs the Debian packages that it needs.
     Test {
         /// As much as a release needs: takes hours.
@@ -120,6 +126,10 @@ fn main() -> ExitCode {
 /// Does what was asked; the answer is a count, unless nothing is counted.
 fn perform(task: &Task) -> Result<Option<Tally>> {
     let tally = match task {
+        Task::Demo { arguments } => {
+            campaigns::demo(arguments)?;
+            return Ok(None);
+        }
         Task::Bench { name, arguments } => {
             campaigns::bench(name, arguments)?;
             return Ok(None);

@@ -6,24 +6,27 @@
 //! block, or one that was never answered, and once a value was read, that value (promises P1 and P2).
 #![forbid(unsafe_code)]
 
-mod cluster;
 mod oracle;
 mod pattern;
 mod report;
 mod round;
 mod worker;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use test_node::Node;
 
-use cluster::Cluster;
 use oracle::Oracle;
 use round::{Round, Victim};
+
+/// How many disks, and copies of each block.
+const DISKS: u32 = 3;
+/// The pool that the volume lies in.
+const POOL: &str = "kill";
 
 /// Kills real processes under load.
 #[derive(Parser)]
@@ -34,9 +37,6 @@ struct Arguments {
     /// What the order of events is drawn from, as far as it is ours to choose.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the programs are; beside this one if left out.
-    #[arg(long, env = "STORAGED_PROGRAMS")]
-    programs: Option<PathBuf>,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.part {
         Some(Part::Work(options)) => worker::work(&options).map(|()| true),
-        None => campaign(arguments.rounds, arguments.seed, arguments.programs),
+        None => campaign(arguments.rounds, arguments.seed),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -65,10 +65,19 @@ fn main() -> ExitCode {
 }
 
 /// Whether all rounds held.
-fn campaign(rounds: u32, seed: u64, programs: Option<PathBuf>) -> Result<bool> {
+fn campaign(rounds: u32, seed: u64) -> Result<bool> {
     let us = std::env::current_exe()?;
-    let programs = programs.unwrap_or_else(|| us.parent().map(PathBuf::from).unwrap_or_default());
-    let mut cluster = Cluster::start(programs)?;
+    let mut node = Node::start(DISKS)?;
+    node.storagectl(&["pool", "create", POOL, "--copies", &DISKS.to_string()])?;
+    let size = worker::BLOCKS * pattern::BLOCK as u64;
+    node.storagectl(&[
+        "volume",
+        "create",
+        worker::VOLUME,
+        &size.to_string(),
+        "--pool",
+        POOL,
+    ])?;
     let mut random = SmallRng::seed_from_u64(seed);
     let mut oracle = Oracle::new(worker::BLOCKS);
     let (mut passed, mut failed, mut writes) = (0u32, 0u32, 0u64);
@@ -79,7 +88,7 @@ fn campaign(rounds: u32, seed: u64, programs: Option<PathBuf>) -> Result<bool> {
             victim,
             us: &us,
         }
-        .run(&mut cluster, &mut oracle, &mut random);
+        .run(&mut node, &mut oracle, &mut random);
         match outcome {
             Ok(acknowledged) => {
                 passed += 1;
@@ -89,33 +98,29 @@ fn campaign(rounds: u32, seed: u64, programs: Option<PathBuf>) -> Result<bool> {
             Err(error) => {
                 failed += 1;
                 println!("round {number}: {victim}: {error:#}");
-                println!("the disks are kept in {}", cluster.keep().display());
+                println!("the disks are kept in {}", node.keep().display());
                 break;
             }
         }
     }
-    cluster.stop()?;
-    for disk in cluster.disks() {
-        let sound = cluster.check_disk(&disk);
-        println!(
-            "offline check of {}: {}",
-            disk.display(),
-            if sound.is_ok() { "sound" } else { "NOT SOUND" }
-        );
-        if let Err(error) = sound {
-            println!("{error:#}");
-            failed += 1;
-        } else {
-            passed += 1;
+    let skipped = rounds - passed - failed;
+    node.stop()?;
+    for disk in node.disks() {
+        let path = disk.to_str().context("a folder's name is not UTF-8")?;
+        match node.storagectl(&["disk", "check", path]) {
+            Ok(_) => passed += 1,
+            Err(error) => {
+                failed += 1;
+                println!("{error:#}");
+                println!("the disks are kept in {}", node.keep().display());
+            }
         }
     }
+    let disks = node.disks().len();
+    let violations = oracle.violations();
     println!(
-        "{rounds} rounds, {writes} acknowledged writes, {} lost or wrong",
-        oracle.violations()
+        "{rounds} rounds, {writes} acknowledged writes, {violations} lost or wrong; {disks} disks checked offline"
     );
-    println!(
-        "{passed} passed, {failed} failed, {} skipped",
-        rounds.saturating_sub(passed + failed)
-    );
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0)
 }

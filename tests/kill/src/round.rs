@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rand::Rng;
 use rand::rngs::SmallRng;
+use test_node::Node;
 
-use crate::cluster::{Cluster, VOLUME};
 use crate::oracle::Oracle;
 use crate::pattern::Value;
 use crate::report::Report;
+use crate::worker::VOLUME;
 
 /// The kill comes after at most so many acknowledged writes, so that checkpoints happen too.
 const WRITES_BEFORE_MAX: u64 = 3000;
@@ -65,27 +66,24 @@ pub(crate) struct Round<'a> {
 
 impl Round<'_> {
     /// Runs it; how many writes were acknowledged, or what went wrong.
-    pub(crate) fn run(
-        self,
-        cluster: &mut Cluster,
-        oracle: &mut Oracle,
-        random: &mut SmallRng,
-    ) -> Result<u64> {
+    pub(crate) fn run(self, node: &mut Node, oracle: &mut Oracle, random: &mut SmallRng) -> Result<u64> {
         let first_number = u64::from(self.number) * NUMBERS_PER_ROUND;
-        let mut worker = Worker::start(self.us, cluster, first_number, random.random())?;
+        let mut worker = Worker::start(self.us, node, first_number, random.random())?;
         worker.until_verified(oracle)?;
         let mut acknowledged =
             worker.until_acknowledged(random.random_range(1..=WRITES_BEFORE_MAX), oracle)?;
         match self.victim {
             Victim::Storaged => {
-                cluster.kill_and_restart()?;
+                node.kill()?;
+                node.start_again()?;
                 acknowledged += worker.until_acknowledged(WRITES_AFTER, oracle)?;
                 acknowledged += worker.finish(oracle)?;
             }
             Victim::Worker => acknowledged += worker.kill(oracle)?,
             Victim::Both => {
                 worker.child.kill().context("kill the worker")?;
-                cluster.kill_and_restart()?;
+                node.kill()?;
+                node.start_again()?;
                 acknowledged += worker.kill(oracle)?;
             }
         }
@@ -99,11 +97,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(us: &Path, cluster: &Cluster, first_number: u64, random: u64) -> Result<Self> {
+    fn start(us: &Path, node: &Node, first_number: u64, random: u64) -> Result<Self> {
         let mut child = Command::new(us)
             .arg("work")
             .arg("--storaged")
-            .arg(cluster.session_socket())
+            .arg(node.session_socket())
             .args(["--volume", VOLUME, "--random", &random.to_string()])
             .args(["--first-number", &first_number.to_string()])
             .stdin(Stdio::piped())

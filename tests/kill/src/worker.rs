@@ -24,6 +24,8 @@ use crate::report::Report;
 
 /// The volume's size in blocks: 64 MiB. Small enough to read all of it in each round.
 pub(crate) const BLOCKS: u64 = 16_384;
+/// The volume.
+pub(crate) const VOLUME: &str = "victim";
 /// Requests in flight.
 const IN_FLIGHT: usize = 16;
 /// The most blocks in one request: beyond the size that goes straight to chunks (64 KiB).

@@ -1,0 +1,9 @@
+//! A node for tests: a real `storaged` in a folder of its own, and the programs around it, started,
+//! killed and stopped. It knows nothing of what is tested.
+#![forbid(unsafe_code)]
+
+pub mod node;
+pub mod process;
+
+pub use node::Node;
+pub use process::{Process, program};

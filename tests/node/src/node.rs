@@ -1,0 +1,141 @@
+//! `storaged` with its disks.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::process::{Process, program};
+
+/// Where folders of nodes are made: on a disk by convention, unlike /tmp, and near the root, because
+/// the path of a unix socket has at most 107 bytes.
+const FOLDERS: &str = "/var/tmp";
+
+/// A running `storaged`.
+pub struct Node {
+    storaged: Process,
+    folder: TempDir,
+    disks: u32,
+}
+
+impl Node {
+    /// Starts `storaged` with so many disks in a new folder, and waits until it answers.
+    pub fn start(disks: u32) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("storaged-test-")
+            .tempdir_in(FOLDERS)
+            .context("make a folder")?;
+        let storaged = spawn(folder.path(), disks)?;
+        let mut node = Self {
+            storaged,
+            folder,
+            disks,
+        };
+        node.wait_until_it_serves()?;
+        Ok(node)
+    }
+
+    /// Its work directory.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The socket for front ends.
+    pub fn session_socket(&self) -> PathBuf {
+        self.folder().join("storaged.sock")
+    }
+
+    /// The socket of the admin API.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.folder().join("admin.sock")
+    }
+
+    /// The disks' folders.
+    pub fn disks(&self) -> Vec<PathBuf> {
+        let listed = std::fs::read_dir(self.folder().join("disks"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut disks: Vec<PathBuf> = listed
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect();
+        disks.sort();
+        disks
+    }
+
+    /// Runs `storagectl`; the answer is what it printed.
+    pub fn storagectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(program("storagectl")?);
+        command
+            .arg("--socket")
+            .arg(self.admin_socket())
+            .args(arguments)
+            .stdin(Stdio::null());
+        let output = command.output().context("start storagectl")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "storagectl {} failed: {}",
+            arguments.join(" "),
+            said.trim()
+        );
+        String::from_utf8(output.stdout).context("read storagectl's answer")
+    }
+
+    /// Kills `storaged` as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.storaged.kill()
+    }
+
+    /// Starts `storaged` again after it was killed or stopped, and waits until it answers.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.storaged = spawn(self.folder(), self.disks)?;
+        self.wait_until_it_serves()
+    }
+
+    /// Stops `storaged` in good order.
+    pub fn stop(&mut self) -> Result<()> {
+        self.storaged.stop()
+    }
+
+    /// `storaged` itself.
+    pub fn storaged(&self) -> &Process {
+        &self.storaged
+    }
+
+    /// Leaves the folder for whoever looks into what went wrong.
+    pub fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
+    fn wait_until_it_serves(&mut self) -> Result<()> {
+        let (status, socket) = (program("storagectl")?, self.admin_socket());
+        let answers = || {
+            let mut command = Command::new(&status);
+            command
+                .arg("--socket")
+                .arg(&socket)
+                .arg("status")
+                .stdin(Stdio::null());
+            command
+                .output()
+                .is_ok_and(|output| output.status.success())
+                .then_some(())
+        };
+        self.storaged.wait_for("storaged to answer", answers)
+    }
+}
+
+fn spawn(folder: &Path, disks: u32) -> Result<Process> {
+    let arguments = [
+        Path::new("--work-dir"),
+        folder,
+        Path::new("--disks"),
+        Path::new(&disks.to_string()),
+    ]
+    .map(Path::to_owned);
+    Process::start("storaged", arguments, &folder.join("storaged.log"))
+}

@@ -1,0 +1,164 @@
+//! One program of ours as a process that ends with its value, and says why it failed.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a program may take to start, whatever its logs hold, or to stop.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Between two looks at whether something has happened in another process.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// The most bytes of a log that are shown when its program failed.
+const LOG_SHOWN_MAX: usize = 4000;
+
+/// Where a program under test is: in the folder that `STORAGED_PROGRAMS` names, or beside this
+/// program, or above it (tests lie in `deps`).
+pub fn program(name: &str) -> Result<PathBuf> {
+    let folders: Vec<PathBuf> = match std::env::var_os("STORAGED_PROGRAMS") {
+        Some(folder) => vec![folder.into()],
+        None => std::env::current_exe()?
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(Path::to_owned)
+            .collect(),
+    };
+    let found = folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    found.with_context(|| format!("{name} is not built: cargo build --package {name}"))
+}
+
+/// A running program.
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program of ours; what it says is appended to the file `log`.
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        arguments: impl IntoIterator<Item = A>,
+        log: &Path,
+    ) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("open {}", log.display()))?;
+        let path = program(name)?;
+        let mut command = Command::new(&path);
+        command.args(arguments).stdin(Stdio::null());
+        command
+            .stdout(file.try_clone().context("share a log")?)
+            .stderr(file);
+        let child = command
+            .spawn()
+            .with_context(|| format!("start {}", path.display()))?;
+        Ok(Self {
+            child,
+            name: name.into(),
+            log: log.to_owned(),
+        })
+    }
+
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until `look` gives something; fails at once if the program ends before.
+    /// `what` completes the sentence "waited in vain for ...".
+    pub fn wait_for<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended with {status}; it said:\n{}", self.name, self.said());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "waited in vain for {what}, for {PATIENCE:?}; {} said:\n{}",
+                    self.name,
+                    self.said()
+                );
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until somebody listens on a unix socket.
+    pub fn wait_for_socket(&mut self, socket: &Path) -> Result<()> {
+        let what = format!("somebody to listen on {}", socket.display());
+        self.wait_for(&what, || std::os::unix::net::UnixStream::connect(socket).ok())
+            .map(drop)
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("kill {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("wait for {}", self.name))
+            .map(drop)
+    }
+
+    /// Asks it to end (SIGTERM), and waits until it has, in good order.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = self.terminate()?;
+        ensure!(
+            status.success(),
+            "{} stopped with {status}; it said:\n{}",
+            self.name,
+            self.said()
+        );
+        Ok(())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("signal {}", self.name))
+    }
+
+    fn terminate(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
+        }
+        self.signal(Signal::TERM)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} does not stop; it said:\n{}",
+                self.name,
+                self.said()
+            );
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// The end of its log.
+    fn said(&self) -> String {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let start = log.len().saturating_sub(LOG_SHOWN_MAX);
+        String::from_utf8_lossy(log.get(start..).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
