@@ -77,11 +77,23 @@ pub async fn serve(
     stream: Stream,
     terms: Terms,
     device: Rc<dyn BlockDevice>,
-    mut leaving: watch::Receiver<bool>,
-    mut stopped: watch::Receiver<bool>,
+    leaving: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
+    let outbox = Outbox::new();
+    let served = converse(stream, terms, device, &outbox, [leaving, stopped]).await;
+    outbox.abandon();
+    served
+}
+
+async fn converse(
+    stream: Stream,
+    terms: Terms,
+    device: Rc<dyn BlockDevice>,
+    outbox: &Rc<Outbox>,
+    [mut leaving, mut stopped]: [watch::Receiver<bool>; 2],
 ) -> Result<(), ConnectionError> {
     let (input, mut output) = tokio::io::split(stream);
-    let outbox = Outbox::new();
     let input = BufReader::with_capacity(READ_BUFFER, input);
     let mut reader = Reader {
         input,
@@ -126,8 +138,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 Ok(Task::Read { length, .. }) => length,
                 _ => request.payload,
             };
-            let ticket = self.outbox.admit(weight).await;
+            let room = self.outbox.admit(weight).await;
             let payload = self.payload(request.payload).await?;
+            let ticket = self.outbox.ticket(room);
             match judged {
                 Ok(task) => task::start(task, payload, &self.device, replier, ticket),
                 Err(refusal) => ticket.answer(replier.error(refusal.errno, refusal.message, None)),

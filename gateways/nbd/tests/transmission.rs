@@ -129,6 +129,24 @@ fn a_server_that_leaves_waits_for_what_the_disks_still_owe() {
 }
 
 #[test]
+fn a_server_that_leaves_in_the_middle_of_a_request_still_answers_the_others() {
+    run(async {
+        let device = Rc::new(MemoryDevice::held(1 << 20));
+        let mut connection = connect(SIMPLE, device.clone());
+        connection.say(&request(3, 0, 9, 0, 0)).await;
+        connection.say(&request(1, 0, 10, 0, 4096)).await;
+        connection.say(&[1; 100]).await;
+        until(|| device.waiting() == 1).await;
+        connection.leave.send_replace(true);
+        tokio::task::yield_now().await;
+        device.release(0);
+        assert_eq!(connection.simple().await, (9, 0));
+        connection.served.await.unwrap().unwrap();
+        assert_eq!(device.waiting(), 0, "half a write is no write");
+    });
+}
+
+#[test]
 fn requests_wait_in_the_socket_when_too_many_are_unanswered() {
     // A slow disk must push back on the client, not fill this process's memory.
     run(async {

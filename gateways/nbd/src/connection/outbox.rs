@@ -23,14 +23,23 @@ const SLICES_MAX: usize = 64;
 /// What one connection still owes its client. Lives on the volume's thread.
 pub(super) struct Outbox {
     ready: RefCell<VecDeque<Answer>>,
-    requests: Cell<usize>,
-    bytes: Cell<u64>,
+    allowance: Rc<Allowance>,
     closed: Cell<bool>,
     abandoned: Cell<bool>,
+    /// Whether nobody writes any more: answers that still come are dropped at once.
+    gone: Cell<bool>,
     /// Wakes the writer.
     outgoing: Notify,
+}
+
+/// The room that the connection's requests take. Apart from the outbox, for answers that wait in the
+/// outbox hold it, and must not hold the outbox.
+#[derive(Default)]
+struct Allowance {
+    requests: Cell<usize>,
+    bytes: Cell<u64>,
     /// Wakes the reader.
-    room: Notify,
+    freed: Notify,
 }
 
 struct Answer {
@@ -41,11 +50,13 @@ struct Answer {
 
 /// The right, and the duty, to answer one request.
 pub(super) struct Ticket {
+    outbox: Rc<Outbox>,
     room: Option<Room>,
 }
 
-struct Room {
-    outbox: Rc<Outbox>,
+/// What one request takes of the allowance, until it is dropped.
+pub(super) struct Room {
+    allowance: Rc<Allowance>,
     weight: u64,
 }
 
@@ -53,27 +64,28 @@ impl Outbox {
     pub(super) fn new() -> Rc<Self> {
         Rc::new(Self {
             ready: RefCell::default(),
-            requests: Cell::new(0),
-            bytes: Cell::new(0),
+            allowance: Rc::default(),
             closed: Cell::new(false),
             abandoned: Cell::new(false),
+            gone: Cell::new(false),
             outgoing: Notify::new(),
-            room: Notify::new(),
         })
     }
 
     /// Waits until there is room for one more request of `weight` bytes, at most half of the limit.
-    pub(super) async fn admit(self: &Rc<Self>, weight: u64) -> Ticket {
-        while self.requests.get() >= REQUESTS_MAX || self.bytes.get() + weight > BYTES_MAX {
-            self.room.notified().await;
+    pub(super) async fn admit(&self, weight: u64) -> Room {
+        let allowance = &self.allowance;
+        while allowance.requests.get() >= REQUESTS_MAX || allowance.bytes.get() + weight > BYTES_MAX {
+            allowance.freed.notified().await;
         }
-        self.requests.set(self.requests.get() + 1);
-        self.bytes.set(self.bytes.get() + weight);
+        Room::take(allowance, weight)
+    }
+
+    /// Takes on the duty to answer a request that has been read in full.
+    pub(super) fn ticket(self: &Rc<Self>, room: Room) -> Ticket {
         Ticket {
-            room: Some(Room {
-                outbox: self.clone(),
-                weight,
-            }),
+            outbox: self.clone(),
+            room: Some(room),
         }
     }
 
@@ -83,18 +95,24 @@ impl Outbox {
         self.outgoing.notify_one();
     }
 
+    /// Nobody writes any more: what waits is dropped, and what comes too.
+    pub(super) fn abandon(&self) {
+        self.gone.set(true);
+        self.ready.take();
+    }
+
     /// Writes answers as they become ready, all that are there in one go.
     pub(super) async fn write_to<W: AsyncWrite + Unpin>(
         &self,
         output: &mut W,
     ) -> Result<(), ConnectionError> {
         loop {
-            let batch = std::mem::take(&mut *self.ready.borrow_mut());
+            let batch = self.ready.take();
             if self.abandoned.get() {
                 return Err(ConnectionError::Abandoned);
             }
             if batch.is_empty() {
-                if self.closed.get() && self.requests.get() == 0 {
+                if self.closed.get() && self.allowance.requests.get() == 0 {
                     return Ok(());
                 }
                 self.outgoing.notified().await;
@@ -108,8 +126,10 @@ impl Outbox {
 impl Ticket {
     /// Sends the answer.
     pub(super) fn answer(mut self, pieces: Vec<Bytes>) {
-        if let Some(room) = self.room.take() {
-            let outbox = room.outbox.clone();
+        let outbox = &self.outbox;
+        if let Some(room) = self.room.take()
+            && !outbox.gone.get()
+        {
             outbox
                 .ready
                 .borrow_mut()
@@ -122,19 +142,30 @@ impl Ticket {
 impl Drop for Ticket {
     /// A request that nobody answers would leave its client waiting for ever: better to hang up.
     fn drop(&mut self) {
-        if let Some(room) = self.room.take() {
-            room.outbox.abandoned.set(true);
-            room.outbox.outgoing.notify_one();
+        if self.room.is_some() {
+            self.outbox.abandoned.set(true);
+            self.outbox.outgoing.notify_one();
+        }
+    }
+}
+
+impl Room {
+    fn take(allowance: &Rc<Allowance>, weight: u64) -> Self {
+        allowance.requests.set(allowance.requests.get() + 1);
+        allowance.bytes.set(allowance.bytes.get() + weight);
+        Self {
+            allowance: allowance.clone(),
+            weight,
         }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let outbox = &self.outbox;
-        outbox.requests.set(outbox.requests.get() - 1);
-        outbox.bytes.set(outbox.bytes.get() - self.weight);
-        outbox.room.notify_one();
+        let allowance = &self.allowance;
+        allowance.requests.set(allowance.requests.get() - 1);
+        allowance.bytes.set(allowance.bytes.get() - self.weight);
+        allowance.freed.notify_one();
     }
 }
 
@@ -186,11 +217,15 @@ mod tests {
             .block_on(future)
     }
 
+    async fn ticket(outbox: &Rc<Outbox>, weight: u64) -> Ticket {
+        outbox.ticket(outbox.admit(weight).await)
+    }
+
     #[test]
     fn it_ends_when_the_last_answer_is_written() {
         run(async {
             let outbox = Outbox::new();
-            let (first, second) = (outbox.admit(10).await, outbox.admit(0).await);
+            let (first, second) = (ticket(&outbox, 10).await, ticket(&outbox, 0).await);
             let mut written = Vec::new();
             outbox.close();
             let answering = async {
@@ -205,7 +240,7 @@ mod tests {
             let (result, ()) = tokio::join!(outbox.write_to(&mut written), answering);
             result.unwrap();
             assert_eq!(written, b"twoone");
-            assert_eq!(outbox.bytes.get(), 0);
+            assert_eq!(outbox.allowance.bytes.get(), 0);
         });
     }
 
@@ -213,7 +248,7 @@ mod tests {
     fn a_request_that_nobody_answers_ends_the_connection() {
         run(async {
             let outbox = Outbox::new();
-            drop(outbox.admit(1).await);
+            drop(ticket(&outbox, 1).await);
             let result = outbox.write_to(&mut Vec::new()).await;
             assert!(matches!(result, Err(ConnectionError::Abandoned)));
         });
@@ -223,8 +258,8 @@ mod tests {
     fn a_request_waits_for_room_and_gets_it() {
         run(async {
             let outbox = Outbox::new();
-            let first = outbox.admit(BYTES_MAX).await;
-            let mut second = std::pin::pin!(outbox.admit(1));
+            let first = ticket(&outbox, BYTES_MAX).await;
+            let mut second = std::pin::pin!(ticket(&outbox, 1));
             let waits =
                 std::future::poll_fn(|cx| std::task::Poll::Ready(second.as_mut().poll(cx).is_pending()));
             assert!(waits.await, "there is no room yet");
@@ -235,6 +270,24 @@ mod tests {
                 result = outbox.write_to(&mut sink) => panic!("the writer ended: {result:?}"),
             };
             ticket.answer(Vec::new());
+        });
+    }
+
+    #[test]
+    fn answers_that_were_never_sent_are_freed_with_their_connection() {
+        // Found by fuzzing: an answer that waited held the outbox that held it, so that each client
+        // that broke off left its unsent answers in memory for ever.
+        run(async {
+            let outbox = Outbox::new();
+            let (sent, late) = (ticket(&outbox, 1).await, ticket(&outbox, 1).await);
+            let payload = Bytes::from(vec![1; 100]);
+            sent.answer(vec![payload.clone()]);
+            let (watched, allowance) = (Rc::downgrade(&outbox), Rc::downgrade(&outbox.allowance));
+            outbox.abandon();
+            late.answer(vec![payload.clone()]);
+            assert!(payload.is_unique(), "no answer is kept");
+            drop(outbox);
+            assert!(watched.upgrade().is_none() && allowance.upgrade().is_none());
         });
     }
 
