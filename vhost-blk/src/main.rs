@@ -1,6 +1,7 @@
 //! `vhost-blk`: offers one volume to one QEMU, over a vhost-user socket.
 //!
 //! `open -> serve -> drain -> close`, in that order, on the data thread, which is the main thread.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

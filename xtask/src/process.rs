@@ -35,15 +35,6 @@ pub(crate) fn run_and_read(command: &mut Command) -> Result<(String, bool)> {
     Ok((output, status.success()))
 }
 
-/// Whether a program of this name can be started.
-pub(crate) fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
-    std::env::split_paths(&path)
-        .chain(sbin)
-        .any(|folder| folder.join(program).is_file())
-}
-
 fn announce(command: &Command) {
     println!("+ {}", line(command));
 }

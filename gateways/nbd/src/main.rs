@@ -1,4 +1,5 @@
 //! The program `storaged-nbd`: arguments, logging, signals.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

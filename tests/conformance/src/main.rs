@@ -1,4 +1,5 @@
 //! The program `conformance`: `conformance nbd` runs the checks of one protocol.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

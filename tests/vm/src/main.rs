@@ -1,4 +1,5 @@
 //! `vm-tests`: boots real guests on the real programs and checks what they see.
+#![forbid(unsafe_code)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -7,21 +7,30 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// What must be installed on this machine, and a program by which it is recognized.
-const INSTALLED: &[(&str, &str)] = &[
+/// A package, and a program by which one sees that it is installed.
+pub type Need = (&'static str, &'static str);
+
+/// What guests need on this machine.
+const INSTALLED: &[Need] = &[
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("e2fsprogs", "mkfs.ext4"),
     ("xfsprogs", "mkfs.xfs"),
     ("fio", "fio"),
 ];
 
-/// Installs what is missing, and says so.
+/// Installs what guests need and what is missing, and says so.
 pub fn install() -> Result<()> {
-    let missing: Vec<&str> = INSTALLED
+    ensure(INSTALLED)
+}
+
+/// Installs what is missing, and says so.
+pub fn ensure(needs: &[Need]) -> Result<()> {
+    let mut missing: Vec<&str> = needs
         .iter()
         .filter(|(_, program)| find(program).is_none())
         .map(|(package, _)| *package)
         .collect();
+    missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }
