@@ -6,6 +6,7 @@
 mod admin;
 mod local;
 mod machine;
+mod memory;
 mod node;
 mod process;
 mod snapshots;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Benchmark {
     /// Side by side on one disk: qemu-storage-daemon, storaged with one copy, storaged with three.
     Local(local::Options),
+    /// Whether a disk keeps to its memory with a terabyte on it, and how fast it starts after a crash.
+    Memory(memory::Options),
     /// What snapshots and clones cost, by size and by depth.
     Snapshots(snapshots::Options),
 }
@@ -31,6 +34,7 @@ enum Benchmark {
 fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Local(options) => local::run(&options),
+        Benchmark::Memory(options) => memory::run(&options),
         Benchmark::Snapshots(options) => snapshots::run(&options),
     }
 }

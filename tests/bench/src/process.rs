@@ -129,3 +129,13 @@ pub(crate) fn cpu_seconds(id: u32) -> f64 {
         .sum();
     ticks as f64 / TICKS_PER_SECOND
 }
+
+/// This process's resident memory now, and the most that it ever had, in bytes.
+pub(crate) fn memory() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    (field("VmRSS:").unwrap_or(0) << 10, field("VmHWM:").unwrap_or(0) << 10)
+}
