@@ -19,6 +19,7 @@ use protocol::storage::{Change, ObjectWrite, StorageReply, StorageRequest};
 use protocol::{BlockRange, DiskId, FamilyId, Generation, LayerChain, LayerId, ObjectId, Stamp};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use store::medium::Buffer;
 use store::medium::directory::Directory;
 use store::options::LOG_BYTES_DEFAULT;
 use store::{Engine, Format, MemoryBudget, Options as StoreOptions, Store};
@@ -27,7 +28,7 @@ use self::hollow::{Hollow, pattern};
 use crate::{machine, process};
 
 /// Requests in flight while objects are written, and while blocks are.
-const FILL_DEPTH: usize = 4;
+const FILL_DEPTH: usize = 12;
 const RANDOM_DEPTH: usize = 32;
 /// How long blocks are read and written at random.
 const RANDOM_TIME: Duration = Duration::from_secs(10);
@@ -35,6 +36,7 @@ const RANDOM_TIME: Duration = Duration::from_secs(10);
 const FULL_LOG_LIMIT: Duration = Duration::from_secs(30);
 /// What counts as a full log, in per cent of its length: a quarter of it is kept for one batch.
 const FULL_LOG_PER_CENT: u64 = 70;
+const FULL_LOG_OBJECTS: u32 = 256;
 const FAMILY: FamilyId = FamilyId(1);
 const LAYER: LayerId = LayerId(1);
 
@@ -78,9 +80,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .with_context(|| format!("make a folder in {}", options.directory.display()))?;
     // Killed, as it should be: that is no failure.
     let _ = phase(options, "write", directory.path())?;
-    ensure!(phase(options, "open", directory.path())?, "the disk could not be opened after the crash");
+    ensure!(
+        phase(options, "open", directory.path())?,
+        "the disk could not be opened after the crash"
+    );
     println!("load at the end: {}", machine::load());
-    println!("{} GiB written, {} MiB of memory given to the disk", options.gib, options.budget_mib);
+    println!(
+        "{} GiB written, {} MiB of memory given to the disk",
+        options.gib, options.budget_mib
+    );
     Ok(())
 }
 
@@ -92,7 +100,10 @@ fn phase(options: &Options, name: &str, directory: &Path) -> Result<bool> {
         .arg(format!("--gib={}", options.gib))
         .arg(format!("--budget-mib={}", options.budget_mib))
         .stdin(Stdio::null());
-    Ok(command.status().context("start the benchmark's second process")?.success())
+    Ok(command
+        .status()
+        .context("start the benchmark's second process")?
+        .success())
 }
 
 /// A store under load: keeps `depth` requests in flight and counts answers.
@@ -108,13 +119,30 @@ struct Load {
 
 impl Load {
     fn write(&mut self, index: u32, range: BlockRange, bytes: &Bytes, checksums: &Arc<[u32]>) {
-        let stamp = |count| Stamp { generation: Generation(u64::from(count > 0)), count };
+        let stamp = |count| Stamp {
+            generation: Generation(u64::from(count > 0)),
+            count,
+        };
         self.count += 1;
         let follows = std::mem::replace(&mut self.stamps[index as usize], self.count);
-        let change = Change::Data { bytes: bytes.clone(), checksums: Arc::clone(checksums) };
-        let object = ObjectId { family: FAMILY, index, layer: LAYER };
+        let change = Change::Data {
+            bytes: bytes.clone(),
+            checksums: Arc::clone(checksums),
+        };
+        let object = ObjectId {
+            family: FAMILY,
+            index,
+            layer: LAYER,
+        };
         let (follows, stamp) = (stamp(follows), stamp(self.count));
-        let write = ObjectWrite { object, follows, stamp, range, change, use_reserve: false };
+        let write = ObjectWrite {
+            object,
+            follows,
+            stamp,
+            range,
+            change,
+            use_reserve: false,
+        };
         self.submit(StorageRequest::Write(write));
     }
 
@@ -132,7 +160,10 @@ impl Load {
             for (_, answer) in self.answers.drain(..) {
                 self.in_flight -= 1;
                 if let StorageReply::Data { bytes, .. } = answer.context("the disk refused a request")? {
-                    ensure!(bytes == pattern(), "the disk gave back other bytes than were written");
+                    ensure!(
+                        bytes == pattern(),
+                        "the disk gave back other bytes than were written"
+                    );
                 }
             }
             if self.in_flight > left {
@@ -145,25 +176,48 @@ impl Load {
 
 fn store_options(options: &Options) -> StoreOptions {
     let memory = MemoryBudget::of(options.budget_mib << 20);
-    StoreOptions { memory, engine: Engine::Automatic, ..StoreOptions::default() }
+    StoreOptions {
+        memory,
+        engine: Engine::Automatic,
+        ..StoreOptions::default()
+    }
 }
 
 fn open_hollow(options: &Options) -> Result<Store> {
     let medium = Directory::open(&options.directory)?.medium(Engine::Automatic)?;
-    Ok(Store::open_on(Box::new(Hollow::over(medium)), &store_options(options))?)
+    Ok(Store::open_on(
+        Box::new(Hollow::over(medium)),
+        &store_options(options),
+    )?)
 }
 
 /// Makes a disk, writes to all of it, and dies.
 fn write(options: &Options) -> Result<()> {
-    let format = Format { cluster: [1; 16], disk: DiskId(1), serial: [2; 16], log_bytes: LOG_BYTES_DEFAULT };
+    let format = Format {
+        cluster: [1; 16],
+        disk: DiskId(1),
+        serial: [2; 16],
+        log_bytes: LOG_BYTES_DEFAULT,
+    };
     Store::create(&options.directory, &format)?;
     report("an empty disk", None);
     let objects = options.gib * (1 << 30 >> 20) / (OBJECT_SIZE >> 20);
     let store = open_hollow(options)?;
     let stamps = vec![0; objects as usize];
-    let mut load = Load { store, stamps, count: 0, token: 0, in_flight: 0, answers: Vec::new() };
+    let mut load = Load {
+        store,
+        stamps,
+        count: 0,
+        token: 0,
+        in_flight: 0,
+        answers: Vec::new(),
+    };
 
-    let bytes = Bytes::from(pattern().repeat(BLOCKS_PER_OBJECT as usize));
+    // Aligned, as what comes from a socket is: or the store would copy it.
+    let bytes = Bytes::from_owner(Buffer::from_slice(
+        BLOCK_SIZE as usize,
+        &pattern().repeat(BLOCKS_PER_OBJECT as usize),
+    ));
     let checksums = protocol::checksum::of_blocks(&bytes);
     let begin = Instant::now();
     for index in 0..objects {
@@ -171,25 +225,41 @@ fn write(options: &Options) -> Result<()> {
         load.wait(FILL_DEPTH - 1)?;
     }
     load.wait(0)?;
-    report(&format!("{} GiB written in {:.0} s", options.gib, begin.elapsed().as_secs_f64()), Some(&load.store));
+    report(
+        &format!(
+            "{} GiB written in {:.0} s",
+            options.gib,
+            begin.elapsed().as_secs_f64()
+        ),
+        Some(&load.store),
+    );
 
     let block = bytes.slice(..BLOCK_SIZE as usize);
     let checksum: Arc<[u32]> = checksums[..1].into();
     let mut random = SmallRng::seed_from_u64(3);
     let place = |random: &mut SmallRng| {
-        let block = BlockRange::new(random.random_range(0..BLOCKS_PER_OBJECT), 1).context("a block of an object")?;
+        let block =
+            BlockRange::new(random.random_range(0..BLOCKS_PER_OBJECT), 1).context("a block of an object")?;
         Ok::<_, anyhow::Error>((random.random_range(0..objects), block))
     };
     let (begin, mut reads) = (Instant::now(), 0u64);
     let chain = LayerChain::new(vec![LAYER]);
     while begin.elapsed() < RANDOM_TIME {
         let (index, range) = place(&mut random)?;
-        load.submit(StorageRequest::Read { chain: chain.clone(), family: FAMILY, index, range });
+        load.submit(StorageRequest::Read {
+            chain: chain.clone(),
+            family: FAMILY,
+            index,
+            range,
+        });
         load.wait(RANDOM_DEPTH - 1)?;
         reads += 1;
     }
     load.wait(0)?;
-    report(&format!("{:.0} random 4 KiB reads a second", rate(reads, begin)), Some(&load.store));
+    report(
+        &format!("{:.0} random 4 KiB reads a second", rate(reads, begin)),
+        Some(&load.store),
+    );
 
     let (begin, mut writes) = (Instant::now(), 0u64);
     while begin.elapsed() < RANDOM_TIME {
@@ -198,12 +268,16 @@ fn write(options: &Options) -> Result<()> {
         load.wait(RANDOM_DEPTH - 1)?;
         writes += 1;
     }
-    report(&format!("{:.0} random 4 KiB writes a second", rate(writes, begin)), Some(&load.store));
+    report(
+        &format!("{:.0} random 4 KiB writes a second", rate(writes, begin)),
+        Some(&load.store),
+    );
 
+    // To few objects, so that the log's length is what brings a checkpoint about, and nothing else.
     let begin = Instant::now();
     loop {
         let (index, range) = place(&mut random)?;
-        load.write(index, range, &block, &checksum);
+        load.write(index % FULL_LOG_OBJECTS, range, &block, &checksum);
         load.wait(RANDOM_DEPTH - 1)?;
         let statistics = load.store.statistics();
         let full = statistics.log_used_bytes * 100 >= statistics.log_bytes * FULL_LOG_PER_CENT;
@@ -219,7 +293,10 @@ fn write(options: &Options) -> Result<()> {
 fn open(options: &Options) -> Result<()> {
     let begin = Instant::now();
     let store = open_hollow(options)?;
-    report(&format!("opened after the crash in {:.2} s", begin.elapsed().as_secs_f64()), Some(&store));
+    report(
+        &format!("opened after the crash in {:.2} s", begin.elapsed().as_secs_f64()),
+        Some(&store),
+    );
     Ok(())
 }
 
@@ -231,7 +308,11 @@ fn rate(count: u64, begin: Instant) -> f64 {
 fn report(what: &str, store: Option<&Store>) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let (now, most) = process::memory();
-    print!("{what}: resident {:.0} MiB, at most {:.0} MiB", mib(now), mib(most));
+    print!(
+        "{what}: resident {:.0} MiB, at most {:.0} MiB",
+        mib(now),
+        mib(most)
+    );
     if let Some(store) = store {
         let all = store.statistics();
         print!(

@@ -137,5 +137,8 @@ pub(crate) fn memory() -> (u64, u64) {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    (field("VmRSS:").unwrap_or(0) << 10, field("VmHWM:").unwrap_or(0) << 10)
+    (
+        field("VmRSS:").unwrap_or(0) << 10,
+        field("VmHWM:").unwrap_or(0) << 10,
+    )
 }

@@ -26,14 +26,21 @@ pub(super) struct Hollow {
 impl Hollow {
     /// Over a real medium.
     pub(super) fn over(below: Box<dyn Medium>) -> Self {
-        Self { below, done: Vec::new() }
+        Self {
+            below,
+            done: Vec::new(),
+        }
     }
 }
 
 impl Medium for Hollow {
     fn submit(&mut self, token: u64, operation: Operation) {
         let outcome = match operation {
-            Operation::Read { file: File::Data, mut buffer, .. } => {
+            Operation::Read {
+                file: File::Data,
+                mut buffer,
+                ..
+            } => {
                 for block in buffer.chunks_exact_mut(pattern().len()) {
                     block.copy_from_slice(pattern());
                 }
