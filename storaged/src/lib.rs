@@ -4,11 +4,20 @@
 //! A library so that its parts can be tested without a process; the program is `main.rs`. Only here
 //! do `store`, `replication`, `coordination` and sockets meet.
 
+pub mod admin;
+pub mod cluster;
+pub mod config;
+pub mod daemon;
 pub mod disk;
+pub mod disks;
 pub mod events;
+pub mod health;
 pub mod identities;
+pub mod metrics;
 pub mod moment;
 pub mod pools;
+pub mod reclaim;
 pub mod session;
+pub mod shrink;
 pub mod tasks;
 pub mod volumes;

@@ -1,3 +1,111 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! The program `storaged`: reads what it is told, runs until it is told to stop.
 
-fn main() {}
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use admin_api::sizes::SizeInput;
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use storaged::config::{Config, Settings};
+use storaged::daemon::Daemon;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// The storage daemon of a node: runs its disks, serves its virtual machines' volumes, offers the
+/// admin API that `storagectl` speaks.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Flags {
+    /// A TOML file with the same settings; flags override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the records, the sockets and the default disks are. [default: /var/lib/storaged]
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
+    /// Disks to make in the work directory if there is none yet.
+    #[arg(long, value_name = "N")]
+    disks: Option<u32>,
+    /// How long a front end owns a volume without renewing, in milliseconds, 1000 to 30000.
+    #[arg(long, value_name = "MS")]
+    lease_ms: Option<u64>,
+    /// What all disks may keep in memory together. [default: 1G]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// The length of the log of disks that are made from now on.
+    #[arg(long, value_name = "SIZE")]
+    disk_log: Option<String>,
+    /// Serve the admin API here too (tcp:127.0.0.1:PORT); may be given several times.
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Vec<String>,
+    /// How log lines look. `RUST_LOG` says which there are.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Flags {
+    fn into_config(self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            Some(path) => Settings::read(path)?,
+            None => Settings::default(),
+        };
+        let flags = Settings {
+            work_dir: self.work_dir,
+            disks: self.disks,
+            lease_ms: self.lease_ms,
+            memory: self.memory.map(SizeInput::Text),
+            disk_log: self.disk_log.map(SizeInput::Text),
+            admin_listen: self.admin_listen,
+        };
+        Ok(file.overridden_by(flags).check()?)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let flags = Flags::parse();
+    start_log(flags.log_format);
+    let config = flags.into_config()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?;
+    runtime.block_on(run(&config))
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    // Before anything is served: a signal in between must not end the process at once.
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut daemon = Daemon::start(config).await?;
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        reason = daemon.failed() => Some(reason),
+    };
+    if let Some(reason) = &failure {
+        error!(reason, "storaged cannot go on");
+    }
+    daemon.stop().await;
+    if let Some(reason) = failure {
+        anyhow::bail!("storaged could not go on: {reason}");
+    }
+    info!("good bye");
+    Ok(())
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -129,6 +129,11 @@ impl Volumes {
         &self.identities
     }
 
+    /// Who can speak with the owners of volumes.
+    pub(crate) fn owners(&self) -> &dyn Owners {
+        self.owners.as_ref()
+    }
+
     async fn new_volume(&self) -> Result<VolumeId, OperationError> {
         self.identities.next(Counter::Volume).await.map(VolumeId)
     }

@@ -42,7 +42,7 @@ pub trait Owners: Send + Sync + 'static {
 
 /// Volumes at rest. Dropping it lets the owners go on as they were.
 #[async_trait]
-pub trait AtRest: Send {
+pub trait AtRest: Send + Sync {
     /// The generation that the volume is owned with: a transaction about it must be on the condition
     /// that its owner key was made by that revision. Nothing if it is not one of these volumes.
     fn generation(&self, volume: VolumeId) -> Option<Generation>;

@@ -1,0 +1,144 @@
+//! The admin API: HTTP in, operations carried out, JSON out.
+//!
+//! What is said lies in the crate `admin-api`, what is done in [`crate::volumes`] and its neighbours;
+//! here the two are joined. Handlers check nothing themselves: an operation refuses in words, and
+//! the words go out as they are.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use admin_api::{ErrorBody, ErrorKind};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::Uri;
+use protocol::NodeId;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::disks::Disks;
+use crate::events::Events;
+use crate::reclaim::Reclaim;
+use crate::shrink::Shrinks;
+use crate::tasks::Tasks;
+use crate::volumes::Volumes;
+
+mod answer;
+mod describe;
+mod disks;
+mod log;
+mod pools;
+mod serve;
+mod snapshots;
+mod status;
+mod volumes;
+
+pub use serve::{Admin, ListenError};
+
+use answer::{Failure, Reply};
+
+/// The largest body of a request. The longest sensible one names [`admin_api::snapshots::GROUP_VOLUMES_MAX`]
+/// volumes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What the handlers work with.
+pub struct Context {
+    /// This node.
+    pub node: NodeId,
+    /// When this `storaged` began.
+    pub started: Instant,
+    /// Volumes, snapshots and pools.
+    pub volumes: Arc<Volumes>,
+    /// The disks of this node.
+    pub disks: Arc<Disks>,
+    /// The event log.
+    pub events: Events,
+    /// What goes on in the background.
+    pub tasks: Tasks,
+    /// Gives back space.
+    pub reclaim: Reclaim,
+    /// Finishes shrinks.
+    pub shrinks: Shrinks,
+}
+
+type Shared = State<Arc<Context>>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "storaged admin API",
+        description = "Volumes, snapshots, pools and disks of a storaged cluster. Everything that goes wrong \
+                       is answered with a kind for programs and a sentence for people.",
+        license(name = "Apache-2.0 OR MIT")
+    ),
+    components(schemas(ErrorBody))
+)]
+struct Document;
+
+/// All routes with their documentation.
+fn routes() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(status::version))
+        .routes(routes!(status::status))
+        .routes(routes!(status::metrics))
+        .routes(routes!(log::events))
+        .routes(routes!(log::tasks))
+        .routes(routes!(log::task))
+        .routes(routes!(disks::list, disks::add))
+        .routes(routes!(disks::get, disks::change))
+        .routes(routes!(pools::list, pools::create))
+        .routes(routes!(pools::get, pools::delete))
+        .routes(routes!(volumes::list, volumes::create))
+        .routes(routes!(volumes::get, volumes::delete))
+        .routes(routes!(volumes::rename))
+        .routes(routes!(volumes::resize))
+        .routes(routes!(volumes::roll_back))
+        .routes(routes!(volumes::tree))
+        .routes(routes!(snapshots::list, snapshots::create))
+        .routes(routes!(snapshots::get, snapshots::delete))
+        .routes(routes!(snapshots::clone))
+        .routes(routes!(snapshots::list_all))
+        .routes(routes!(snapshots::create_group))
+        .routes(routes!(openapi))
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// The API as a service.
+pub fn router(context: Arc<Context>) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(context)
+}
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "status",
+    responses((status = 200, description = "The OpenAPI document", content_type = "application/json")))]
+async fn openapi() -> Reply<utoipa::openapi::OpenApi> {
+    Reply(document())
+}
+
+async fn no_such_path(uri: Uri) -> Failure {
+    let message = format!(
+        "there is nothing at {}: see /v1/openapi.json for what there is",
+        uri.path()
+    );
+    Failure(ErrorBody::new(ErrorKind::NotFound, message))
+}
+
+async fn no_such_method(uri: Uri) -> Failure {
+    let message = format!(
+        "{} does not answer to this method: see /v1/openapi.json",
+        uri.path()
+    );
+    Failure(ErrorBody::new(ErrorKind::MethodNotAllowed, message))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! `/v1/disks`.
+
+use std::path::Path as FilePath;
+
+use admin_api::ErrorBody;
+use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList};
+use axum::extract::{Path, State};
+use coordination::records::DiskRecord;
+use protocol::DiskId;
+
+use super::answer::{Body, Created, Failure, Reply, invalid, not_found};
+use super::{Context, Shared};
+use crate::disks::capacity_of;
+
+/// All disks.
+#[utoipa::path(get, path = "/v1/disks", tag = "disks", responses((status = 200, body = DiskList)))]
+pub(super) async fn list(State(context): Shared) -> Reply<DiskList> {
+    let map = context.volumes.map();
+    let mut disks = Vec::new();
+    for (id, disk) in map.disks() {
+        disks.push(describe(&context, *id, &disk.record).await);
+    }
+    Reply(DiskList { disks })
+}
+
+/// Runs one more disk on this node.
+#[utoipa::path(post, path = "/v1/disks", tag = "disks", request_body = AddDisk,
+    responses((status = 201, body = Disk), (status = "4XX", body = ErrorBody), (status = "5XX", body = ErrorBody)))]
+pub(super) async fn add(
+    State(context): Shared,
+    Body(request): Body<AddDisk>,
+) -> Result<Created<Disk>, Failure> {
+    let id = context.disks.add(&request).await?;
+    one(&context, id).await.map(Created)
+}
+
+/// One disk.
+#[utoipa::path(get, path = "/v1/disks/{disk}", tag = "disks", params(("disk" = u32, Path)),
+    responses((status = 200, body = Disk), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn get(State(context): Shared, Path(id): Path<String>) -> Result<Reply<Disk>, Failure> {
+    one(&context, number(&id)?).await.map(Reply)
+}
+
+/// Changes a disk's properties.
+#[utoipa::path(patch, path = "/v1/disks/{disk}", tag = "disks", params(("disk" = u32, Path)),
+    request_body = ChangeDisk, responses((status = 200, body = Disk), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn change(
+    State(context): Shared,
+    Path(id): Path<String>,
+    Body(request): Body<ChangeDisk>,
+) -> Result<Reply<Disk>, Failure> {
+    let id = number(&id)?;
+    context.disks.change(id, &request).await?;
+    one(&context, id).await.map(Reply)
+}
+
+fn number(text: &str) -> Result<DiskId, Failure> {
+    let number = text.strip_prefix("disk-").unwrap_or(text).parse();
+    number
+        .map(DiskId)
+        .map_err(|_| invalid(format!("{text:?} is not a disk: give its number")))
+}
+
+async fn one(context: &Context, id: DiskId) -> Result<Disk, Failure> {
+    let map = context.volumes.map();
+    let disk = map
+        .disks()
+        .get(&id)
+        .ok_or_else(|| not_found(format!("there is no disk {}", id.0)))?;
+    Ok(describe(context, id, &disk.record).await)
+}
+
+async fn describe(context: &Context, id: DiskId, record: &DiskRecord) -> Disk {
+    let condition = context.disks.condition(id).await;
+    let store = condition.figures.store;
+    // A disk without a limit of its own has what its file system has.
+    let capacity = capacity_of(FilePath::new(&record.path), record.capacity).unwrap_or(0);
+    Disk {
+        id: id.0,
+        node: record.node.0,
+        path: record.path.clone(),
+        state: condition.state,
+        reason: condition.reason,
+        weight: record.weight,
+        capacity,
+        used: store.used_bytes,
+        log_used: store.log_used_bytes,
+        log_size: store.log_bytes,
+        medium: String::new(),
+    }
+}

@@ -1,0 +1,170 @@
+//! `/v1/volumes`.
+
+use std::sync::Arc;
+
+use admin_api::ErrorBody;
+use admin_api::names::check_name;
+use admin_api::tasks::Deleted;
+use admin_api::volumes::{
+    CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RollbackVolume, Tree, Volume, VolumeAnswer,
+    VolumeList, VolumeQuery,
+};
+use axum::extract::{Path, State};
+use protocol::{FamilyId, VolumeId};
+
+use super::answer::{Body, Created, Failure, Params, Reply, not_found};
+use super::{Context, Shared, describe};
+use crate::volumes::OperationError;
+
+/// All volumes.
+#[utoipa::path(get, path = "/v1/volumes", tag = "volumes", params(VolumeQuery),
+    responses((status = 200, body = VolumeList), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn list(
+    State(context): Shared,
+    Params(query): Params<VolumeQuery>,
+) -> Result<Reply<VolumeList>, Failure> {
+    let map = context.volumes.map();
+    if let Some(pool) = &query.pool
+        && map.pool_named(pool).is_none()
+    {
+        return Err(not_found(format!("there is no pool {pool:?}")));
+    }
+    let wanted = |volume: &Volume| query.pool.as_ref().is_none_or(|pool| *pool == volume.pool);
+    let volumes = map
+        .volume_names()
+        .filter_map(|(_, id)| describe::volume(&map, id));
+    Ok(Reply(VolumeList {
+        volumes: volumes.filter(wanted).collect(),
+    }))
+}
+
+/// Makes a new, empty, thin volume.
+#[utoipa::path(post, path = "/v1/volumes", tag = "volumes", request_body = CreateVolume,
+    responses((status = 201, body = VolumeAnswer), (status = "4XX", body = ErrorBody),
+              (status = "5XX", body = ErrorBody)))]
+pub(super) async fn create(
+    State(context): Shared,
+    Body(request): Body<CreateVolume>,
+) -> Result<Created<VolumeAnswer>, Failure> {
+    let (id, notes) = context.volumes.create(&request).await?;
+    answer(&context, id, notes, None).map(Created)
+}
+
+/// One volume.
+#[utoipa::path(get, path = "/v1/volumes/{volume}", tag = "volumes", params(("volume" = String, Path)),
+    responses((status = 200, body = Volume), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn get(State(context): Shared, Path(name): Path<String>) -> Result<Reply<Volume>, Failure> {
+    let id = find(&context, &name)?;
+    describe::volume(&context.volumes.map(), id)
+        .map(Reply)
+        .ok_or_else(|| no_volume(&name))
+}
+
+/// Deletes a volume. Its space comes back in the background.
+#[utoipa::path(delete, path = "/v1/volumes/{volume}", tag = "volumes",
+    params(("volume" = String, Path), DeleteVolumeQuery),
+    responses((status = 200, body = Deleted), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn delete(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Params(query): Params<DeleteVolumeQuery>,
+) -> Result<Reply<Deleted>, Failure> {
+    let family = family(&context, find(&context, &name)?);
+    context.volumes.delete(&name, query.with_snapshots).await?;
+    Ok(Reply(Deleted {
+        task: family.and_then(|family| context.reclaim.look(family)),
+    }))
+}
+
+/// Gives a volume another name.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/rename", tag = "volumes",
+    params(("volume" = String, Path)), request_body = RenameVolume,
+    responses((status = 200, body = VolumeAnswer), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn rename(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Body(request): Body<RenameVolume>,
+) -> Result<Reply<VolumeAnswer>, Failure> {
+    let id = context.volumes.rename(&name, &request.name).await?;
+    answer(&context, id, Vec::new(), None).map(Reply)
+}
+
+/// Grows or shrinks a volume.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/resize", tag = "volumes",
+    params(("volume" = String, Path)), request_body = ResizeVolume,
+    responses((status = 200, body = VolumeAnswer), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn resize(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Body(request): Body<ResizeVolume>,
+) -> Result<Reply<VolumeAnswer>, Failure> {
+    let resized = context
+        .volumes
+        .resize(&name, &request.size, request.allow_shrink)
+        .await?;
+    let task = if resized.discards {
+        context.shrinks.begin(resized.volume)
+    } else {
+        None
+    };
+    answer(&context, resized.volume, resized.notes, task).map(Reply)
+}
+
+/// Puts a volume back to one of its snapshots.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/rollback", tag = "volumes",
+    params(("volume" = String, Path)), request_body = RollbackVolume,
+    responses((status = 200, body = VolumeAnswer), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn roll_back(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Body(request): Body<RollbackVolume>,
+) -> Result<Reply<VolumeAnswer>, Failure> {
+    let id = context.volumes.roll_back(&name, &request.snapshot).await?;
+    let task = family(&context, id).and_then(|family| context.reclaim.look(family));
+    answer(&context, id, Vec::new(), task).map(Reply)
+}
+
+/// All that shares data with a volume.
+#[utoipa::path(get, path = "/v1/volumes/{volume}/tree", tag = "volumes", params(("volume" = String, Path)),
+    responses((status = 200, body = Tree), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn tree(State(context): Shared, Path(name): Path<String>) -> Result<Reply<Tree>, Failure> {
+    let id = find(&context, &name)?;
+    describe::tree(&context.volumes.map(), id)
+        .map(Reply)
+        .ok_or_else(|| no_volume(&name))
+}
+
+/// A volume's identity by its name.
+pub(super) fn find(context: &Context, name: &str) -> Result<VolumeId, Failure> {
+    check_name(name).map_err(OperationError::from)?;
+    context
+        .volumes
+        .map()
+        .volume_named(name)
+        .ok_or_else(|| no_volume(name))
+}
+
+/// A volume after a change.
+pub(super) fn answer(
+    context: &Arc<Context>,
+    id: VolumeId,
+    notes: Vec<String>,
+    task: Option<u64>,
+) -> Result<VolumeAnswer, Failure> {
+    let volume = describe::volume(&context.volumes.map(), id)
+        .ok_or_else(|| not_found("the volume was deleted by somebody else right after"))?;
+    Ok(VolumeAnswer { volume, notes, task })
+}
+
+/// Whose layers a volume has.
+pub(super) fn family(context: &Context, id: VolumeId) -> Option<FamilyId> {
+    context
+        .volumes
+        .map()
+        .volume(id)
+        .map(|(_, volume)| volume.record.family)
+}
+
+fn no_volume(name: &str) -> Failure {
+    not_found(format!("there is no volume {name:?}"))
+}

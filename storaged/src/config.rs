@@ -1,0 +1,253 @@
+//! What `storaged` is told: a TOML file, and flags that override it. Every value has a default but
+//! the ones that make no sense without a thought.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use admin_api::sizes::SizeInput;
+use client::transport::Address;
+use serde::Deserialize;
+
+/// Where everything is kept unless told otherwise.
+const WORK_DIR_DEFAULT: &str = "/var/lib/storaged";
+/// The lease of an owner, by default.
+const LEASE_DEFAULT: Duration = Duration::from_secs(5);
+/// Shorter leases would lapse in a busy moment; longer ones keep guests waiting after a crash.
+const LEASE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+/// What all disks of a `storaged` may keep in memory together, by default.
+const MEMORY_DEFAULT: u64 = 1 << 30;
+/// The least memory that is of use.
+const MEMORY_MIN: u64 = 64 << 20;
+
+/// Why a configuration is not one.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or has fields that nobody knows.
+    #[error("the configuration {path} is wrong: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// The file's words. Flags fill them in too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where the records, the sockets and the disks that were made by `disks` are.
+    pub work_dir: Option<PathBuf>,
+    /// Disks to make in the work directory when there is none yet.
+    pub disks: Option<u32>,
+    /// The lease of an owner, in milliseconds.
+    pub lease_ms: Option<u64>,
+    /// What all disks may keep in memory together.
+    pub memory: Option<SizeInput>,
+    /// The length of the log of disks that are made from now on.
+    pub disk_log: Option<SizeInput>,
+    /// Where the admin API is served, besides `admin.sock` in the work directory.
+    pub admin_listen: Vec<String>,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Absolute.
+    pub work_dir: PathBuf,
+    /// Disks to make when there is none yet.
+    pub new_disks: u32,
+    /// The lease of an owner.
+    pub lease: Duration,
+    /// What all disks may keep in memory together, in bytes.
+    pub memory: u64,
+    /// The length of new disks' logs, in bytes.
+    pub disk_log: u64,
+    /// Where the admin API is served over TCP.
+    pub admin_listen: Vec<Address>,
+}
+
+impl Settings {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    /// These settings, with those of `flags` instead where they are given.
+    #[must_use]
+    pub fn overridden_by(self, flags: Self) -> Self {
+        Self {
+            work_dir: flags.work_dir.or(self.work_dir),
+            disks: flags.disks.or(self.disks),
+            lease_ms: flags.lease_ms.or(self.lease_ms),
+            memory: flags.memory.or(self.memory),
+            disk_log: flags.disk_log.or(self.disk_log),
+            admin_listen: if flags.admin_listen.is_empty() {
+                self.admin_listen
+            } else {
+                flags.admin_listen
+            },
+        }
+    }
+
+    /// Checks everything and fills in what was left out.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let value = |message: String| Err(ConfigError::Value(message));
+        let work_dir = self.work_dir.unwrap_or_else(|| WORK_DIR_DEFAULT.into());
+        let work_dir = std::path::absolute(&work_dir).map_err(|error| {
+            ConfigError::Value(format!(
+                "the work directory {} is no path: {error}",
+                work_dir.display()
+            ))
+        })?;
+        let lease = self.lease_ms.map_or(LEASE_DEFAULT, Duration::from_millis);
+        if !LEASE_RANGE.contains(&lease) {
+            return value(format!(
+                "lease_ms is from 1000 to 30000, not {}",
+                lease.as_millis()
+            ));
+        }
+        let memory = bytes(self.memory, MEMORY_DEFAULT, "memory")?;
+        if memory < MEMORY_MIN {
+            return value(format!("memory is at least 64M, not {memory} bytes"));
+        }
+        let disk_log = bytes(self.disk_log, store::options::LOG_BYTES_DEFAULT, "disk_log")?;
+        let logs = store::options::LOG_BYTES_MIN..=store::options::LOG_BYTES_MAX;
+        if !logs.contains(&disk_log) {
+            return value(format!("disk_log is from 128K to 4G, not {disk_log} bytes"));
+        }
+        let listen = self.admin_listen.iter().map(|text| loopback(text));
+        Ok(Config {
+            work_dir,
+            new_disks: self.disks.unwrap_or(0),
+            lease,
+            memory,
+            disk_log,
+            admin_listen: listen.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn bytes(size: Option<SizeInput>, default: u64, what: &str) -> Result<u64, ConfigError> {
+    match size {
+        None => Ok(default),
+        Some(size) => size
+            .volume_size()
+            .map(|size| size.bytes)
+            .map_err(|error| ConfigError::Value(format!("{what}: {error}"))),
+    }
+}
+
+/// An address of the admin API. It asks nobody who he is, so it is not offered to other machines.
+fn loopback(text: &str) -> Result<Address, ConfigError> {
+    let address: Address = text
+        .parse()
+        .map_err(|error| ConfigError::Value(format!("admin_listen: {error}")))?;
+    let Address::Tcp(host_and_port) = &address else {
+        return Ok(address);
+    };
+    let host = host_and_port.rsplit_once(':').map_or("", |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if is_loopback {
+        return Ok(address);
+    }
+    Err(ConfigError::Value(format!(
+        "admin_listen: {text} is not a loopback address; the admin API has no passwords, so serve it \
+         to other machines only through a proxy that asks for them"
+    )))
+}
+
+impl Config {
+    /// Front ends' socket.
+    pub fn session_socket(&self) -> PathBuf {
+        self.work_dir.join("storaged.sock")
+    }
+
+    /// The admin API's socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.work_dir.join("admin.sock")
+    }
+
+    /// The records of the embedded coordination store.
+    pub fn coordination_file(&self) -> PathBuf {
+        self.work_dir.join("coordination.redb")
+    }
+
+    /// Where disks' sockets are, and the disks that were made by default.
+    pub fn disks_dir(&self) -> PathBuf {
+        self.work_dir.join("disks")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Wrong values get a sentence; flags win over the file.
+    use super::*;
+
+    fn parsed(text: &str) -> Settings {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_rest_is_default() {
+        let file = parsed("disks = 3\nlease_ms = 7000\n");
+        let flags = Settings {
+            lease_ms: Some(2000),
+            ..Settings::default()
+        };
+        let config = file.overridden_by(flags).check().unwrap();
+        assert_eq!((config.new_disks, config.lease), (3, Duration::from_secs(2)));
+        assert_eq!(config.work_dir, Path::new(WORK_DIR_DEFAULT));
+        assert_eq!(config.memory, 1 << 30);
+    }
+
+    #[test]
+    fn wrong_values_are_refused_in_words() {
+        for (text, says) in [
+            ("lease_ms = 10", "from 1000"),
+            ("memory = '1M'", "at least 64M"),
+            ("memory = 'lots'", "not a size"),
+            ("disk_log = '1K'", "from 128K"),
+            ("admin_listen = ['tcp:0.0.0.0:7480']", "loopback"),
+            ("admin_listen = ['tcp:example:7480']", "loopback"),
+            ("admin_listen = ['here']", "not an address"),
+        ] {
+            let error = parsed(text).check().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+        let parsed: Result<Settings, _> = toml::from_str("lease = 5");
+        assert!(parsed.unwrap_err().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn loopback_addresses_are_taken() {
+        for text in [
+            "tcp:127.0.0.1:7480",
+            "tcp:[::1]:7480",
+            "tcp:localhost:7480",
+            "unix:/tmp/a.sock",
+        ] {
+            assert!(loopback(text).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The life of a `storaged`: open the records, start the disks, serve, drain, close.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use admin_api::disks::AddDisk;
+use client::transport::{Address, Listener};
+use coordination::embedded::OpenError;
+use coordination::map::MapKeeper;
+use coordination::map::keeper::KeeperError;
+use coordination::{Coordination, CoordinationError, Embedded};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{error, info};
+
+use crate::admin::{self, Admin, Context, ListenError};
+use crate::cluster;
+use crate::config::Config;
+use crate::disks::{Disks, Place};
+use crate::events::Events;
+use crate::identities::Identities;
+use crate::reclaim::Reclaim;
+use crate::session::{Sessions, Settings};
+use crate::shrink::Shrinks;
+use crate::tasks::Tasks;
+use crate::volumes::rest::Owners;
+use crate::volumes::{OperationError, Volumes};
+
+/// Memory that is not the disks': connections, records, the program itself.
+const MEMORY_RESERVED: u64 = 32 << 20;
+/// Memory is shared out among at least so many disks, so that some can be added without a restart.
+const DISKS_MIN: u64 = 4;
+/// Only the user that runs `storaged` looks into the work directory: it holds the sockets.
+const WORK_DIR_MODE: u32 = 0o700;
+
+/// Why a `storaged` does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The work directory cannot be made.
+    #[error("cannot make the work directory {path}: {source}")]
+    WorkDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The records cannot be opened.
+    #[error(transparent)]
+    Records(#[from] OpenError),
+    /// A record cannot be read.
+    #[error(transparent)]
+    Map(#[from] KeeperError),
+    /// The records cannot be changed.
+    #[error(transparent)]
+    Store(#[from] CoordinationError),
+    /// The disks that were asked for cannot be made.
+    #[error("cannot make a disk: {0}")]
+    Disk(#[from] OperationError),
+    /// The admin API does not listen.
+    #[error(transparent)]
+    Admin(#[from] ListenError),
+    /// Front ends cannot connect.
+    #[error("cannot listen for front ends at {address}: {source}")]
+    Session {
+        /// Where.
+        address: Address,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// A running `storaged`.
+pub struct Daemon {
+    context: Arc<Context>,
+    admin: Admin,
+    /// What runs until the end.
+    background: JoinSet<()>,
+    keeper: JoinHandle<KeeperError>,
+}
+
+impl Daemon {
+    /// Starts everything; when it returns, front ends and operators are served.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let started = Instant::now();
+        prepare(&config.work_dir)?;
+        prepare(&config.disks_dir())?;
+        let store: Arc<dyn Coordination> = Arc::new(Embedded::open(&config.coordination_file())?);
+        let (keeper, map) = MapKeeper::start(store.clone()).await?;
+        let keeper = tokio::spawn(keeper.run());
+        let (node, current) = cluster::enter(&store, &map).await?;
+        let mut background = JoinSet::new();
+
+        let identities = Arc::new(Identities::new(store.clone()));
+        let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
+        background.spawn(event_keeper.run());
+        let address = Address::Unix(config.session_socket());
+        let settings = Settings {
+            node,
+            lease: config.lease,
+            address: address.clone(),
+        };
+        let sessions = Sessions::new(settings, store.clone(), map.clone());
+        let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
+        let volumes = Arc::new(Volumes::new(store, map.clone(), identities, owners));
+
+        let disk_count = u64::try_from(current.disks().len())
+            .unwrap_or(u64::MAX)
+            .max(DISKS_MIN);
+        let place = Place {
+            node,
+            cluster: current.cluster(),
+            sockets: config.disks_dir(),
+            memory_per_disk: config.memory.saturating_sub(MEMORY_RESERVED) / disk_count,
+            log_bytes: config.disk_log,
+        };
+        let disks = Arc::new(Disks::new(place, volumes.clone(), map));
+        disks.start_all().await;
+        if current.disks().is_empty() {
+            make_disks(config, &disks).await?;
+        }
+
+        sessions.release_the_dead().await;
+        let listener = Listener::bind(&address)
+            .await
+            .map_err(|source| StartError::Session {
+                address: address.clone(),
+                source,
+            })?;
+        background.spawn(sessions.serve(listener));
+
+        let tasks = Tasks::default();
+        let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
+        background.spawn(reclaim.clone().run());
+        let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
+        shrinks.resume();
+
+        let context = Arc::new(Context {
+            node,
+            started,
+            volumes,
+            disks,
+            events,
+            tasks,
+            reclaim,
+            shrinks,
+        });
+        let mut listen = vec![Address::Unix(config.admin_socket())];
+        listen.extend(config.admin_listen.iter().cloned());
+        let admin = Admin::start(&admin::router(context.clone()), &listen).await?;
+        info!(work_dir = %config.work_dir.display(), %node, "storaged serves");
+        Ok(Self {
+            context,
+            admin,
+            background,
+            keeper,
+        })
+    }
+
+    /// What the parts work with, for tests.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Where the admin API listens, with the ports that the system chose.
+    pub fn admin_addresses(&self) -> &[Address] {
+        self.admin.addresses()
+    }
+
+    /// Waits for something that makes it senseless to go on, which is told.
+    pub async fn failed(&mut self) -> String {
+        match (&mut self.keeper).await {
+            Ok(error) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Stops: operators' requests may finish, disks complete what is in flight. Front ends keep
+    /// their volumes and wait: they go on when a `storaged` serves again.
+    pub async fn stop(self) {
+        let Self {
+            context,
+            admin,
+            mut background,
+            keeper,
+        } = self;
+        info!("stopping");
+        admin.stop().await;
+        background.shutdown().await;
+        context.disks.stop_all().await;
+        keeper.abort();
+        // The last of those who hold the records closes them.
+        drop(context);
+        if let Err(error) = keeper.await
+            && error.is_panic()
+        {
+            error!(%error, "the keeper of the map ended in a panic");
+        }
+        info!("stopped");
+    }
+}
+
+async fn make_disks(config: &Config, disks: &Disks) -> Result<(), StartError> {
+    for number in 1..=config.new_disks {
+        let path = config.disks_dir().join(number.to_string());
+        let request = AddDisk {
+            path: path.display().to_string(),
+            capacity: None,
+            weight: None,
+        };
+        disks.add(&request).await?;
+    }
+    Ok(())
+}
+
+fn prepare(path: &Path) -> Result<(), StartError> {
+    let failed = |source| StartError::WorkDir {
+        path: path.to_owned(),
+        source,
+    };
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, WORK_DIR_MODE);
+    builder.recursive(true).create(path).map_err(failed)
+}

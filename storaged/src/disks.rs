@@ -1,0 +1,409 @@
+//! The disks of this node: adds them, starts them, knows how they are.
+//!
+//! What a disk does lies in [`crate::disk`]; what the cluster knows of it stands in its record.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use admin_api::disks::{AddDisk, ChangeDisk, DiskState, WEIGHT_MAX};
+use admin_api::sizes::SizeInput;
+use client::transport::Address;
+use coordination::keys::{Counter, Key};
+use coordination::map::Versioned;
+use coordination::records::{DiskRecord, encode};
+use coordination::{ClusterMap, Compare, Transaction, map::MapWatch};
+use protocol::{DiskId, NodeId};
+use rand::Rng;
+use store::{Format, MemoryBudget, Store};
+use tokio::sync::{Mutex, watch};
+use tracing::{error, info};
+
+use crate::disk::{self, Disk, Figures, Remote};
+use crate::moment::wall_clock_ms;
+use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
+
+/// Left free on a disk's file system, for metadata and for others.
+const RESERVE_BYTES: u64 = 256 << 20;
+/// A weight is the capacity in these, unless told otherwise.
+const WEIGHT_UNIT: u64 = 1 << 30;
+/// A disk's file by which its directory is known.
+const SUPERBLOCK: &str = "superblock";
+
+/// How the disks of this node are run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// This node.
+    pub node: NodeId,
+    /// The cluster's identity.
+    pub cluster: [u8; 16],
+    /// Where disks' sockets are.
+    pub sockets: PathBuf,
+    /// What each disk may keep in memory, in bytes.
+    pub memory_per_disk: u64,
+    /// The length of new disks' logs, in bytes.
+    pub log_bytes: u64,
+}
+
+/// The disks of this node.
+pub struct Disks {
+    place: Place,
+    volumes: Arc<Volumes>,
+    map: MapWatch,
+    running: Mutex<BTreeMap<DiskId, Running>>,
+    /// Counts starts and ends, for those who wait for a disk.
+    changes: watch::Sender<u64>,
+}
+
+enum Running {
+    Up(Disk),
+    Down(String),
+}
+
+/// How a disk is, at this moment.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// How it is.
+    pub state: DiskState,
+    /// Why it is not up.
+    pub reason: Option<String>,
+    /// Its figures, if it is up.
+    pub figures: Figures,
+}
+
+impl Disks {
+    /// No disk runs yet.
+    pub fn new(place: Place, volumes: Arc<Volumes>, map: MapWatch) -> Self {
+        let (changes, _) = watch::channel(0);
+        Self {
+            place,
+            volumes,
+            map,
+            running: Mutex::default(),
+            changes,
+        }
+    }
+
+    /// Starts all disks that the map has on this node. One that does not start is told of and left.
+    pub async fn start_all(&self) {
+        let map = self.map.current();
+        for (id, disk) in map
+            .disks()
+            .iter()
+            .filter(|(_, disk)| disk.record.node == self.place.node)
+        {
+            if let Err(reason) = self.start(*id, &disk.record).await {
+                error!(disk = %id, reason, "the disk does not start");
+            }
+        }
+    }
+
+    /// Finishes what the disks have in flight, and stops them.
+    pub async fn stop_all(&self) {
+        let all = std::mem::take(&mut *self.running.lock().await);
+        for running in all.into_values() {
+            if let Running::Up(disk) = running {
+                disk.stop().await;
+            }
+        }
+        self.changed();
+    }
+
+    /// A way to command a disk, if it runs.
+    pub async fn remote(&self, id: DiskId) -> Option<Remote> {
+        match self.running.lock().await.get(&id) {
+            Some(Running::Up(disk)) => Some(disk.remote()),
+            Some(Running::Down(_)) | None => None,
+        }
+    }
+
+    /// Tells of disks that start or end.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// How a disk is.
+    pub async fn condition(&self, id: DiskId) -> Condition {
+        let down = |reason: String| Condition {
+            state: DiskState::Down,
+            reason: Some(reason),
+            figures: Figures::default(),
+        };
+        let remote = match self.running.lock().await.get(&id) {
+            Some(Running::Up(disk)) => disk.remote(),
+            Some(Running::Down(reason)) => return down(reason.clone()),
+            None => return down("it is not on this node, or storaged is stopping".to_owned()),
+        };
+        match remote.figures().await {
+            Ok(figures) => Condition {
+                state: DiskState::Up,
+                reason: None,
+                figures,
+            },
+            Err(stopped) => down(stopped.to_string()),
+        }
+    }
+
+    /// Runs one more disk on this node.
+    pub async fn add(&self, request: &AddDisk) -> Result<DiskId, OperationError> {
+        let path = absolute(&request.path)?;
+        let capacity = request
+            .capacity
+            .as_ref()
+            .map(SizeInput::volume_size)
+            .transpose()?
+            .map(|s| s.bytes);
+        check_weight(request.weight)?;
+        if let Some((id, disk)) = self.at(&self.map.current(), &path) {
+            return self.start_again(id, &disk.record).await;
+        }
+        let found = inspect(path.clone()).await?;
+        let id = match &found {
+            Found::Nothing => DiskId(self.volumes.identities().next_short(Counter::Disk).await?),
+            Found::Disk(format) => self.claim(format)?,
+        };
+        if matches!(found, Found::Nothing) {
+            let cluster = self.place.cluster;
+            let serial = rand::rng().random();
+            let format = Format {
+                cluster,
+                disk: id,
+                serial,
+                log_bytes: self.place.log_bytes,
+            };
+            create(path.clone(), format).await?;
+        }
+        let weight = match request.weight {
+            Some(weight) => weight,
+            None => weight_by_capacity(&path, capacity)?,
+        };
+        let record = DiskRecord {
+            node: self.place.node,
+            path: path.display().to_string(),
+            weight,
+            addresses: vec![self.socket(id).to_string()],
+            capacity,
+            created_ms: wall_clock_ms(),
+        };
+        self.volumes
+            .carry_out(|map| plan_addition(map, id, &record))
+            .await?;
+        match self.start(id, &record).await {
+            Ok(()) => Ok(id),
+            Err(reason) => Err(OperationError::Unavailable(format!(
+                "{id} was added and does not start: {reason}"
+            ))),
+        }
+    }
+
+    /// Changes a disk's properties.
+    pub async fn change(&self, id: DiskId, request: &ChangeDisk) -> Result<(), OperationError> {
+        check_weight(request.weight)?;
+        self.volumes.carry_out(|map| plan_change(map, id, request)).await
+    }
+
+    fn socket(&self, id: DiskId) -> Address {
+        Address::Unix(self.place.sockets.join(format!("{}.sock", id.0)))
+    }
+
+    fn at<'a>(&self, map: &'a ClusterMap, path: &Path) -> Option<(DiskId, &'a Versioned<DiskRecord>)> {
+        let here = |disk: &DiskRecord| disk.node == self.place.node && Path::new(&disk.path) == path;
+        map.disks()
+            .iter()
+            .find(|(_, disk)| here(&disk.record))
+            .map(|(id, disk)| (*id, disk))
+    }
+
+    async fn start_again(&self, id: DiskId, record: &DiskRecord) -> Result<DiskId, OperationError> {
+        if matches!(self.running.lock().await.get(&id), Some(Running::Up(_))) {
+            let message = format!("{} is {id} already, and it runs", record.path);
+            return Err(OperationError::AlreadyExists(message));
+        }
+        self.start(id, record)
+            .await
+            .map(|()| id)
+            .map_err(OperationError::Unavailable)
+    }
+
+    /// The identity of a disk that was found, if it may be taken up.
+    fn claim(&self, format: &Format) -> Result<DiskId, OperationError> {
+        if format.cluster != self.place.cluster {
+            return Err(OperationError::Invalid(
+                "the directory holds a disk of another cluster: use an empty one".to_owned(),
+            ));
+        }
+        if self.map.current().disks().contains_key(&format.disk) {
+            let message = format!(
+                "the directory holds a copy of {}, which is somewhere else",
+                format.disk
+            );
+            return Err(OperationError::AlreadyExists(message));
+        }
+        Ok(format.disk)
+    }
+
+    async fn start(&self, id: DiskId, record: &DiskRecord) -> Result<(), String> {
+        let options = store::Options {
+            capacity_bytes: record.capacity.unwrap_or(u64::MAX),
+            reserve_bytes: RESERVE_BYTES,
+            memory: MemoryBudget::of(self.place.memory_per_disk),
+            ..store::Options::default()
+        };
+        let settings = disk::Settings {
+            disk: id,
+            cluster: self.place.cluster,
+            directory: record.path.clone().into(),
+            listen: vec![self.socket(id)],
+            options,
+        };
+        let started = Disk::start(settings, self.map.clone()).await;
+        let (running, result) = match started {
+            Ok(disk) => {
+                info!(disk = %id, path = record.path, "the disk serves");
+                (Running::Up(disk), Ok(()))
+            }
+            Err(error) => (Running::Down(error.to_string()), Err(error.to_string())),
+        };
+        self.running.lock().await.insert(id, running);
+        self.changed();
+        result
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// What a directory holds.
+enum Found {
+    Nothing,
+    Disk(Format),
+}
+
+fn absolute(path: &str) -> Result<PathBuf, OperationError> {
+    let path = PathBuf::from(path);
+    if !path.is_absolute()
+        || path
+            .components()
+            .any(|part| part == std::path::Component::ParentDir)
+    {
+        let message = format!(
+            "{} is not an absolute path: begin with / and leave out ..",
+            path.display()
+        );
+        return Err(OperationError::Invalid(message));
+    }
+    Ok(path)
+}
+
+fn check_weight(weight: Option<u32>) -> Result<(), OperationError> {
+    match weight {
+        Some(weight) if weight > WEIGHT_MAX => Err(OperationError::Invalid(format!(
+            "a weight is from 0 to {WEIGHT_MAX}, not {weight}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Looks into a directory, which need not be there.
+async fn inspect(path: PathBuf) -> Result<Found, OperationError> {
+    blocking(move || {
+        let mut entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => {
+                return Err(OperationError::Invalid(format!(
+                    "cannot look into {}: {error}",
+                    path.display()
+                )));
+            }
+        };
+        if path.join(SUPERBLOCK).exists() {
+            let store = Store::open(&path, &store::Options::default());
+            return store
+                .map(|store| Found::Disk(store.format().clone()))
+                .map_err(|error| {
+                    OperationError::Invalid(format!("{} cannot be taken up: {error}", path.display()))
+                });
+        }
+        match entries.next() {
+            None => Ok(Found::Nothing),
+            Some(_) => Err(OperationError::Invalid(format!(
+                "{} has other things in it: give an empty directory, or one that does not exist",
+                path.display()
+            ))),
+        }
+    })
+    .await
+}
+
+async fn create(path: PathBuf, format: Format) -> Result<(), OperationError> {
+    blocking(move || {
+        let failed = |error: &dyn std::fmt::Display| {
+            OperationError::Invalid(format!("cannot make a disk in {}: {error}", path.display()))
+        };
+        std::fs::create_dir_all(&path).map_err(|error| failed(&error))?;
+        Store::create(&path, &format).map_err(|error| failed(&error))
+    })
+    .await
+}
+
+/// Runs what waits for the file system where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OperationError> + Send + 'static,
+) -> Result<T, OperationError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(OperationError::Internal(error.to_string())))
+}
+
+/// What a disk could hold, in bytes: what it is given, or what its file system has.
+pub fn capacity_of(path: &Path, limit: Option<u64>) -> Result<u64, OperationError> {
+    let system = rustix::fs::statvfs(path)
+        .map_err(|error| OperationError::Invalid(format!("cannot look at {}: {error}", path.display())))?;
+    let has = system.f_blocks.saturating_mul(system.f_frsize);
+    Ok(limit.unwrap_or(u64::MAX).min(has))
+}
+
+fn weight_by_capacity(path: &Path, limit: Option<u64>) -> Result<u32, OperationError> {
+    let units = capacity_of(path, limit)? / WEIGHT_UNIT;
+    Ok(u32::try_from(units).unwrap_or(WEIGHT_MAX).clamp(1, WEIGHT_MAX))
+}
+
+fn plan_addition(map: &ClusterMap, id: DiskId, record: &DiskRecord) -> Result<Decision<()>, OperationError> {
+    if map.disks().contains_key(&id) {
+        return Err(OperationError::AlreadyExists(format!("{id} was added already")));
+    }
+    let key = Key::Disk(id).to_text();
+    let transaction = Transaction::new()
+        .when(Compare::Absent(key.clone()))
+        .put(key, encode(record)?);
+    let message = format!("{id} at {} was added with weight {}", record.path, record.weight);
+    Ok(Plan::decide(
+        transaction,
+        event("disk_added", id.to_string(), message),
+        (),
+    ))
+}
+
+fn plan_change(map: &ClusterMap, id: DiskId, request: &ChangeDisk) -> Result<Decision<()>, OperationError> {
+    let disk = map
+        .disks()
+        .get(&id)
+        .ok_or_else(|| OperationError::NotFound(format!("there is no disk {}", id.0)))?;
+    let mut record = disk.record.clone();
+    record.weight = request.weight.unwrap_or(record.weight);
+    if record == disk.record {
+        return Ok(Decision::Unchanged(()));
+    }
+    let key = Key::Disk(id).to_text();
+    let transaction = Transaction::new()
+        .when(Compare::Modified(key.clone(), disk.modified))
+        .put(key, encode(&record)?);
+    let message = format!("{id} has weight {} now", record.weight);
+    Ok(Plan::decide(
+        transaction,
+        event("disk_changed", id.to_string(), message),
+        (),
+    ))
+}

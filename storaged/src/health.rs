@@ -1,0 +1,138 @@
+//! Is the whole well, and if not, what waits for what: in sentences.
+
+use std::collections::BTreeMap;
+
+use admin_api::disks::DiskState;
+use admin_api::status::{Health, Status};
+use coordination::ClusterMap;
+use protocol::DiskId;
+use protocol::session::SlotState;
+
+use crate::admin::Context;
+use crate::disks::{Condition, capacity_of};
+
+/// Of its capacity, in percent: a disk with less room is told of.
+const NEARLY_FULL_PERCENT: u64 = 10;
+
+/// The state of the whole.
+pub async fn status(context: &Context) -> Status {
+    let map = context.volumes.map();
+    let mut conditions = BTreeMap::new();
+    for id in map.disks().keys() {
+        conditions.insert(*id, context.disks.condition(*id).await);
+    }
+    let (mut health, mut reasons) = judge(&map, &conditions);
+    if map.disks().is_empty() {
+        health = health.max(Health::Degraded);
+        reasons.push("there is no disk yet: add one (disk add)".to_owned());
+    }
+    let running = context.tasks.running();
+    let up = conditions
+        .values()
+        .filter(|condition| condition.state == DiskState::Up)
+        .count();
+    let used = conditions
+        .values()
+        .map(|condition| condition.figures.store.used_bytes)
+        .sum();
+    let capacity = |(_, disk): (
+        _,
+        &coordination::map::Versioned<coordination::records::DiskRecord>,
+    )| {
+        capacity_of(std::path::Path::new(&disk.record.path), disk.record.capacity).unwrap_or(0)
+    };
+    Status {
+        health,
+        summary: summary(health, map.disks().len()),
+        reasons,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: hexadecimal(&map.cluster()),
+        node: context.node.0,
+        uptime_s: context.started.elapsed().as_secs(),
+        disks_up: count(up),
+        disks: count(map.disks().len()),
+        pools: count(map.pools().count()),
+        volumes: map.volume_names().count() as u64,
+        volumes_open: map.owners().len() as u64,
+        snapshots: map
+            .families()
+            .map(|(_, family)| family.snapshots().len() as u64)
+            .sum(),
+        tasks_running: count(running),
+        capacity: map.disks().iter().map(capacity).sum(),
+        used,
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn summary(health: Health, disks: usize) -> String {
+    match health {
+        Health::Ok => format!("all is well: {disks} of {disks} disks serve and all copies are in sync"),
+        Health::Degraded => "I/O goes on, but something needs attention".to_owned(),
+        Health::Waiting => "some I/O waits".to_owned(),
+    }
+}
+
+/// What is not as it should be, from the map and how the disks are.
+fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health, Vec<String>) {
+    let mut health = Health::Ok;
+    let mut reasons = Vec::new();
+    for (id, condition) in conditions {
+        if condition.state != DiskState::Up {
+            let reason = condition.reason.as_deref().unwrap_or("no reason is known");
+            let waits = waiting_for(map, *id);
+            health = health.max(if waits.is_empty() {
+                Health::Degraded
+            } else {
+                Health::Waiting
+            });
+            let consequence = match waits.as_slice() {
+                [] => "nothing waits for it".to_owned(),
+                pools => format!("writes to {} wait for it", pools.join(", ")),
+            };
+            reasons.push(format!("{id} does not serve ({reason}); {consequence}"));
+            continue;
+        }
+        let store = condition.figures.store;
+        if store.free_bytes < store.used_bytes.saturating_add(store.free_bytes) / 100 * NEARLY_FULL_PERCENT {
+            health = health.max(Health::Degraded);
+            let free = admin_api::sizes::format_size(store.free_bytes);
+            reasons.push(format!(
+                "{id} has only {free} of room: delete something, or add disks"
+            ));
+        }
+        if store.damaged_blocks > 0 {
+            health = health.max(Health::Degraded);
+            reasons.push(format!(
+                "{id} found {} damaged blocks: replace it soon",
+                store.damaged_blocks
+            ));
+        }
+    }
+    (health, reasons)
+}
+
+/// The pools whose writes wait while a disk is away: those with a group that still counts on it.
+fn waiting_for(map: &ClusterMap, disk: DiskId) -> Vec<String> {
+    let mut pools: Vec<_> = map
+        .groups_on(disk)
+        .filter(|(_, slot)| matches!(slot.state, SlotState::InSync | SlotState::Joining))
+        .filter_map(|(pg, _)| map.pool(pg.pool))
+        .map(|pool| format!("pool {}", pool.record.name))
+        .collect();
+    pools.sort_unstable();
+    pools.dedup();
+    pools
+}

@@ -1,0 +1,287 @@
+//! Gives back the space of layers that nobody needs: drops them, or merges them into the layer that
+//! continues them, on every disk; then takes them out of the tree.
+//!
+//! What is to be done follows from the tree alone, so nothing is remembered about it: after a restart
+//! it is found again, and each step may be done twice. It is paced: guests come first.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coordination::ClusterMap;
+use coordination::map::family::Reclaim as What;
+use protocol::session::SlotState;
+use protocol::{DiskId, FamilyId, ObjectId};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::disk::Remote;
+use crate::disks::Disks;
+use crate::tasks::{Tasks, Worker};
+use crate::volumes::{OperationError, Volumes};
+
+/// Objects that are listed at once.
+const PAGE: usize = 256;
+/// Objects that one disk works on at once: they share its log's flushes.
+const IN_FLIGHT: usize = 8;
+/// After a page, a disk is left alone for this many times as long as the page took: at most a third
+/// of its time goes into reclaiming.
+const REST: u32 = 2;
+/// The longest of these rests.
+const REST_MAX: Duration = Duration::from_millis(500);
+/// When to try again after something was away, if nothing tells sooner that it is back.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Gives back space in the background. Cheap to clone.
+#[derive(Clone)]
+pub struct Reclaim(Arc<Shared>);
+
+struct Shared {
+    volumes: Arc<Volumes>,
+    disks: Arc<Disks>,
+    tasks: Tasks,
+    /// Families with something to give back. The first is being worked on.
+    jobs: Mutex<VecDeque<Job>>,
+    wake: Notify,
+}
+
+struct Job {
+    family: FamilyId,
+    task: u64,
+    /// Nothing while the job is being worked on.
+    worker: Option<Worker>,
+}
+
+/// Why a step was not done now.
+enum Obstacle {
+    /// A disk is away, or refused; tried again later.
+    Disk(DiskId, String),
+    /// The records could not be changed.
+    Records(OperationError),
+}
+
+impl Reclaim {
+    /// Works on these disks and volumes.
+    pub fn new(volumes: Arc<Volumes>, disks: Arc<Disks>, tasks: Tasks) -> Self {
+        let jobs = Mutex::default();
+        Self(Arc::new(Shared {
+            volumes,
+            disks,
+            tasks,
+            jobs,
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Looks whether a family has something to give back, and sees to it; gives the task's number.
+    pub fn look(&self, family: FamilyId) -> Option<u64> {
+        let map = self.0.volumes.map();
+        let mut jobs = self.jobs();
+        if let Some(job) = jobs.iter().find(|job| job.family == family) {
+            return Some(job.task);
+        }
+        if map.family(family)?.reclaimable().is_empty() {
+            return None;
+        }
+        let worker = self.0.tasks.begin("reclaim", family.to_string(), "objects");
+        let task = worker.id();
+        jobs.push_back(Job {
+            family,
+            task,
+            worker: Some(worker),
+        });
+        self.0.wake.notify_one();
+        Some(task)
+    }
+
+    /// Works for ever: run it as a task.
+    pub async fn run(self) {
+        let families: Vec<FamilyId> = self.0.volumes.map().families().map(|(id, _)| id).collect();
+        for family in families {
+            self.look(family);
+        }
+        loop {
+            let Some((family, worker)) = self.take() else {
+                self.0.wake.notified().await;
+                continue;
+            };
+            match self.work(family, &worker).await {
+                Ok(()) => self.settle(family, worker),
+                Err(obstacle) => self.postpone(family, worker, &obstacle).await,
+            }
+        }
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job>> {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<(FamilyId, Worker)> {
+        let mut jobs = self.jobs();
+        let job = jobs.front_mut()?;
+        job.worker.take().map(|worker| (job.family, worker))
+    }
+
+    /// Ends a job, unless something came to it meanwhile.
+    fn settle(&self, family: FamilyId, worker: Worker) {
+        let mut jobs = self.jobs();
+        // Under the lock that `look` takes: whoever looks later sees no job and begins a new one.
+        let map = self.0.volumes.map();
+        let more = map
+            .family(family)
+            .is_some_and(|family| !family.reclaimable().is_empty());
+        if more {
+            if let Some(job) = jobs.front_mut() {
+                job.worker = Some(worker);
+            }
+            return;
+        }
+        jobs.pop_front();
+        worker.finish("all space is given back");
+    }
+
+    async fn postpone(&self, family: FamilyId, worker: Worker, obstacle: &Obstacle) {
+        let mut changes = self.0.disks.subscribe();
+        match obstacle {
+            Obstacle::Disk(disk, reason) => worker.say(format!("waits for {disk}: {reason}")),
+            Obstacle::Records(error) => {
+                warn!(%family, %error, "cannot change the records of reclaimed layers, trying again");
+                worker.say(format!("tries again: {error}"));
+            }
+        }
+        let others = {
+            let mut jobs = self.jobs();
+            if let Some(mut job) = jobs.pop_front() {
+                job.worker = Some(worker);
+                jobs.push_back(job);
+            }
+            jobs.len() > 1
+        };
+        if others {
+            tokio::time::sleep(REST_MAX).await;
+        } else {
+            // Either a disk comes back, or it is time to try all the same.
+            let _ = tokio::time::timeout(RETRY_AFTER, changes.changed()).await;
+        }
+    }
+
+    async fn work(&self, family: FamilyId, worker: &Worker) -> Result<(), Obstacle> {
+        loop {
+            let map = self.0.volumes.map();
+            let next = map
+                .family(family)
+                .and_then(|family| family.reclaimable().first().copied());
+            let Some(what) = next else { return Ok(()) };
+            worker.say(match what {
+                What::Drop(layer) => format!("drops {layer}"),
+                What::Merge { parent, child } => format!("merges {parent} into {child}"),
+            });
+            self.everywhere(&map, family, what, worker).await?;
+            self.0
+                .volumes
+                .retire(family, what)
+                .await
+                .map_err(Obstacle::Records)?;
+        }
+    }
+
+    /// Does one thing on every disk that may hold objects of the family.
+    async fn everywhere(
+        &self,
+        map: &ClusterMap,
+        family: FamilyId,
+        what: What,
+        worker: &Worker,
+    ) -> Result<(), Obstacle> {
+        let (progress, mut steps) = tokio::sync::mpsc::channel::<Step>(64);
+        let mut disks = JoinSet::new();
+        for id in disks_of(map, family) {
+            let remote = self.0.disks.remote(id).await;
+            let remote = remote.ok_or_else(|| Obstacle::Disk(id, "it does not run".to_owned()))?;
+            let progress = progress.clone();
+            disks.spawn(async move {
+                let result = on_disk(&remote, family, what, &progress).await;
+                result.map_err(|reason| Obstacle::Disk(id, reason))
+            });
+        }
+        drop(progress);
+        while let Some(step) = steps.recv().await {
+            match step {
+                Step::Found(count) => worker.expect(count),
+                Step::Done => worker.advance(1),
+            }
+        }
+        // All of them have ended: their senders are gone.
+        while let Some(joined) = disks.join_next().await {
+            joined.unwrap_or_else(|error| {
+                Err(Obstacle::Records(OperationError::Internal(error.to_string())))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    Found(u64),
+    Done,
+}
+
+/// The disks that may hold objects of a family.
+fn disks_of(map: &ClusterMap, family: FamilyId) -> Vec<DiskId> {
+    let Some(pool) = map.family(family).and_then(|family| family.pool()) else {
+        return Vec::new();
+    };
+    let mut disks: Vec<DiskId> = map
+        .groups(pool)
+        .flat_map(|group| group.slots.iter())
+        .filter(|slot| slot.state != SlotState::Down)
+        .map(|slot| slot.disk)
+        .collect();
+    disks.sort_unstable();
+    disks.dedup();
+    disks
+}
+
+async fn on_disk(
+    remote: &Remote,
+    family: FamilyId,
+    what: What,
+    progress: &tokio::sync::mpsc::Sender<Step>,
+) -> Result<(), String> {
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let began = Instant::now();
+        let listed = remote.objects_of_layer(family, what.layer(), start, PAGE).await;
+        let (indices, next) = listed.map_err(|error| error.to_string())?;
+        from = next;
+        // Nobody to tell progress to means that storaged is stopping: the next command fails.
+        let _ = progress.send(Step::Found(indices.len() as u64)).await;
+        let mut waiting = indices.into_iter();
+        let mut working = JoinSet::new();
+        loop {
+            while working.len() < IN_FLIGHT
+                && let Some(index) = waiting.next()
+            {
+                let remote = remote.clone();
+                working.spawn(async move { one(&remote, family, index, what).await });
+            }
+            match working.join_next().await {
+                None => break,
+                Some(joined) => joined.map_err(|error| error.to_string())??,
+            }
+            let _ = progress.send(Step::Done).await;
+        }
+        tokio::time::sleep((began.elapsed() * REST).min(REST_MAX)).await;
+    }
+    Ok(())
+}
+
+async fn one(remote: &Remote, family: FamilyId, index: u32, what: What) -> Result<(), String> {
+    let done = match what {
+        What::Drop(layer) => remote.drop_object(ObjectId { family, index, layer }).await,
+        What::Merge { parent, child } => remote.merge(family, index, parent, child).await,
+    };
+    done.map_err(|error| error.to_string())
+}
