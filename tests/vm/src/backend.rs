@@ -77,6 +77,22 @@ impl Backend {
         wait_for("vhost-blk to end", PATIENCE, || Ok(child.try_wait()?))
     }
 
+    /// Stops it with SIGSTOP: it is there and does nothing.
+    pub fn pause(&self) -> Result<()> {
+        Ok(rustix::process::kill_process(
+            Pid::from_child(&self.child),
+            Signal::STOP,
+        )?)
+    }
+
+    /// Lets it go on after [`Backend::pause`].
+    pub fn resume(&self) -> Result<()> {
+        Ok(rustix::process::kill_process(
+            Pid::from_child(&self.child),
+            Signal::CONT,
+        )?)
+    }
+
     /// Its process number.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::packages;
 
 /// Programs of this machine that every guest has, with the libraries that they need.
-const TOOLS: &[&str] = &["mkfs.ext4", "e2fsck", "mkfs.xfs", "xfs_repair"];
+const TOOLS: &[&str] = &["mkfs.ext4", "e2fsck", "resize2fs", "mkfs.xfs", "xfs_repair"];
 /// Programs that only some guests have, as their libraries make the guest's boot longer.
 const FIO: &[&str] = &["fio"];
 
@@ -31,7 +31,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image in `folder`, built now if it is not there or was built for another [`INIT`].
+    /// The image in `folder`, built now if it is not there or was built by another recipe.
     pub fn prepare(folder: &Path) -> Result<Self> {
         let image = Self {
             kernel: folder.join("vmlinuz"),
@@ -39,7 +39,8 @@ impl Image {
             initramfs_with_fio: folder.join("initramfs-with-fio.cpio"),
         };
         let stamp = folder.join("stamp");
-        if fs::read_to_string(&stamp).is_ok_and(|built| built == INIT) {
+        let recipe = format!("{TOOLS:?} {FIO:?}\n{INIT}");
+        if fs::read_to_string(&stamp).is_ok_and(|built| built == recipe) {
             return Ok(image);
         }
         packages::install()?;
@@ -55,7 +56,7 @@ impl Image {
         write(&image.initramfs_with_fio, &unpacked, &kernel, &all).context("build the initramfs with fio")?;
         fs::remove_dir_all(&unpacked)?;
         // Last, so that a build that was cut off is done again.
-        fs::write(stamp, INIT)?;
+        fs::write(stamp, recipe)?;
         Ok(image)
     }
 }

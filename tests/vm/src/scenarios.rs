@@ -1,6 +1,7 @@
 //! What is tried with real guests. Each scenario is one promise, from an empty folder to a verdict.
 
 mod device;
+mod volume;
 
 use std::path::Path;
 
@@ -72,5 +73,25 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "fio finds every byte that it wrote, on several queues",
         run: device::verified_writes,
+    },
+    Scenario {
+        name: "storaged is killed and restarted under load, and the guest only waits",
+        run: volume::storaged_killed,
+    },
+    Scenario {
+        name: "vhost-blk is restarted under load, and the guest only waits",
+        run: volume::backend_restarted,
+    },
+    Scenario {
+        name: "a volume grows under a mounted file system",
+        run: volume::live_growth,
+    },
+    Scenario {
+        name: "a clone of a snapshot taken under load holds the data of that instant",
+        run: volume::snapshot_while_writing,
+    },
+    Scenario {
+        name: "of two processes on one volume one is refused, and a zombie is fenced",
+        run: volume::zombie_is_fenced,
     },
 ];

@@ -1,0 +1,197 @@
+//! What a guest sees of a volume of the cluster while the cluster's parts come and go.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Setting;
+use super::device::fio_verify;
+use crate::backend::Backend;
+use crate::cluster::Cluster;
+use crate::guest::{Disk, Guest};
+use crate::patience::wait_for;
+
+/// How often a process is restarted under the guest.
+const RESTARTS: u32 = 3;
+/// How long the guest may take to see what the host did.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// `storaged` is killed and started again while the guest writes and verifies.
+pub(super) fn storaged_killed(setting: &Setting) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = Cluster::with_pool(folder.path())?;
+    cluster.control(&["volume", "create", "disk", "1G"])?;
+    let (_backend, socket) = cluster.offer("disk", "disk")?;
+    let mut guest = setting.boot_with_fio(vec![Disk::at(&socket)])?;
+    under_load(&mut guest, |guest| {
+        for _ in 0..RESTARTS {
+            progress(guest)?;
+            cluster.kill()?;
+            cluster.restart()?;
+        }
+        progress(guest)
+    })?;
+    no_errors(&guest)?;
+    guest.power_off()?;
+    cluster.stop()
+}
+
+/// `vhost-blk` is ended and started again while the guest writes and verifies.
+pub(super) fn backend_restarted(setting: &Setting) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::with_pool(folder.path())?;
+    cluster.control(&["volume", "create", "disk", "1G"])?;
+    let (backend, socket) = cluster.offer("disk", "disk")?;
+    let mut guest = setting.boot_with_fio(vec![Disk::at(&socket)])?;
+    let mut backend = Some(backend);
+    under_load(&mut guest, |guest| {
+        for _ in 0..RESTARTS {
+            progress(guest)?;
+            let status = backend.take().context("a backend runs")?.terminate()?;
+            ensure!(status.success(), "vhost-blk ended with {status}");
+            backend = Some(cluster.offer("disk", "disk")?.0);
+        }
+        progress(guest)
+    })?;
+    no_errors(&guest)?;
+    guest.power_off()
+}
+
+/// Runs fio in the guest's background while `meanwhile` does something to the host, then asks how it ended.
+fn under_load(guest: &mut Guest, meanwhile: impl FnOnce(&mut Guest) -> Result<()>) -> Result<()> {
+    // A process of its own does the fio; the console stays free. The counter shows that requests go on.
+    let fio = fio_verify("/dev/vda", 64);
+    guest.run(&format!(
+        "(for round in 1 2 3 4; do {fio} || exit; done > /tmp/fio 2>&1; echo $? > /tmp/status) > /dev/null 2>&1 &"
+    ))?;
+    meanwhile(guest)?;
+    let status = wait_for("fio to end", PATIENCE * 3, || {
+        let output = guest.try_run("cat /tmp/status")?;
+        Ok((output.status == 0).then_some(output.text))
+    })?;
+    let said = guest.run("tail -n 20 /tmp/fio")?;
+    ensure!(status.trim() == "0", "fio ended with {}: {said}", status.trim());
+    Ok(())
+}
+
+/// Waits until the guest has had another hundred requests answered, or fio has ended.
+fn progress(guest: &mut Guest) -> Result<()> {
+    let before = answered(guest)?;
+    wait_for("requests of the guest to be answered", PATIENCE, || {
+        let ended = guest.try_run("test -f /tmp/status")?.status == 0;
+        Ok((ended || answered(guest)? > before + 100).then_some(()))
+    })
+}
+
+/// Reads and writes of the guest's disk that were answered.
+fn answered(guest: &mut Guest) -> Result<u64> {
+    let fields = guest.run("cat /sys/block/vda/stat")?;
+    let numbers: Vec<u64> = fields
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    Ok(numbers.first().copied().unwrap_or(0) + numbers.get(4).copied().unwrap_or(0))
+}
+
+fn no_errors(guest: &Guest) -> Result<()> {
+    let log = guest.kernel_log();
+    ensure!(!log.contains("I/O error"), "the guest has seen errors: {log}");
+    Ok(())
+}
+
+/// A volume grows while the guest has it mounted, and the file system grows with it.
+pub(super) fn live_growth(setting: &Setting) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::with_pool(folder.path())?;
+    cluster.control(&["volume", "create", "disk", "256M"])?;
+    let (_backend, socket) = cluster.offer("disk", "disk")?;
+    let mut guest = setting.boot(vec![Disk::at(&socket)])?;
+    guest.run("mkfs.ext4 -q /dev/vda && mount /dev/vda /mnt && cp /bin/busybox /mnt/before")?;
+    cluster.control(&["volume", "grow", "disk", "512M"])?;
+    wait_for("the guest to see the new size", PATIENCE, || {
+        Ok((guest.run("cat /sys/block/vda/size")?.trim() == "1048576").then_some(()))
+    })?;
+    guest.run("resize2fs /dev/vda 2>&1")?;
+    // More than fitted before.
+    guest.run("dd if=/dev/zero of=/mnt/large bs=1M count=320 conv=fsync 2>/dev/null && cmp /bin/busybox /mnt/before")?;
+    guest.run("umount /mnt && e2fsck -fn /dev/vda")?;
+    guest.power_off()
+}
+
+/// A snapshot is taken while the guest writes; its clone, in another guest, holds the data of one instant
+/// between the call and its answer, in a file system that needs no repair.
+pub(super) fn snapshot_while_writing(setting: &Setting) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::with_pool(folder.path())?;
+    cluster.control(&["volume", "create", "disk", "1G"])?;
+    let (_backend, socket) = cluster.offer("disk", "disk")?;
+    let mut guest = setting.boot(vec![Disk::at(&socket)])?;
+    guest.run("mkfs.ext4 -q /dev/vda && mount /dev/vda /mnt && mkdir /mnt/d")?;
+    // Each number is durable before it is said to be.
+    guest.run(
+        "(n=0; while test ! -f /tmp/stop; do n=$((n + 1)); echo $n > /mnt/d/$n && fsync /mnt/d/$n /mnt/d && \
+         echo $n > /tmp/n.new && mv /tmp/n.new /tmp/n; done) > /dev/null 2>&1 &",
+    )?;
+    let count = |guest: &mut Guest| -> Result<u64> {
+        let text = guest.try_run("cat /tmp/n")?.text;
+        Ok(text.trim().parse().unwrap_or(0))
+    };
+    wait_for("the guest to write", PATIENCE, || {
+        Ok((count(&mut guest)? > 20).then_some(()))
+    })?;
+    let before = count(&mut guest)?;
+    cluster.control(&["volume", "snapshot", "disk", "instant"])?;
+    let after = count(&mut guest)? + 1;
+    wait_for("the guest to go on", PATIENCE, || {
+        Ok((count(&mut guest)? > after + 20).then_some(()))
+    })?;
+    cluster.control(&["volume", "clone", "disk@instant", "copy"])?;
+    let (_second, socket) = cluster.offer("copy", "copy")?;
+    let mut reader = setting.boot(vec![Disk::at(&socket)])?;
+    reader.run("mount /dev/vda /mnt")?;
+    let found: u64 = reader.run("ls /mnt/d | sort -n | tail -n 1")?.trim().parse()?;
+    // A file whose directory entry came with the journal may be one that was not yet said to be durable.
+    ensure!(
+        (before..=after + 1).contains(&found),
+        "the snapshot holds number {found}; {before} were durable before it and {after} after it"
+    );
+    reader.run(&format!(
+        "cd /mnt/d && for n in $(seq 1 {before}); do test \"$(cat $n)\" = $n || exit 1; done"
+    ))?;
+    reader.run("umount /mnt && e2fsck -fn /dev/vda")?;
+    reader.power_off()?;
+    guest.run("touch /tmp/stop")?;
+    no_errors(&guest)
+}
+
+/// A second process is refused while the first has the volume. When the first is stopped for longer than
+/// its lease, the second gets the volume, and the first can do no more harm.
+pub(super) fn zombie_is_fenced(setting: &Setting) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cluster = Cluster::with_pool(folder.path())?;
+    cluster.control(&["volume", "create", "disk", "1G"])?;
+    let (first, socket) = cluster.offer("disk", "first")?;
+    let mut old = setting.boot(vec![Disk::at(&socket)])?;
+    old.run("echo old > /tmp/old && dd if=/tmp/old of=/dev/vda bs=4k conv=sync oflag=direct 2>/dev/null")?;
+
+    let opening = cluster.opening("disk");
+    let open_within = |seconds: &'static str| {
+        let mut arguments: Vec<&str> = opening.iter().map(String::as_str).collect();
+        arguments.extend(["--wait", seconds]);
+        Backend::start(&folder.path().join("second.sock"), &arguments)
+    };
+    ensure!(open_within("0").is_err(), "two processes have one volume");
+
+    first.pause()?;
+    // The zombie's guest does not know that anything has happened.
+    old.begin("echo zombie > /tmp/z && dd if=/tmp/z of=/dev/vda bs=4k conv=sync oflag=direct 2>/dev/null")?;
+    let _second = open_within("60")?;
+    let mut new = setting.boot(vec![Disk::at(folder.path().join("second.sock"))])?;
+    new.run("test \"$(head -c 3 /dev/vda)\" = old")?;
+    new.run("echo new > /tmp/new && dd if=/tmp/new of=/dev/vda bs=4k conv=sync oflag=direct 2>/dev/null")?;
+    first.resume()?;
+    let zombie = old.finish()?;
+    ensure!(zombie.status != 0, "the zombie's write was acknowledged");
+    new.run("echo 3 > /proc/sys/vm/drop_caches && test \"$(head -c 3 /dev/vda)\" = new")?;
+    new.power_off()
+}
