@@ -39,8 +39,8 @@ impl Accelerator {
             Ok(guest) => guest.power_off().map(|()| Self::Kvm),
             Err(cause) => {
                 println!(
-                    "KVM does not work here, so guests are emulated: {:.200}",
-                    format!("{cause:#}")
+                    "/dev/kvm is there but boots no guest, so guests are emulated: {}",
+                    cause.root_cause()
                 );
                 Ok(Self::Tcg)
             }

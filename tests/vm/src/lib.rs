@@ -8,7 +8,6 @@
 pub mod accelerator;
 pub mod archive;
 pub mod backend;
-pub mod cluster;
 pub mod guest;
 pub mod image;
 pub mod kernel;

@@ -58,7 +58,7 @@ pub fn unpack(package: &str, into: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let fetch = || {
         run(Command::new("apt-get")
-            .args(["-qq", "download", package])
+            .args(["-qq", "-o", "APT::Sandbox::User=root", "download", package])
             .current_dir(folder.path()))
     };
     if fetch().is_err() {

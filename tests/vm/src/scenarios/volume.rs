@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use test_node::Node;
 
 use super::Setting;
 use super::device::fio_verify;
 use crate::backend::Backend;
-use crate::cluster::Cluster;
 use crate::guest::{Disk, Guest};
 use crate::patience::wait_for;
 
@@ -16,40 +16,47 @@ const RESTARTS: u32 = 3;
 /// How long the guest may take to see what the host did.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// How long a `vhost-blk` may wait for the former one's lease to lapse, in seconds.
+const WAIT: u64 = 60;
+
+/// A node with three disks and a pool of three copies.
+fn node() -> Result<Node> {
+    let node = Node::start(3)?;
+    node.storagectl(&["pool", "create", "main", "--copies", "3"])?;
+    Ok(node)
+}
+
 /// `storaged` is killed and started again while the guest writes and verifies.
 pub(super) fn storaged_killed(setting: &Setting) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let mut cluster = Cluster::with_pool(folder.path())?;
-    cluster.control(&["volume", "create", "disk", "1G"])?;
-    let (_backend, socket) = cluster.offer("disk", "disk")?;
-    let mut guest = setting.boot_with_fio(vec![Disk::at(&socket)])?;
+    let mut node = node()?;
+    node.storagectl(&["volume", "create", "disk", "1G"])?;
+    let backend = Backend::offer(&node, "disk", "disk", WAIT)?;
+    let mut guest = setting.boot_with_fio(vec![Disk::at(backend.socket())])?;
     under_load(&mut guest, |guest| {
         for _ in 0..RESTARTS {
             progress(guest)?;
-            cluster.kill()?;
-            cluster.restart()?;
+            node.kill()?;
+            node.start_again()?;
         }
         progress(guest)
     })?;
     no_errors(&guest)?;
     guest.power_off()?;
-    cluster.stop()
+    node.stop()
 }
 
 /// `vhost-blk` is ended and started again while the guest writes and verifies.
 pub(super) fn backend_restarted(setting: &Setting) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let cluster = Cluster::with_pool(folder.path())?;
-    cluster.control(&["volume", "create", "disk", "1G"])?;
-    let (backend, socket) = cluster.offer("disk", "disk")?;
-    let mut guest = setting.boot_with_fio(vec![Disk::at(&socket)])?;
+    let node = node()?;
+    node.storagectl(&["volume", "create", "disk", "1G"])?;
+    let backend = Backend::offer(&node, "disk", "disk", WAIT)?;
+    let mut guest = setting.boot_with_fio(vec![Disk::at(backend.socket())])?;
     let mut backend = Some(backend);
     under_load(&mut guest, |guest| {
         for _ in 0..RESTARTS {
             progress(guest)?;
-            let status = backend.take().context("a backend runs")?.terminate()?;
-            ensure!(status.success(), "vhost-blk ended with {status}");
-            backend = Some(cluster.offer("disk", "disk")?.0);
+            backend.take().context("a backend runs")?.stop()?;
+            backend = Some(Backend::offer(&node, "disk", "disk", WAIT)?);
         }
         progress(guest)
     })?;
@@ -101,13 +108,12 @@ fn no_errors(guest: &Guest) -> Result<()> {
 
 /// A volume grows while the guest has it mounted, and the file system grows with it.
 pub(super) fn live_growth(setting: &Setting) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let cluster = Cluster::with_pool(folder.path())?;
-    cluster.control(&["volume", "create", "disk", "256M"])?;
-    let (_backend, socket) = cluster.offer("disk", "disk")?;
-    let mut guest = setting.boot(vec![Disk::at(&socket)])?;
+    let node = node()?;
+    node.storagectl(&["volume", "create", "disk", "256M"])?;
+    let backend = Backend::offer(&node, "disk", "disk", WAIT)?;
+    let mut guest = setting.boot(vec![Disk::at(backend.socket())])?;
     guest.run("mkfs.ext4 -q /dev/vda && mount /dev/vda /mnt && cp /bin/busybox /mnt/before")?;
-    cluster.control(&["volume", "grow", "disk", "512M"])?;
+    node.storagectl(&["volume", "grow", "disk", "512M"])?;
     wait_for("the guest to see the new size", PATIENCE, || {
         Ok((guest.run("cat /sys/block/vda/size")?.trim() == "1048576").then_some(()))
     })?;
@@ -121,11 +127,10 @@ pub(super) fn live_growth(setting: &Setting) -> Result<()> {
 /// A snapshot is taken while the guest writes; its clone, in another guest, holds the data of one instant
 /// between the call and its answer, in a file system that needs no repair.
 pub(super) fn snapshot_while_writing(setting: &Setting) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let cluster = Cluster::with_pool(folder.path())?;
-    cluster.control(&["volume", "create", "disk", "1G"])?;
-    let (_backend, socket) = cluster.offer("disk", "disk")?;
-    let mut guest = setting.boot(vec![Disk::at(&socket)])?;
+    let node = node()?;
+    node.storagectl(&["volume", "create", "disk", "1G"])?;
+    let backend = Backend::offer(&node, "disk", "disk", WAIT)?;
+    let mut guest = setting.boot(vec![Disk::at(backend.socket())])?;
     guest.run("mkfs.ext4 -q /dev/vda && mount /dev/vda /mnt && mkdir /mnt/d")?;
     // Each number is durable before it is said to be.
     guest.run(
@@ -140,14 +145,14 @@ pub(super) fn snapshot_while_writing(setting: &Setting) -> Result<()> {
         Ok((count(&mut guest)? > 20).then_some(()))
     })?;
     let before = count(&mut guest)?;
-    cluster.control(&["volume", "snapshot", "disk", "instant"])?;
+    node.storagectl(&["volume", "snapshot", "disk", "instant"])?;
     let after = count(&mut guest)? + 1;
     wait_for("the guest to go on", PATIENCE, || {
         Ok((count(&mut guest)? > after + 20).then_some(()))
     })?;
-    cluster.control(&["volume", "clone", "disk@instant", "copy"])?;
-    let (_second, socket) = cluster.offer("copy", "copy")?;
-    let mut reader = setting.boot(vec![Disk::at(&socket)])?;
+    node.storagectl(&["volume", "clone", "disk@instant", "copy"])?;
+    let second = Backend::offer(&node, "copy", "copy", WAIT)?;
+    let mut reader = setting.boot(vec![Disk::at(second.socket())])?;
     reader.run("mount /dev/vda /mnt")?;
     let found: u64 = reader.run("ls /mnt/d | sort -n | tail -n 1")?.trim().parse()?;
     // A file whose directory entry came with the journal may be one that was not yet said to be durable.
@@ -167,26 +172,22 @@ pub(super) fn snapshot_while_writing(setting: &Setting) -> Result<()> {
 /// A second process is refused while the first has the volume. When the first is stopped for longer than
 /// its lease, the second gets the volume, and the first can do no more harm.
 pub(super) fn zombie_is_fenced(setting: &Setting) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let cluster = Cluster::with_pool(folder.path())?;
-    cluster.control(&["volume", "create", "disk", "1G"])?;
-    let (first, socket) = cluster.offer("disk", "first")?;
-    let mut old = setting.boot(vec![Disk::at(&socket)])?;
+    let node = node()?;
+    node.storagectl(&["volume", "create", "disk", "1G"])?;
+    let first = Backend::offer(&node, "disk", "first", WAIT)?;
+    let mut old = setting.boot(vec![Disk::at(first.socket())])?;
     old.run("echo old > /tmp/old && dd if=/tmp/old of=/dev/vda bs=4k conv=sync oflag=direct 2>/dev/null")?;
 
-    let opening = cluster.opening("disk");
-    let open_within = |seconds: &'static str| {
-        let mut arguments: Vec<&str> = opening.iter().map(String::as_str).collect();
-        arguments.extend(["--wait", seconds]);
-        Backend::start(&folder.path().join("second.sock"), &arguments)
-    };
-    ensure!(open_within("0").is_err(), "two processes have one volume");
+    ensure!(
+        Backend::offer(&node, "disk", "second", 0).is_err(),
+        "two processes have one volume"
+    );
 
     first.pause()?;
     // The zombie's guest does not know that anything has happened.
     old.begin("echo zombie > /tmp/z && dd if=/tmp/z of=/dev/vda bs=4k conv=sync oflag=direct 2>/dev/null")?;
-    let _second = open_within("60")?;
-    let mut new = setting.boot(vec![Disk::at(folder.path().join("second.sock"))])?;
+    let second = Backend::offer(&node, "disk", "second", WAIT)?;
+    let mut new = setting.boot(vec![Disk::at(second.socket())])?;
     new.run("test \"$(head -c 3 /dev/vda)\" = old")?;
     new.run("echo new > /tmp/new && dd if=/tmp/new of=/dev/vda bs=4k conv=sync oflag=direct 2>/dev/null")?;
     first.resume()?;
