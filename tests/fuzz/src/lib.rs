@@ -10,6 +10,7 @@
 mod api;
 mod nbd;
 mod virtio;
+mod wire;
 
 /// A parser under test.
 #[derive(Clone, Copy)]
@@ -37,6 +38,14 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "virtio-ring",
         run: virtio::ring,
+    },
+    Target {
+        name: "wire-message",
+        run: wire::message,
+    },
+    Target {
+        name: "wire-stream",
+        run: wire::stream,
     },
 ];
 
