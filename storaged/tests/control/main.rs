@@ -1,0 +1,8 @@
+//! A whole daemon in this process, spoken to as operators and guests do: HTTP for the former, the
+//! client crate for the latter. Real disks, real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod api;
+mod life;
+mod node;
+mod space;
