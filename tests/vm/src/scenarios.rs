@@ -68,7 +68,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "what was synced survives the death of QEMU, and nothing needs repair",
-        run: device::power_cut,
+        run: volume::power_cut,
     },
     Scenario {
         name: "fio finds every byte that it wrote, on several queues",
@@ -93,5 +93,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "of two processes on one volume one is refused, and a zombie is fenced",
         run: volume::zombie_is_fenced,
+    },
+    Scenario {
+        name: "a snapshot of two volumes holds one instant of both",
+        run: volume::group_snapshot,
     },
 ];

@@ -72,38 +72,6 @@ fn facts(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// What was synced before a power cut is there after it, in a file system that needs no repair.
-pub(super) fn power_cut(setting: &Setting) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let sockets = [folder.path().join("ext4.sock"), folder.path().join("xfs.sock")];
-    let disks = || sockets.iter().map(Disk::at).collect::<Vec<_>>();
-    let _ext4 = Backend::start(&sockets[0], &["--memory", SIZE])?;
-    let _xfs = Backend::start(&sockets[1], &["--memory", SIZE])?;
-    let mut guest = setting.boot(disks())?;
-    guest.run("mkfs.ext4 -q /dev/vda && mkdir /mnt/a && mount /dev/vda /mnt/a")?;
-    guest.run("mkfs.xfs -q /dev/vdb && mkdir /mnt/b && mount /dev/vdb /mnt/b")?;
-    // Each file is synced before its name is said.
-    guest.begin(
-        "n=0; while true; do n=$((n + 1)); for d in /mnt/a /mnt/b; do \
-         dd if=/dev/urandom of=$d/f$n bs=4k count=$((n % 40 + 1)) conv=fsync 2>/dev/null; \
-         (cd $d && sha256sum f$n >> sums && sync sums); done; echo synced $n; done",
-    )?;
-    guest.wait_for_line("synced 40")?;
-    guest.kill()?;
-
-    let mut guest = setting.boot(disks())?;
-    // Mounting replays the journals; after that nothing may be left to repair.
-    guest.run("mkdir /mnt/a /mnt/b && mount /dev/vda /mnt/a && mount /dev/vdb /mnt/b")?;
-    for place in ["/mnt/a", "/mnt/b"] {
-        // The last line may be cut off, as its sync may not have been answered.
-        guest.run(&format!(
-            "cd {place} && head -n 40 sums | sha256sum -c && test $(head -n 40 sums | wc -l) = 40"
-        ))?;
-    }
-    guest.run("umount /mnt/a && umount /mnt/b && e2fsck -fn /dev/vda && xfs_repair -n /dev/vdb")?;
-    guest.power_off()
-}
-
 /// fio writes and verifies on all queues at once, with several block sizes and trims.
 pub(super) fn verified_writes(setting: &Setting) -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a `vhost-blk` may wait for the former one's lease to lapse, in seconds.
 const WAIT: u64 = 60;
 
+/// How many snapshots of two volumes are taken.
+const ROUNDS: u32 = 5;
+
 /// A node with three disks and a pool of three copies.
 fn node() -> Result<Node> {
     let node = Node::start(3)?;
@@ -134,13 +137,10 @@ pub(super) fn snapshot_while_writing(setting: &Setting) -> Result<()> {
     guest.run("mkfs.ext4 -q /dev/vda && mount /dev/vda /mnt && mkdir /mnt/d")?;
     // Each number is durable before it is said to be.
     guest.run(
-        "(n=0; while test ! -f /tmp/stop; do n=$((n + 1)); echo $n > /mnt/d/$n && fsync /mnt/d/$n /mnt/d && \
+        "(n=0; while test ! -f /tmp/stop; do n=$((n + 1)); echo $n | dd of=/mnt/d/$n conv=fsync && \
          echo $n > /tmp/n.new && mv /tmp/n.new /tmp/n; done) > /dev/null 2>&1 &",
     )?;
-    let count = |guest: &mut Guest| -> Result<u64> {
-        let text = guest.try_run("cat /tmp/n")?.text;
-        Ok(text.trim().parse().unwrap_or(0))
-    };
+    let count = |guest: &mut Guest| number(guest, "cat /tmp/n");
     wait_for("the guest to write", PATIENCE, || {
         Ok((count(&mut guest)? > 20).then_some(()))
     })?;
@@ -195,4 +195,106 @@ pub(super) fn zombie_is_fenced(setting: &Setting) -> Result<()> {
     ensure!(zombie.status != 0, "the zombie's write was acknowledged");
     new.run("echo 3 > /proc/sys/vm/drop_caches && test \"$(head -c 3 /dev/vda)\" = new")?;
     new.power_off()
+}
+
+/// What was synced before a power cut is there after it, in a file system that needs no repair.
+pub(super) fn power_cut(setting: &Setting) -> Result<()> {
+    let node = node()?;
+    node.storagectl(&["volume", "create", "ext4", "1G"])?;
+    node.storagectl(&["volume", "create", "xfs", "1G"])?;
+    let backends = [
+        Backend::offer(&node, "ext4", "ext4", WAIT)?,
+        Backend::offer(&node, "xfs", "xfs", WAIT)?,
+    ];
+    let disks = || {
+        backends
+            .iter()
+            .map(|backend| Disk::at(backend.socket()))
+            .collect::<Vec<_>>()
+    };
+    let mut guest = setting.boot(disks())?;
+    guest.run("mkfs.ext4 -q /dev/vda && mkdir /mnt/a && mount /dev/vda /mnt/a")?;
+    guest.run("mkfs.xfs -q /dev/vdb && mkdir /mnt/b && mount /dev/vdb /mnt/b")?;
+    // Each file is synced before its name is said.
+    guest.begin(
+        "n=0; while true; do n=$((n + 1)); for d in /mnt/a /mnt/b; do \
+         dd if=/dev/urandom of=$d/f$n bs=4k count=$((n % 40 + 1)) conv=fsync 2>/dev/null; \
+         (cd $d && sha256sum f$n >> sums && sync sums); done; echo synced $n; done",
+    )?;
+    guest.wait_for_line("synced 40")?;
+    guest.kill()?;
+
+    let mut guest = setting.boot(disks())?;
+    // Mounting replays the journals; after that nothing may be left to repair.
+    guest.run("mkdir /mnt/a /mnt/b && mount /dev/vda /mnt/a && mount /dev/vdb /mnt/b")?;
+    for place in ["/mnt/a", "/mnt/b"] {
+        // The last line may be cut off, as its sync may not have been answered.
+        guest.run(&format!(
+            "cd {place} && head -n 40 sums | sha256sum -c && test $(head -n 40 sums | wc -l) = 40"
+        ))?;
+    }
+    guest.run("umount /mnt/a && umount /mnt/b && e2fsck -fn /dev/vda && xfs_repair -n /dev/vdb")?;
+    guest.power_off()
+}
+
+/// A snapshot of two volumes at once holds the data of one instant: the guest writes each number to the first
+/// volume and then to the second, so the second is never ahead, and at most one number behind.
+pub(super) fn group_snapshot(setting: &Setting) -> Result<()> {
+    let node = node()?;
+    node.storagectl(&["volume", "create", "first", "64M"])?;
+    node.storagectl(&["volume", "create", "second", "64M"])?;
+    let first = Backend::offer(&node, "first", "first", WAIT)?;
+    let second = Backend::offer(&node, "second", "second", WAIT)?;
+    let mut guest = setting.boot(vec![Disk::at(first.socket()), Disk::at(second.socket())])?;
+    guest.run(
+        "(n=0; while test ! -f /tmp/stop; do n=$((n + 1)); for d in vda vdb; do \
+         echo $n | dd of=/dev/$d bs=4k conv=sync oflag=direct || exit; done; \
+         echo $n > /tmp/n.new && mv /tmp/n.new /tmp/n; done) > /dev/null 2>&1 &",
+    )?;
+    for round in 1..=ROUNDS {
+        let before = number(&mut guest, "cat /tmp/n")?;
+        wait_for("the guest to write", PATIENCE, || {
+            Ok((number(&mut guest, "cat /tmp/n")? > before + 5).then_some(()))
+        })?;
+        node.storagectl(&["snapshot", "create", &format!("at{round}"), "first", "second"])?;
+    }
+    guest.run("touch /tmp/stop")?;
+    no_errors(&guest)?;
+    guest.power_off()?;
+    // The snapshots themselves are offered, for reading, all to one guest: vda and vdb are the first pair.
+    let mut backends = Vec::new();
+    for round in 1..=ROUNDS {
+        for volume in ["first", "second"] {
+            backends.push(Backend::offer(
+                &node,
+                &format!("{volume}@at{round}"),
+                &format!("{volume}{round}"),
+                WAIT,
+            )?);
+        }
+    }
+    let mut reader = setting.boot(
+        backends
+            .iter()
+            .map(|backend| Disk::at(backend.socket()))
+            .collect(),
+    )?;
+    let disks: Vec<char> = ('a'..).take(backends.len()).collect();
+    for pair in disks.chunks_exact(2) {
+        let ahead = number(&mut reader, &format!("head -n 1 /dev/vd{}", pair[0]))?;
+        let behind = number(&mut reader, &format!("head -n 1 /dev/vd{}", pair[1]))?;
+        let one_instant = behind > 0 && (behind == ahead || behind + 1 == ahead);
+        ensure!(
+            one_instant,
+            "number {ahead} is in the first volume and {behind} in the second"
+        );
+    }
+    let write = reader.try_run("dd if=/dev/zero of=/dev/vda bs=4k count=1 oflag=direct")?;
+    ensure!(write.status != 0, "a snapshot was written to");
+    reader.power_off()
+}
+
+/// The number that a command prints, or 0.
+fn number(guest: &mut Guest, command: &str) -> Result<u64> {
+    Ok(guest.try_run(command)?.text.trim().parse().unwrap_or(0))
 }
