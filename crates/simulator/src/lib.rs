@@ -1,1 +1,50 @@
-//! Not written yet: see docs/architecture.md for what belongs here.
+//! A whole cluster on one thread: virtual time, a real coordination engine, real owners and replicas,
+//! disks, and connections that delay, break and come back, all driven by one seed.
+//!
+//! A seed replays to the same log. Faults come from `nemesis`, what is done from `workload` and
+//! `operator`, and what is right is decided by `oracle` and `verdict`. For development only:
+//! nothing that is shipped links this crate.
+#![forbid(unsafe_code)]
+
+mod chance;
+mod cluster;
+mod disk;
+mod front;
+mod model_store;
+mod nemesis;
+mod network;
+mod operator;
+mod oracle;
+mod schedule;
+mod verdict;
+mod workload;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use world::Options;
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it was run from.
+    pub seed: u64,
+    /// A hash over everything that happened: the same for the same seed.
+    pub hash: u64,
+    /// How many things happened.
+    pub events: u64,
+    /// How much virtual time went by.
+    pub simulated: Duration,
+    /// Operations that were answered.
+    pub operations: u64,
+    /// What was wrong: empty when all is well.
+    pub violations: Vec<String>,
+    /// How often each fault and each rare path was met.
+    pub met: BTreeMap<&'static str, u64>,
+}
+
+/// Runs the world of one seed to its end, or to its first violation.
+pub fn run(seed: u64, options: Options) -> Report {
+    world::World::new(seed, options).run()
+}

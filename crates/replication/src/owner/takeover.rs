@@ -118,8 +118,11 @@ impl TakeOver {
                 sent: BTreeMap::new(),
                 bad_sources: BTreeSet::new(),
             };
-            self.leveling.insert(object, leveling);
-            begun += 1;
+            // All listed it at the same stamp, or there is but one copy: it is level.
+            if !leveling.done() {
+                self.leveling.insert(object, leveling);
+                begun += 1;
+            }
         }
         begun
     }

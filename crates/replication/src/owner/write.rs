@@ -63,8 +63,13 @@ pub(super) struct Write {
 pub(super) enum Progress {
     /// To be sent.
     Waiting,
-    /// In flight, with this request number.
-    Sent(u64),
+    /// In flight.
+    Sent {
+        /// The request's number.
+        number: u64,
+        /// Whether the slot was known to have the write before when this was sent.
+        expects: bool,
+    },
     /// Durable there.
     Ok,
 }
@@ -129,6 +134,12 @@ impl Writes {
 impl Object {
     fn idle(&self) -> bool {
         self.pins == 0 && !self.learning && self.counts.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Progress {
+    fn is_sent(self, this: u64) -> bool {
+        matches!(self, Self::Sent { number, .. } if number == this)
     }
 }
 
@@ -339,12 +350,13 @@ impl Owner {
             return;
         };
         let scope = self.scope(pg);
+        let expects = self.has_before(disk, count);
         let (Some(write), Some(link)) = (self.writes.sent.get_mut(&count), self.links.get_mut(&disk)) else {
             return;
         };
         link.pending.remove(&count);
         if let Some(progress) = write.progress(disk) {
-            *progress = Progress::Sent(number);
+            *progress = Progress::Sent { number, expects };
             let request = Request::Write {
                 scope,
                 write: write.request.clone(),
@@ -362,7 +374,7 @@ impl Owner {
             return;
         };
         // An ok to a request of a former interval counts for nothing (V6): it was asked again.
-        if *progress != Progress::Sent(number) {
+        if !progress.is_sent(number) {
             return;
         }
         *progress = Progress::Ok;
@@ -438,11 +450,13 @@ impl Owner {
         refusal: &Refusal,
         out: &mut Vec<Action>,
     ) {
+        let progress = self.writes.sent.get_mut(&count).and_then(|write| write.progress(disk));
+        let expected = matches!(progress, Some(Progress::Sent { expects: true, .. }));
         if !self.put_back(disk, count, number) {
             return;
         }
         match refusal {
-            Refusal::Gap(at) => self.gap(now, disk, count, *at, out),
+            Refusal::Gap(at) => self.gap(now, disk, (count, expected), *at, out),
             Refusal::Full => {
                 self.fullness.note(now, disk);
                 let Some(write) = self.writes.sent.get_mut(&count) else {
@@ -465,7 +479,7 @@ impl Owner {
         let Some(progress) = write.progress(disk) else {
             return false;
         };
-        if *progress != Progress::Sent(number) {
+        if !progress.is_sent(number) {
             return false;
         }
         *progress = Progress::Waiting;
@@ -489,20 +503,35 @@ impl Owner {
         }
     }
 
-    /// Q2: a gap at a slot that has the write before, by its own word or by the take-over, means
+    /// Whether a slot has the write before this one: by its own word, or by the take-over.
+    fn has_before(&self, disk: DiskId, count: u64) -> bool {
+        let Some(write) = self.writes.sent.get(&count) else {
+            return false;
+        };
+        let follows = write.request.follows;
+        let own = follows.generation == self.view.generation;
+        let before = own.then(|| self.writes.sent.get(&follows.count)).flatten();
+        before.is_none_or(|before| before.is_ok(disk))
+    }
+
+    /// Q2: a gap at a slot that was known to have the write before, when this one was sent, means
     /// that it has lost something. Any other gap: what precedes is pending there, or on its way.
-    fn gap(&mut self, now: Moment, disk: DiskId, count: u64, at: Stamp, out: &mut Vec<Action>) {
+    fn gap(
+        &mut self,
+        now: Moment,
+        disk: DiskId,
+        (count, expected): (u64, bool),
+        at: Stamp,
+        out: &mut Vec<Action>,
+    ) {
         let Some(write) = self.writes.sent.get(&count) else {
             return;
         };
         let (object, follows) = (write.request.object, write.request.follows);
-        let own = follows.generation == self.view.generation;
-        let before = own.then(|| self.writes.sent.get(&follows.count)).flatten();
-        let honest = before.is_some_and(|before| !before.is_ok(disk));
         let Some(link) = self.links.get_mut(&disk) else {
             return;
         };
-        if honest {
+        if !expected {
             link.pause(now, 1);
             return;
         }

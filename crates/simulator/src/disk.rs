@@ -1,0 +1,236 @@
+//! Disks: a real replica over a store, with a queue of changes that become durable in order, and a
+//! process that can die and come back with what was durable.
+
+use std::sync::Arc;
+
+use coordination::map::ClusterMap;
+use protocol::DiskId;
+use protocol::storage::{StorageError, StorageReply, StorageRequest};
+use replication::replica::{self, ConnectionId, Remembered, Replica};
+
+use crate::model_store::{ModelStore, Taken};
+use crate::schedule::Time;
+use crate::world::{Happening, World};
+
+/// One disk and the process that runs it.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) store: ModelStore,
+    replica: Option<Replica>,
+    /// Grows with each start of the process.
+    pub(crate) life: u64,
+    /// When the last change that was accepted becomes durable.
+    durable_at: Time,
+    /// When the last map that was sent arrives.
+    pub(crate) map_at: Time,
+    /// How many times slower than usual it is.
+    pub(crate) slow: u64,
+}
+
+impl Disk {
+    pub(crate) fn is_up(&self) -> bool {
+        self.replica.is_some()
+    }
+
+    pub(crate) fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
+    }
+}
+
+impl World {
+    /// The disk's process starts, with the map of this instant and what the store remembers.
+    pub(crate) fn start_disk(&mut self, id: DiskId) {
+        let map = self.cluster.map.clone();
+        let now = self.schedule.now;
+        let Some(disk) = self.disks.get_mut(&id).filter(|disk| !disk.is_up()) else {
+            return;
+        };
+        disk.life += 1;
+        disk.durable_at = now;
+        disk.map_at = now;
+        disk.slow = disk.slow.max(1);
+        let remembered = Remembered {
+            generations: disk.store.generations(),
+            intervals: disk.store.intervals(),
+            doubts: disk.store.doubts(),
+        };
+        let mut actions = Vec::new();
+        disk.replica = Some(Replica::new(id, remembered, map, &mut actions));
+        self.note(format_args!("{id} starts"));
+        self.perform_replica(id, actions);
+    }
+
+    /// The disk's process dies, and the machine with it: what is not durable may be lost.
+    pub(crate) fn crash_disk(&mut self, id: DiskId, back_after: u64) {
+        let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.is_up()) else {
+            return;
+        };
+        disk.replica = None;
+        disk.store.crash(&mut self.chance);
+        self.note(format_args!("{id} crashes"));
+        for connection in self.connections_where(|connection| connection.disk == id) {
+            let delay = self.delay(20_000);
+            self.schedule.after(delay, Happening::FrontSeesEnd { connection });
+            self.disk_sees_end(connection);
+        }
+        self.schedule
+            .after(back_after, Happening::DiskStarts { disk: id });
+    }
+
+    pub(crate) fn feed_replica(&mut self, id: DiskId, event: replica::Event) {
+        let Some(replica) = self.disks.get_mut(&id).and_then(|disk| disk.replica.as_mut()) else {
+            return;
+        };
+        let mut actions = Vec::new();
+        replica.apply(event, &mut actions);
+        self.perform_replica(id, actions);
+    }
+
+    fn perform_replica(&mut self, id: DiskId, actions: Vec<replica::Action>) {
+        for action in actions {
+            match action {
+                replica::Action::Reply {
+                    connection: ConnectionId(connection),
+                    number,
+                    response,
+                } => {
+                    self.send_response(connection, number, response);
+                }
+                replica::Action::Store { token, request } => self.submit(id, Some(token), request),
+                replica::Action::Refresh => self.refresh(id),
+            }
+        }
+    }
+
+    /// Hands a request to the store: the replica's, or (without a token) that of a reclaim.
+    pub(crate) fn submit(&mut self, id: DiskId, token: Option<u64>, request: StorageRequest) {
+        let latency = if self.chance.percent(95) {
+            self.chance.between(30, 400)
+        } else {
+            self.chance.between(400, 20_000)
+        };
+        let now = self.schedule.now;
+        let Some(disk) = self.disks.get_mut(&id) else {
+            return;
+        };
+        let (life, latency) = (disk.life, latency * disk.slow);
+        match (disk.store.take(&request), token) {
+            (Taken::Queued, token) => {
+                disk.durable_at = disk.durable_at.max(now.after(latency));
+                let at = disk.durable_at;
+                self.schedule.at(
+                    at,
+                    Happening::Durable {
+                        disk: id,
+                        life,
+                        token,
+                    },
+                );
+            }
+            (Taken::Look, Some(token)) => {
+                self.schedule.after(
+                    latency,
+                    Happening::Look {
+                        disk: id,
+                        life,
+                        token,
+                        request,
+                    },
+                );
+            }
+            (Taken::Answered(result), Some(token)) => {
+                self.schedule.after(
+                    latency / 4,
+                    Happening::Stored {
+                        disk: id,
+                        life,
+                        token,
+                        result,
+                    },
+                );
+            }
+            (Taken::Look | Taken::Answered(_), None) => {}
+        }
+    }
+
+    pub(crate) fn durable(&mut self, id: DiskId, life: u64, token: Option<u64>) {
+        let Some(disk) = self
+            .disks
+            .get_mut(&id)
+            .filter(|disk| disk.is_up() && disk.life == life)
+        else {
+            return;
+        };
+        disk.store.make_durable();
+        if let Some(token) = token {
+            self.feed_replica(
+                id,
+                replica::Event::Stored {
+                    token,
+                    result: Ok(StorageReply::Done),
+                },
+            );
+        }
+    }
+
+    pub(crate) fn look(&mut self, id: DiskId, life: u64, token: u64, request: &StorageRequest) {
+        let Some(disk) = self
+            .disks
+            .get_mut(&id)
+            .filter(|disk| disk.is_up() && disk.life == life)
+        else {
+            return;
+        };
+        let result = disk.store.look(request);
+        if matches!(result, Err(StorageError::Damaged { .. })) {
+            self.meet("damaged block read");
+        }
+        self.feed_replica(id, replica::Event::Stored { token, result });
+    }
+
+    pub(crate) fn stored(
+        &mut self,
+        id: DiskId,
+        life: u64,
+        token: u64,
+        result: Result<StorageReply, StorageError>,
+    ) {
+        if !self
+            .disks
+            .get(&id)
+            .is_some_and(|disk| disk.is_up() && disk.life == life)
+        {
+            return;
+        }
+        match &result {
+            Err(StorageError::Full) => self.meet("full disk"),
+            Err(StorageError::Gap(_)) => self.meet("gap at the store"),
+            _ => {}
+        }
+        self.feed_replica(id, replica::Event::Stored { token, result });
+    }
+
+    pub(crate) fn map_arrives(&mut self, id: DiskId, life: u64, map: Arc<ClusterMap>) {
+        if self
+            .disks
+            .get(&id)
+            .is_some_and(|disk| disk.is_up() && disk.life == life)
+        {
+            self.feed_replica(id, replica::Event::Map(map));
+        }
+    }
+
+    /// A replica wants the newest map.
+    fn refresh(&mut self, id: DiskId) {
+        let delay = self.delay(30_000);
+        let map = self.cluster.map.clone();
+        let now = self.schedule.now;
+        let Some(disk) = self.disks.get_mut(&id) else {
+            return;
+        };
+        disk.map_at = disk.map_at.max(now.after(delay));
+        let (at, life) = (disk.map_at, disk.life);
+        self.schedule
+            .at(at, Happening::MapArrives { disk: id, life, map });
+    }
+}

@@ -1,0 +1,98 @@
+//! Runs simulated worlds, one seed after the other, and says which failed and how to replay them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use simulator::{Options, Report, run};
+
+/// Runs simulated worlds: virtual time, faulty disks and connections, dying owners.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Prints everything that happens.
+    #[arg(long)]
+    verbose: bool,
+    /// How long faults go on in each world, in milliseconds of virtual time.
+    #[arg(long, default_value_t = Options::default().faulty_ms)]
+    faulty_ms: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let options = Options {
+        verbose: arguments.verbose,
+        faulty_ms: arguments.faulty_ms,
+    };
+    let started = Instant::now();
+    let mut simulated = Duration::ZERO;
+    let (mut passed, mut failed, mut events, mut operations) = (0u64, 0u64, 0u64, 0u64);
+    let mut met = std::collections::BTreeMap::new();
+    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
+        match world(seed, options) {
+            Ok(report) => {
+                simulated += report.simulated;
+                events += report.events;
+                operations += report.operations;
+                for (what, count) in report.met {
+                    *met.entry(what).or_insert(0) += count;
+                }
+                passed += 1;
+            }
+            Err(reason) => {
+                failed += 1;
+                println!("seed {seed} FAILED: {reason}");
+                println!("  replay: cargo run -p simulator --release -- --from {seed} --seeds 1 --verbose");
+            }
+        }
+    }
+    for (what, count) in &met {
+        println!("met {count:>8} times: {what}");
+    }
+    let took = started.elapsed();
+    println!(
+        "{} seeds, {:.2} simulated hours in {:.1} s: {:.0} times real time, {operations} operations, {events} events",
+        arguments.seeds,
+        simulated.as_secs_f64() / 3600.0,
+        took.as_secs_f64(),
+        simulated.as_secs_f64() / took.as_secs_f64().max(1e-9),
+    );
+    println!("{passed} passed, {failed} failed, 0 skipped");
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs one world; every hundredth twice, for it must do the same again.
+fn world(seed: u64, options: Options) -> Result<Report, String> {
+    let report = survive(seed, options)?;
+    if let Some(violation) = report.violations.first() {
+        return Err(violation.clone());
+    }
+    if seed.is_multiple_of(100) {
+        let again = survive(seed, options)?;
+        if (again.hash, again.events) != (report.hash, report.events) {
+            return Err("the same seed did something else when it ran again".to_owned());
+        }
+    }
+    Ok(report)
+}
+
+/// A panic in a machine is a failure of its seed, not of the run.
+fn survive(seed: u64, options: Options) -> Result<Report, String> {
+    catch_unwind(AssertUnwindSafe(|| run(seed, options))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("?");
+        format!("a panic: {text}")
+    })
+}

@@ -1,0 +1,450 @@
+//! A store in a few maps: what `protocol::storage` promises, and nothing about how.
+//!
+//! It has two states: what was accepted, by which stamps are judged, and what is durable, which a
+//! crash leaves. Between them is a queue, of which a crash keeps any beginning.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use protocol::geometry::BLOCKS_PER_CHUNK;
+use protocol::storage::{
+    Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite, StorageError, StorageReply, StorageRequest,
+};
+use protocol::{BLOCK_SIZE, BlockRange, Generation, Interval, LayerChain, ObjectId, PgId, Stamp, VolumeId};
+
+use crate::chance::Chance;
+
+/// A block's bytes, or zeros.
+type Block = Option<(Bytes, u32)>;
+
+#[derive(Clone, Debug, Default)]
+struct Object {
+    stamp: Stamp,
+    blocks: BTreeMap<u32, Block>,
+    chunks: BTreeMap<u32, Stamp>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    objects: BTreeMap<ObjectId, Object>,
+    doubts: BTreeMap<ObjectId, Stamp>,
+    generations: BTreeMap<VolumeId, Generation>,
+    intervals: BTreeMap<PgId, Interval>,
+}
+
+/// The store of one disk.
+#[derive(Debug, Default)]
+pub(crate) struct ModelStore {
+    accepted: State,
+    durable: State,
+    /// Accepted and not durable yet, in order.
+    queue: VecDeque<StorageRequest>,
+    /// Whether new data is refused.
+    pub(crate) full: bool,
+    /// Blocks whose bytes are damaged, until they are overwritten.
+    damaged: BTreeSet<(ObjectId, u32)>,
+}
+
+/// What a request turned into.
+pub(crate) enum Taken {
+    /// It changes something: its answer comes when it is durable.
+    Queued,
+    /// It looks at something: it is carried out when its time has come.
+    Look,
+    /// It is answered.
+    Answered(Result<StorageReply, StorageError>),
+}
+
+impl ModelStore {
+    /// Takes a request in.
+    pub(crate) fn take(&mut self, request: &StorageRequest) -> Taken {
+        match request {
+            StorageRequest::Read { .. } | StorageRequest::Map { .. } | StorageRequest::Pull { .. } => {
+                Taken::Look
+            }
+            StorageRequest::Probe => {
+                let answer = if self.full {
+                    Err(StorageError::Full)
+                } else {
+                    Ok(StorageReply::Done)
+                };
+                Taken::Answered(answer)
+            }
+            StorageRequest::Write(write)
+                if self.full && !write.use_reserve && matches!(write.change, Change::Data { .. }) =>
+            {
+                Taken::Answered(Err(StorageError::Full))
+            }
+            _ => match self.accepted.change(request) {
+                Ok(()) => {
+                    self.queue.push_back(request.clone());
+                    Taken::Queued
+                }
+                Err(error) => Taken::Answered(Err(error)),
+            },
+        }
+    }
+
+    /// The first of the queue is durable now.
+    pub(crate) fn make_durable(&mut self) {
+        if let Some(request) = self.queue.pop_front() {
+            if let StorageRequest::Write(write) = &request {
+                let object = write.object;
+                self.damaged
+                    .retain(|(other, block)| *other != object || !write.range.blocks().contains(block));
+            }
+            // It was accepted in the same order, so it cannot be refused now.
+            let _ = self.durable.change(&request);
+        }
+    }
+
+    /// The power fails: any beginning of the queue has become durable, the rest is gone.
+    pub(crate) fn crash(&mut self, chance: &mut Chance) {
+        let kept = chance.between(0, self.queue.len() as u64);
+        for _ in 0..kept {
+            self.make_durable();
+        }
+        self.queue.clear();
+        self.accepted = self.durable.clone();
+    }
+
+    /// Carries out a request that looks.
+    pub(crate) fn look(&self, request: &StorageRequest) -> Result<StorageReply, StorageError> {
+        match request {
+            StorageRequest::Read {
+                chain,
+                family,
+                index,
+                range,
+            } => {
+                let id = |layer| ObjectId {
+                    family: *family,
+                    index: *index,
+                    layer,
+                };
+                self.read(chain, id, *range)
+            }
+            StorageRequest::Map {
+                chain,
+                family,
+                index,
+                range,
+            } => {
+                let id = |layer| ObjectId {
+                    family: *family,
+                    index: *index,
+                    layer,
+                };
+                Ok(self.map(chain, id, *range))
+            }
+            StorageRequest::Pull { object, above } => {
+                Ok(StorageReply::Delta(self.accepted.delta(*object, *above)))
+            }
+            _ => Err(StorageError::Busy),
+        }
+    }
+
+    /// Makes one block that this disk has unreadable.
+    pub(crate) fn damage(&mut self, chance: &mut Chance) {
+        let objects: Vec<ObjectId> = self.durable.objects.keys().copied().collect();
+        let Some(object) = chance.pick(&objects) else {
+            return;
+        };
+        let blocks: Vec<u32> = self.durable.objects[&object].blocks.keys().copied().collect();
+        if let Some(block) = chance.pick(&blocks) {
+            self.damaged.insert((object, block));
+        }
+    }
+
+    pub(crate) fn generations(&self) -> Vec<(VolumeId, Generation)> {
+        self.durable
+            .generations
+            .iter()
+            .map(|(volume, generation)| (*volume, *generation))
+            .collect()
+    }
+
+    pub(crate) fn intervals(&self) -> Vec<(PgId, Interval)> {
+        self.durable
+            .intervals
+            .iter()
+            .map(|(pg, interval)| (*pg, *interval))
+            .collect()
+    }
+
+    pub(crate) fn doubts(&self) -> Vec<(ObjectId, Stamp)> {
+        self.durable
+            .doubts
+            .iter()
+            .map(|(object, stamp)| (*object, *stamp))
+            .collect()
+    }
+
+    /// Whether nothing is on its way.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether an object is there, also after a crash.
+    pub(crate) fn has_durably(&self, object: ObjectId) -> bool {
+        self.durable.objects.contains_key(&object)
+    }
+
+    /// The objects that there are.
+    pub(crate) fn objects(&self) -> Vec<ObjectId> {
+        self.accepted.objects.keys().copied().collect()
+    }
+
+    /// What an object holds, for comparisons between disks.
+    pub(crate) fn content(&self, object: ObjectId) -> ObjectDelta {
+        self.accepted.delta(object, Stamp::ZERO)
+    }
+
+    fn find(
+        &self,
+        chain: &LayerChain,
+        id: impl Fn(protocol::LayerId) -> ObjectId,
+        block: u32,
+    ) -> Option<(ObjectId, &Block)> {
+        chain.layers().iter().find_map(|layer| {
+            let object = id(*layer);
+            let found = self.accepted.objects.get(&object)?.blocks.get(&block)?;
+            Some((object, found))
+        })
+    }
+
+    fn head_stamp(&self, chain: &LayerChain, id: impl Fn(protocol::LayerId) -> ObjectId) -> Stamp {
+        let head = chain.head().map(id);
+        head.and_then(|object| self.accepted.objects.get(&object))
+            .map(|object| object.stamp)
+            .unwrap_or_default()
+    }
+
+    fn read(
+        &self,
+        chain: &LayerChain,
+        id: impl Fn(protocol::LayerId) -> ObjectId + Copy,
+        range: BlockRange,
+    ) -> Result<StorageReply, StorageError> {
+        let mut bytes = BytesMut::with_capacity(range.byte_len());
+        let mut checksums = Vec::new();
+        for block in range.blocks() {
+            let found = self.find(chain, id, block);
+            if let Some((object, _)) = found
+                && self.damaged.contains(&(object, block))
+            {
+                return Err(StorageError::Damaged { object, block });
+            }
+            if let Some((_, Some((data, checksum)))) = found {
+                bytes.extend_from_slice(data);
+                checksums.push(*checksum);
+            } else {
+                bytes.resize(bytes.len() + BLOCK_SIZE as usize, 0);
+                checksums.push(0);
+            }
+        }
+        let stamp = self.head_stamp(chain, id);
+        Ok(StorageReply::Data {
+            stamp,
+            bytes: bytes.freeze(),
+            checksums: checksums.into(),
+        })
+    }
+
+    fn map(
+        &self,
+        chain: &LayerChain,
+        id: impl Fn(protocol::LayerId) -> ObjectId + Copy,
+        range: BlockRange,
+    ) -> StorageReply {
+        let mut runs: Vec<MapRun> = Vec::new();
+        for block in range.blocks() {
+            let kind = match self.find(chain, id, block) {
+                Some((_, Some(_))) => MapKind::Data,
+                Some((_, None)) => MapKind::Zero,
+                None => MapKind::Hole,
+            };
+            let longer = runs.last().filter(|run| run.kind == kind);
+            let longer = longer.and_then(|run| BlockRange::new(run.range.start(), run.range.count() + 1));
+            if let (Some(range), Some(last)) = (longer, runs.last_mut()) {
+                last.range = range;
+            } else if let Some(range) = BlockRange::new(block, 1) {
+                runs.push(MapRun { range, kind });
+            }
+        }
+        StorageReply::Map {
+            stamp: self.head_stamp(chain, id),
+            runs,
+        }
+    }
+}
+
+impl State {
+    fn change(&mut self, request: &StorageRequest) -> Result<(), StorageError> {
+        match request {
+            StorageRequest::Write(write) => self.write(write),
+            StorageRequest::Level { follows, delta } => self.level(*follows, delta),
+            StorageRequest::Settle(objects) => {
+                for (object, up_to) in objects {
+                    if self.doubts.get(object).is_some_and(|stamp| stamp <= up_to) {
+                        self.doubts.remove(object);
+                    }
+                }
+                Ok(())
+            }
+            StorageRequest::RaiseGeneration(volume, generation) => {
+                let known = self.generations.entry(*volume).or_default();
+                *known = (*known).max(*generation);
+                Ok(())
+            }
+            StorageRequest::RaiseInterval(pg, interval) => {
+                let known = self.intervals.entry(*pg).or_default();
+                *known = (*known).max(*interval);
+                Ok(())
+            }
+            StorageRequest::Merge {
+                family,
+                index,
+                parent,
+                child,
+            } => {
+                let parent = ObjectId {
+                    family: *family,
+                    index: *index,
+                    layer: *parent,
+                };
+                let child = ObjectId {
+                    family: *family,
+                    index: *index,
+                    layer: *child,
+                };
+                self.merge(parent, child);
+                Ok(())
+            }
+            StorageRequest::Drop(object) => {
+                self.objects.remove(object);
+                self.doubts.remove(object);
+                Ok(())
+            }
+            StorageRequest::Read { .. }
+            | StorageRequest::Map { .. }
+            | StorageRequest::Pull { .. }
+            | StorageRequest::Probe => Ok(()),
+        }
+    }
+
+    fn write(&mut self, write: &ObjectWrite) -> Result<(), StorageError> {
+        let at = self
+            .objects
+            .get(&write.object)
+            .map(|object| object.stamp)
+            .unwrap_or_default();
+        if at != write.follows
+            && !replication::mutation::active(replication::mutation::Mutation::IgnoreFollows)
+        {
+            return Err(StorageError::Gap(at));
+        }
+        let object = self.objects.entry(write.object).or_default();
+        for (position, block) in write.range.blocks().enumerate() {
+            let data = match &write.change {
+                Change::Data { bytes, checksums } => {
+                    let start = position * BLOCK_SIZE as usize;
+                    let data = bytes.slice(start..start + BLOCK_SIZE as usize);
+                    if crc32c::crc32c(&data) != checksums[position] {
+                        return Err(StorageError::Mismatch);
+                    }
+                    Some((data, checksums[position]))
+                }
+                Change::Zero => None,
+            };
+            object.blocks.insert(block, data);
+            object.chunks.insert(block / BLOCKS_PER_CHUNK, write.stamp);
+        }
+        object.stamp = write.stamp;
+        self.doubts.insert(write.object, write.stamp);
+        Ok(())
+    }
+
+    fn level(&mut self, follows: Stamp, delta: &ObjectDelta) -> Result<(), StorageError> {
+        let at = self
+            .objects
+            .get(&delta.object)
+            .map(|object| object.stamp)
+            .unwrap_or_default();
+        if at != follows {
+            return Err(StorageError::Gap(at));
+        }
+        let object = self.objects.entry(delta.object).or_default();
+        let mut position = 0;
+        for chunk in &delta.chunks {
+            let number = u32::from(chunk.chunk);
+            object.chunks.insert(number, chunk.stamp);
+            for bit in (0..BLOCKS_PER_CHUNK).filter(|bit| chunk.present & (1 << bit) != 0) {
+                let data = (chunk.zero & (1 << bit) == 0).then(|| {
+                    let start = position * BLOCK_SIZE as usize;
+                    position += 1;
+                    (
+                        delta.bytes.slice(start..start + BLOCK_SIZE as usize),
+                        delta.checksums[position - 1],
+                    )
+                });
+                object.blocks.insert(number * BLOCKS_PER_CHUNK + bit, data);
+            }
+        }
+        object.stamp = delta.stamp;
+        self.doubts.insert(delta.object, delta.stamp);
+        Ok(())
+    }
+
+    fn merge(&mut self, parent: ObjectId, child: ObjectId) {
+        self.doubts.remove(&parent);
+        let Some(old) = self.objects.remove(&parent) else {
+            return;
+        };
+        let object = self.objects.entry(child).or_default();
+        for (block, data) in old.blocks {
+            object.blocks.entry(block).or_insert(data);
+        }
+        for (chunk, stamp) in old.chunks {
+            object.chunks.entry(chunk).or_insert(stamp);
+        }
+    }
+
+    fn delta(&self, id: ObjectId, above: Stamp) -> ObjectDelta {
+        let empty = Object::default();
+        let object = self.objects.get(&id).unwrap_or(&empty);
+        let mut bytes = BytesMut::new();
+        let mut checksums = Vec::new();
+        let mut chunks = Vec::new();
+        for (number, stamp) in object.chunks.iter().filter(|(_, stamp)| **stamp > above) {
+            let mut chunk = ChunkState {
+                chunk: u8::try_from(*number).unwrap_or(0),
+                stamp: *stamp,
+                present: 0,
+                zero: 0,
+            };
+            for bit in 0..BLOCKS_PER_CHUNK {
+                let Some(data) = object.blocks.get(&(number * BLOCKS_PER_CHUNK + bit)) else {
+                    continue;
+                };
+                chunk.present |= 1 << bit;
+                if let Some((data, checksum)) = data {
+                    bytes.extend_from_slice(data);
+                    checksums.push(*checksum);
+                } else {
+                    chunk.zero |= 1 << bit;
+                }
+            }
+            chunks.push(chunk);
+        }
+        ObjectDelta {
+            object: id,
+            stamp: object.stamp,
+            merged: Vec::new(),
+            chunks,
+            checksums: Arc::from(checksums),
+            bytes: bytes.freeze(),
+        }
+    }
+}

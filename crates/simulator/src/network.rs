@@ -1,0 +1,271 @@
+//! Connections between front ends and disks: in order, each way; delayed; lost at any moment, which
+//! the two ends learn at different times, while what is on its way may still arrive.
+
+use protocol::DiskId;
+use protocol::message::{Request, Response};
+use replication::owner;
+use replication::replica::{self, ConnectionId};
+
+use crate::schedule::Time;
+use crate::world::{Happening, Life, World};
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) life: Life,
+    pub(crate) disk: DiskId,
+    pub(crate) disk_life: u64,
+    front_open: bool,
+    disk_open: bool,
+    /// When the last request arrives: the next one comes after it.
+    to_disk: Time,
+}
+
+impl World {
+    /// A front end tries to reach a disk, again and again until it succeeds.
+    pub(crate) fn connect(&mut self, life: Life, disk: DiskId) {
+        let wanted = self.front(life).is_some_and(|front| front.wants(disk));
+        if !wanted {
+            return;
+        }
+        let disk_life = match self.disks.get(&disk) {
+            Some(state) if state.is_up() && !self.chance.percent(5) => state.life,
+            _ => {
+                let pause = self.chance.between(5_000, 50_000);
+                self.schedule.after(pause, Happening::Connect { life, disk });
+                return;
+            }
+        };
+        let id = self.next_connection;
+        self.next_connection += 1;
+        let now = self.schedule.now;
+        let connection = Connection {
+            life,
+            disk,
+            disk_life,
+            front_open: true,
+            disk_open: true,
+            to_disk: now,
+        };
+        self.connections.insert(id, connection);
+        let delay = self.delay(5_000);
+        self.schedule
+            .after(delay, Happening::Connected { connection: id });
+    }
+
+    pub(crate) fn connected(&mut self, id: u64) {
+        let Some(connection) = self
+            .connections
+            .get(&id)
+            .filter(|connection| connection.front_open)
+        else {
+            return;
+        };
+        let (life, disk) = (connection.life, connection.disk);
+        if let Some(front) = self.front_mut(life) {
+            front.connections.insert(disk, id);
+            self.feed(life, owner::Event::Connected { disk });
+        }
+    }
+
+    /// A front end sends a request.
+    pub(crate) fn send_request(&mut self, life: Life, disk: DiskId, number: u64, request: Request) {
+        let id = self
+            .front(life)
+            .and_then(|front| front.connections.get(&disk).copied());
+        let delay = self.delay(3_000);
+        let now = self.schedule.now;
+        let Some(connection) = id.and_then(|id| self.connections.get_mut(&id)) else {
+            return;
+        };
+        connection.to_disk = connection.to_disk.max(now.after(delay));
+        let at = connection.to_disk;
+        if let Some(connection) = id {
+            self.schedule.at(
+                at,
+                Happening::Request {
+                    connection,
+                    number,
+                    request,
+                },
+            );
+        }
+    }
+
+    /// A disk sends an answer. Answers come in any order.
+    pub(crate) fn send_response(&mut self, id: u64, number: u64, response: Response) {
+        let delay = self.delay(3_000);
+        self.schedule.after(
+            delay,
+            Happening::Response {
+                connection: id,
+                number,
+                response,
+            },
+        );
+    }
+
+    pub(crate) fn request_arrives(&mut self, id: u64, number: u64, request: Request) {
+        let Some(connection) = self
+            .connections
+            .get(&id)
+            .filter(|connection| connection.disk_open)
+        else {
+            return;
+        };
+        let (disk, life) = (connection.disk, connection.disk_life);
+        if self
+            .disks
+            .get(&disk)
+            .is_some_and(|state| state.is_up() && state.life == life)
+        {
+            self.note(format_args!("{disk} <- {number}: {}", brief(&request)));
+            self.feed_replica(
+                disk,
+                replica::Event::Request {
+                    connection: ConnectionId(id),
+                    number,
+                    request,
+                },
+            );
+        }
+    }
+
+    pub(crate) fn response_arrives(&mut self, id: u64, number: u64, response: Response) {
+        let Some(connection) = self
+            .connections
+            .get(&id)
+            .filter(|connection| connection.front_open)
+        else {
+            return;
+        };
+        let (disk, life) = (connection.disk, connection.life);
+        self.note(format_args!(
+            "front {} <- {disk} {number}: {}",
+            life.front,
+            brief_response(&response)
+        ));
+        self.feed(
+            life,
+            owner::Event::Response {
+                disk,
+                number,
+                response,
+            },
+        );
+    }
+
+    /// A connection breaks. The ends learn of it at different times.
+    pub(crate) fn break_connection(&mut self, id: u64) {
+        let (front, disk) = (self.delay(20_000), self.delay(50_000));
+        self.schedule
+            .after(front, Happening::FrontSeesEnd { connection: id });
+        self.schedule
+            .after(disk, Happening::DiskSeesEnd { connection: id });
+    }
+
+    /// A connection is closed in order: the disk gets all that was sent on it first.
+    pub(crate) fn close_connection(&mut self, id: u64) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let at = connection.to_disk.after(1);
+        self.front_sees_end(id);
+        self.schedule.at(at, Happening::DiskSeesEnd { connection: id });
+    }
+
+    pub(crate) fn front_sees_end(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::replace(&mut connection.front_open, false) {
+            return;
+        }
+        let (life, disk) = (connection.life, connection.disk);
+        self.forget_connection(id);
+        let Some(front) = self.front_mut(life) else { return };
+        if front.connections.get(&disk) == Some(&id) {
+            front.connections.remove(&disk);
+        }
+        self.feed(life, owner::Event::Disconnected { disk });
+        let pause = self.chance.between(1_000, 20_000);
+        self.schedule.after(pause, Happening::Connect { life, disk });
+    }
+
+    pub(crate) fn disk_sees_end(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        if !std::mem::replace(&mut connection.disk_open, false) {
+            return;
+        }
+        let (disk, life) = (connection.disk, connection.disk_life);
+        self.forget_connection(id);
+        if self
+            .disks
+            .get(&disk)
+            .is_some_and(|state| state.is_up() && state.life == life)
+        {
+            self.feed_replica(
+                disk,
+                replica::Event::Closed {
+                    connection: ConnectionId(id),
+                },
+            );
+        }
+    }
+
+    fn forget_connection(&mut self, id: u64) {
+        if self
+            .connections
+            .get(&id)
+            .is_some_and(|connection| !connection.front_open && !connection.disk_open)
+        {
+            self.connections.remove(&id);
+        }
+    }
+
+    /// All connections for which a condition holds.
+    pub(crate) fn connections_where(&self, condition: impl Fn(&Connection) -> bool) -> Vec<u64> {
+        self.connections
+            .iter()
+            .filter(|(_, connection)| condition(connection))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+}
+
+fn brief(request: &Request) -> String {
+    match request {
+        Request::Write { scope, write } => format!(
+            "write {} {} {} -> {} {}",
+            write.object, write.range, write.follows, write.stamp, scope.interval
+        ),
+        Request::Level { follows, delta, .. } => {
+            format!("level {} {follows} -> {}", delta.object, delta.stamp)
+        }
+        Request::Read {
+            layer, index, range, ..
+        } => format!("read {index}/{layer} {range}"),
+        Request::Map {
+            layer, index, range, ..
+        } => format!("map {index}/{layer} {range}"),
+        Request::Fence { scope, .. } => format!("fence {} {} {}", scope.pg, scope.generation, scope.interval),
+        Request::Pull { object, above, .. } => format!("pull {object} above {above}"),
+        Request::Complete { scope, up_to } => format!("complete {} {} {up_to}", scope.pg, scope.generation),
+        Request::Ping { .. } => "ping".to_owned(),
+        Request::Hello { .. } => "hello".to_owned(),
+    }
+}
+
+fn brief_response(response: &Response) -> String {
+    match response {
+        Response::Data { stamp, .. } => format!("data at {stamp}"),
+        Response::Map { stamp, .. } => format!("map at {stamp}"),
+        Response::Delta(delta) => format!("delta to {}", delta.stamp),
+        Response::Doubt { objects, more } => format!("{} in doubt, more: {more}", objects.len()),
+        Response::Refused(refusal) => format!("refused: {refusal}"),
+        Response::Ok => "ok".to_owned(),
+        Response::Welcome { .. } => "welcome".to_owned(),
+    }
+}

@@ -1,0 +1,295 @@
+//! What a read may return: the register of every block, and the laws P2 and P4 over it.
+//!
+//! Every block that is written holds the number of its write; the numbers grow in the order in which
+//! the writes were submitted, which is the order in which one owner stamps them. Owners follow each
+//! other. So the order of all writes of a block is known, and a read may return: the last write that
+//! was acknowledged or seen when the read was submitted, or a later one whose fate was open. What a
+//! newer owner has shown not to be there must never come up again.
+
+use std::collections::BTreeMap;
+
+use protocol::{Generation, VolumeId};
+
+/// How many writes of a block are remembered below its floor, for reads that were under way.
+const REMEMBERED: usize = 4096;
+
+/// What is known of one write of one block.
+#[derive(Clone, Debug)]
+struct Candidate {
+    order: u64,
+    generation: Generation,
+    zero: bool,
+    /// It turned out not to be there; it must not come up.
+    dead: bool,
+    acknowledged: bool,
+}
+
+/// One block's history.
+#[derive(Clone, Debug, Default)]
+struct Register {
+    /// Reads must not return anything before this.
+    floor: u64,
+    candidates: Vec<Candidate>,
+}
+
+/// All blocks of a volume or a snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    blocks: Vec<Register>,
+    /// Grows when the whole content is replaced: reads across that are not judged.
+    pub(crate) epoch: u64,
+}
+
+/// The registers of everything.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    next: u64,
+    pub(crate) volumes: BTreeMap<VolumeId, Image>,
+    pub(crate) snapshots: BTreeMap<(VolumeId, String), Image>,
+}
+
+/// What a read must not be below, block by block, as it was when the read was submitted.
+#[derive(Clone, Debug)]
+pub(crate) struct Floors {
+    epoch: u64,
+    floors: Vec<u64>,
+}
+
+impl Image {
+    /// All blocks zero.
+    pub(crate) fn new(blocks: usize) -> Self {
+        Self {
+            blocks: vec![Register::default(); blocks],
+            epoch: 0,
+        }
+    }
+
+    /// The content becomes that of another image. What the owner of this generation was asked to
+    /// write before, and has held back, comes on top.
+    pub(crate) fn replace(&mut self, other: &Self, generation: Generation) {
+        let mut blocks = other.blocks.clone();
+        for (register, old) in blocks.iter_mut().zip(&self.blocks) {
+            let held = |candidate: &&Candidate| !candidate.acknowledged && candidate.generation == generation;
+            register
+                .candidates
+                .extend(old.candidates.iter().filter(held).cloned());
+        }
+        self.blocks = blocks;
+        self.epoch += 1;
+    }
+
+    /// As they are now.
+    pub(crate) fn floors(&self, first: usize, count: usize) -> Floors {
+        let floors = self
+            .blocks
+            .iter()
+            .skip(first)
+            .take(count)
+            .map(|register| register.floor)
+            .collect();
+        Floors {
+            epoch: self.epoch,
+            floors,
+        }
+    }
+
+    /// A write is submitted.
+    pub(crate) fn write(
+        &mut self,
+        first: usize,
+        count: usize,
+        order: u64,
+        generation: Generation,
+        zero: bool,
+    ) {
+        for register in self.blocks.iter_mut().skip(first).take(count) {
+            register.candidates.push(Candidate {
+                order,
+                generation,
+                zero,
+                dead: false,
+                acknowledged: false,
+            });
+        }
+    }
+
+    /// A write is acknowledged: from now on it is there, or a later one is (P1).
+    pub(crate) fn acknowledge(&mut self, first: usize, count: usize, order: u64) -> Result<(), String> {
+        for (block, register) in self.blocks.iter_mut().enumerate().skip(first).take(count) {
+            let candidate = register
+                .candidates
+                .iter_mut()
+                .find(|candidate| candidate.order == order);
+            if let Some(candidate) = candidate {
+                candidate.acknowledged = true;
+                if candidate.dead {
+                    return Err(format!(
+                        "P1: write {order} of block {block} is acknowledged, but a newer owner does not have it"
+                    ));
+                }
+            }
+            register.raise(order);
+        }
+        Ok(())
+    }
+
+    /// A write was refused before it was sent: it must never come up.
+    pub(crate) fn refuse(&mut self, first: usize, count: usize, order: u64) {
+        for register in self.blocks.iter_mut().skip(first).take(count) {
+            for candidate in register
+                .candidates
+                .iter_mut()
+                .filter(|candidate| candidate.order == order)
+            {
+                candidate.dead = true;
+            }
+        }
+    }
+
+    /// A read returned these write numbers (0: zeros).
+    pub(crate) fn read(
+        &mut self,
+        first: usize,
+        values: &[u64],
+        floors: &Floors,
+        reader: Generation,
+    ) -> Result<(), String> {
+        if floors.epoch != self.epoch {
+            return Ok(());
+        }
+        let registers = self.blocks.iter_mut().enumerate().skip(first);
+        for ((block, register), (value, floor)) in registers.zip(values.iter().zip(&floors.floors)) {
+            register
+                .read(*value, *floor, reader)
+                .map_err(|error| format!("P2: block {block}: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Register {
+    fn raise(&mut self, order: u64) {
+        self.floor = self.floor.max(order);
+        let surplus = self.candidates.len().saturating_sub(REMEMBERED);
+        let floor = self.floor;
+        let mut left = surplus;
+        self.candidates.retain(|candidate| {
+            let goes = left > 0 && candidate.order < floor;
+            left -= usize::from(goes);
+            !goes
+        });
+    }
+
+    fn read(&mut self, value: u64, floor: u64, reader: Generation) -> Result<(), String> {
+        let fits = |candidate: &&Candidate| {
+            let shows = if value == 0 {
+                candidate.zero
+            } else {
+                candidate.order == value
+            };
+            shows && !candidate.dead && candidate.order >= floor
+        };
+        let order = if value == 0 && floor == 0 {
+            0 // Never written, as far as anybody knows.
+        } else {
+            match self.candidates.iter().find(fits) {
+                Some(candidate) => candidate.order,
+                None => return Err(self.explain(value, floor)),
+            }
+        };
+        for candidate in &mut self.candidates {
+            // An owner of a newer generation has decided what of the old ones is there.
+            candidate.dead |= candidate.order > order && candidate.generation < reader && reader.0 > 0;
+        }
+        self.raise(order);
+        Ok(())
+    }
+
+    fn explain(&self, value: u64, floor: u64) -> String {
+        let known = self
+            .candidates
+            .iter()
+            .find(|candidate| candidate.order == value && value > 0);
+        let what = match known {
+            Some(candidate) if candidate.dead => "was shown not to be there before, or was refused",
+            Some(_) => "is older than what was acknowledged or read before",
+            None if value == 0 => "is older than what was acknowledged or read before",
+            None => "was never written here",
+        };
+        format!("the read returned write {value}, which {what} (at least {floor} was due)")
+    }
+}
+
+impl Oracle {
+    /// The number of a write that is about to be submitted.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The oracle must say no to exactly what the laws forbid.
+    use super::*;
+
+    const OLD: Generation = Generation(1);
+    const NEW: Generation = Generation(2);
+
+    fn image() -> Image {
+        Image::new(1)
+    }
+
+    #[test]
+    fn an_acknowledged_write_must_be_read() {
+        let mut image = image();
+        image.write(0, 1, 1, OLD, false);
+        image.acknowledge(0, 1, 1).unwrap();
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[0], &floors, OLD).is_err());
+        assert!(image.read(0, &[1], &floors, OLD).is_ok());
+    }
+
+    #[test]
+    fn an_open_write_may_be_read_or_not_but_not_first_read_and_then_not() {
+        let mut image = image();
+        image.write(0, 1, 1, OLD, false);
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[0], &floors, OLD).is_ok());
+        assert!(image.read(0, &[1], &floors, OLD).is_ok());
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[0], &floors, OLD).is_err());
+    }
+
+    #[test]
+    fn what_a_new_owner_showed_not_to_be_there_must_not_come_up() {
+        let mut image = image();
+        image.write(0, 1, 1, OLD, false);
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[0], &floors, NEW).is_ok());
+        assert!(image.read(0, &[1], &floors, NEW).is_err());
+        assert!(image.acknowledge(0, 1, 1).is_err());
+    }
+
+    #[test]
+    fn a_read_that_was_under_way_may_return_what_was_last_when_it_began() {
+        let mut image = image();
+        image.write(0, 1, 1, OLD, false);
+        image.acknowledge(0, 1, 1).unwrap();
+        let floors = image.floors(0, 1);
+        image.write(0, 1, 2, OLD, false);
+        image.acknowledge(0, 1, 2).unwrap();
+        assert!(image.read(0, &[1], &floors, OLD).is_ok());
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[1], &floors, OLD).is_err());
+    }
+
+    #[test]
+    fn a_refused_write_must_not_come_up() {
+        let mut image = image();
+        image.write(0, 1, 1, OLD, false);
+        image.refuse(0, 1, 1);
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[1], &floors, OLD).is_err());
+    }
+}

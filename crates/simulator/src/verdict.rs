@@ -1,0 +1,205 @@
+//! The end of a world: the faults are over; does everything come to rest, is everything readable,
+//! and are all copies equal?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::map::MapView;
+use protocol::session::SlotState;
+use protocol::storage::ObjectDelta;
+use protocol::{DiskId, ObjectId, PgId, Stamp};
+use replication::owner::Event;
+
+use crate::cluster::POOL;
+use crate::front::Front;
+use crate::schedule::Time;
+use crate::workload::ACTIVE_BLOCKS;
+use crate::world::{Happening, World};
+
+/// How long everything may take to come to rest after the last fault, each step of the way: leases
+/// lapse in 5 s, a front end waits 2 s until it starts again, a silent connection 5 s.
+const REST_MS: u64 = 60_000;
+
+/// How far the end has come.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    pub(crate) healed: bool,
+    pub(crate) healed_at: Time,
+    /// No new operations.
+    pub(crate) quiet: bool,
+    read: bool,
+    /// Nobody opens a volume again.
+    pub(crate) closing: bool,
+    told_to_close: bool,
+    pub(crate) over: bool,
+}
+
+impl World {
+    /// Looks whether the next step of the end can be taken.
+    pub(crate) fn check(&mut self) {
+        if self.schedule.now > self.ending.healed_at.after(Time::milliseconds(REST_MS).0) {
+            self.stuck();
+            return;
+        }
+        self.schedule.after(100_000, Happening::Check);
+        if !self.ending.quiet {
+            self.ending.quiet = true;
+        } else if !self.ending.read {
+            self.read_everything();
+        } else if !self.ending.closing {
+            let quiet = self.fronts.iter().all(|front| front.submitted.is_empty());
+            if quiet && self.reclaimed() && self.guards.is_empty() && self.chains_are_short() {
+                self.next_step();
+                self.ending.closing = true;
+            }
+        } else if !self.ending.told_to_close {
+            self.ending.told_to_close = true;
+            for index in 0..self.fronts.len() {
+                let life = self.fronts[index].life(index);
+                self.feed(life, Event::Close);
+            }
+        } else if self.fronts.iter().all(|front| front.owner.is_none()) && self.settled() {
+            self.compare();
+            self.ending.over = true;
+        }
+    }
+
+    fn next_step(&mut self) {
+        self.ending.healed_at = self.schedule.now;
+    }
+
+    /// Every volume has an owner that serves, every snapshot a reader: they read all there is.
+    fn read_everything(&mut self) {
+        let names: Vec<_> = self.oracle.snapshots.keys().cloned().collect();
+        for (volume, name) in names {
+            let reads = |front: &Front| front.volume == volume && front.snapshot.as_ref() == Some(&name);
+            if !self.fronts.iter().any(reads) {
+                self.add_front(volume, Some(name));
+            }
+        }
+        let served = |world: &Self, volume| {
+            let owns = |front: &Front| front.volume == volume && front.snapshot.is_none() && front.serves();
+            world.fronts.iter().any(owns)
+        };
+        let all = self.oracle.volumes.keys().all(|volume| served(self, *volume));
+        let readers = self.oracle.snapshots.keys().all(|(volume, name)| {
+            let reads = |front: &Front| front.volume == *volume && front.snapshot.as_ref() == Some(name);
+            self.fronts.iter().any(|front| reads(front) && front.serves())
+        });
+        if !all || !readers {
+            return;
+        }
+        self.ending.read = true;
+        self.next_step();
+        for index in 0..self.fronts.len() {
+            if self.fronts[index].serves() {
+                let life = self.fronts[index].life(index);
+                for run in (0..ACTIVE_BLOCKS).step_by(8) {
+                    self.submit_read(life, run, 8);
+                }
+            }
+        }
+    }
+
+    fn chains_are_short(&self) -> bool {
+        self.reclaimed()
+    }
+
+    /// Whether nothing is in doubt any more, and all changes are durable.
+    fn settled(&self) -> bool {
+        let in_doubt =
+            |disk: &crate::disk::Disk| disk.replica().is_some_and(|replica| replica.in_doubt() > 0);
+        let evicted: BTreeSet<DiskId> = self.evicted.iter().map(|(_, disk)| *disk).collect();
+        let clean = |(id, disk): (&DiskId, &crate::disk::Disk)| evicted.contains(id) || !in_doubt(disk);
+        self.disks.iter().all(clean) && self.disks.values().all(|disk| disk.store.is_durable())
+    }
+
+    /// It did not come to rest: says what everybody waits for.
+    fn stuck(&mut self) {
+        let now = self.schedule.now.moment();
+        let mut reasons: Vec<String> = Vec::new();
+        for (index, front) in self.fronts.iter().enumerate() {
+            if let Some(owner) = &front.owner {
+                let waiting = owner.waiting(now).join("; ");
+                reasons.push(format!(
+                    "front {index} of {} has {} unanswered ({waiting})",
+                    front.volume,
+                    owner.unanswered()
+                ));
+            }
+        }
+        for (id, disk) in &self.disks {
+            if let Some(replica) = disk.replica() {
+                reasons.push(format!("{id}: {replica:?}"));
+            }
+        }
+        let step = format!("{:?}", self.ending);
+        self.violate(format!(
+            "liveness: no rest {REST_MS} ms after the last fault: {step}: {reasons:?}"
+        ));
+    }
+
+    /// Every object is the same on all disks in sync of its group, and no disk holds what is gone.
+    fn compare(&mut self) {
+        let map = self.cluster.map.clone();
+        let mut wrong = Vec::new();
+        let mut objects: BTreeMap<PgId, BTreeSet<ObjectId>> = BTreeMap::new();
+        for (id, disk) in &self.disks {
+            for object in disk.store.objects() {
+                let pg = map.placement(object.family, object.index);
+                if map.chain(object.family, object.layer).is_none() {
+                    wrong.push(format!("{id} still has {object}, whose layer is gone"));
+                } else if let Some(pg) = pg {
+                    objects.entry(pg).or_default().insert(object);
+                }
+            }
+        }
+        for number in 0..self.shape.groups {
+            let pg = PgId { pool: POOL, number };
+            let Some(group) = map.group(pg) else { continue };
+            let in_sync: Vec<DiskId> = group
+                .slots
+                .iter()
+                .filter(|slot| slot.state == SlotState::InSync)
+                .map(|slot| slot.disk)
+                .collect();
+            for object in objects.remove(&pg).unwrap_or_default() {
+                let contents: BTreeMap<DiskId, _> = in_sync
+                    .iter()
+                    .filter_map(|disk| {
+                        Some((*disk, comparable(&self.disks.get(disk)?.store.content(object))))
+                    })
+                    .collect();
+                let mut different = contents.iter().skip(1).filter(|(_, content)| {
+                    contents
+                        .first_key_value()
+                        .is_some_and(|(_, first)| first != *content)
+                });
+                if let Some((disk, content)) = different.next() {
+                    let first = contents.first_key_value();
+                    wrong.push(format!("{object} differs: {first:?}, but {disk} {content:?}"));
+                }
+            }
+        }
+        for error in wrong {
+            self.violate(format!("equality: {error}"));
+        }
+    }
+}
+
+/// What must be equal: the stamp, and every block. When a chunk was touched last by whom may differ,
+/// for each disk merges layers on its own.
+fn comparable(delta: &ObjectDelta) -> (Stamp, BTreeMap<u32, Option<u32>>) {
+    let mut blocks = BTreeMap::new();
+    let mut checksums = delta.checksums.iter();
+    for chunk in &delta.chunks {
+        for bit in (0..16).filter(|bit| chunk.present & (1 << bit) != 0) {
+            let checksum = if chunk.zero & (1 << bit) == 0 {
+                checksums.next().copied()
+            } else {
+                None
+            };
+            blocks.insert(u32::from(chunk.chunk) * 16 + bit, checksum);
+        }
+    }
+    (delta.stamp, blocks)
+}
