@@ -378,6 +378,7 @@ impl Owner {
             return;
         }
         *progress = Progress::Ok;
+        self.send_next(disk, count);
         self.acknowledge(count, out);
     }
 
@@ -450,7 +451,11 @@ impl Owner {
         refusal: &Refusal,
         out: &mut Vec<Action>,
     ) {
-        let progress = self.writes.sent.get_mut(&count).and_then(|write| write.progress(disk));
+        let progress = self
+            .writes
+            .sent
+            .get_mut(&count)
+            .and_then(|write| write.progress(disk));
         let expected = matches!(progress, Some(Progress::Sent { expects: true, .. }));
         if !self.put_back(disk, count, number) {
             return;
@@ -532,12 +537,51 @@ impl Owner {
             return;
         };
         if !expected {
-            link.pause(now, 1);
+            // It goes again when the slot says ok to the one before, not sooner.
+            link.pending.remove(&count);
+            self.send_after(disk, count);
             return;
         }
         link.pause(now, TROUBLE_PAUSE_MS);
         link.suspected = true;
         let reason = format!("it lost a write that it had confirmed: {object} is at {at}, not at {follows}");
         out.push(Action::Suspect { disk, reason });
+    }
+
+    /// Makes a write pending at a slot if that has the write before, or soon will have it by itself:
+    /// the one before is pending there too, and goes first.
+    fn send_after(&mut self, disk: DiskId, count: u64) {
+        let before = self
+            .writes
+            .sent
+            .get(&count)
+            .map(|write| write.request.follows.count);
+        let Some(link) = self.links.get_mut(&disk) else {
+            return;
+        };
+        let before_pends = before.is_some_and(|before| link.pending.contains(&before));
+        if before_pends || self.has_before(disk, count) {
+            self.links.get_mut(&disk).map(|link| link.pending.insert(count));
+        }
+    }
+
+    /// A slot said ok to a write: the next one of the object goes there, if it waited for that.
+    fn send_next(&mut self, disk: DiskId, count: u64) {
+        let index = self.writes.sent.get(&count).map(|write| write.part.index);
+        let object = index.and_then(|index| self.writes.objects.get(&index));
+        let next = object
+            .and_then(|object| object.counts.iter().find(|other| **other > count))
+            .copied();
+        let Some(next) = next else {
+            return;
+        };
+        let waits = self
+            .writes
+            .sent
+            .get_mut(&next)
+            .and_then(|write| write.progress(disk));
+        if waits.is_some_and(|progress| *progress == Progress::Waiting) {
+            self.links.get_mut(&disk).map(|link| link.pending.insert(next));
+        }
     }
 }

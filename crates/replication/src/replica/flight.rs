@@ -2,9 +2,12 @@
 //!
 //! The same write may come again on another connection while the first is still on its way to the
 //! disk. Its sender must not hear "ok" before it is durable, so it waits for the first one's answer.
+//! If that is a refusal, it says nothing about the second one, which came later and may find what the
+//! first one missed: it is asked of the store in its turn.
 
 use std::collections::BTreeMap;
 
+use protocol::message::Request;
 use protocol::{FamilyId, Generation, LayerId, ObjectId, Stamp};
 
 use super::event::ConnectionId;
@@ -22,15 +25,35 @@ pub(super) struct Flight {
 struct Entry {
     stamp: Stamp,
     generation: Generation,
-    askers: Vec<Asker>,
+    asker: Asker,
+    /// Those who asked for the same later, and what they asked.
+    others: Vec<(Asker, Request)>,
+}
+
+/// Who asked for a write that the store has answered.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Whose request the store was asked for.
+    pub(super) asker: Asker,
+    /// Who asked for the same later.
+    pub(super) others: Vec<(Asker, Request)>,
 }
 
 impl Flight {
-    /// Adds one who asks for a write that is in flight already; false if it is not.
-    pub(super) fn join(&mut self, object: ObjectId, stamp: Stamp, asker: Asker) -> bool {
+    /// Whether a write is in flight.
+    pub(super) fn has(&self, object: ObjectId, stamp: Stamp) -> bool {
+        self.objects
+            .get(&object)
+            .is_some_and(|entries| entries.iter().any(|entry| entry.stamp == stamp))
+    }
+
+    /// Adds one who asks for a write that is in flight already.
+    pub(super) fn join(&mut self, object: ObjectId, stamp: Stamp, asker: Asker, request: Request) {
         let entries = self.objects.get_mut(&object);
         let entry = entries.and_then(|entries| entries.iter_mut().find(|entry| entry.stamp == stamp));
-        entry.map(|entry| entry.askers.push(asker)).is_some()
+        if let Some(entry) = entry {
+            entry.others.push((asker, request));
+        }
     }
 
     /// A write that an owner of `generation` asked for goes to the store.
@@ -38,24 +61,24 @@ impl Flight {
         let entry = Entry {
             stamp,
             generation,
-            askers: vec![asker],
+            asker,
+            others: Vec::new(),
         };
         self.objects.entry(object).or_default().push(entry);
     }
 
     /// The store answered; returns who asked.
-    pub(super) fn end(&mut self, object: ObjectId, stamp: Stamp) -> Vec<Asker> {
-        let Some(entries) = self.objects.get_mut(&object) else {
-            return Vec::new();
-        };
-        let Some(position) = entries.iter().position(|entry| entry.stamp == stamp) else {
-            return Vec::new();
-        };
+    pub(super) fn end(&mut self, object: ObjectId, stamp: Stamp) -> Option<Ended> {
+        let entries = self.objects.get_mut(&object)?;
+        let position = entries.iter().position(|entry| entry.stamp == stamp)?;
         let entry = entries.remove(position);
         if entries.is_empty() {
             self.objects.remove(&object);
         }
-        entry.askers
+        Some(Ended {
+            asker: entry.asker,
+            others: entry.others,
+        })
     }
 
     /// Whether something that an owner of a lower generation wrote to the layer is in flight.

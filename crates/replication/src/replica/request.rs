@@ -7,7 +7,7 @@ use protocol::storage::{Change, ObjectDelta, ObjectWrite, StorageError, StorageR
 use protocol::{FamilyId, LayerChain, LayerId, ObjectId, PgId, Stamp};
 
 use super::event::Action;
-use super::flight::Asker;
+use super::flight::{Asker, Ended};
 use super::judge::{Bench, Need};
 use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
@@ -189,22 +189,25 @@ impl Replica {
             return Err(Refusal::Invalid);
         }
         let (object, stamp) = (write.object, write.stamp);
-        let joined = self.flight.join(object, stamp, asker);
-        if joined && mutation::active(Mutation::DuplicateNoWait) {
-            self.answer(asker, Response::Ok, out);
-        }
-        if !joined {
-            self.flight.start(object, stamp, scope.generation, asker);
-            let asked = Asked::Change {
-                pg: scope.pg,
-                object,
-                stamp,
-                level: false,
-            };
-            self.ask(asked, StorageRequest::Write(write), out);
-            if mutation::active(Mutation::ReplyBeforeDurable) {
+        if self.flight.has(object, stamp) {
+            if mutation::active(Mutation::DuplicateNoWait) {
                 self.answer(asker, Response::Ok, out);
+            } else {
+                self.flight
+                    .join(object, stamp, asker, Request::Write { scope: *scope, write });
             }
+            return Ok(());
+        }
+        self.flight.start(object, stamp, scope.generation, asker);
+        let asked = Asked::Change {
+            pg: scope.pg,
+            object,
+            stamp,
+            level: false,
+        };
+        self.ask(asked, StorageRequest::Write(write), out);
+        if mutation::active(Mutation::ReplyBeforeDurable) {
+            self.answer(asker, Response::Ok, out);
         }
         Ok(())
     }
@@ -222,7 +225,18 @@ impl Replica {
         if stamp <= follows || stamp.generation >= scope.generation {
             return Err(Refusal::Invalid);
         }
-        if !self.flight.join(object, stamp, asker) {
+        if self.flight.has(object, stamp) {
+            self.flight.join(
+                object,
+                stamp,
+                asker,
+                Request::Level {
+                    scope: *scope,
+                    follows,
+                    delta,
+                },
+            );
+        } else {
             self.flight.start(object, stamp, scope.generation, asker);
             let asked = Asked::Change {
                 pg: scope.pg,
@@ -260,8 +274,17 @@ impl Replica {
             Err(StorageError::Gap(at)) if has_already(at, stamp) => Response::Ok,
             Err(error) => response(Err(error)),
         };
-        for asker in self.flight.end(object, stamp) {
-            self.answer(asker, response.clone(), out);
+        let Some(Ended { asker, others }) = self.flight.end(object, stamp) else {
+            return;
+        };
+        let done = response == Response::Ok;
+        self.answer(asker, response, out);
+        for (asker, request) in others {
+            if done {
+                self.answer(asker, Response::Ok, out);
+            } else {
+                self.handle(asker, request, false, out);
+            }
         }
         self.unpark(|wait| wait == Wait::Drain, false, out);
     }
