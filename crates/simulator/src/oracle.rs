@@ -1,10 +1,10 @@
 //! What a read may return: the register of every block, and the laws P2 and P4 over it.
 //!
-//! Every block that is written holds the number of its write; the numbers grow in the order in which
-//! the writes were submitted, which is the order in which one owner stamps them. Owners follow each
-//! other. So the order of all writes of a block is known, and a read may return: the last write that
-//! was acknowledged or seen when the read was submitted, or a later one whose fate was open. What a
-//! newer owner has shown not to be there must never come up again.
+//! Every block that is written holds the number of its write; the numbers of one owner grow in the order
+//! in which its writes were submitted, which is the order in which it stamps them. Owners follow each
+//! other, by generation. So the order of all writes of a block is known, and a read may return: the last
+//! write that was acknowledged or seen when the read was submitted, or a later one whose fate was open.
+//! What a newer owner has shown not to be there must never come up again.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,13 @@ use protocol::{Generation, VolumeId};
 /// How many writes of a block are remembered below its floor, for reads that were under way.
 const REMEMBERED: usize = 4096;
 
+/// A write's place among all writes of a block.
+type Order = (Generation, u64);
+
 /// What is known of one write of one block.
 #[derive(Clone, Debug)]
 struct Candidate {
-    order: u64,
-    generation: Generation,
+    order: Order,
     zero: bool,
     /// It turned out not to be there; it must not come up.
     dead: bool,
@@ -28,7 +30,7 @@ struct Candidate {
 #[derive(Clone, Debug, Default)]
 struct Register {
     /// Reads must not return anything before this.
-    floor: u64,
+    floor: Order,
     candidates: Vec<Candidate>,
 }
 
@@ -52,7 +54,14 @@ pub(crate) struct Oracle {
 #[derive(Clone, Debug)]
 pub(crate) struct Floors {
     epoch: u64,
-    floors: Vec<u64>,
+    floors: Vec<Order>,
+}
+
+impl Floors {
+    /// The read is not to be judged.
+    pub(crate) fn excuse(&mut self) {
+        self.epoch = u64::MAX;
+    }
 }
 
 impl Image {
@@ -69,7 +78,7 @@ impl Image {
     pub(crate) fn replace(&mut self, other: &Self, generation: Generation) {
         let mut blocks = other.blocks.clone();
         for (register, old) in blocks.iter_mut().zip(&self.blocks) {
-            let held = |candidate: &&Candidate| !candidate.acknowledged && candidate.generation == generation;
+            let held = |candidate: &&Candidate| !candidate.acknowledged && candidate.order.0 == generation;
             register
                 .candidates
                 .extend(old.candidates.iter().filter(held).cloned());
@@ -98,14 +107,13 @@ impl Image {
         &mut self,
         first: usize,
         count: usize,
-        order: u64,
+        number: u64,
         generation: Generation,
         zero: bool,
     ) {
         for register in self.blocks.iter_mut().skip(first).take(count) {
             register.candidates.push(Candidate {
-                order,
-                generation,
+                order: (generation, number),
                 zero,
                 dead: false,
                 acknowledged: false,
@@ -114,32 +122,33 @@ impl Image {
     }
 
     /// A write is acknowledged: from now on it is there, or a later one is (P1).
-    pub(crate) fn acknowledge(&mut self, first: usize, count: usize, order: u64) -> Result<(), String> {
+    pub(crate) fn acknowledge(&mut self, first: usize, count: usize, number: u64) -> Result<(), String> {
         for (block, register) in self.blocks.iter_mut().enumerate().skip(first).take(count) {
             let candidate = register
                 .candidates
                 .iter_mut()
-                .find(|candidate| candidate.order == order);
+                .find(|candidate| candidate.order.1 == number);
             if let Some(candidate) = candidate {
                 candidate.acknowledged = true;
                 if candidate.dead {
                     return Err(format!(
-                        "P1: write {order} of block {block} is acknowledged, but a newer owner does not have it"
+                        "P1: write {number} of block {block} is acknowledged, but a newer owner does not have it"
                     ));
                 }
+                let order = candidate.order;
+                register.raise(order);
             }
-            register.raise(order);
         }
         Ok(())
     }
 
     /// A write was refused before it was sent: it must never come up.
-    pub(crate) fn refuse(&mut self, first: usize, count: usize, order: u64) {
+    pub(crate) fn refuse(&mut self, first: usize, count: usize, number: u64) {
         for register in self.blocks.iter_mut().skip(first).take(count) {
             for candidate in register
                 .candidates
                 .iter_mut()
-                .filter(|candidate| candidate.order == order)
+                .filter(|candidate| candidate.order.1 == number)
             {
                 candidate.dead = true;
             }
@@ -168,7 +177,7 @@ impl Image {
 }
 
 impl Register {
-    fn raise(&mut self, order: u64) {
+    fn raise(&mut self, order: Order) {
         self.floor = self.floor.max(order);
         let surplus = self.candidates.len().saturating_sub(REMEMBERED);
         let floor = self.floor;
@@ -180,43 +189,50 @@ impl Register {
         });
     }
 
-    fn read(&mut self, value: u64, floor: u64, reader: Generation) -> Result<(), String> {
+    fn read(&mut self, value: u64, floor: Order, reader: Generation) -> Result<(), String> {
         let fits = |candidate: &&Candidate| {
             let shows = if value == 0 {
                 candidate.zero
             } else {
-                candidate.order == value
+                candidate.order.1 == value
             };
             shows && !candidate.dead && candidate.order >= floor
         };
-        let order = if value == 0 && floor == 0 {
-            0 // Never written, as far as anybody knows.
-        } else {
-            match self.candidates.iter().find(fits) {
-                Some(candidate) => candidate.order,
-                None => return Err(self.explain(value, floor)),
-            }
+        // Zeros do not tell who wrote them: anything from the first to the last that fits.
+        let fitting = self
+            .candidates
+            .iter()
+            .filter(fits)
+            .map(|candidate| candidate.order);
+        let last = fitting.clone().max();
+        let never = (value == 0 && floor == Order::default()).then(Order::default);
+        let Some(first) = never.or_else(|| fitting.min()) else {
+            return Err(self.explain(value, floor));
         };
+        let last = last.unwrap_or(first);
         for candidate in &mut self.candidates {
             // An owner of a newer generation has decided what of the old ones is there.
-            candidate.dead |= candidate.order > order && candidate.generation < reader && reader.0 > 0;
+            candidate.dead |= candidate.order > last && candidate.order.0 < reader && reader.0 > 0;
         }
-        self.raise(order);
+        self.raise(first);
         Ok(())
     }
 
-    fn explain(&self, value: u64, floor: u64) -> String {
+    fn explain(&self, value: u64, floor: Order) -> String {
         let known = self
             .candidates
             .iter()
-            .find(|candidate| candidate.order == value && value > 0);
+            .find(|candidate| candidate.order.1 == value && value > 0);
         let what = match known {
             Some(candidate) if candidate.dead => "was shown not to be there before, or was refused",
             Some(_) => "is older than what was acknowledged or read before",
             None if value == 0 => "is older than what was acknowledged or read before",
             None => "was never written here",
         };
-        format!("the read returned write {value}, which {what} (at least {floor} was due)")
+        format!(
+            "the read returned write {value}, which {what} (at least {} of {} was due)",
+            floor.1, floor.0
+        )
     }
 }
 

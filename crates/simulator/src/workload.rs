@@ -149,7 +149,12 @@ impl World {
         let Some(image) = self.image(front.volume, front.snapshot.as_ref()) else {
             return;
         };
-        let floors = image.floors(first, count);
+        let mut floors = image.floors(first, count);
+        let head = front.owner.as_ref().map(|owner| owner.view().head);
+        if front.snapshot.is_none() && head != self.cluster.map.volume(front.volume).map(|(_, v)| v.record.head) {
+            // A rollback is made and its owner does not know yet: what it reads until then is the past.
+            floors.excuse();
+        }
         let length = count as u64 * u64::from(BLOCK_SIZE);
         let operation = Operation::Read {
             offset: offset(first),
