@@ -438,7 +438,8 @@ impl MapView for ClusterMap {
         };
         match family.volume_with_head(layer) {
             Some(volume) => LayerUse::Head(volume),
-            None if family.layers().contains_key(&layer) => LayerUse::Sealed,
+            None if family.is_shown(layer) => LayerUse::Sealed,
+            None if family.layers().contains_key(&layer) => LayerUse::Inner,
             None => LayerUse::Unknown,
         }
     }

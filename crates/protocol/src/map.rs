@@ -23,8 +23,11 @@ pub struct VolumeHead {
 pub enum LayerUse {
     /// It is the head of this volume.
     Head(VolumeId),
-    /// Nobody: it is sealed.
+    /// Nobody: it is sealed, and a snapshot shows it.
     Sealed,
+    /// Nobody, and no snapshot shows it: only younger layers read through it. It never becomes
+    /// anything else again, and may be merged or dropped.
+    Inner,
     /// The map does not have it: it is gone, or so new that the map is behind.
     Unknown,
 }

@@ -67,13 +67,15 @@ pub enum Mutation {
     DuplicateNoWait,
     /// Complete takes the doubt off everything, whatever its stamp (rule 6).
     CompleteSettlesAll,
-    /// The replica changes `follows` to whatever it has (rule 5, V2).
+    /// The store takes a write whatever the object's stamp is (rule 5, V2).
     IgnoreFollows,
+    /// A layer is merged while reads that began at it are under way.
+    MergeUnderReads,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::SkipFence,
         Self::FenceOne,
         Self::SkipLevel,
@@ -105,6 +107,7 @@ impl Mutation {
         Self::DuplicateNoWait,
         Self::CompleteSettlesAll,
         Self::IgnoreFollows,
+        Self::MergeUnderReads,
     ];
 }
 

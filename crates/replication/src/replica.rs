@@ -8,6 +8,7 @@ mod doubt;
 mod event;
 mod flight;
 mod judge;
+mod reclaim;
 mod request;
 
 pub use event::{Action, ConnectionId, Event, Map, Remembered};
@@ -17,12 +18,13 @@ use std::fmt;
 
 use protocol::message::{Refusal, Request, Response, Scope};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use protocol::{DiskId, Generation, Interval, ObjectId, PgId, Stamp, VolumeId};
+use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
 use crate::mutation::{self, Mutation};
 use doubt::Doubt;
 use flight::{Asker, Flight};
 use judge::{Bench, Rising, Verdict};
+use reclaim::Reclaims;
 
 /// Requests of one connection that may be unanswered; one more is refused as busy. Four times what
 /// an owner has in flight to one disk, so an honest owner does not meet it.
@@ -38,6 +40,7 @@ pub struct Replica {
     intervals: HashMap<PgId, Rising<Interval>>,
     doubt: Doubt,
     flight: Flight,
+    reclaims: Reclaims,
     connections: HashMap<ConnectionId, Load>,
     /// Requests that cannot be judged yet, in the order in which they came.
     parked: VecDeque<Parked>,
@@ -85,6 +88,10 @@ enum Asked {
     },
     /// Something whose answer goes to the asker as it is.
     Answer(Asker),
+    /// The same, for a read that was begun at a layer.
+    Read(Asker, (FamilyId, LayerId)),
+    /// A merge or a drop of an object.
+    Reclaim(u64),
     /// Raising a generation.
     Generation(VolumeId, Generation),
     /// Raising an interval.
@@ -117,6 +124,7 @@ impl Replica {
             intervals: intervals.collect(),
             doubt: Doubt::new(doubts),
             flight: Flight::default(),
+            reclaims: Reclaims::default(),
             connections: HashMap::new(),
             parked: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -140,6 +148,7 @@ impl Replica {
                 number,
                 request,
             } => self.admit(connection, number, request, out),
+            Event::Reclaim { token, request } => self.reclaim(token, request, out),
             Event::Stored { token, result } => self.stored(token, result, out),
         }
     }
@@ -165,6 +174,7 @@ impl Replica {
         let settled = self.doubt.follow_map(self.map.as_ref());
         self.settle(settled, out);
         self.unpark(|wait| wait == Wait::Map, true, out);
+        self.resume_reclaims(out);
     }
 
     /// Counts a request in, or refuses it when its connection has too much unanswered.
@@ -347,6 +357,13 @@ impl Replica {
                 self.changed(pg, object, stamp, level, result, out);
             }
             Some(Asked::Answer(asker)) => self.answer(asker, request::response(result), out),
+            Some(Asked::Read(asker, layer)) => {
+                self.answer(asker, request::response(result), out);
+                if self.reclaims.read_ends(layer) {
+                    self.resume_reclaims(out);
+                }
+            }
+            Some(Asked::Reclaim(token)) => Self::reclaimed(token, result, out),
             Some(Asked::Generation(volume, generation)) => {
                 let known = self.generations.entry(volume).or_default();
                 known.asked = known.seen > generation;

@@ -82,6 +82,7 @@ impl Cluster {
             min_in_sync: shape.min_in_sync,
             groups: shape.groups,
             failure_domain: FailureDomain::Disk,
+            disks: None,
             closing: false,
             created_ms: 0,
         };

@@ -96,14 +96,16 @@ impl World {
                 } => {
                     self.send_response(connection, number, response);
                 }
-                replica::Action::Store { token, request } => self.submit(id, Some(token), request),
+                replica::Action::Store { token, request } => self.submit(id, token, request),
+                // Whether it is done is seen by looking at the disk: the process may die before.
+                replica::Action::Reclaimed { .. } => {}
                 replica::Action::Refresh => self.refresh(id),
             }
         }
     }
 
-    /// Hands a request to the store: the replica's, or (without a token) that of a reclaim.
-    pub(crate) fn submit(&mut self, id: DiskId, token: Option<u64>, request: StorageRequest) {
+    /// Hands a request to the store.
+    fn submit(&mut self, id: DiskId, token: u64, request: StorageRequest) {
         let latency = if self.chance.percent(95) {
             self.chance.between(30, 400)
         } else {
@@ -114,8 +116,8 @@ impl World {
             return;
         };
         let (life, latency) = (disk.life, latency * disk.slow);
-        match (disk.store.take(&request), token) {
-            (Taken::Queued, token) => {
+        match disk.store.take(&request) {
+            Taken::Queued => {
                 disk.durable_at = disk.durable_at.max(now.after(latency));
                 let at = disk.durable_at;
                 self.schedule.at(
@@ -127,7 +129,7 @@ impl World {
                     },
                 );
             }
-            (Taken::Look, Some(token)) => {
+            Taken::Look => {
                 self.schedule.after(
                     latency,
                     Happening::Look {
@@ -138,7 +140,7 @@ impl World {
                     },
                 );
             }
-            (Taken::Answered(result), Some(token)) => {
+            Taken::Answered(result) => {
                 self.schedule.after(
                     latency / 4,
                     Happening::Stored {
@@ -149,11 +151,10 @@ impl World {
                     },
                 );
             }
-            (Taken::Look | Taken::Answered(_), None) => {}
         }
     }
 
-    pub(crate) fn durable(&mut self, id: DiskId, life: u64, token: Option<u64>) {
+    pub(crate) fn durable(&mut self, id: DiskId, life: u64, token: u64) {
         let Some(disk) = self
             .disks
             .get_mut(&id)
@@ -162,15 +163,8 @@ impl World {
             return;
         };
         disk.store.make_durable();
-        if let Some(token) = token {
-            self.feed_replica(
-                id,
-                replica::Event::Stored {
-                    token,
-                    result: Ok(StorageReply::Done),
-                },
-            );
-        }
+        let result = Ok(StorageReply::Done);
+        self.feed_replica(id, replica::Event::Stored { token, result });
     }
 
     pub(crate) fn look(&mut self, id: DiskId, life: u64, token: u64, request: &StorageRequest) {

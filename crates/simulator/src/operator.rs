@@ -8,6 +8,8 @@ use protocol::session::SlotState;
 use protocol::storage::StorageRequest;
 use protocol::{DiskId, FamilyId, ObjectId, PgId, VolumeId};
 
+use replication::replica::Event;
+
 use crate::cluster::POOL;
 use crate::world::{Happening, Life, World};
 
@@ -214,7 +216,7 @@ impl World {
                     child,
                 },
             };
-            self.submit(disk, None, request);
+            self.feed_replica(disk, Event::Reclaim { token: 0, request });
         }
         if reclaiming.left.is_empty() {
             self.meet(match reclaiming.reclaim {

@@ -151,7 +151,9 @@ impl World {
         };
         let mut floors = image.floors(first, count);
         let head = front.owner.as_ref().map(|owner| owner.view().head);
-        if front.snapshot.is_none() && head != self.cluster.map.volume(front.volume).map(|(_, v)| v.record.head) {
+        if front.snapshot.is_none()
+            && head != self.cluster.map.volume(front.volume).map(|(_, v)| v.record.head)
+        {
             // A rollback is made and its owner does not know yet: what it reads until then is the past.
             floors.excuse();
         }

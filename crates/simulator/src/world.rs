@@ -84,7 +84,7 @@ pub(crate) enum Happening {
     Durable {
         disk: DiskId,
         life: u64,
-        token: Option<u64>,
+        token: u64,
     },
     /// A disk looks something up.
     Look {

@@ -17,9 +17,6 @@ use tracing::{debug, error};
 use super::command::{Command, Figures};
 use super::connection::Connection;
 
-/// Set in the tokens of the daemon's own requests; the replica counts its tokens up from zero.
-const COMMAND_TOKEN: u64 = 1 << 63;
-
 type Reclaimed = oneshot::Sender<Result<(), StorageError>>;
 
 /// One disk's moving parts.
@@ -59,7 +56,7 @@ impl Driver {
             next_connection: Cell::new(0),
             answered: RefCell::default(),
             commanded: RefCell::default(),
-            next_command: Cell::new(COMMAND_TOKEN),
+            next_command: Cell::new(0),
             requests: Cell::new(0),
             poisoned: Cell::new(false),
             gathered: Notify::new(),
@@ -99,6 +96,12 @@ impl Driver {
                 response,
             } => self.reply(connection, number, &response),
             Action::Store { token, request } => self.store.borrow_mut().submit(token, request),
+            Action::Reclaimed { token, result } => {
+                if let Some(answer) = self.commanded.borrow_mut().remove(&token) {
+                    // Whoever asked may have given up.
+                    let _ = answer.send(result);
+                }
+            }
             // The map's keeper watches the coordination store, so a newer map is on its way.
             Action::Refresh => debug!("a request names a newer map than the one here"),
         }
@@ -168,12 +171,7 @@ impl Driver {
         {
             error!(disk = %self.replica.borrow().disk(), %reason, "the disk is out of service");
         }
-        if token < COMMAND_TOKEN {
-            self.event(Event::Stored { token, result });
-        } else if let Some(answer) = self.commanded.borrow_mut().remove(&token) {
-            // Whoever asked may have given up.
-            let _ = answer.send(result.map(drop));
-        }
+        self.event(Event::Stored { token, result });
     }
 
     /// Carries out what the daemon asks. Gives the way back of [`Command::Stop`].
@@ -205,8 +203,7 @@ impl Driver {
         let token = self.next_command.get();
         self.next_command.set(token + 1);
         self.commanded.borrow_mut().insert(token, answer);
-        self.store.borrow_mut().submit(token, request);
-        self.gathered.notify_one();
+        self.event(Event::Reclaim { token, request });
     }
 
     fn figures(&self) -> Figures {

@@ -20,6 +20,8 @@ pub struct Family {
     /// Which volume's head a layer is, for every request asks that.
     heads: HashMap<LayerId, VolumeId>,
     snapshots: BTreeMap<(VolumeId, Arc<str>), Arc<Versioned<SnapshotRecord>>>,
+    /// How many snapshots show a layer, for every request of a reader asks that.
+    shown: HashMap<LayerId, usize>,
     /// Chains that were asked for, made once a revision of the tree and shared by all disks.
     chains: Mutex<HashMap<LayerId, LayerChain>>,
 }
@@ -32,6 +34,7 @@ impl Clone for Family {
             volumes: self.volumes.clone(),
             heads: self.heads.clone(),
             snapshots: self.snapshots.clone(),
+            shown: self.shown.clone(),
             // A family is cloned to be changed: its chains may be others then.
             chains: Mutex::default(),
         }
@@ -156,6 +159,11 @@ impl Family {
         children
     }
 
+    /// Whether a snapshot shows a layer.
+    pub fn is_shown(&self, layer: LayerId) -> bool {
+        self.shown.contains_key(&layer)
+    }
+
     /// Layers that a volume writes to or a snapshot shows.
     pub fn referred(&self) -> HashSet<LayerId> {
         let sealed = self.snapshots.values().map(|snapshot| snapshot.record.layer);
@@ -228,11 +236,22 @@ impl Family {
     }
 
     pub(super) fn put_snapshot(&mut self, volume: VolumeId, name: &str, record: Versioned<SnapshotRecord>) {
+        self.remove_snapshot(volume, name);
+        *self.shown.entry(record.record.layer).or_default() += 1;
         self.snapshots.insert((volume, Arc::from(name)), Arc::new(record));
     }
 
     pub(super) fn remove_snapshot(&mut self, volume: VolumeId, name: &str) {
-        self.snapshots.remove(&(volume, Arc::from(name)));
+        let Some(old) = self.snapshots.remove(&(volume, Arc::from(name))) else {
+            return;
+        };
+        let layer = old.record.layer;
+        if let Some(count) = self.shown.get_mut(&layer) {
+            *count -= 1;
+            if *count == 0 {
+                self.shown.remove(&layer);
+            }
+        }
     }
 }
 

@@ -115,7 +115,7 @@ impl Doubt {
                     doubt.seen = true;
                     true
                 }
-                LayerUse::Sealed => {
+                LayerUse::Sealed | LayerUse::Inner => {
                     settled.extend(
                         doubt
                             .groups

@@ -45,6 +45,15 @@ pub enum Event {
         /// What.
         request: Request,
     },
+    /// A layer on its way out: merge or drop one object of it. It goes to the store when the map
+    /// here says that nobody shows the layer any more, and when the reads that were begun at it
+    /// before are done: they would look through the hole that it leaves.
+    Reclaim {
+        /// Comes back with [`Action::Reclaimed`].
+        token: u64,
+        /// A [`StorageRequest::Merge`] or a [`StorageRequest::Drop`].
+        request: StorageRequest,
+    },
     /// The store's answer.
     Stored {
         /// The token of [`Action::Store`].
@@ -72,6 +81,13 @@ pub enum Action {
         token: u64,
         /// What.
         request: StorageRequest,
+    },
+    /// The answer to [`Event::Reclaim`].
+    Reclaimed {
+        /// Which.
+        token: u64,
+        /// How it ended.
+        result: Result<(), StorageError>,
     },
     /// A sender knows a newer map. Hand in [`Event::Map`] when a newer one is there.
     Refresh,

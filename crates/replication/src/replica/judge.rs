@@ -156,7 +156,7 @@ impl Bench<'_> {
             LayerUse::Head(volume) if volume == scope.volume && scope.generation > Generation(0) => Ok(()),
             LayerUse::Sealed => Ok(()),
             LayerUse::Head(_) => Err(Refusal::Sealed),
-            LayerUse::Unknown => Err(Refusal::Invalid),
+            LayerUse::Inner | LayerUse::Unknown => Err(Refusal::Invalid),
         }
     }
 

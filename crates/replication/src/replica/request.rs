@@ -89,7 +89,8 @@ impl Replica {
                     index,
                     range,
                 };
-                self.ask(Asked::Answer(asker), read, out);
+                self.reclaims.read_begins((family, layer));
+                self.ask(Asked::Read(asker, (family, layer)), read, out);
             }),
             Request::Map {
                 family,
@@ -104,7 +105,8 @@ impl Replica {
                     index,
                     range,
                 };
-                self.ask(Asked::Answer(asker), map, out);
+                self.reclaims.read_begins((family, layer));
+                self.ask(Asked::Read(asker, (family, layer)), map, out);
             }),
             Request::Pull { object, above, .. } => self.bench().writable(&scope, object).map(|()| {
                 self.ask(Asked::Answer(asker), StorageRequest::Pull { object, above }, out);
