@@ -9,7 +9,7 @@ use client::transport::{Address, Listener};
 use coordination::embedded::OpenError;
 use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
-use coordination::{Coordination, CoordinationError, Embedded};
+use coordination::{ClusterMap, Coordination, CoordinationError, Embedded};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info};
 
@@ -25,6 +25,7 @@ use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
 use crate::volumes::rest::Owners;
 use crate::volumes::{OperationError, Volumes};
+use crate::watchman;
 
 /// Memory that is not the disks': connections, records, the program itself.
 const MEMORY_RESERVED: u64 = 32 << 20;
@@ -115,8 +116,10 @@ impl Daemon {
         };
         let disks = Arc::new(Disks::new(place, volumes.clone(), map));
         disks.start_all().await;
-        if current.disks().is_empty() {
-            make_disks(config, &disks).await?;
+        // Until somebody makes a pool, what was asked for at the first start is completed: it may
+        // have been cut short.
+        if current.pools().next().is_none() {
+            make_disks(config, &current, &disks).await?;
         }
 
         sessions.release_the_dead().await;
@@ -128,6 +131,7 @@ impl Daemon {
             })?;
         background.spawn(sessions.serve(listener));
 
+        background.spawn(watchman::run(disks.clone(), events.clone()));
         let tasks = Tasks::default();
         let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
         background.spawn(reclaim.clone().run());
@@ -199,15 +203,19 @@ impl Daemon {
     }
 }
 
-async fn make_disks(config: &Config, disks: &Disks) -> Result<(), StartError> {
+async fn make_disks(config: &Config, map: &ClusterMap, disks: &Disks) -> Result<(), StartError> {
     for number in 1..=config.new_disks {
-        let path = config.disks_dir().join(number.to_string());
-        let request = AddDisk {
-            path: path.display().to_string(),
-            capacity: None,
-            weight: None,
-        };
-        disks.add(&request).await?;
+        let path = config.disks_dir().join(number.to_string()).display().to_string();
+        if map.disks().values().any(|disk| disk.record.path == path) {
+            continue;
+        }
+        disks
+            .add(&AddDisk {
+                path,
+                capacity: None,
+                weight: None,
+            })
+            .await?;
     }
     Ok(())
 }

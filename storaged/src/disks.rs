@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use admin_api::disks::{AddDisk, ChangeDisk, DiskState, WEIGHT_MAX};
 use admin_api::sizes::SizeInput;
@@ -17,6 +18,7 @@ use protocol::{DiskId, NodeId};
 use rand::Rng;
 use store::{Format, MemoryBudget, Store};
 use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 use tracing::{error, info};
 
 use crate::disk::{self, Disk, Figures, Remote};
@@ -27,6 +29,8 @@ use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
 const RESERVE_BYTES: u64 = 256 << 20;
 /// A weight is the capacity in these, unless told otherwise.
 const WEIGHT_UNIT: u64 = 1 << 30;
+/// A disk that does not tell its figures in this time is stuck in its medium.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// A disk's file by which its directory is known.
 const SUPERBLOCK: &str = "superblock";
 
@@ -109,6 +113,11 @@ impl Disks {
         self.changed();
     }
 
+    /// The disks of this node.
+    pub async fn ids(&self) -> Vec<DiskId> {
+        self.running.lock().await.keys().copied().collect()
+    }
+
     /// A way to command a disk, if it runs.
     pub async fn remote(&self, id: DiskId) -> Option<Remote> {
         match self.running.lock().await.get(&id) {
@@ -134,13 +143,26 @@ impl Disks {
             Some(Running::Down(reason)) => return down(reason.clone()),
             None => return down("it is not on this node, or storaged is stopping".to_owned()),
         };
-        match remote.figures().await {
-            Ok(figures) => Condition {
-                state: DiskState::Up,
-                reason: None,
-                figures,
-            },
-            Err(stopped) => down(stopped.to_string()),
+        match timeout(ANSWER_LIMIT, remote.figures()).await {
+            Ok(Ok(figures)) => {
+                let reason = figures.poisoned.clone().map(|cause| {
+                    format!(
+                        "a write or a flush failed ({cause}): add the disk again when its cause is mended"
+                    )
+                });
+                let state = if reason.is_some() {
+                    DiskState::Poisoned
+                } else {
+                    DiskState::Up
+                };
+                Condition {
+                    state,
+                    reason,
+                    figures,
+                }
+            }
+            Ok(Err(stopped)) => down(stopped.to_string()),
+            Err(_) => down(format!("it did not answer for {} s", ANSWER_LIMIT.as_secs())),
         }
     }
 
@@ -215,9 +237,14 @@ impl Disks {
     }
 
     async fn start_again(&self, id: DiskId, record: &DiskRecord) -> Result<DiskId, OperationError> {
-        if matches!(self.running.lock().await.get(&id), Some(Running::Up(_))) {
-            let message = format!("{} is {id} already, and it runs", record.path);
+        if self.condition(id).await.state == DiskState::Up {
+            let message = format!("{} is {id} already, and it serves", record.path);
             return Err(OperationError::AlreadyExists(message));
+        }
+        // A poisoned disk still runs: it is opened, and so verified, anew.
+        let old = self.running.lock().await.remove(&id);
+        if let Some(Running::Up(disk)) = old {
+            disk.stop().await;
         }
         self.start(id, record)
             .await
@@ -337,15 +364,31 @@ async fn inspect(path: PathBuf) -> Result<Found, OperationError> {
     .await
 }
 
+/// Makes a disk. A directory that is made for it appears when the disk in it is whole, so that a
+/// crash leaves nothing that would have to be judged.
 async fn create(path: PathBuf, format: Format) -> Result<(), OperationError> {
     blocking(move || {
-        let failed = |error: &dyn std::fmt::Display| {
+        make(&path, &format).map_err(|error| {
             OperationError::Invalid(format!("cannot make a disk in {}: {error}", path.display()))
-        };
-        std::fs::create_dir_all(&path).map_err(|error| failed(&error))?;
-        Store::create(&path, &format).map_err(|error| failed(&error))
+        })
     })
     .await
+}
+
+fn make(path: &Path, format: &Format) -> Result<(), Box<dyn std::error::Error>> {
+    let name = path.file_name().ok_or("it has no name")?.to_string_lossy();
+    if path.exists() {
+        return Ok(Store::create(path, format)?);
+    }
+    let unfinished = path.with_file_name(format!(".{name}.unfinished"));
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished)?;
+    }
+    std::fs::create_dir_all(&unfinished)?;
+    Store::create(&unfinished, format)?;
+    std::fs::rename(&unfinished, path)?;
+    let parent = path.parent().ok_or("it has no parent")?;
+    Ok(std::fs::File::open(parent)?.sync_all()?)
 }
 
 /// Runs what waits for the file system where it holds up nobody.

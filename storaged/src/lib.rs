@@ -21,3 +21,4 @@ pub mod session;
 pub mod shrink;
 pub mod tasks;
 pub mod volumes;
+pub mod watchman;

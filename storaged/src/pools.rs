@@ -26,7 +26,7 @@ impl Volumes {
         check_name(&request.name)?;
         let shape = Shape::of(request)?;
         // Before a number is given out, which people see.
-        plan_creation(&self.map(), request, &shape, PoolId(0))?;
+        plan_creation(self.fresh_map().await?.as_ref(), request, &shape, PoolId(0))?;
         let pool = PoolId(self.identities().next_short(Counter::Pool).await?);
         self.carry_out(|map| plan_creation(map, request, &shape, pool))
             .await

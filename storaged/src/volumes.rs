@@ -93,6 +93,13 @@ impl Volumes {
         self.map.current()
     }
 
+    /// A map that shows all that was committed before this call, by whomever: nothing is refused on
+    /// the ground of what is over.
+    pub async fn fresh_map(&self) -> Result<Arc<ClusterMap>, OperationError> {
+        let now = self.store.range(&Key::Schema.to_text()).await?.revision;
+        Ok(self.map.at_least(now).await)
+    }
+
     /// Plans against the newest map and commits, again and again while others are faster. When it
     /// returns, the map shows the change.
     pub async fn carry_out<T>(
@@ -100,8 +107,9 @@ impl Volumes {
         mut plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
     ) -> Result<T, OperationError> {
         let number = self.identities.next(Counter::Event).await?;
+        let mut map = self.fresh_map().await?;
         for _ in 0..ATTEMPTS_MAX {
-            let decision = plan(&self.map())?;
+            let decision = plan(&map)?;
             let Plan {
                 transaction,
                 event,
@@ -116,9 +124,7 @@ impl Volumes {
                     self.map.at_least(revision).await;
                     return Ok(result);
                 }
-                Outcome::Conflict(revision) => {
-                    self.map.at_least(revision).await;
-                }
+                Outcome::Conflict(revision) => map = self.map.at_least(revision).await,
             }
         }
         Err(OperationError::contended())

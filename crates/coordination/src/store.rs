@@ -155,7 +155,8 @@ pub enum Event {
     Deleted(String),
 }
 
-/// All that one transaction changed among the keys of a watch.
+/// All that one transaction changed among the keys of a watch. With no events it changed others, and
+/// only tells how far the watch is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The transaction.
@@ -180,7 +181,7 @@ impl Watch {
         (sender, Self(receiver))
     }
 
-    /// The next transaction that changed something. Safe to cancel.
+    /// The next transaction. Safe to cancel.
     pub async fn next(&mut self) -> Result<Batch, WatchEnded> {
         self.0.recv().await.ok_or(WatchEnded)
     }
@@ -219,7 +220,7 @@ pub trait Coordination: Send + Sync + 'static {
     /// Makes the changes if all conditions hold.
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, CoordinationError>;
 
-    /// All changes of keys that begin with `prefix`, after the transaction `after`.
+    /// Every transaction after `after`, with its changes of keys that begin with `prefix`.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, CoordinationError>;
 
     /// A new lease that lapses when it was not kept for `time_to_live`. It survives a restart of

@@ -62,14 +62,17 @@ async fn a_watch_tells_every_change_once_from_the_revision_that_was_asked(store:
     let before = put(store, "/w/a", "0").await;
     let first = put(store, "/w/a", "1").await;
     let mut watch = store.watch("/w/", before).await.unwrap();
-    put(store, "/elsewhere", "x").await;
+    let elsewhere = put(store, "/elsewhere", "x").await;
     let second = committed(
         store
             .commit(Transaction::new().delete("/w/a").put("/w/b", *b"2"))
             .await,
     );
     let batch = watch.next().await.unwrap();
-    assert_eq!(batch.revision, first);
+    assert_eq!((batch.revision, batch.events.len()), (first, 1));
+    // A change elsewhere tells how far the watch is, so that one can wait for a revision.
+    let batch = watch.next().await.unwrap();
+    assert_eq!((batch.revision, batch.events.len()), (elsewhere, 0));
     let batch = watch.next().await.unwrap();
     assert_eq!(batch.revision, second);
     assert_eq!(batch.events[0], Event::Deleted("/w/a".to_owned()));

@@ -31,7 +31,7 @@ pub(super) enum Command {
 }
 
 /// A disk's figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// The store's.
     pub store: Statistics,
@@ -39,4 +39,6 @@ pub struct Figures {
     pub connections: u64,
     /// Requests that came since the start.
     pub requests: u64,
+    /// Why nothing more is written to the disk, if a write or a flush failed.
+    pub poisoned: Option<String>,
 }

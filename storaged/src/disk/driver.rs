@@ -207,10 +207,12 @@ impl Driver {
     }
 
     fn figures(&self) -> Figures {
+        let store = self.store.borrow();
         Figures {
-            store: self.store.borrow().statistics(),
+            store: store.statistics(),
             connections: self.connections.borrow().len() as u64,
             requests: self.requests.get(),
+            poisoned: store.poisoned().map(str::to_owned),
         }
     }
 

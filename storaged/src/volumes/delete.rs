@@ -14,7 +14,8 @@ const SNAPSHOTS_PER_TRANSACTION: usize = 1000;
 impl Volumes {
     /// Deletes a volume that nobody has open; with its snapshots, if these may go. Clones stay.
     pub async fn delete(&self, name: &str, with_snapshots: bool) -> Result<(), OperationError> {
-        let id = find(&self.map(), name)?;
+        let map = self.fresh_map().await?;
+        let id = find(&map, name)?;
         loop {
             let done = self
                 .carry_out(|map| plan_volume(map, id, name, with_snapshots))

@@ -31,8 +31,9 @@ impl Volumes {
         allow_shrink: bool,
     ) -> Result<Resized, OperationError> {
         let (size, notes) = checked_size(size)?;
-        let id = find(&self.map(), name)?;
-        let present = super::volume(&self.map(), id)?.record.size;
+        let map = self.fresh_map().await?;
+        let id = find(&map, name)?;
+        let present = super::volume(&map, id)?.record.size;
         if size >= present {
             self.carry_out(|map| plan_growth(map, id, name, size)).await?;
             return Ok(Resized {
@@ -49,7 +50,7 @@ impl Volumes {
             );
             return Err(OperationError::WouldShrink(message));
         }
-        super::refuse_open(&self.map(), id, name)?;
+        super::refuse_open(&map, id, name)?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
         let generation = super::generation(rest.as_ref(), id)?;
         let shrunk = self

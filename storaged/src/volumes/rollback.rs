@@ -14,9 +14,10 @@ impl Volumes {
     /// snapshots stay, later ones too.
     pub async fn roll_back(&self, name: &str, snapshot: &str) -> Result<VolumeId, OperationError> {
         check_name(snapshot)?;
-        let id = find(&self.map(), name)?;
-        super::snapshot(&self.map(), id, name, snapshot)?;
-        super::refuse_open(&self.map(), id, name)?;
+        let map = self.fresh_map().await?;
+        let id = find(&map, name)?;
+        super::snapshot(&map, id, name, snapshot)?;
+        super::refuse_open(&map, id, name)?;
         let layer = self.new_layer().await?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
         let generation = super::generation(rest.as_ref(), id)?;

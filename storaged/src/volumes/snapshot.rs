@@ -36,10 +36,11 @@ impl Volumes {
         snapshot: &str,
     ) -> Result<Vec<VolumeId>, OperationError> {
         check_name(snapshot)?;
-        let members = self.members(names).await?;
+        let map = self.fresh_map().await?;
+        let members = self.members(&map, names).await?;
         let ids: Vec<VolumeId> = members.iter().map(|member| member.id).collect();
         // Before anybody is made to wait: is there anything that would refuse?
-        check(&self.map(), &members, snapshot)?;
+        check(&map, &members, snapshot)?;
         let group = (members.len() > 1).then(|| members.first().map_or(0, |member| member.new_head.0));
         let rest = self.owners.bring_to_rest(&ids).await?;
         let done = self
@@ -49,14 +50,14 @@ impl Volumes {
         done.map(|()| ids)
     }
 
-    async fn members(&self, names: &[String]) -> Result<Vec<Member>, OperationError> {
+    async fn members(&self, map: &ClusterMap, names: &[String]) -> Result<Vec<Member>, OperationError> {
         if names.is_empty() || names.len() > GROUP_VOLUMES_MAX {
             let message = format!("name 1 to {GROUP_VOLUMES_MAX} volumes, not {}", names.len());
             return Err(OperationError::Invalid(message));
         }
         let mut members: Vec<Member> = Vec::with_capacity(names.len());
         for name in names {
-            let id = find(&self.map(), name)?;
+            let id = find(map, name)?;
             if members.iter().any(|member| member.id == id) {
                 return Err(OperationError::Invalid(format!("volume {name:?} is named twice")));
             }

@@ -318,6 +318,22 @@ async fn a_volume_that_is_open_is_neither_deleted_nor_rolled_back_nor_shrunk() {
 }
 
 #[tokio::test]
+async fn who_acts_right_after_an_owner_left_does_not_find_the_volume_in_use() {
+    // The map is a moment behind the store: a refusal must not rest on what is over.
+    let world = World::new().await;
+    let id = world.create("a", 4096).await.unwrap();
+    world.volumes.snapshot("a", "s").await.unwrap();
+    for _ in 0..20 {
+        let lease = world.open(id).await;
+        world.store.revoke_lease(lease).await.unwrap();
+        world.volumes.roll_back("a", "s").await.unwrap();
+    }
+    let lease = world.open(id).await;
+    world.store.revoke_lease(lease).await.unwrap();
+    world.volumes.delete("a", true).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_snapshot_by_an_owner_that_was_replaced_meanwhile_is_not_made() {
     // The transaction is on the condition of the very generation that came to rest (P10).
     let world = World::new().await;

@@ -39,10 +39,10 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     });
 }
 
-fn config(directory: &Path) -> Config {
+fn config(directory: &Path, disks: u32) -> Config {
     let settings = Settings {
         work_dir: Some(directory.to_owned()),
-        disks: Some(3),
+        disks: Some(disks),
         disk_log: Some("4M".into()),
         memory: Some("256M".into()),
         admin_listen: vec!["tcp:127.0.0.1:0".to_owned()],
@@ -54,7 +54,12 @@ fn config(directory: &Path) -> Config {
 impl Node {
     /// Starts a daemon in a directory.
     pub(crate) async fn start(directory: &Path) -> Self {
-        let config = config(directory);
+        Self::with_disks(directory, 3).await
+    }
+
+    /// Starts a daemon that is told to have so many disks.
+    pub(crate) async fn with_disks(directory: &Path, disks: u32) -> Self {
+        let config = config(directory, disks);
         let daemon = Daemon::start(&config).await.unwrap();
         let tcp = daemon.admin_addresses().iter().find_map(|address| match address {
             Address::Tcp(host) => Some(host.clone()),

@@ -257,14 +257,12 @@ impl Watcher {
             Event::Deleted(key) => key.starts_with(&self.prefix),
         };
         let events: Vec<Event> = batch.events.iter().filter(ours).cloned().collect();
-        events.is_empty()
-            || self
-                .sender
-                .try_send(Batch {
-                    revision: batch.revision,
-                    events,
-                })
-                .is_ok()
+        self.sender
+            .try_send(Batch {
+                revision: batch.revision,
+                events,
+            })
+            .is_ok()
     }
 }
 
