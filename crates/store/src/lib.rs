@@ -6,6 +6,7 @@
 
 mod allocator;
 mod cache;
+pub mod check;
 pub mod error;
 mod format;
 mod log;

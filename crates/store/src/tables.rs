@@ -8,7 +8,7 @@ mod paged;
 use std::sync::Arc;
 
 use protocol::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, VolumeId};
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use crate::format::cursor::Malformed;
 use crate::format::entry::{self, CHUNK_KEY, ChunkEntry, LogStart, OBJECT_KEY, ObjectEntry};
@@ -220,35 +220,21 @@ impl Tables {
         Ok(())
     }
 
-    /// Every object and its entry, ascending: for the check.
+    /// Every object and every chunk, ascending: for the check.
     pub(crate) fn visit_all(
         &self,
-        mut object: impl FnMut(ObjectId, ObjectEntry),
-        mut chunk: impl FnMut(ObjectId, u8, ChunkEntry),
+        mut object: impl FnMut(ObjectId),
+        mut chunk: impl FnMut(ObjectId, u8),
     ) -> Result<(), TablesError> {
         let transaction = self.0.begin_read()?;
         for item in transaction.open_table(OBJECTS)?.iter()? {
-            let (key, value) = item?;
-            object(
-                entry::parse_object_key(key.value())?,
-                ObjectEntry::decode(value.value())?,
-            );
+            object(entry::parse_object_key(item?.0.value())?);
         }
         for item in transaction.open_table(CHUNKS)?.iter()? {
-            let (key, value) = item?;
-            let (id, number) = entry::parse_chunk_key(key.value())?;
-            chunk(id, number, ChunkEntry::decode(value.value())?);
+            let (id, number) = entry::parse_chunk_key(item?.0.value())?;
+            chunk(id, number);
         }
         Ok(())
-    }
-
-    /// How many objects and chunks there are.
-    pub(crate) fn counts(&self) -> Result<(u64, u64), TablesError> {
-        let transaction = self.0.begin_read()?;
-        Ok((
-            transaction.open_table(OBJECTS)?.len()?,
-            transaction.open_table(CHUNKS)?.len()?,
-        ))
     }
 
     /// Where the log begins.

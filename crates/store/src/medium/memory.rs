@@ -51,6 +51,17 @@ pub enum Event {
     Punch(File, u64, u64),
 }
 
+/// An event, and what was under way at the same time.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What happened.
+    pub event: Event,
+    /// The poll in which it happened. What one poll does was under way together.
+    pub round: u64,
+    /// Whether it was part of a job, whose events happen one after the other.
+    pub in_job: bool,
+}
+
 /// When operations fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -80,7 +91,9 @@ pub struct Image {
     free_bytes: u64,
     operations: u64,
     failure: Option<Failure>,
-    recording: Option<Vec<Event>>,
+    recording: Option<Vec<Recorded>>,
+    round: u64,
+    in_job: bool,
     /// Which attachment may use it: those before a crash may not.
     attachment: u64,
 }
@@ -100,6 +113,8 @@ impl Image {
             operations: 0,
             failure: None,
             recording: None,
+            round: 0,
+            in_job: false,
             attachment: 0,
         }
     }
@@ -208,7 +223,11 @@ impl Image {
     fn record(&mut self, event: Event) {
         self.apply(&event);
         if let Some(recording) = &mut self.recording {
-            recording.push(event);
+            recording.push(Recorded {
+                event,
+                round: self.round,
+                in_job: self.in_job,
+            });
         }
     }
 }
@@ -359,13 +378,13 @@ impl Disk {
         self.lock().recording = Some(Vec::new());
     }
 
-    /// How many events were recorded.
-    pub fn recorded(&self) -> usize {
-        self.lock().recording.as_ref().map_or(0, Vec::len)
+    /// How many polls did something.
+    pub fn round(&self) -> u64 {
+        self.lock().round
     }
 
     /// Ends the recording and gives it.
-    pub fn take_recording(&self) -> Vec<Event> {
+    pub fn take_recording(&self) -> Vec<Recorded> {
         self.lock().recording.take().unwrap_or_default()
     }
 
@@ -505,7 +524,12 @@ impl Attached {
                         .map(|()| image.record(Event::Punch(file, offset, length))),
                 )
             }
-            Operation::Job(job) => Outcome::Done(job()),
+            Operation::Job(job) => {
+                self.disk.lock().in_job = true;
+                let outcome = job();
+                self.disk.lock().in_job = false;
+                Outcome::Done(outcome)
+            }
         }
     }
 }
@@ -534,6 +558,9 @@ impl Medium for Memory {
             // At least one, so that whoever polls until something happens gets there.
             Some(random) => usize::try_from(random.below(self.begun.len() as u64)).unwrap_or(0) + 1,
         };
+        if !self.begun.is_empty() {
+            self.attached.disk.lock().round += 1;
+        }
         for _ in 0..count {
             let place = match &mut self.shuffle {
                 None => 0,

@@ -1,0 +1,139 @@
+//! What a store must show: a few layers of one object as plain maps. No log, no chunks, no disk.
+
+use std::collections::BTreeMap;
+
+use protocol::Stamp;
+use protocol::storage::{Change, StorageRequest};
+
+use crate::operation::{BLOCK, BLOCKS, LAYERS, value};
+
+/// One layer's object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layer {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// The blocks that it holds; 0 is a block of zeros.
+    pub blocks: BTreeMap<u32, u64>,
+}
+
+/// All that a scenario can change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// By number, from 1; one that does not exist is absent.
+    pub layers: BTreeMap<u64, Layer>,
+    /// The highest generation.
+    pub generation: u64,
+    /// The highest interval.
+    pub interval: u64,
+    /// Layers whose object is in doubt.
+    pub doubts: Vec<u64>,
+}
+
+/// What can be seen of a store or a model from outside. Two that are seen alike are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// For each chain that begins at layer 1, 2, 3: the value of each block.
+    pub chains: Vec<Vec<u64>>,
+    /// Each layer's stamp.
+    pub stamps: Vec<Stamp>,
+    /// The highest generation and interval.
+    pub highest: (u64, u64),
+}
+
+impl Model {
+    /// Does what a request says.
+    pub fn apply(&mut self, request: &StorageRequest) {
+        match request {
+            StorageRequest::Write(write) => {
+                let layer = self.layers.entry(write.object.layer.0).or_default();
+                layer.stamp = write.stamp;
+                for (at, number) in write.range.blocks().enumerate() {
+                    let value = match &write.change {
+                        Change::Zero => 0,
+                        Change::Data { bytes, .. } => {
+                            value(&bytes[at * BLOCK..(at + 1) * BLOCK]).unwrap_or(0)
+                        }
+                    };
+                    layer.blocks.insert(number, value);
+                }
+                self.doubt(write.object.layer.0);
+            }
+            StorageRequest::Level { delta, .. } => {
+                let layer = self.layers.entry(delta.object.layer.0).or_default();
+                layer.stamp = delta.stamp;
+                let mut bytes = delta.bytes.chunks(BLOCK);
+                for state in &delta.chunks {
+                    for number in (0..16).filter(|number| state.present >> number & 1 == 1) {
+                        let zero = state.zero >> number & 1 == 1;
+                        let found = if zero {
+                            0
+                        } else {
+                            bytes.next().and_then(value).unwrap_or(0)
+                        };
+                        layer.blocks.insert(u32::from(state.chunk) * 16 + number, found);
+                    }
+                }
+                self.doubt(delta.object.layer.0);
+            }
+            StorageRequest::Merge { parent, child, .. } => {
+                let Some(old) = self.layers.remove(&parent.0) else {
+                    return;
+                };
+                let new = self.layers.entry(child.0).or_default();
+                for (number, value) in old.blocks {
+                    new.blocks.entry(number).or_insert(value);
+                }
+                if self.doubts.contains(&parent.0) {
+                    self.doubts.retain(|layer| *layer != parent.0);
+                    self.doubt(child.0);
+                }
+            }
+            StorageRequest::Drop(object) => {
+                self.layers.remove(&object.layer.0);
+                self.doubts.retain(|layer| *layer != object.layer.0);
+            }
+            StorageRequest::Settle(objects) => {
+                for (object, _) in objects {
+                    self.doubts.retain(|layer| *layer != object.layer.0);
+                }
+            }
+            StorageRequest::RaiseGeneration(_, generation) => {
+                self.generation = self.generation.max(generation.0);
+            }
+            StorageRequest::RaiseInterval(_, interval) => self.interval = self.interval.max(interval.0),
+            _ => {}
+        }
+    }
+
+    fn doubt(&mut self, layer: u64) {
+        if !self.doubts.contains(&layer) {
+            self.doubts.push(layer);
+            self.doubts.sort_unstable();
+        }
+    }
+
+    /// What is seen of it.
+    pub fn view(&self) -> View {
+        let through = |head: u64| {
+            let block = |number| {
+                let layers = (1..=head).rev().filter_map(|layer| self.layers.get(&layer));
+                layers
+                    .filter_map(|layer| layer.blocks.get(&number))
+                    .copied()
+                    .next()
+                    .unwrap_or(0)
+            };
+            (0..BLOCKS).map(block).collect()
+        };
+        View {
+            chains: (1..=LAYERS).map(through).collect(),
+            stamps: (1..=LAYERS).map(|layer| self.stamp(layer)).collect(),
+            highest: (self.generation, self.interval),
+        }
+    }
+
+    /// A layer's stamp.
+    pub fn stamp(&self, layer: u64) -> Stamp {
+        self.layers.get(&layer).map_or(Stamp::ZERO, |layer| layer.stamp)
+    }
+}

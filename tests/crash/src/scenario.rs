@@ -1,0 +1,274 @@
+//! A scenario: operations on a prepared disk, what the model says after each, and a run of it.
+
+use protocol::storage::{StorageError, StorageReply, StorageRequest, StorageView};
+use protocol::{BlockRange, DiskId, LayerChain, LayerId};
+use store::medium::memory::{Disk, Image};
+use store::{Format, MemoryBudget, Options, Store};
+
+use crate::model::{Model, View};
+use crate::operation::{self, BLOCK, BLOCKS, FAMILY, Kind, LAYERS};
+
+/// The smallest log, so that wrapping and filling are near.
+const LOG_BYTES: u64 = 1 << 20;
+/// Polls after which a store that has not answered will not.
+const POLLS_MAX: usize = 10_000;
+
+/// How disks are opened here: all caches small.
+pub fn options() -> Options {
+    let memory = MemoryBudget {
+        overlay: 1 << 20,
+        metadata: 1 << 16,
+        blocks: 0,
+        tables: 1 << 20,
+    };
+    Options {
+        capacity_bytes: 64 << 20,
+        reserve_bytes: 0,
+        memory,
+        ..Options::default()
+    }
+}
+
+/// Opens a disk.
+pub fn open(disk: &Disk) -> Result<Store, String> {
+    Store::open_on(Box::new(disk.medium()), &options()).map_err(|error| format!("it does not open: {error}"))
+}
+
+/// What a step asks of a store.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A request, which is answered.
+    Ask(StorageRequest),
+    /// A checkpoint, which is not.
+    Checkpoint,
+}
+
+/// Operations, and what they come to.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// For people.
+    pub kinds: Vec<Kind>,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// What is to be seen at first, and after each request.
+    pub views: Vec<View>,
+    /// The model at the end.
+    pub last: Model,
+}
+
+/// A disk with two layers in tables and slots, and the model of it.
+pub fn prepared() -> Result<(Image, Model), String> {
+    let disk = Disk::default();
+    let format = Format {
+        cluster: [1; 16],
+        disk: DiskId(1),
+        serial: [3; 16],
+        log_bytes: LOG_BYTES,
+    };
+    Store::create_on(&mut disk.medium(), &format).map_err(|error| error.to_string())?;
+    let mut store = open(&disk)?;
+    let mut model = Model::default();
+    let kinds = [
+        (Kind::WriteUnaligned, 1),
+        (Kind::WriteSmall, 2),
+        (Kind::WriteUnaligned, 2),
+    ];
+    for (count, (kind, layer)) in (1..).zip(kinds) {
+        let request = operation::write(kind, layer, model.stamp(layer), count).ok_or("no such write")?;
+        ask(&mut store, &request)?.map_err(|error| error.to_string())?;
+        model.apply(&request);
+    }
+    store.close().map_err(|error| error.to_string())?;
+    Ok((disk.image(), model))
+}
+
+impl Scenario {
+    /// The steps of these kinds, after a prepared disk.
+    pub fn new(kinds: &[Kind], start: &Model) -> Self {
+        let mut model = start.clone();
+        let (mut head, mut count) = (2, 10);
+        let mut steps = Vec::new();
+        let mut views = vec![model.view()];
+        for kind in kinds {
+            count += 1;
+            let oldest = model.layers.keys().next().copied().unwrap_or(1);
+            let requests = match kind {
+                Kind::Snapshot => {
+                    head = LAYERS.min(head + 1);
+                    Vec::new()
+                }
+                Kind::Level => vec![operation::level(head, model.stamp(head), count)],
+                Kind::Merge if oldest < head => vec![operation::merge(oldest)],
+                Kind::Merge => Vec::new(),
+                Kind::Drop => vec![StorageRequest::Drop(operation::object(oldest))],
+                Kind::Settle => {
+                    vec![StorageRequest::Settle(vec![(
+                        operation::object(head),
+                        model.stamp(head),
+                    )])]
+                }
+                Kind::Raise => operation::raise(count).to_vec(),
+                Kind::Checkpoint => {
+                    steps.push(Step::Checkpoint);
+                    Vec::new()
+                }
+                write => operation::write(*write, head, model.stamp(head), count)
+                    .into_iter()
+                    .collect(),
+            };
+            for request in requests {
+                model.apply(&request);
+                views.push(model.view());
+                steps.push(Step::Ask(request));
+            }
+        }
+        Self {
+            kinds: kinds.to_vec(),
+            steps,
+            views,
+            last: model,
+        }
+    }
+}
+
+/// What a run of a scenario did.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// For each request, in which poll it was answered; nothing if it was not.
+    pub answered: Vec<Option<u64>>,
+    /// For each request, after which poll it was submitted.
+    pub submitted: Vec<u64>,
+    /// What was answered other than `Done`.
+    pub errors: Vec<StorageError>,
+}
+
+impl Run {
+    /// Requests that were surely answered before a poll.
+    pub fn answered_before(&self, round: u64) -> usize {
+        self.answered
+            .iter()
+            .take_while(|answered| answered.is_some_and(|at| at < round))
+            .count()
+    }
+
+    /// Requests that were submitted before a poll did its work.
+    pub fn submitted_before(&self, round: u64) -> usize {
+        self.submitted.iter().take_while(|at| **at < round).count()
+    }
+}
+
+/// Runs a scenario: one request after the other, or all of them under way together.
+pub fn run(disk: &Disk, store: &mut Store, scenario: &Scenario, together: bool) -> Result<Run, String> {
+    let mut run = Run::default();
+    for step in &scenario.steps {
+        match step {
+            Step::Checkpoint => store.checkpoint(),
+            Step::Ask(request) => {
+                let token = run.submitted.len() as u64;
+                run.submitted.push(disk.round());
+                run.answered.push(None);
+                store.submit(token, request.clone());
+            }
+        }
+        if !together {
+            settle(disk, store, &mut run)?;
+        }
+    }
+    settle(disk, store, &mut run)?;
+    Ok(run)
+}
+
+fn settle(disk: &Disk, store: &mut Store, run: &mut Run) -> Result<(), String> {
+    let mut answers = Vec::new();
+    store.kick();
+    for _ in 0..POLLS_MAX {
+        store.poll(&mut answers);
+        for (token, answer) in answers.drain(..) {
+            let place = usize::try_from(token).map_err(|error| error.to_string())?;
+            match answer {
+                Ok(_) => run.answered[place] = Some(disk.round()),
+                Err(error) => run.errors.push(error),
+            }
+        }
+        if !store.is_busy() || store.poisoned().is_some() {
+            return Ok(());
+        }
+    }
+    Err("the store does not come to rest".to_owned())
+}
+
+/// Asks one thing and waits for the answer.
+pub fn ask(
+    store: &mut Store,
+    request: &StorageRequest,
+) -> Result<Result<StorageReply, StorageError>, String> {
+    store.submit(u64::MAX, request.clone());
+    store.kick();
+    let mut answers = Vec::new();
+    for _ in 0..POLLS_MAX {
+        store.poll(&mut answers);
+        if let Some((_, answer)) = answers.pop() {
+            return Ok(answer);
+        }
+    }
+    Err("a request is never answered".to_owned())
+}
+
+/// What is seen of a store. The inner error is one that a store may give for damage.
+pub fn view(store: &mut Store) -> Result<Result<View, StorageError>, String> {
+    let mut chains = Vec::new();
+    let mut stamps = Vec::new();
+    for head in 1..=LAYERS {
+        let chain = LayerChain::new((1..=head).rev().map(LayerId).collect());
+        let range = BlockRange::new(0, BLOCKS).ok_or("no such range")?;
+        let request = StorageRequest::Read {
+            chain,
+            family: FAMILY,
+            index: 0,
+            range,
+        };
+        let (bytes, checksums) = match ask(store, &request)? {
+            Ok(StorageReply::Data { bytes, checksums, .. }) => (bytes, checksums),
+            Ok(other) => return Err(format!("a read is answered with {other:?}")),
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut values = Vec::new();
+        for (block, checksum) in bytes.chunks(BLOCK).zip(checksums.iter()) {
+            if crc32c::crc32c(block) != *checksum {
+                return Err(format!("chain {head}: a block is given with a wrong checksum"));
+            }
+            values.push(operation::value(block).ok_or("a block is a mixture")?);
+        }
+        chains.push(values);
+        match store.stamp(operation::object(head)) {
+            Ok(stamp) => stamps.push(stamp),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    let generation = store
+        .generations()
+        .first()
+        .map_or(0, |(_, generation)| generation.0);
+    let interval = store.intervals().first().map_or(0, |(_, interval)| interval.0);
+    Ok(Ok(View {
+        chains,
+        stamps,
+        highest: (generation, interval),
+    }))
+}
+
+/// Which of the scenario's views a store shows; an error if none from `least` to `most` is it.
+pub fn recognize(store: &mut Store, scenario: &Scenario, least: usize, most: usize) -> Result<usize, String> {
+    let seen = view(store)?.map_err(|error| format!("it cannot be read: {error}"))?;
+    let most = most.min(scenario.views.len() - 1);
+    if let Some(place) = (least..=most).rev().find(|place| scenario.views[*place] == seen) {
+        return Ok(place);
+    }
+    let others = scenario.views.iter().position(|view| *view == seen);
+    let what = others.map_or("nothing that ever was".to_owned(), |place| {
+        format!("the state after {place}")
+    });
+    Err(format!(
+        "it shows {what}, but must show a state after {least} to {most} requests"
+    ))
+}
