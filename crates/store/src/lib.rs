@@ -13,6 +13,7 @@ mod log;
 pub mod medium;
 mod object;
 pub mod options;
+pub mod parse;
 mod recovery;
 mod slab;
 pub mod statistics;

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod disk;
 mod nbd;
 mod virtio;
 mod wire;
@@ -26,6 +27,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "api",
         run: api::run,
+    },
+    Target {
+        name: "disk",
+        run: disk::structures,
     },
     Target {
         name: "nbd",

@@ -147,12 +147,3 @@ pub(crate) fn decode_records(header: &BatchHeader, head: &[u8]) -> Result<Vec<Re
     }
     Ok(list)
 }
-
-/// Any bytes as a batch, for the fuzzer: `Ok` if they are one.
-pub(crate) fn parse_batch(bytes: &[u8]) -> Result<(BatchHeader, Vec<Record>), Malformed> {
-    let header = BatchHeader::decode(bytes)?;
-    let head = bytes
-        .get(..header.head_bytes())
-        .ok_or(Malformed("it ends too early"))?;
-    Ok((header, decode_records(&header, head)?))
-}
