@@ -1,4 +1,9 @@
 //! What a disk promises, on both engines and in memory: each test names one sentence of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test, in the shared functions as well"
+)]
 
 use std::sync::Arc;
 

@@ -1,4 +1,9 @@
 //! The format on disk as later versions will meet it: golden bytes, round trips, rubbish.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test, in the shared functions as well"
+)]
 
 use std::fmt::Write as _;
 
