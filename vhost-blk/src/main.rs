@@ -110,6 +110,8 @@ async fn serve(arguments: &Arguments) -> Result<()> {
             error!("the volume was taken over by another process: all requests fail from now on");
         }
     }));
+    // Before anybody can see that we listen: a signal between the two must not cut anything off.
+    let shutdown = shutdown()?;
     let listener = server::bind(&arguments.socket).with_context(|| {
         format!(
             "listen on {}: is another vhost-blk using it?",
@@ -128,7 +130,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         "ready"
     );
     let worker = Worker::new(Backing::new(device, shape.block_size));
-    worker.serve(inbox, shutdown()?).await;
+    worker.serve(inbox, shutdown).await;
     info!("drained");
     close(volume).await;
     Ok(())

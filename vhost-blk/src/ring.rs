@@ -117,6 +117,9 @@ pub struct Ring {
     /// A turn is going on, which will publish what is answered meanwhile.
     turning: Cell<bool>,
     wake: Notify,
+    /// [`Ring::run`] has returned, or is about to.
+    has_ended: Cell<bool>,
+    end: Notify,
 }
 
 /// What a look into the available ring gave.
@@ -140,6 +143,8 @@ impl Ring {
             broken: Cell::new(false),
             turning: Cell::new(false),
             wake: Notify::new(),
+            has_ended: Cell::new(false),
+            end: Notify::new(),
         })
     }
 
@@ -148,6 +153,8 @@ impl Ring {
         loop {
             let more = self.turn();
             if self.is_drained() {
+                self.has_ended.set(true);
+                self.end.notify_waiters();
                 return;
             }
             if more {
@@ -172,6 +179,13 @@ impl Ring {
     pub fn stop(&self) {
         self.stopping.set(true);
         self.wake.notify_one();
+    }
+
+    /// Waits until [`Ring::run`] is through.
+    pub async fn ended(&self) {
+        while !self.has_ended.get() {
+            self.end.notified().await;
+        }
     }
 
     /// Whether it was stopped and nothing of it is under way or unpublished.

@@ -12,7 +12,6 @@ use std::sync::mpsc::SyncSender;
 
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use crate::guest_memory::GuestMemory;
@@ -46,15 +45,10 @@ pub enum Command {
     },
 }
 
-struct Running {
-    ring: Rc<Ring>,
-    task: JoinHandle<()>,
-}
-
 /// The rings that run, by number.
 pub struct Worker {
     backing: Rc<Backing>,
-    rings: RefCell<BTreeMap<u16, Running>>,
+    rings: RefCell<BTreeMap<u16, Rc<Ring>>>,
 }
 
 impl Worker {
@@ -109,28 +103,26 @@ impl Worker {
             }
         };
         let ring = Ring::new(index, vring, memory, Rc::clone(&self.backing));
-        let task = tokio::task::spawn_local(Rc::clone(&ring).run(kick));
-        let former = self.rings.borrow_mut().insert(index, Running { ring, task });
+        tokio::task::spawn_local(Rc::clone(&ring).run(kick));
+        let former = self.rings.borrow_mut().insert(index, ring);
         debug_assert!(former.is_none(), "the control thread starts a ring once");
         true
     }
 
     async fn stop(&self, index: u16) {
-        let Some(running) = self.rings.borrow_mut().remove(&index) else {
-            return;
-        };
-        running.ring.stop();
-        if let Err(cause) = running.task.await {
-            error!(ring = index, %cause, "a ring's task has ended badly");
-        }
+        let ring = self.rings.borrow().get(&index).cloned();
+        let Some(ring) = ring else { return };
+        ring.stop();
+        ring.ended().await;
+        // Only now: a shutdown may cut this call off, and must still find the ring to wait for.
+        self.rings.borrow_mut().remove(&index);
     }
 
     async fn stop_all(&self) {
         // First all are told, so that they finish side by side.
-        self.rings
-            .borrow()
-            .values()
-            .for_each(|running| running.ring.stop());
+        for ring in self.rings.borrow().values() {
+            ring.stop();
+        }
         let indexes: Vec<u16> = self.rings.borrow().keys().copied().collect();
         for index in indexes {
             self.stop(index).await;
