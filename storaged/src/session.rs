@@ -11,7 +11,7 @@ mod peer;
 mod rest;
 mod visit;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,8 @@ use client::transport::{Address, Listener};
 use coordination::Coordination;
 use coordination::map::MapWatch;
 use protocol::{Generation, NodeId, VolumeId};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use rest::Order;
@@ -54,10 +55,13 @@ pub struct Sessions {
     tokens: AtomicU64,
     /// Who has which volume open through this `storaged`.
     registered: Mutex<HashMap<VolumeId, Registered>>,
+    /// Somebody was added to them.
+    arrived: Notify,
     /// Volumes that are seen larger than they are, by the visitor that zeroes what is beyond.
     stretched: Mutex<HashMap<VolumeId, u64>>,
-    /// Volumes that are being brought to rest, or are at rest.
-    resting: Mutex<HashSet<VolumeId>>,
+    /// Volumes that are being brought to rest, or are at rest: true from the moment on that their
+    /// owners were asked, when nobody may resume them.
+    resting: Mutex<HashMap<VolumeId, bool>>,
 }
 
 /// Where the owner of a volume can be told something.
@@ -78,6 +82,7 @@ impl Sessions {
             connections: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
             registered: Mutex::default(),
+            arrived: Notify::new(),
             stretched: Mutex::default(),
             resting: Mutex::default(),
         })
@@ -95,25 +100,24 @@ impl Sessions {
         }
     }
 
-    /// Serves front ends that connect to `listener`, for ever.
+    /// Serves front ends that connect to `listener`, for ever. Dropping it ends their connections;
+    /// what they own stays theirs, so that they can resume at the next `storaged`.
     pub async fn serve(self: Arc<Self>, listener: Listener) {
-        let places = Arc::new(tokio::sync::Semaphore::new(FRONT_ENDS_MAX));
+        let mut front_ends = JoinSet::new();
         loop {
-            match listener.accept().await {
-                Ok(stream) => {
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            tokio::select! {
+                Some(_) = front_ends.join_next() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok(_) if front_ends.len() >= FRONT_ENDS_MAX => {
                         warn!("too many front ends: a connection was closed at once");
-                        continue;
-                    };
-                    let sessions = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        connection::serve(sessions, stream).await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept a front end");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                    Ok(stream) => {
+                        front_ends.spawn(connection::serve(Arc::clone(&self), stream));
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a front end");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                 }
             }
         }
@@ -136,12 +140,17 @@ impl Sessions {
         self.stretched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn resting(&self) -> MutexGuard<'_, HashSet<VolumeId>> {
+    fn resting(&self) -> MutexGuard<'_, HashMap<VolumeId, bool>> {
         self.resting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_resting(&self, volume: VolumeId) -> bool {
-        self.resting().contains(&volume)
+        self.resting().get(&volume) == Some(&true)
+    }
+
+    fn register(&self, volume: VolumeId, entry: Registered) {
+        self.registered().insert(volume, entry);
+        self.arrived.notify_waiters();
     }
 
     /// Forgets a volume, unless another connection has resumed it by now. True if it was forgotten.

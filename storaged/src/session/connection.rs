@@ -16,8 +16,9 @@ use protocol::session::{
     ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
 };
 use protocol::{Generation, VolumeId};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::ownership::{self, Owned, Refused};
@@ -116,7 +117,7 @@ impl FrontEnd {
                     }
                     self.map_changed().await;
                 }
-                Some(order) = orders.recv() => self.carry_out(order),
+                Some(order) = orders.recv() => self.carry_out(order).await,
                 at = held(&mut self.rest) => self.end_rest(at).await,
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                     self.refuse_waiting();
@@ -322,7 +323,7 @@ impl FrontEnd {
             generation: owned.generation,
             orders: self.orders.clone(),
         };
-        self.sessions.registered().insert(volume, entry);
+        self.sessions.register(volume, entry);
         // A rest of before is void: whoever resumes goes on.
         self.rest = None;
         self.open = Some(Open {
@@ -463,12 +464,19 @@ impl FrontEnd {
         }
     }
 
-    fn carry_out(&mut self, order: Order) {
+    async fn carry_out(&mut self, order: Order) {
         let Order::Quiesce { limit, drained, hold } = order;
-        // Not open any more, or at rest already: dropping the order tells so.
-        let Some(open) = self.open.as_ref().filter(|_| self.rest.is_none()) else {
-            return;
-        };
+        // The end of the last rest may be on its way still, when the next one is asked for.
+        if let Some(rest) = &mut self.rest {
+            match rest.hold.try_recv() {
+                Ok(revision) => self.end_rest(Some(revision)).await,
+                Err(TryRecvError::Closed) => self.end_rest(None).await,
+                // Dropping the order tells that this cannot be.
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+        // Not open any more: dropping the order tells so.
+        let Some(open) = &self.open else { return };
         let token = self.sessions.new_token();
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let push = SessionPush::Quiesce {
@@ -514,9 +522,9 @@ impl FrontEnd {
             ..
         } = self;
         drop((rest, link));
-        let dead = tokio::time::timeout(sessions.settings.lease, peer.ended())
-            .await
-            .is_ok();
+        // A visitor of our own that let its connection go is done with it.
+        let visitor = peer.is_ourselves() && program == PROGRAM;
+        let dead = visitor || timeout(sessions.settings.lease, peer.ended()).await.is_ok();
         if sessions.unregister(volume, id) && dead {
             info!(%volume, program, pid, "its owner is gone: the volume is free");
             ownership::release(sessions.store.as_ref(), volume, owned.generation).await;

@@ -27,10 +27,6 @@ impl Peer {
 
     /// Waits until the process has ended; for ever if nothing is known of it.
     pub(super) async fn ended(&self) {
-        if self.is_ourselves() {
-            // A visitor of our own that let its connection go is done with it.
-            return;
-        }
         match &self.descriptor {
             Some(descriptor) if descriptor.readable().await.is_ok() => {}
             _ => std::future::pending().await,

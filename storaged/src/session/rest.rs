@@ -4,6 +4,7 @@
 //! over by a visitor of our own first, so that all its copies are level (rule 7), and is then asked
 //! like any other.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use async_trait::async_trait;
 use coordination::Revision;
 use protocol::{Generation, VolumeId};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::visit::Visitor;
 use super::{Registered, Sessions};
@@ -22,8 +23,9 @@ use crate::volumes::rest::{AtRest, Owners, RestError};
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a volume that nobody has open may take to be taken over.
 pub(super) const VISIT_LIMIT: Duration = Duration::from_secs(30);
-/// Attempts to find a volume open, or to open it: each fails only when its owner changes just then.
-const ATTEMPTS_MAX: usize = 4;
+/// How much longer than its lease an owner without a connection is waited for: then it is known
+/// whether it comes again or has lost the volume.
+const OWNER_GRACE: Duration = Duration::from_secs(2);
 
 /// What a session's connection is told to do.
 pub(super) enum Order {
@@ -37,7 +39,7 @@ pub(super) enum Order {
     },
 }
 
-/// Marks volumes as resting for as long as it lives, so that none is resumed meanwhile.
+/// Marks volumes as ours to bring to rest, for as long as it lives.
 struct Mark {
     volumes: Vec<VolumeId>,
     sessions: Arc<Sessions>,
@@ -46,16 +48,25 @@ struct Mark {
 impl Mark {
     fn set(sessions: &Arc<Sessions>, volumes: &[VolumeId]) -> Result<Self, RestError> {
         let mut resting = sessions.resting();
-        if let Some(volume) = volumes.iter().find(|volume| resting.contains(volume)) {
+        if let Some(volume) = volumes.iter().find(|volume| resting.contains_key(volume)) {
             let message = format!("{volume} is held still for another operation: try again");
             return Err(RestError::NotInTime(message));
         }
-        resting.extend(volumes);
+        resting.extend(volumes.iter().map(|volume| (*volume, false)));
         drop(resting);
         Ok(Self {
             volumes: volumes.to_vec(),
             sessions: Arc::clone(sessions),
         })
+    }
+}
+
+impl Mark {
+    /// From now on none of them is resumed: an owner that goes on now could write while its head is
+    /// being sealed.
+    fn close(&self) {
+        let mut resting = self.sessions.resting();
+        resting.extend(self.volumes.iter().map(|volume| (*volume, true)));
     }
 }
 
@@ -114,28 +125,29 @@ impl Owners for Arc<Sessions> {
             visitors: Vec::new(),
             mark: Mark::set(self, volumes)?,
         };
-        let mut owners = Vec::with_capacity(volumes.len());
         for volume in volumes {
             let (owner, visitor) = self.find_or_visit(*volume).await?;
             resting.volumes.push((*volume, owner.generation));
             resting.visitors.extend(visitor);
-            owners.push(owner);
         }
+        resting.mark.close();
         let deadline = Instant::now() + DRAIN_LIMIT;
-        let mut drains = Vec::with_capacity(owners.len());
-        // All are asked before the first is waited for.
-        for owner in owners {
+        let mut drains = Vec::with_capacity(volumes.len());
+        // All are asked before the first is waited for. The connection is looked up once more: one
+        // that was resumed in between is asked itself.
+        for (volume, generation) in resting.volumes.clone() {
             let (drained, drain) = oneshot::channel();
             let (hold, held) = oneshot::channel();
-            // A connection that ended drops the order, which is seen below.
-            let _ = owner
-                .orders
-                .send(Order::Quiesce {
-                    limit: DRAIN_LIMIT,
-                    drained,
-                    hold: held,
-                })
-                .await;
+            let order = Order::Quiesce {
+                limit: DRAIN_LIMIT,
+                drained,
+                hold: held,
+            };
+            let owner = self.owner_here(volume);
+            if let Some(owner) = owner.filter(|owner| owner.generation == generation) {
+                // A connection that ended drops the order, which is seen below.
+                let _ = owner.orders.send(order).await;
+            }
             resting.holds.push(hold);
             drains.push(drain);
         }
@@ -163,27 +175,39 @@ impl Owners for Arc<Sessions> {
 }
 
 impl Sessions {
-    /// The owner of a volume, maybe a visitor that was sent for this.
+    /// The owner of a volume, maybe a visitor that was sent for this. An owner that has no
+    /// connection just now (this `storaged` was restarted a moment ago) is waited for.
     async fn find_or_visit(
         self: &Arc<Self>,
         volume: VolumeId,
     ) -> Result<(Registered, Option<Visitor>), RestError> {
-        let mut last = RestError::NotTakenOver(format!("{volume} changes its owner all the time"));
-        for _ in 0..ATTEMPTS_MAX {
+        let deadline = Instant::now() + self.settings.lease + OWNER_GRACE;
+        let mut map = self.map.clone();
+        loop {
+            let mut arrived = pin!(self.arrived.notified());
+            arrived.as_mut().enable();
             if let Some(owner) = self.owner_here(volume) {
                 return Ok((owner, None));
             }
-            match Visitor::enter(self, volume).await {
-                Ok(visitor) => {
-                    if let Some(owner) = self.owner_here(volume) {
-                        return Ok((owner, Some(visitor)));
+            if map.current_and_seen().owner(volume).is_none() {
+                match Visitor::enter(self, volume).await {
+                    Ok(visitor) => {
+                        if let Some(owner) = self.owner_here(volume) {
+                            return Ok((owner, Some(visitor)));
+                        }
+                        visitor.leave().await;
                     }
-                    visitor.leave().await;
+                    // Somebody was faster: then that one is asked.
+                    Err(RestError::InUse(_)) => {}
+                    Err(error) => return Err(error),
                 }
-                Err(error) => last = error,
+            }
+            tokio::select! {
+                () = arrived => {}
+                _ = map.changed() => {}
+                () = sleep_until(deadline) => return Err(RestError::NotInTime(self.not_at_rest(volume))),
             }
         }
-        Err(last)
     }
 
     fn owner_here(&self, volume: VolumeId) -> Option<Registered> {

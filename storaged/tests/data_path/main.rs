@@ -5,6 +5,7 @@
     reason = "a failed unwrap is a failed test, in the shared functions as well"
 )]
 
+mod model;
 mod node;
 
 use bytes::Bytes;
@@ -116,6 +117,37 @@ fn a_volume_that_does_not_exist_cannot_be_opened() {
         let node = Node::create(directory.path()).await;
         let error = node.open("beta").await.err().unwrap();
         assert_eq!(error.to_string(), "there is no volume \"beta\"");
+        node.stop().await;
+    });
+}
+
+/// Defect guarded: the second snapshot was refused when it came before the front end had heard that
+/// the first one was done.
+#[test]
+fn snapshots_follow_one_another_without_a_pause() {
+    on_one_thread(async {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::create(directory.path()).await;
+        node.create_volume("alpha", 1 << 20).await;
+        let volume = node.open("alpha").await.unwrap();
+        for number in 0..20 {
+            request::write(&volume, 0, filled(number, BLOCK)).await.unwrap();
+            node.volumes
+                .snapshot("alpha", &format!("s{number}"))
+                .await
+                .unwrap();
+        }
+        volume.close().await;
+        for number in 0..20 {
+            let mut options = node.options("alpha");
+            options.snapshot = Some(format!("s{number}"));
+            let snapshot = client::volume::Volume::open(options).await.unwrap();
+            assert_eq!(
+                request::read(&snapshot, 0, BLOCK).await.unwrap(),
+                filled(number, BLOCK)
+            );
+            snapshot.close().await;
+        }
         node.stop().await;
     });
 }
