@@ -203,6 +203,8 @@ impl FrontEnd {
                     let owned = self.owned(volume, generation)?;
                     self.sessions.store.revoke_lease(owned.lease).await?;
                     self.sessions.unregister(volume, self.id);
+                    // Whoever hears that it is closed must not find it open.
+                    self.sessions.until_not_owned(volume, generation).await;
                     info!(%volume, program = self.program, pid = self.pid, "closed");
                 }
                 self.open = None;

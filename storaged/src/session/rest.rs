@@ -235,7 +235,7 @@ impl Sessions {
     }
 
     /// Waits until the map does not show this owner any more.
-    async fn until_not_owned(&self, volume: VolumeId, generation: Generation) {
+    pub(super) async fn until_not_owned(&self, volume: VolumeId, generation: Generation) {
         let mut map = self.map.clone();
         while map.current_and_seen().generation(volume) == Some(generation) {
             if !map.changed().await {

@@ -45,6 +45,8 @@ pub(super) struct Session {
     link: RefCell<Option<Link>>,
     /// The task must look: there is something to send.
     wake: Notify,
+    /// There is a connection again.
+    connected: Notify,
     numbers: Cell<u64>,
     /// What was asked and not answered. Bounded: the owner renews and asks for views one at a time,
     /// and all else is as rare as snapshots.
@@ -98,6 +100,7 @@ async fn try_open(options: &Options, deadline: Instant) -> Result<OpenedSession,
         options: options.clone(),
         link: RefCell::new(Some(link)),
         wake: Notify::new(),
+        connected: Notify::new(),
         numbers: Cell::new(2),
         asked: RefCell::default(),
     };
@@ -278,6 +281,7 @@ async fn resume(driver: &Rc<Driver>) -> bool {
     }
     *session.link.borrow_mut() = Some(link);
     answered(driver, Asked::View { sent }, reply);
+    session.connected.notify_one();
     info!("connected to storaged again");
     true
 }
@@ -380,11 +384,22 @@ fn pushed(driver: &Rc<Driver>, push: SessionPush) {
 
 /// Gives the volume back, if `storaged` answers in time.
 pub(super) async fn give_back(driver: &Rc<Driver>) {
+    let attempts = async {
+        // One that was just restarted is waited for: the volume would stay taken otherwise.
+        while !try_give_back(driver).await {
+            driver.session.connected.notified().await;
+        }
+    };
+    if timeout(CLOSE_LIMIT, attempts).await.is_err() {
+        warn!("storaged does not answer: the volume is free when its lease lapses");
+    }
+}
+
+/// False if there is no connection, or if it broke before the answer came.
+async fn try_give_back(driver: &Rc<Driver>) -> bool {
     let (volume, generation) = driver.view(|view| (view.volume, view.generation));
     let (done, answered) = oneshot::channel();
-    driver
-        .session
-        .ask(&SessionRequest::Close { volume, generation }, Asked::Close(done));
-    // Without a connection the sender was dropped, which ends the wait at once.
-    let _ = timeout(CLOSE_LIMIT, answered).await;
+    let request = SessionRequest::Close { volume, generation };
+    driver.session.ask(&request, Asked::Close(done));
+    answered.await.is_ok()
 }
