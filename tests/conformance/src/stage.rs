@@ -1,14 +1,18 @@
 //! Starts our servers for one check, and ends them.
 
+use std::cell::{RefCell, RefMut};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
+use test_node::{Node, program};
 
-use crate::tool;
+use crate::suite;
 
 /// A process of ours that says `listening on ADDRESS` when it is ready. Ended when dropped.
 pub struct Server {
@@ -47,7 +51,13 @@ impl Server {
 
     /// Asks it to leave and waits until it has; it must leave well.
     pub fn stop(mut self) -> Result<()> {
-        self.signal(Signal::TERM)?;
+        self.leave()
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_none() {
+            kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        }
         let status = self.child.wait()?;
         ensure!(status.success(), "the server left with {status}");
         Ok(())
@@ -58,19 +68,6 @@ impl Server {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
-    }
-
-    /// Whether it still runs.
-    pub fn is_alive(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_none())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("no process")?;
-        Ok(kill_process(pid, signal)?)
     }
 }
 
@@ -85,12 +82,19 @@ impl Drop for Server {
 /// A volume that a check wants to find.
 pub type Volume = (&'static str, u64);
 
+/// What stands behind the gateway of a stage.
+enum Source {
+    Memory,
+    /// One cluster for all checks, each of which finds its volumes new and empty.
+    Cluster(Rc<RefCell<Node>>),
+}
+
 /// A folder, and `storaged-nbd` on a unix socket in it.
 pub struct Stage {
     /// For the check's own files.
     pub folder: TempDir,
-    /// The gateway.
-    pub gateway: Server,
+    gateway: Server,
+    source: Source,
 }
 
 impl Stage {
@@ -98,7 +102,49 @@ impl Stage {
     pub fn in_memory(volumes: &[Volume]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let gateway = Server::start(&mut in_memory(folder.path(), volumes)?, 1)?;
-        Ok(Self { folder, gateway })
+        Ok(Self {
+            folder,
+            gateway,
+            source: Source::Memory,
+        })
+    }
+
+    /// A gateway in front of a cluster that has these volumes, and no others, new.
+    pub fn in_cluster(node: Rc<RefCell<Node>>, volumes: &[Volume]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        clear(&node.borrow())?;
+        for (name, size) in volumes {
+            node.borrow()
+                .storagectl(&["volume", "create", name, &size.to_string()])?;
+        }
+        let gateway = Server::start(&mut before(&node.borrow(), folder.path())?, 1)?;
+        Ok(Self {
+            folder,
+            gateway,
+            source: Source::Cluster(node),
+        })
+    }
+
+    /// The cluster behind the gateway.
+    pub fn node(&self) -> Result<RefMut<'_, Node>> {
+        match &self.source {
+            Source::Cluster(node) => Ok(node.borrow_mut()),
+            Source::Memory => bail!("there is no cluster on this stage"),
+        }
+    }
+
+    /// Runs `storagectl` on the cluster.
+    pub fn storagectl(&self, arguments: &[&str]) -> Result<String> {
+        self.node()?.storagectl(arguments)
+    }
+
+    /// Kills the gateway as a crash would, and starts another one on the same socket.
+    pub fn crash_gateway(&mut self) -> Result<()> {
+        let mut command = before(&*self.node()?, self.folder.path())?;
+        self.gateway.child.kill()?;
+        self.gateway.child.wait()?;
+        self.gateway = Server::start(&mut command, 1)?;
+        Ok(())
     }
 
     /// The address of an export as `nbdinfo`, `nbdcopy`, `fio`, `qemu-img` and `qemu-io` take it.
@@ -117,9 +163,36 @@ impl Stage {
     }
 }
 
-/// The command line of a gateway with its socket in `folder`.
+impl suite::Stage for Stage {
+    fn close(mut self) -> suite::Finding {
+        self.gateway.leave()
+    }
+}
+
+/// Deletes all volumes that former checks left behind.
+fn clear(node: &Node) -> Result<()> {
+    let volumes: Value = serde_json::from_str(&node.storagectl(&["--json", "volume", "list"])?)?;
+    for volume in volumes.as_array().context("a list of volumes")? {
+        let name = volume["name"].as_str().context("a name")?;
+        node.storagectl(&["volume", "delete", name, "--with-snapshots", "--yes"])?;
+    }
+    Ok(())
+}
+
+/// The command line of a gateway in front of a cluster, with its socket in `folder`.
+pub fn before(node: &Node, folder: &Path) -> Result<Command> {
+    let mut command = Command::new(program("storaged-nbd")?);
+    command.arg("--storaged").arg(node.session_socket());
+    command
+        .arg("--listen")
+        .arg(format!("unix:{}", folder.join("nbd.sock").display()));
+    command.env("RUST_LOG", "warn");
+    Ok(command)
+}
+
+/// The command line of a gateway without a cluster, with its socket in `folder`.
 pub fn in_memory(folder: &Path, volumes: &[Volume]) -> Result<Command> {
-    let mut command = Command::new(tool::own("storaged-nbd")?);
+    let mut command = Command::new(program("storaged-nbd")?);
     command
         .arg("--listen")
         .arg(format!("unix:{}", folder.join("nbd.sock").display()));

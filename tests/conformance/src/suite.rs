@@ -15,7 +15,13 @@ pub struct Check<S> {
     /// The programs that it runs.
     pub tools: &'static [&'static str],
     /// Looks.
-    pub run: fn(&S) -> Finding,
+    pub run: fn(&mut S) -> Finding,
+}
+
+/// Where a check takes place.
+pub trait Stage {
+    /// Ends it. A server that does not leave well fails the check.
+    fn close(self) -> Finding;
 }
 
 /// Which checks to run.
@@ -41,13 +47,19 @@ impl Tally {
         self.failed == 0 && self.passed > 0
     }
 
+    /// Counts a failure outside of any check.
+    pub fn fail(&mut self, what: &str, error: &anyhow::Error) {
+        println!("{what} ... FAILED\n    {error:#}");
+        self.failed += 1;
+    }
+
     /// Runs those of `checks` that are selected, each on a stage of its own.
-    pub fn run<S>(
+    pub fn run<S: Stage>(
         &mut self,
         title: &str,
         checks: &[Check<S>],
         selection: &Selection,
-        stage: impl Fn(&Check<S>) -> anyhow::Result<S>,
+        stage: impl Fn() -> anyhow::Result<S>,
     ) {
         for check in checks.iter().filter(|check| check.name.contains(&selection.only)) {
             let name = check.name;
@@ -57,7 +69,10 @@ impl Tally {
                 continue;
             }
             let start = Instant::now();
-            let found = stage(check).and_then(|stage| (check.run)(&stage));
+            let found = stage().and_then(|mut stage| {
+                (check.run)(&mut stage)?;
+                stage.close()
+            });
             let took = start.elapsed().as_secs_f32();
             match found {
                 Ok(()) => {

@@ -1,7 +1,6 @@
 //! Runs programs: found by name, bounded in time, with all that they said at hand when they fail.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
@@ -13,24 +12,6 @@ const SECONDS_MAX: &str = "120";
 pub fn is_installed(name: &str) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&folders).any(|folder| folder.join(name).is_file())
-}
-
-/// The path of one of our own programs.
-pub fn own(name: &str) -> Result<PathBuf> {
-    let folder = match std::env::var_os("STORAGED_PROGRAMS") {
-        Some(folder) => PathBuf::from(folder),
-        None => std::env::current_exe()?
-            .parent()
-            .context("this program is in no folder")?
-            .to_owned(),
-    };
-    let path = folder.join(name);
-    ensure!(
-        path.is_file(),
-        "{} is not built: cargo build --bin {name}",
-        path.display()
-    );
-    Ok(path)
 }
 
 /// A program with its arguments, to be ended if it takes too long.

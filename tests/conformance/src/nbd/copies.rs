@@ -65,13 +65,13 @@ const RUNS: &[(u64, usize)] = &[
 /// Where the last run ends: no multiple of anything.
 const SIZE: u64 = 39 * MIB + 999_999;
 
-fn source(stage: &Stage) -> anyhow::Result<String> {
+pub(super) fn source(stage: &Stage) -> anyhow::Result<String> {
     let path = stage.path("source.raw");
     image::create(Path::new(&path), SIZE, RUNS)?;
     Ok(path)
 }
 
-fn same(one: &str, other: &str) -> Finding {
+pub(super) fn same(one: &str, other: &str) -> Finding {
     let difference = image::difference(Path::new(one), Path::new(other))?;
     ensure!(
         difference.is_none(),
@@ -90,7 +90,7 @@ fn sparse(path: &str) -> Finding {
     Ok(())
 }
 
-fn nbdcopy(stage: &Stage) -> Finding {
+fn nbdcopy(stage: &mut Stage) -> Finding {
     let (source, back, uri) = (source(stage)?, stage.path("back.raw"), stage.uri("disk"));
     succeed(
         "nbdcopy",
@@ -101,7 +101,7 @@ fn nbdcopy(stage: &Stage) -> Finding {
     sparse(&back)
 }
 
-fn raw(stage: &Stage) -> Finding {
+fn raw(stage: &mut Stage) -> Finding {
     let (source, back, uri) = (source(stage)?, stage.path("back.raw"), stage.uri("disk"));
     succeed(
         "qemu-img",
@@ -125,7 +125,7 @@ fn raw(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn qcow2(stage: &Stage) -> Finding {
+fn qcow2(stage: &mut Stage) -> Finding {
     let (source, uri) = (source(stage)?, stage.uri("disk"));
     let (packed, back) = (stage.path("source.qcow2"), stage.path("back.qcow2"));
     succeed(
@@ -145,7 +145,7 @@ fn qcow2(stage: &Stage) -> Finding {
     sparse(&back)
 }
 
-fn replace(stage: &Stage) -> Finding {
+fn replace(stage: &mut Stage) -> Finding {
     let (source, back, uri) = (
         stage.path("source.raw"),
         stage.path("back.raw"),
@@ -162,7 +162,7 @@ fn replace(stage: &Stage) -> Finding {
     sparse(&back)
 }
 
-fn one_byte(stage: &Stage) -> Finding {
+fn one_byte(stage: &mut Stage) -> Finding {
     let (source, uri) = (source(stage)?, stage.uri("disk"));
     succeed(
         "qemu-img",
@@ -174,7 +174,7 @@ fn one_byte(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn emptiness(stage: &Stage) -> Finding {
+fn emptiness(stage: &mut Stage) -> Finding {
     let (uri, back) = (stage.uri("large"), stage.path("back.qcow2"));
     io(&uri, &["write -P 5 100000000000 1M"])?;
     let map = succeed("qemu-img", ["map", "--output=json", "-f", "raw", &uri])?;
@@ -188,7 +188,7 @@ fn emptiness(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn overlay(stage: &Stage) -> Finding {
+fn overlay(stage: &mut Stage) -> Finding {
     let (uri, top) = (stage.uri("disk"), stage.path("top.qcow2"));
     io(&uri, &["write -P 1 0 2M"])?;
     succeed(
@@ -215,7 +215,7 @@ fn overlay(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn proxy(stage: &Stage) -> Finding {
+fn proxy(stage: &mut Stage) -> Finding {
     let (source, back, socket) = (source(stage)?, stage.path("back.raw"), stage.path("proxy.sock"));
     let passed_on = format!("nbd+unix:///?socket={socket}");
     let mut command = bounded("qemu-nbd");

@@ -36,7 +36,7 @@ pub(super) const CHECKS: &[Check<Stage>] = &[
     },
 ];
 
-fn features(stage: &Stage) -> Finding {
+fn features(stage: &mut Stage) -> Finding {
     let said = succeed("nbdinfo", ["--json", &stage.uri("disk")])?;
     let said: Value = serde_json::from_str(&said)?;
     let export = &said["exports"][0];
@@ -68,7 +68,7 @@ fn features(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn list(stage: &Stage) -> Finding {
+fn list(stage: &mut Stage) -> Finding {
     let said = succeed("nbdinfo", ["--json", "--list", &stage.uri("")])?;
     let said: Value = serde_json::from_str(&said)?;
     let exports = said["exports"].as_array().context("no list")?;
@@ -84,7 +84,7 @@ fn list(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn qemu_list(stage: &Stage) -> Finding {
+fn qemu_list(stage: &mut Stage) -> Finding {
     let said = succeed("qemu-nbd", ["--list", "--socket", &stage.socket()])?;
     ensure!(said.contains("exports available: 2"), "{said}");
     ensure!(
@@ -94,7 +94,7 @@ fn qemu_list(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn unknown(stage: &Stage) -> Finding {
+fn unknown(stage: &mut Stage) -> Finding {
     let uri = stage.uri("nowhere");
     let said = fail("nbdinfo", [uri.as_str()])?;
     ensure!(said.contains("nowhere"), "nbdinfo: {said}");
@@ -106,7 +106,7 @@ fn unknown(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn qemu_info(stage: &Stage) -> Finding {
+fn qemu_info(stage: &mut Stage) -> Finding {
     let said = succeed("qemu-img", ["info", "--output=json", &stage.uri("large")])?;
     let said: Value = serde_json::from_str(&said)?;
     ensure!(said["virtual-size"] == LARGE, "{said:#}");

@@ -13,7 +13,8 @@ use crate::stage::{Server, Stage, in_memory};
 use crate::suite::{Check, Finding};
 use crate::tool::{bounded, fail, succeed};
 
-pub(super) const CHECKS: &[Check<Stage>] = &[
+/// Clients that come to grief.
+pub(super) const CLIENTS: &[Check<Stage>] = &[
     Check {
         name: "a client killed while it copies leaves the export usable",
         tools: &["nbdcopy", "qemu-io"],
@@ -34,6 +35,10 @@ pub(super) const CHECKS: &[Check<Stage>] = &[
         tools: &["qemu-io"],
         run: nonsense,
     },
+];
+
+/// Servers that come and go.
+pub(super) const SERVERS: &[Check<Stage>] = &[
     Check {
         name: "SIGTERM ends the server well, with clients connected",
         tools: &["qemu-io"],
@@ -111,7 +116,7 @@ impl Drop for Session {
 /// How often to look whether something has arrived; each look starts a process.
 const LOOKS_MAX: u32 = 2000;
 
-fn killed(stage: &Stage) -> Finding {
+fn killed(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     let mut copy = Command::new("nbdcopy")
         .args(["--", "-", &uri])
@@ -128,7 +133,7 @@ fn killed(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn killed_beside_another(stage: &Stage) -> Finding {
+fn killed_beside_another(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     let mut survivor = Session::open(&uri)?;
     for round in 0..5 {
@@ -193,7 +198,7 @@ fn hung_up(mut stream: UnixStream) {
     let _ = stream.read_to_end(&mut Vec::new());
 }
 
-fn cut_off(stage: &Stage) -> Finding {
+fn cut_off(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     io(&uri, &["write -P 1 0 1M"])?;
     let mut stream = connect(stage)?;
@@ -208,7 +213,7 @@ fn cut_off(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn nonsense(stage: &Stage) -> Finding {
+fn nonsense(stage: &mut Stage) -> Finding {
     let mut stream = connect(stage)?;
     stream.write_all(&[0x55; 4096])?;
     hung_up(stream);
@@ -237,7 +242,7 @@ fn uri(folder: &Path) -> String {
     format!("nbd+unix:///disk?socket={}", folder.join("nbd.sock").display())
 }
 
-fn terminated(stage: &Stage) -> Finding {
+fn terminated(stage: &mut Stage) -> Finding {
     let (folder, server) = another(stage)?;
     let mut client = Session::open(&uri(&folder))?;
     client.command("write -P 1 0 4k")?;
@@ -249,7 +254,7 @@ fn terminated(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn stale_socket(stage: &Stage) -> Finding {
+fn stale_socket(stage: &mut Stage) -> Finding {
     let (folder, server) = another(stage)?;
     server.crash()?;
     ensure!(folder.join("nbd.sock").exists(), "a crash leaves the file");
@@ -258,7 +263,7 @@ fn stale_socket(stage: &Stage) -> Finding {
     server.stop()
 }
 
-fn living_socket(stage: &Stage) -> Finding {
+fn living_socket(stage: &mut Stage) -> Finding {
     let (folder, server) = another(stage)?;
     let command = in_memory(&folder, &[("disk", MIB)])?;
     let said = fail(command.get_program(), command.get_args())?;

@@ -74,7 +74,7 @@ pub(super) fn io(uri: &str, commands: &[&str]) -> anyhow::Result<String> {
     Ok(said)
 }
 
-fn read_back(stage: &Stage) -> Finding {
+fn read_back(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     io(
         &uri,
@@ -107,7 +107,7 @@ fn read_back(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn any_byte(stage: &Stage) -> Finding {
+fn any_byte(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     io(
         &uri,
@@ -134,7 +134,7 @@ fn any_byte(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn zeros(stage: &Stage) -> Finding {
+fn zeros(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     io(
         &uri,
@@ -169,7 +169,7 @@ fn map(uri: &str) -> anyhow::Result<Vec<(u64, bool)>> {
         .collect())
 }
 
-fn allocation(stage: &Stage) -> Finding {
+fn allocation(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     io(&uri, &["write -P 1 0 4M", "discard 1M 1M", "write -z -u 2M 1M"])?;
     let found = map(&uri)?;
@@ -186,7 +186,7 @@ fn allocation(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn past_the_end(stage: &Stage) -> Finding {
+fn past_the_end(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     io(&uri, &["write -P 1 67104768 4k"])?;
     for command in ["write -P 2 67104768 8k", "write -P 2 64M 4k"] {
@@ -212,7 +212,7 @@ fn fio(uri: &str, extra: &[&str]) -> anyhow::Result<String> {
     Ok(said)
 }
 
-fn fio_verify(stage: &Stage) -> Finding {
+fn fio_verify(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     let common = [
         "--iodepth=64",
@@ -230,7 +230,7 @@ fn fio_verify(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn fio_connections(stage: &Stage) -> Finding {
+fn fio_connections(stage: &mut Stage) -> Finding {
     let parallel = [
         "--numjobs=4",
         "--size=12M",
@@ -248,7 +248,7 @@ fn fio_connections(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn fio_trim(stage: &Stage) -> Finding {
+fn fio_trim(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     fio(&uri, &["--rw=randtrim", "--bs=64k", "--size=32M", "--iodepth=16"])?;
     fio(
@@ -258,7 +258,7 @@ fn fio_trim(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn bench(stage: &Stage) -> Finding {
+fn bench(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     let common = ["bench", "-f", "raw", "-c", "4000", "-d", "64", "-s", "4096"];
     succeed(
@@ -273,7 +273,7 @@ fn bench(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn two_clients(stage: &Stage) -> Finding {
+fn two_clients(stage: &mut Stage) -> Finding {
     let uri = stage.uri("disk");
     let mut first = crate::nbd::interruption::Session::open(&uri)?;
     let mut second = crate::nbd::interruption::Session::open(&uri)?;

@@ -8,7 +8,7 @@ use crate::certificates::Authority;
 use crate::image;
 use crate::stage::{Server, Stage};
 use crate::suite::{Check, Finding};
-use crate::tool::{self, fail, succeed};
+use crate::tool::{fail, succeed};
 
 pub(super) const CHECKS: &[Check<Stage>] = &[
     Check {
@@ -39,7 +39,7 @@ pub(super) const CHECKS: &[Check<Stage>] = &[
 ];
 
 fn gateway(arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(tool::own("storaged-nbd")?);
+    let mut command = Command::new(test_node::program("storaged-nbd")?);
     command
         .args(["--memory", "disk=67108864"])
         .args(arguments)
@@ -68,7 +68,7 @@ fn secure_uri(port: &str, certificates: &str) -> String {
     format!("nbds://127.0.0.1:{port}/disk?tls-certificates={certificates}")
 }
 
-fn libnbd(stage: &Stage) -> Finding {
+fn libnbd(stage: &mut Stage) -> Finding {
     let (authority, _server, port) = secure(stage)?;
     let uri = secure_uri(&port, &authority.folder.display().to_string());
     let said = succeed("nbdinfo", [&uri])?;
@@ -82,7 +82,7 @@ fn libnbd(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn qemu(stage: &Stage) -> Finding {
+fn qemu(stage: &mut Stage) -> Finding {
     let (authority, _server, port) = secure(stage)?;
     let credentials = format!(
         "tls-creds-x509,id=tls,endpoint=client,dir={}",
@@ -112,7 +112,7 @@ fn qemu(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn in_the_clear(stage: &Stage) -> Finding {
+fn in_the_clear(stage: &mut Stage) -> Finding {
     let (_authority, _server, port) = secure(stage)?;
     let uri = format!("nbd://127.0.0.1:{port}/disk");
     fail("nbdinfo", [&uri])?;
@@ -121,7 +121,7 @@ fn in_the_clear(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn strange_client(stage: &Stage) -> Finding {
+fn strange_client(stage: &mut Stage) -> Finding {
     let (authority, _server, port) = secure(stage)?;
     let stranger = Authority::create(&stage.folder.path().join("stranger"))?;
     // It trusts the server, so that nothing but its own certificate is in question.
@@ -137,7 +137,7 @@ fn strange_client(stage: &Stage) -> Finding {
     Ok(())
 }
 
-fn plaintext(_stage: &Stage) -> Finding {
+fn plaintext(_stage: &mut Stage) -> Finding {
     let refused = gateway(&["--listen", "tcp:127.0.0.1:0"])?;
     let said = fail(refused.get_program(), refused.get_args())?;
     ensure!(said.contains("needs TLS"), "{said}");
