@@ -1,12 +1,14 @@
 //! A bounded cache of verified blocks, by where they lie on the disk, so that all layers and clones
 //! share it. A scan does not empty it: a block must be asked for twice to stay (S3-FIFO).
 //!
-//! An entry is good only with the checksum that the asker expects, so a slot that was overwritten
-//! or used again needs no invalidation.
+//! An entry is good only for the write that its chunk had last, so a slot that was overwritten or used
+//! again needs no invalidation. A checksum would not do: a block that ends with its own CRC, as fio's
+//! and some file systems' do, has the same CRC-32C whatever else is in it.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use protocol::Stamp;
 
 use crate::format::record::Slot;
 use crate::object::BLOCK;
@@ -20,7 +22,8 @@ type Key = (Slot, u8);
 
 #[derive(Debug)]
 struct Entry {
-    checksum: u32,
+    /// The write that the chunk had last when the block was read.
+    version: Stamp,
     bytes: Bytes,
     uses: u8,
 }
@@ -57,10 +60,10 @@ impl BlockCache {
         (self.entries.len() * BLOCK) as u64
     }
 
-    /// A block with this checksum, if it is here.
-    pub(crate) fn get(&mut self, slot: Slot, block: u8, checksum: u32) -> Option<Bytes> {
+    /// A block of a chunk that had this write last, if it is here.
+    pub(crate) fn get(&mut self, slot: Slot, block: u8, version: Stamp) -> Option<Bytes> {
         let entry = self.entries.get_mut(&(slot, block))?;
-        if entry.checksum != checksum {
+        if entry.version != version {
             return None;
         }
         entry.uses = (entry.uses + 1).min(USES_MAX);
@@ -68,13 +71,13 @@ impl BlockCache {
     }
 
     /// Takes in a block that was verified. Copies it.
-    pub(crate) fn put(&mut self, slot: Slot, block: u8, checksum: u32, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, slot: Slot, block: u8, version: Stamp, bytes: &[u8]) {
         if self.blocks_max == 0 {
             return;
         }
         let key = (slot, block);
         let entry = Entry {
-            checksum,
+            version,
             bytes: Bytes::copy_from_slice(bytes),
             uses: 0,
         };
@@ -138,6 +141,14 @@ impl BlockCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::Generation;
+
+    fn version(count: u64) -> Stamp {
+        Stamp {
+            generation: Generation(1),
+            count,
+        }
+    }
 
     /// Law: the cache keeps its bound, and a scan does not drive out what is asked for again.
     #[test]
@@ -145,26 +156,27 @@ mod tests {
         let mut cache = BlockCache::new(100 * BLOCK as u64);
         let block = vec![7; BLOCK];
         for number in 0..50 {
-            cache.put(Slot(number), 0, 1, &block);
-            assert!(cache.get(Slot(number), 0, 1).is_some());
+            cache.put(Slot(number), 0, version(1), &block);
+            assert!(cache.get(Slot(number), 0, version(1)).is_some());
         }
         for number in 1000..11_000 {
-            cache.put(Slot(number), 0, 1, &block);
+            cache.put(Slot(number), 0, version(1), &block);
             assert!(cache.bytes() <= 100 * BLOCK as u64);
         }
         let kept = (0..50)
-            .filter(|number| cache.get(Slot(*number), 0, 1).is_some())
+            .filter(|number| cache.get(Slot(*number), 0, version(1)).is_some())
             .count();
         assert!(kept >= 45, "only {kept} of 50 are left");
     }
 
-    /// Guards: a slot used again for other data must not give the old bytes.
+    /// Guards: a slot written again, or used again for other data, must not give the old bytes, even
+    /// if their checksums are equal.
     #[test]
-    fn a_block_with_another_checksum_is_not_given() {
+    fn a_block_of_another_version_is_not_given() {
         let mut cache = BlockCache::new(10 * BLOCK as u64);
-        cache.put(Slot(1), 2, 3, &vec![1; BLOCK]);
-        assert!(cache.get(Slot(1), 2, 4).is_none());
-        cache.put(Slot(1), 2, 4, &vec![2; BLOCK]);
-        assert_eq!(cache.get(Slot(1), 2, 4).unwrap()[0], 2);
+        cache.put(Slot(1), 2, version(3), &vec![1; BLOCK]);
+        assert!(cache.get(Slot(1), 2, version(4)).is_none());
+        cache.put(Slot(1), 2, version(4), &vec![2; BLOCK]);
+        assert_eq!(cache.get(Slot(1), 2, version(4)).unwrap()[0], 2);
     }
 }

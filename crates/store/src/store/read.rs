@@ -78,6 +78,8 @@ struct Expected {
     slot: Slot,
     slot_block: u8,
     checksum: u32,
+    /// The write that the chunk had last when the read was planned.
+    version: Stamp,
 }
 
 /// How a buffer is filled.
@@ -110,7 +112,7 @@ impl Plan {
             return;
         }
         let Some(slot) = chunk.slot else { return };
-        if let Some(bytes) = store.get(slot, block, checksum) {
+        if let Some(bytes) = store.get(slot, block, chunk.stamp) {
             self.copies.push((at, bytes));
             return;
         }
@@ -122,6 +124,7 @@ impl Plan {
             slot,
             slot_block: block,
             checksum,
+            version: chunk.stamp,
         });
         let offset = data_offset(slot, block);
         match self.runs.last_mut() {
@@ -149,8 +152,8 @@ struct Cached<'a> {
 }
 
 impl Cached<'_> {
-    fn get(&mut self, slot: Slot, block: u8, checksum: u32) -> Option<Bytes> {
-        let found = self.cache.get(slot, block, checksum);
+    fn get(&mut self, slot: Slot, block: u8, version: Stamp) -> Option<Bytes> {
+        let found = self.cache.get(slot, block, version);
         self.hits += u64::from(found.is_some());
         self.misses += u64::from(found.is_none());
         found
@@ -244,7 +247,7 @@ impl Store {
             for expected in &job.plan.expected {
                 let bytes = &buffer[expected.at * BLOCK..(expected.at + 1) * BLOCK];
                 self.cache
-                    .put(expected.slot, expected.slot_block, expected.checksum, bytes);
+                    .put(expected.slot, expected.slot_block, expected.version, bytes);
             }
         }
         copy(&job.plan, &mut buffer);
