@@ -172,7 +172,7 @@ impl suite::Stage for Stage {
 /// Deletes all volumes that former checks left behind.
 fn clear(node: &Node) -> Result<()> {
     let volumes: Value = serde_json::from_str(&node.storagectl(&["--json", "volume", "list"])?)?;
-    for volume in volumes.as_array().context("a list of volumes")? {
+    for volume in volumes["volumes"].as_array().context("a list of volumes")? {
         let name = volume["name"].as_str().context("a name")?;
         node.storagectl(&["volume", "delete", name, "--with-snapshots", "--yes"])?;
     }

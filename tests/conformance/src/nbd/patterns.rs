@@ -204,6 +204,7 @@ fn fio(uri: &str, extra: &[&str]) -> anyhow::Result<String> {
         "--ioengine=nbd",
         "--minimal",
         "--randseed=7",
+        "--verify_state_save=0",
         uri.as_str(),
     ];
     arguments.extend(extra);
