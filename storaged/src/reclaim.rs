@@ -29,6 +29,9 @@ const IN_FLIGHT: usize = 8;
 /// After a page, a disk is left alone for this many times as long as the page took: at most a third
 /// of its time goes into reclaiming.
 const REST: u32 = 2;
+/// An index that no volume reaches: a step for it changes nothing, and is answered when the disk
+/// knows that the layer is on its way out.
+const NOWHERE: u32 = u32::MAX;
 /// The longest of these rests.
 const REST_MAX: Duration = Duration::from_millis(500);
 /// When to try again after something was away, if nothing tells sooner that it is back.
@@ -250,6 +253,9 @@ async fn on_disk(
     what: What,
     progress: &tokio::sync::mpsc::Sender<Step>,
 ) -> Result<(), String> {
+    // A disk whose map is behind may still take a write for the layer, of an owner that was just
+    // replaced. After this step it does not, so nothing comes to what is listed below.
+    one(remote, family, NOWHERE, what).await?;
     let mut from = Some(0);
     while let Some(start) = from {
         let began = Instant::now();
