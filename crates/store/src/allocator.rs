@@ -11,8 +11,9 @@ use crate::format::entry::{ALLOCATION_PAGE, SLOTS_PER_PAGE};
 use crate::format::record::Slot;
 
 /// Free slots that keep their space on the file system, to be written again without allocating:
-/// 64 MiB. What is freed beyond is given back.
-const WARM_SLOTS_MAX: usize = 1024;
+/// 256 MiB. What is freed beyond is given back. More than what a checkpoint frees at a time in a
+/// stream of overwrites, which would otherwise allocate, and so journal, with every write.
+const WARM_SLOTS_MAX: usize = 4096;
 /// The most slots: offsets in bytes stay below 2^56.
 const SLOTS_MAX: u64 = 1 << 40;
 

@@ -215,7 +215,7 @@ impl Store {
 
     /// Accepts a change, or has it wait for room or for a merge.
     fn change(&mut self, waiter: Waiter, request: StorageRequest) {
-        if let Some(merge) = whole_object(&request).and_then(|stack| self.merging.get_mut(&stack)) {
+        if let Some(merge) = self.merge_before(&request) {
             merge.waiting.push_back((waiter, request));
         } else if !self.stalled.is_empty() || !self.has_room_for(&request) {
             self.stall(waiter, request);
@@ -223,6 +223,16 @@ impl Store {
             self.carry_out(waiter, request);
             self.checkpoint_if_due();
         }
+    }
+
+    /// The merge that a change has to wait for: one that changes objects as wholes waits for the
+    /// merge on its stack, and a write for those that wait already.
+    fn merge_before(&mut self, request: &StorageRequest) -> Option<&mut Merge> {
+        let stack = stack_of(request)?;
+        let whole = !matches!(request, StorageRequest::Write(_));
+        self.merging
+            .get_mut(&stack)
+            .filter(|merge| whole || !merge.waiting.is_empty())
     }
 
     fn carry_out(&mut self, waiter: Waiter, request: StorageRequest) {
@@ -264,8 +274,8 @@ impl Store {
             match stalled {
                 Stalled::Merge(stack) => self.advance_merge(stack),
                 Stalled::Request(waiter, request) => {
-                    if whole_object(&request).is_some_and(|stack| self.merging.contains_key(&stack)) {
-                        self.change(waiter, request);
+                    if let Some(merge) = self.merge_before(&request) {
+                        merge.waiting.push_back((waiter, request));
                     } else if self.has_room_for(&request) {
                         self.carry_out(waiter, request);
                         self.checkpoint_if_due();
@@ -602,9 +612,10 @@ impl StorageView for Store {
     }
 }
 
-/// The stack of a request that changes objects as wholes, and so must not run beside a merge.
-fn whole_object(request: &StorageRequest) -> Option<StackId> {
+/// The stack that a change is about.
+fn stack_of(request: &StorageRequest) -> Option<StackId> {
     match request {
+        StorageRequest::Write(write) => Some((write.object.family, write.object.index)),
         StorageRequest::Merge { family, index, .. } => Some((*family, *index)),
         StorageRequest::Drop(object) => Some((object.family, object.index)),
         StorageRequest::Level { delta, .. } => Some((delta.object.family, delta.object.index)),

@@ -23,8 +23,8 @@ use crate::tables::Commit;
 const WRITES_MAX: usize = 16;
 /// Slots given back in one call: 64 MiB.
 const PUNCH_SLOTS_MAX: u64 = 1024;
-/// Slots that wait to be set free before a checkpoint is worth it for them alone: 256 MiB.
-const FREED_SLOTS_MAX: usize = 4096;
+/// Slots that wait to be set free before a checkpoint is worth it for them alone: 128 MiB.
+const FREED_SLOTS_MAX: usize = 2048;
 /// What an object that differs from the tables is taken to hold in memory, in bytes.
 const DIRTY_OBJECT_BYTES: u64 = 4096;
 
