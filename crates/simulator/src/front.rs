@@ -25,6 +25,8 @@ pub(crate) struct Front {
     alive: bool,
     pub(crate) owner: Option<Owner>,
     pub(crate) lease: Option<LeaseId>,
+    /// When the last renewal that went well was sent.
+    renewed: Moment,
     /// The volume was taken from it while it lives, against the rule: its reads may be stale.
     pub(crate) robbed: bool,
     stopped: bool,
@@ -79,6 +81,7 @@ impl World {
             alive: false,
             owner: None,
             lease: None,
+            renewed: Moment(0),
             robbed: false,
             stopped: false,
             inbox: VecDeque::new(),
@@ -161,6 +164,7 @@ impl World {
         let mut actions = Vec::new();
         front.owner = Some(Owner::open(now, sent, view, &mut actions));
         front.lease = lease;
+        front.renewed = sent;
         front.robbed = false;
         front.opened = false;
         self.perform(life, actions);
@@ -189,6 +193,9 @@ impl World {
         if front.stopped {
             front.inbox.push_back(event);
             return;
+        }
+        if let Event::Renewed { sent } = event {
+            front.renewed = front.renewed.max(sent);
         }
         let Some(owner) = front.owner.as_mut() else { return };
         let mut actions = Vec::new();
@@ -256,7 +263,10 @@ impl World {
                     disk,
                     number,
                     request,
-                } => self.send_request(life, disk, number, request),
+                } => {
+                    self.check_lease(life);
+                    self.send_request(life, disk, number, request);
+                }
                 Action::Complete { id, result } => self.completed(life, id, result),
                 Action::Opened => {
                     self.note(format_args!("front {} is open", life.front));
@@ -288,6 +298,17 @@ impl World {
                 Action::Lost => self.ends(life, "lost its volume"),
                 Action::Closed => self.ends(life, "closed its volume"),
             }
+        }
+    }
+
+    /// Rule 1: an owner sends nothing 0.8 lease times after it sent its last good renewal.
+    fn check_lease(&mut self, life: Life) {
+        let now = self.schedule.now.moment();
+        let Some(front) = self.front(life) else {
+            return;
+        };
+        if front.lease.is_some() && now.since(front.renewed) > LEASE_MS * 8 / 10 {
+            self.violate(format!("rule 1: front {} sends without a lease", life.front));
         }
     }
 

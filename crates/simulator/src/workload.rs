@@ -336,6 +336,11 @@ impl World {
                     Err(format!("a map covers {length} bytes"))
                 }
             }
+            (_, Err(Failure::Lost))
+                if snapshot.is_none() && self.cluster.map.generation(volume) == Some(generation) =>
+            {
+                Err("the volume is given up, but its owner still has it".to_owned())
+            }
             (_, Err(Failure::Lost | Failure::Closed | Failure::Full)) => Ok(()),
             (What::Read(_), Err(Failure::Damaged { .. }))
                 if self.shape.copies == 1 || !self.evicted.is_empty() =>

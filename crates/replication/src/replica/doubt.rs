@@ -10,7 +10,8 @@ use protocol::{FamilyId, LayerId, ObjectId, PgId, Stamp};
 
 /// Objects in one page of a doubt list. 36 bytes each, so a page is 144 KiB, which fits the 256 KiB
 /// that the body of a frame may have.
-pub(super) const DOUBT_PAGE: usize = 4096;
+/// Mutants run in small worlds, whose lists must have several pages too.
+pub(super) const DOUBT_PAGE: usize = if cfg!(feature = "mutants") { 2 } else { 4096 };
 
 /// The list.
 #[derive(Debug, Default)]
