@@ -380,3 +380,6 @@ fn change_weight(change: &Change) -> usize {
         Change::Zero => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

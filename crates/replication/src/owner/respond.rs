@@ -25,7 +25,9 @@ impl Owner {
         let Some(link) = self.links.get_mut(&disk) else {
             return;
         };
-        for (number, sent) in link.disconnect(now) {
+        let lost = link.disconnect(now);
+        self.tell_again(disk);
+        for (number, sent) in lost {
             match sent {
                 Sent::Write(count) if mutation::active(Mutation::ForgetOnReconnect) => {
                     let write = self.writes.sent.get_mut(&count);
@@ -38,6 +40,15 @@ impl Owner {
                 }
                 Sent::Lookup(id) => self.lookup_lost(id, number),
                 Sent::Fence(..) | Sent::Level { .. } | Sent::Probe => self.take_over_lost(disk, number, sent),
+            }
+        }
+    }
+
+    /// What was told on a connection that ended may not have arrived: it is told again.
+    fn tell_again(&mut self, disk: DiskId) {
+        for (pg, group) in &mut self.groups {
+            if group.told.remove(&disk).is_some() {
+                self.untold.insert(*pg);
             }
         }
     }
