@@ -58,6 +58,10 @@ pub(crate) fn build(profile: Profile, programs: &[Program]) -> Result<PathBuf> {
     for program in programs {
         cargo.args(["--bin", program.binary]);
     }
+    // The bugs on purpose are compiled in only where they are wanted: never beside the product.
+    if programs.iter().any(|program| program.binary == "mutants") {
+        cargo.args(["--features", "simulator/mutants"]);
+    }
     if profile == Profile::Release {
         cargo.arg("--release");
     }
