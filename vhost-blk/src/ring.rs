@@ -8,6 +8,7 @@
 //! its buffer while the write is under way, and must not thereby make replicas differ or break a checksum.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use aligned_vec::{AVec, ConstAlign};
@@ -45,8 +46,9 @@ pub struct Backing {
     block_size: u32,
     serial: [u8; SERIAL_BYTES],
     bytes_in_flight: Cell<u64>,
-    /// Rings that wait for [`Backing::bytes_in_flight`] to fall.
-    starved: RefCell<Vec<Rc<Ring>>>,
+    /// Rings that wait for [`Backing::bytes_in_flight`] to fall, by number: a guest that kicks a
+    /// starved ring again and again adds nothing.
+    starved: RefCell<BTreeMap<u16, Rc<Ring>>>,
     complaints: Cell<u64>,
 }
 
@@ -81,7 +83,7 @@ impl Backing {
         self.bytes_in_flight
             .set(self.bytes_in_flight.get().saturating_sub(bytes));
         if self.bytes_in_flight.get() < BYTES_IN_FLIGHT_MAX {
-            for ring in self.starved.take() {
+            for ring in self.starved.take().into_values() {
                 ring.wake.notify_one();
             }
         }
@@ -233,7 +235,10 @@ impl Ring {
 
     fn take(self: &Rc<Self>) -> Taken {
         if self.backing.bytes_in_flight.get() >= BYTES_IN_FLIGHT_MAX {
-            self.backing.starved.borrow_mut().push(Rc::clone(self));
+            self.backing
+                .starved
+                .borrow_mut()
+                .insert(self.index, Rc::clone(self));
             return Taken::Full;
         }
         let memory = self.memory.memory();

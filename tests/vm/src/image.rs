@@ -46,6 +46,10 @@ impl Image {
         packages::install()?;
         println!("Building the guest's image in {}", folder.display());
         let unpacked = folder.join("unpacked");
+        if unpacked.exists() {
+            // A build that was cut off: its kernel may be an older one.
+            fs::remove_dir_all(&unpacked)?;
+        }
         let package = packages::dependency("linux-image-cloud-amd64", "linux-image-")?;
         packages::unpack(&package, &unpacked).with_context(|| format!("fetch {package}"))?;
         packages::unpack("busybox-static", &unpacked).context("fetch busybox-static")?;
