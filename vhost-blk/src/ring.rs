@@ -6,6 +6,8 @@
 //!
 //! Data is copied out of guest memory once, before it is given to the device. The guest may change
 //! its buffer while the write is under way, and must not thereby make replicas differ or break a checksum.
+//!
+//! One file because a ring, its requests under way and the limits that rings share change together.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
