@@ -8,7 +8,7 @@ use std::rc::Rc;
 use client::device::{BlockDevice, DeviceEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
-use tracing::{Instrument, debug, error, info, info_span, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::connection::{self, Terms};
 use crate::export::{Description, ExportName};
@@ -81,7 +81,12 @@ async fn run(source: &Source, name: &ExportName, mut orders: mpsc::Receiver<Orde
 
 /// Everyone who asked learns why there is no volume, and the next one starts anew.
 async fn refuse(orders: &mut mpsc::Receiver<Order>, error: &SourceError) {
-    warn!(%error, "cannot open the volume");
+    if matches!(error, SourceError::NotFound(_)) {
+        // A client's mistake, which it is told of.
+        info!(%error, "a client asked in vain");
+    } else {
+        warn!(%error, "cannot open the volume");
+    }
     orders.close();
     while let Some(order) = orders.recv().await {
         if let Order::Describe(answer) = order {
@@ -157,7 +162,7 @@ async fn serve(
     match result {
         Ok(()) => debug!("a client left"),
         Err(connection::ConnectionError::Io(error)) => debug!(%error, "a client is gone"),
-        Err(error) => error!(%error, "a connection was ended"),
+        Err(error) => warn!(%error, "a connection was ended"),
     }
     drop((handle, place));
 }

@@ -54,6 +54,16 @@ impl Server {
         self.leave()
     }
 
+    /// Stops it in the middle of whatever it does, without a word to anybody.
+    pub fn freeze(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::STOP)?)
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::CONT)?)
+    }
+
     fn leave(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM)?;
@@ -123,6 +133,11 @@ impl Stage {
             gateway,
             source: Source::Cluster(node),
         })
+    }
+
+    /// The gateway's process.
+    pub fn gateway(&self) -> &Server {
+        &self.gateway
     }
 
     /// The cluster behind the gateway.

@@ -34,6 +34,11 @@ pub(super) const CHECKS: &[Check<Stage>] = &[
         run: in_use,
     },
     Check {
+        name: "a gateway that stood still and was overtaken is fenced off",
+        tools: &["qemu-io"],
+        run: overtaken,
+    },
+    Check {
         name: "a gateway that crashed is followed by the next at once",
         tools: &["qemu-io"],
         run: crashed_gateway,
@@ -141,6 +146,28 @@ fn in_use(stage: &mut Stage) -> Finding {
     let taken = (0..LOOKS_MAX).any(|_| succeed("qemu-img", ["info", &uri]).is_ok());
     ensure!(taken, "the second gateway never got the volume");
     io(&uri, &["read -P 1 0 1M"])?;
+    second.stop()
+}
+
+fn overtaken(stage: &mut Stage) -> Finding {
+    let uri = stage.uri("disk");
+    let mut slow = Session::open(&uri)?;
+    slow.command("write -P 1 0 4M")?;
+    stage.gateway().freeze()?;
+    let folder = stage.folder.path().join("second");
+    std::fs::create_dir(&folder)?;
+    // Longer than a lease, whatever the cluster's is.
+    let mut command = before(&*stage.node()?, &folder)?;
+    let second = Server::start(command.args(["--wait", "60"]), 1)?;
+    let successor = format!("nbd+unix:///disk?socket={}", folder.join("nbd.sock").display());
+    io(&successor, &["read -P 1 0 4M", "write -P 2 0 1M"])?;
+    stage.gateway().thaw()?;
+    let said = slow.command("write -P 3 0 1M")?;
+    ensure!(said.contains("failed"), "the former owner still writes: {said}");
+    io(
+        &successor,
+        &["read -P 2 0 1M", "read -P 1 1M 3M", "write -P 4 2M 4k"],
+    )?;
     second.stop()
 }
 
