@@ -87,7 +87,7 @@ fn build() -> Result<PathBuf> {
         .env("RUSTFLAGS", FLAGS)
         // Link-time optimization costs minutes and finds nothing.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "2");
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     run(&mut cargo)?;
     Ok(folder.join(PLATFORM).join("release/fuzz"))
 }

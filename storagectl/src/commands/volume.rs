@@ -1,5 +1,6 @@
 //! `storagectl volume`.
 
+use admin_api::ErrorKind;
 use admin_api::names::{Reference, check_name};
 use admin_api::routes::{self, fill};
 use admin_api::sizes::{SizeInput, format_size, parse_size};
@@ -11,7 +12,7 @@ use admin_api::volumes::{
 use anyhow::{Result, ensure};
 
 use super::task;
-use crate::api::Api;
+use crate::api::{Api, ApiError};
 use crate::arguments::VolumeCommand;
 use crate::clock::format_time;
 use crate::confirm::confirm;
@@ -61,9 +62,10 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
                 &name,
             )?;
             let path = fill(routes::VOLUME, &[&name]);
-            let deleted: Deleted = api
+            let deleted = api
                 .delete(&format!("{path}?with_snapshots={with_snapshots}"))
-                .await?;
+                .await;
+            let deleted: Deleted = deleted.map_err(with_hint)?;
             task::after_deletion(api, form, &format!("volume {name}"), deleted, wait).await
         }
         VolumeCommand::Snapshot { volume, snapshot } => {
@@ -84,6 +86,17 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
             let family: Tree = api.get(&fill(routes::VOLUME_TREE, &[&name])).await?;
             form.show(&family, tree::draw)
         }
+    }
+}
+
+/// The API says that something else would have to be allowed; this says how.
+fn with_hint(error: ApiError) -> anyhow::Error {
+    let has_snapshots = matches!(&error, ApiError::Refused(body) if body.kind == ErrorKind::HasSnapshots);
+    let error = anyhow::Error::from(error);
+    if has_snapshots {
+        error.context("not deleted; --with-snapshots deletes them too")
+    } else {
+        error
     }
 }
 

@@ -53,6 +53,8 @@ impl Door {
             .arg(session)
             .arg("--listen")
             .arg(listen)
+            // Its log is for services; here a person looks at a progress bar.
+            .env("RUST_LOG", "error")
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .kill_on_drop(true)
