@@ -159,10 +159,11 @@ async fn rollback(api: &Api, form: Form, snapshot: Reference, yes: bool) -> Resu
 fn answer(form: Form, answer: &VolumeAnswer, what: &str) -> Result<()> {
     form.show(answer, |answer| {
         let Volume { name, size, .. } = &answer.volume;
-        with_notes(
-            format!("volume {name} {what}, {}", exact_size(*size)),
-            &answer.notes,
-        )
+        let background = answer
+            .task
+            .map(|task| format!("space comes back in the background (task {task})"));
+        let notes: Vec<String> = answer.notes.iter().cloned().chain(background).collect();
+        with_notes(format!("volume {name} {what}, {}", exact_size(*size)), &notes)
     })
 }
 
