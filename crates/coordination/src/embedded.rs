@@ -146,3 +146,6 @@ impl Coordination for Embedded {
         self.ask(|reply| Command::Revoke(lease, reply)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

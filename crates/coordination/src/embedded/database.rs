@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use super::OpenError;
 use crate::engine::{Effect, Engine};
@@ -49,8 +49,11 @@ impl Records {
 
     /// A database that lives in memory.
     pub(super) fn in_memory() -> Result<(Self, Engine), OpenError> {
-        let name = "in memory";
-        let backend = redb::backends::InMemoryBackend::new();
+        Self::on(redb::backends::InMemoryBackend::new(), "in memory")
+    }
+
+    /// A database on any backend.
+    pub(super) fn on(backend: impl StorageBackend, name: &str) -> Result<(Self, Engine), OpenError> {
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend);

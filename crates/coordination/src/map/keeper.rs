@@ -47,29 +47,33 @@ impl MapKeeper {
         Ok((Self { store, watch, sender }, MapWatch(receiver)))
     }
 
-    /// Follows the store until a record cannot be read, which is for the caller to act upon: the map
-    /// must not be used for long after that.
+    /// Follows the store until a record cannot be read or the store is out of service, which is for
+    /// the caller to act upon: the map must not be used for long after that.
     pub async fn run(mut self) -> KeeperError {
         loop {
             let next = match self.watch.next().await {
-                Ok(batch) => self.sender.borrow().apply(&batch),
+                Ok(batch) => self.sender.borrow().apply(&batch).map_err(KeeperError::from),
                 Err(_) => self.list_again().await,
             };
             match next {
                 Ok(map) => self.publish(map),
-                Err(error) => return error.into(),
+                Err(error) => return error,
             }
         }
     }
 
-    async fn list_again(&mut self) -> Result<ClusterMap, RecordError> {
+    async fn list_again(&mut self) -> Result<ClusterMap, KeeperError> {
         loop {
             match list(self.store.as_ref()).await {
                 Ok((map, watch)) => {
                     self.watch = watch;
                     return Ok(map);
                 }
-                Err(KeeperError::Record(error)) => return Err(error),
+                // It does not come back by itself: what is on its disk is unknown until it is opened
+                // again.
+                Err(error @ (KeeperError::Record(_) | KeeperError::Store(CoordinationError::Failed(_)))) => {
+                    return Err(error);
+                }
                 Err(KeeperError::Store(error)) => {
                     warn!(error = %error, "cannot list the coordination store, trying again");
                     tokio::time::sleep(RETRY_AFTER).await;
