@@ -14,8 +14,12 @@ use protocol::codec::Message;
 use protocol::inbox::Inbox;
 use protocol::outbox::Outbox;
 use rustix::net::sockopt;
-use tokio::io::{Interest, Ready};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+mod unix;
+
+use unix::UnixSocket;
 
 /// What the kernel may buffer in each direction of a unix socket, in bytes: so that a large write
 /// and the header that follows it go out in one system call. Linux grants what its limit allows.
@@ -74,7 +78,7 @@ impl fmt::Display for Address {
 #[derive(Debug)]
 pub enum Stream {
     /// On this machine.
-    Unix(UnixStream),
+    Unix(UnixSocket),
     /// Elsewhere.
     Tcp(TcpStream),
 }
@@ -82,7 +86,7 @@ pub enum Stream {
 /// Connects to an address.
 pub async fn connect(address: &Address) -> io::Result<Stream> {
     let stream = match address {
-        Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+        Address::Unix(path) => Stream::Unix(UnixSocket::new(UnixStream::connect(path).await?)?),
         Address::Tcp(host) => Stream::Tcp(TcpStream::connect(host.as_str()).await?),
     };
     stream.prepare();
@@ -94,8 +98,8 @@ impl Stream {
     /// left alone.
     fn prepare(&self) {
         match self {
-            Self::Unix(stream) => {
-                let _ = sockopt::set_socket_send_buffer_size(stream, SOCKET_BUFFER);
+            Self::Unix(socket) => {
+                let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER);
             }
             // The kernel sizes the buffers of TCP by itself.
             Self::Tcp(stream) => {
@@ -106,14 +110,25 @@ impl Stream {
 
     fn try_read(&self, spaces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
-            Self::Unix(stream) => stream.try_read_vectored(spaces),
+            Self::Unix(socket) => socket.try_read(spaces),
             Self::Tcp(stream) => stream.try_read_vectored(spaces),
         }
     }
 
+    /// Says that a read found less than it had room for: there is nothing more until the kernel says
+    /// so anew (it tells of every arrival once). Saves the read that would only find that out.
+    fn mark_drained(&self) {
+        let nothing = || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) };
+        // The error that comes back is the one that was just made.
+        let _ = match self {
+            Self::Unix(socket) => socket.mark_drained(nothing),
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+        };
+    }
+
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Unix(stream) => stream.try_write_vectored(slices),
+            Self::Unix(socket) => socket.try_write(slices),
             Self::Tcp(stream) => stream.try_write_vectored(slices),
         }
     }
@@ -122,16 +137,16 @@ impl Stream {
     /// us.
     pub fn peer_process(&self) -> Option<i32> {
         match self {
-            Self::Unix(stream) => stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0),
+            Self::Unix(socket) => socket.peer_process(),
             Self::Tcp(_) => None,
         }
     }
 
     /// Waits until it can be read, or written if that is wanted, or is broken.
-    pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+    pub async fn ready(&self, interest: Interest) -> io::Result<()> {
         match self {
-            Self::Unix(stream) => stream.ready(interest).await,
-            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(socket) => socket.ready(interest).await,
+            Self::Tcp(stream) => stream.ready(interest).await.map(drop),
         }
     }
 }
@@ -167,7 +182,7 @@ impl Listener {
     /// The next connection.
     pub async fn accept(&self) -> io::Result<Stream> {
         let stream = match self {
-            Self::Unix(listener) => Stream::Unix(listener.accept().await?.0),
+            Self::Unix(listener) => Stream::Unix(UnixSocket::new(listener.accept().await?.0)?),
             Self::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
         };
         stream.prepare();
@@ -208,9 +223,14 @@ impl Link {
     /// Reads once, without waiting. False if nothing was there.
     /// The end of the connection is [`io::ErrorKind::UnexpectedEof`].
     pub fn receive(&mut self) -> io::Result<bool> {
-        match self.stream.try_read(&mut self.inbox.spaces()) {
+        let mut spaces = self.inbox.spaces();
+        let room: usize = spaces.iter().map(|space| space.len()).sum();
+        match self.stream.try_read(&mut spaces) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
+                if count < room {
+                    self.stream.mark_drained();
+                }
                 self.inbox.received(count);
                 Ok(true)
             }
