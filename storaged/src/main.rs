@@ -12,6 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
+/// Page-sized buffers are most of what a disk holds in memory. The system's allocator takes twice their
+/// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The storage daemon of a node: runs its disks, serves its virtual machines' volumes, offers the
 /// admin API that `storagectl` speaks.
 #[derive(Debug, Parser)]

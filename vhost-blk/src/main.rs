@@ -25,6 +25,11 @@ use vhost_blk::ring::Backing;
 use vhost_blk::server;
 use vhost_blk::worker::{COMMANDS_MAX, Worker};
 
+/// Page-sized buffers are most of what a disk holds in memory. The system's allocator takes twice their
+/// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long to wait for storaged to take the volume back.
 const CLOSE: Duration = Duration::from_secs(5);
 

@@ -14,6 +14,10 @@ mod snapshots;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+/// As in storaged, so that `memory` measures what storaged would take.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures storaged on this machine.
 #[derive(Parser)]
 struct Arguments {
