@@ -9,7 +9,7 @@ use admin_api::volumes::CreateVolume;
 use client::transport::{Address, Listener};
 use client::volume::{OpenError, Options, Volume};
 use coordination::keys::Key;
-use coordination::map::{MapKeeper, MapWatch};
+use coordination::map::MapKeeper;
 use coordination::records::{DiskRecord, NodeRecord, SchemaRecord, encode};
 use coordination::{Compare, Coordination, Embedded, Outcome, Transaction};
 use protocol::{DiskId, NodeId};
@@ -27,7 +27,6 @@ const DISKS: [DiskId; 3] = [DiskId(1), DiskId(2), DiskId(3)];
 /// A running node.
 pub(crate) struct Node {
     directory: std::path::PathBuf,
-    map: MapWatch,
     pub(crate) volumes: Volumes,
     disks: Vec<Disk>,
     tasks: Vec<JoinHandle<()>>,
@@ -92,11 +91,10 @@ impl Node {
         let listener = Listener::bind(&address).await.unwrap();
         let serving = tokio::spawn(Arc::clone(&sessions).serve(listener));
         let identities = Arc::new(Identities::new(store.clone()));
-        let volumes = Volumes::new(store.clone(), map.clone(), identities, Arc::new(sessions));
+        let volumes = Volumes::new(store.clone(), map, identities, Arc::new(sessions));
         let directory = directory.to_owned();
         Self {
             directory,
-            map,
             volumes,
             disks,
             tasks: vec![keeping, serving],
