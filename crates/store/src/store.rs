@@ -1,5 +1,6 @@
 //! The open disk: requests in, answers out, nothing blocking in between but a look at metadata.
 
+mod buffers;
 mod checkpoint;
 mod merge;
 mod read;
@@ -25,6 +26,7 @@ use crate::options::{Format, Options};
 use crate::recovery;
 use crate::slab::Slab;
 use crate::statistics::Statistics;
+use crate::store::buffers::Buffers;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::merge::Merge;
 use crate::store::read::{ReadJob, Target};
@@ -67,6 +69,7 @@ pub struct Store {
     log: Log,
     space: Space,
     cache: BlockCache,
+    buffers: Buffers,
     tasks: Slab<Task>,
     checkpoint: Option<Checkpoint>,
     punching: bool,
@@ -116,6 +119,7 @@ impl Store {
             log: recovered.log,
             space: Space::default(),
             cache: BlockCache::new(options.memory.blocks),
+            buffers: Buffers::default(),
             tasks: Slab::new(),
             checkpoint: None,
             punching: false,

@@ -91,6 +91,8 @@ struct Plan {
     expected: Vec<Expected>,
     /// Blocks that are in memory: where they go, in blocks.
     copies: Vec<(usize, Bytes)>,
+    /// Blocks that read as zeros, in blocks of the buffer.
+    zeros: Vec<usize>,
     /// The newest batch that any looked-at chunk was changed by.
     touched: u64,
     /// Whether every block is a run of its own.
@@ -99,6 +101,7 @@ struct Plan {
 
 impl Plan {
     fn add_zero(&mut self) {
+        self.zeros.push(self.checksums.len());
         self.checksums.push(ZERO_CHECKSUM);
     }
 
@@ -111,7 +114,11 @@ impl Plan {
             self.copies.push((at, overlay.bytes.clone()));
             return;
         }
-        let Some(slot) = chunk.slot else { return };
+        let Some(slot) = chunk.slot else {
+            // Cannot be: zeros do not match the checksum, so nobody takes them for the bytes.
+            self.zeros.push(at);
+            return;
+        };
         if let Some(bytes) = store.get(slot, block, chunk.stamp) {
             self.copies.push((at, bytes));
             return;
@@ -194,8 +201,7 @@ impl Store {
         } else if plan.runs.is_empty() {
             self.fill_from_memory(target, plan);
         } else {
-            let mut buffer = Buffer::with_capacity(BLOCK, plan.checksums.len() * BLOCK);
-            buffer.resize(plan.checksums.len() * BLOCK, 0);
+            let buffer = self.buffers.take(plan.checksums.len() * BLOCK);
             let runs = plan.runs.clone();
             let task = Task::Read(Box::new(ReadJob {
                 target,
@@ -223,10 +229,10 @@ impl Store {
             self.finish_read(target, std::mem::take(&mut plan.checksums), bytes);
             return;
         }
-        let mut buffer = Buffer::with_capacity(BLOCK, plan.checksums.len() * BLOCK);
-        buffer.resize(plan.checksums.len() * BLOCK, 0);
+        let mut buffer = self.buffers.take(plan.checksums.len() * BLOCK);
         copy(&plan, &mut buffer);
-        self.finish_read(target, plan.checksums, Bytes::from_owner(buffer));
+        let bytes = self.buffers.lend(buffer);
+        self.finish_read(target, plan.checksums, bytes);
     }
 
     /// The kernel filled a buffer.
@@ -251,7 +257,8 @@ impl Store {
             }
         }
         copy(&job.plan, &mut buffer);
-        self.finish_read(job.target, job.plan.checksums, Bytes::from_owner(buffer));
+        let bytes = self.buffers.lend(buffer);
+        self.finish_read(job.target, job.plan.checksums, bytes);
     }
 
     /// The kernel could not read a run.
@@ -479,7 +486,11 @@ impl ReadJob {
     }
 }
 
+/// Fills in what does not come from the disk.
 fn copy(plan: &Plan, buffer: &mut [u8]) {
+    for at in &plan.zeros {
+        buffer[at * BLOCK..(at + 1) * BLOCK].fill(0);
+    }
     for (at, bytes) in &plan.copies {
         buffer[at * BLOCK..(at + 1) * BLOCK].copy_from_slice(bytes);
     }
