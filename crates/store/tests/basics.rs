@@ -623,3 +623,61 @@ fn a_block_with_the_checksum_of_the_one_before_is_read_as_it_is() {
         }
     }
 }
+
+/// Guards: a write that names the stamp of a level that waits for a merge was answered with a gap.
+#[test]
+fn a_write_behind_a_level_that_waits_for_a_merge_waits_too() {
+    let (_disk, mut store) = in_memory();
+    assert_eq!(
+        ask(&mut store, write(1, 0, 1, (0, 16), filled(16, 1))),
+        Ok(StorageReply::Done)
+    );
+    assert_eq!(
+        ask(&mut store, write(2, 0, 2, (3, 1), filled(1, 2))),
+        Ok(StorageReply::Done)
+    );
+    checkpoint(&mut store);
+    let Change::Data { bytes, checksums } = filled(1, 3) else {
+        unreachable!()
+    };
+    let state = protocol::storage::ChunkState {
+        chunk: 0,
+        stamp: stamp(3),
+        present: 0b10,
+        zero: 0,
+    };
+    let delta = protocol::storage::ObjectDelta {
+        object: object(2),
+        stamp: stamp(3),
+        merged: Vec::new(),
+        chunks: vec![state],
+        checksums,
+        bytes,
+    };
+    let (family, index) = (FamilyId(1), 3);
+    store.submit(
+        1,
+        StorageRequest::Merge {
+            family,
+            index,
+            parent: LayerId(1),
+            child: LayerId(2),
+        },
+    );
+    store.submit(
+        2,
+        StorageRequest::Level {
+            follows: stamp(2),
+            delta,
+        },
+    );
+    store.submit(3, write(2, 3, 4, (5, 1), filled(1, 5)));
+    let mut answers = Vec::new();
+    store.drain(&mut answers);
+    assert_eq!(answers.len(), 3);
+    assert!(
+        answers.iter().all(|answer| answer.1 == Ok(StorageReply::Done)),
+        "{answers:?}"
+    );
+    assert_eq!(values(&mut store, &[2], (0, 7)), [1, 3, 1, 2, 1, 5, 1]);
+}
