@@ -284,6 +284,14 @@ impl Cluster {
         self.commit(&put(transaction, &Key::Group(pg), &GroupRecord { slots }))
     }
 
+    /// Every layer that there is or ever was, by family.
+    pub(crate) fn layers(&self) -> Vec<(FamilyId, LayerId)> {
+        let families = self.map.families().map(|(family, _)| family);
+        families
+            .flat_map(|family| (0..=self.next_id).map(move |layer| (family, LayerId(layer))))
+            .collect()
+    }
+
     /// A transaction that holds only while this owner has the volume.
     fn owners(&self, volume: VolumeId, generation: Generation) -> Transaction {
         let key = Key::Owner(volume).to_text();

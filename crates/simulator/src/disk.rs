@@ -6,16 +6,17 @@ use std::sync::Arc;
 use coordination::map::ClusterMap;
 use protocol::DiskId;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use replication::replica::{self, ConnectionId, Remembered, Replica};
+use replication::replica::{self, ConnectionId, Replica};
 
+use crate::backend::{Backend, RealStore};
 use crate::model_store::{ModelStore, Taken};
 use crate::schedule::Time;
 use crate::world::{Happening, World};
 
 /// One disk and the process that runs it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Disk {
-    pub(crate) store: ModelStore,
+    pub(crate) store: Backend,
     replica: Option<Replica>,
     /// Grows with each start of the process.
     pub(crate) life: u64,
@@ -25,9 +26,24 @@ pub(crate) struct Disk {
     pub(crate) map_at: Time,
     /// How many times slower than usual it is.
     pub(crate) slow: u64,
+    /// Whether a turn of the real store's loop is to come.
+    turns: bool,
 }
 
 impl Disk {
+    /// A disk that was never started.
+    pub(crate) fn new(store: Backend) -> Self {
+        Self {
+            store,
+            replica: None,
+            life: 0,
+            durable_at: Time::default(),
+            map_at: Time::default(),
+            slow: 1,
+            turns: false,
+        }
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.replica.is_some()
     }
@@ -38,6 +54,25 @@ impl Disk {
 }
 
 impl World {
+    /// A new disk, on the real store or on the model.
+    pub(crate) fn add_disk(&mut self, id: DiskId, real: bool) {
+        self.meet(if real {
+            "disk on the real store"
+        } else {
+            "disk on the model"
+        });
+        let store = if real {
+            match RealStore::new(id, &mut self.chance) {
+                Ok(store) => Backend::Real(Box::new(store)),
+                Err(error) => return self.violate(format!("{id} cannot be made: {error}")),
+            }
+        } else {
+            Backend::Model(ModelStore::default())
+        };
+        self.disks.insert(id, Disk::new(store));
+        self.start_disk(id);
+    }
+
     /// The disk's process starts, with the map of this instant and what the store remembers.
     pub(crate) fn start_disk(&mut self, id: DiskId) {
         let map = self.cluster.map.clone();
@@ -48,14 +83,12 @@ impl World {
         disk.life += 1;
         disk.durable_at = now;
         disk.map_at = now;
-        disk.slow = disk.slow.max(1);
-        let remembered = Remembered {
-            generations: disk.store.generations(),
-            intervals: disk.store.intervals(),
-            doubts: disk.store.doubts(),
-        };
+        disk.turns = false;
         let mut actions = Vec::new();
-        disk.replica = Some(Replica::new(id, remembered, map, &mut actions));
+        match disk.store.open(&mut self.chance) {
+            Ok(remembered) => disk.replica = Some(Replica::new(id, remembered, map, &mut actions)),
+            Err(error) => return self.violate(format!("{id}: {error}")),
+        }
         self.note(format_args!("{id} starts"));
         self.perform_replica(id, actions);
     }
@@ -97,8 +130,7 @@ impl World {
                     self.send_response(connection, number, response);
                 }
                 replica::Action::Store { token, request } => self.submit(id, token, request),
-                // Whether it is done is seen by looking at the disk: the process may die before.
-                replica::Action::Reclaimed { .. } => {}
+                replica::Action::Reclaimed { token, result } => self.reclaimed_object(token, result.is_ok()),
                 replica::Action::Refresh => self.refresh(id),
             }
         }
@@ -116,7 +148,15 @@ impl World {
             return;
         };
         let (life, latency) = (disk.life, latency * disk.slow);
-        match disk.store.take(&request) {
+        let store = match &mut disk.store {
+            Backend::Real(store) => {
+                store.submit(token, request);
+                self.plan_turn(id, latency);
+                return;
+            }
+            Backend::Model(store) => store,
+        };
+        match store.take(&request) {
             Taken::Queued => {
                 disk.durable_at = disk.durable_at.max(now.after(latency));
                 let at = disk.durable_at;
@@ -154,6 +194,41 @@ impl World {
         }
     }
 
+    /// The real store's loop turns once in a while, as long as something is in flight.
+    fn plan_turn(&mut self, id: DiskId, latency: u64) {
+        if let Some(disk) = self.disks.get_mut(&id)
+            && !std::mem::replace(&mut disk.turns, true)
+        {
+            let life = disk.life;
+            self.schedule
+                .after(latency / 4 + 1, Happening::Turn { disk: id, life });
+        }
+    }
+
+    pub(crate) fn turn(&mut self, id: DiskId, life: u64) {
+        let checkpoint = self.chance.percent(2);
+        let latency = self.chance.between(30, 300);
+        let Some(disk) = self
+            .disks
+            .get_mut(&id)
+            .filter(|disk| disk.is_up() && disk.life == life)
+        else {
+            return;
+        };
+        disk.turns = false;
+        let latency = latency * disk.slow;
+        let Backend::Real(store) = &mut disk.store else {
+            return;
+        };
+        let answers = store.turn(checkpoint);
+        if store.is_busy() {
+            self.plan_turn(id, latency);
+        }
+        for (token, result) in answers {
+            self.stored(id, life, token, result);
+        }
+    }
+
     pub(crate) fn durable(&mut self, id: DiskId, life: u64, token: u64) {
         let Some(disk) = self
             .disks
@@ -162,7 +237,10 @@ impl World {
         else {
             return;
         };
-        disk.store.make_durable();
+        let Backend::Model(store) = &mut disk.store else {
+            return;
+        };
+        store.make_durable();
         let result = Ok(StorageReply::Done);
         self.feed_replica(id, replica::Event::Stored { token, result });
     }
@@ -175,7 +253,10 @@ impl World {
         else {
             return;
         };
-        let result = disk.store.look(request);
+        let Backend::Model(store) = &disk.store else {
+            return;
+        };
+        let result = store.look(request);
         if matches!(result, Err(StorageError::Damaged { .. })) {
             self.meet("damaged block read");
         }

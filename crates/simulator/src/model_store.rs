@@ -186,11 +186,6 @@ impl ModelStore {
         self.queue.is_empty()
     }
 
-    /// Whether an object is there, also after a crash.
-    pub(crate) fn has_durably(&self, object: ObjectId) -> bool {
-        self.durable.objects.contains_key(&object)
-    }
-
     /// The objects that there are.
     pub(crate) fn objects(&self) -> Vec<ObjectId> {
         self.accepted.objects.keys().copied().collect()

@@ -88,8 +88,8 @@ impl World {
 
     fn fill_or_empty(&mut self, id: DiskId) {
         if let Some(disk) = self.disks.get_mut(&id) {
-            disk.store.full = !disk.store.full;
-            let full = disk.store.full;
+            let full = !disk.store.is_full();
+            disk.store.set_full(full);
             self.note(format_args!("{id} is full: {full}"));
         }
     }
@@ -110,7 +110,7 @@ impl World {
         for id in self.disks.keys().copied().collect::<Vec<_>>() {
             if let Some(disk) = self.disks.get_mut(&id) {
                 disk.slow = 1;
-                disk.store.full = false;
+                disk.store.set_full(false);
             }
             self.start_disk(id);
         }

@@ -1,7 +1,7 @@
 //! What people and storaged do with volumes while they are used: snapshots, clones, rollbacks,
 //! deletions, and the reclaiming of layers on every disk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coordination::map::family::Reclaim;
 use protocol::session::SlotState;
@@ -38,6 +38,8 @@ pub(crate) struct Reclaiming {
     reclaim: Reclaim,
     /// Objects still to be done, by disk.
     left: BTreeSet<(DiskId, ObjectId)>,
+    /// What the disks were asked for. A disk that crashes forgets it, and is asked again.
+    asked: BTreeMap<u64, (DiskId, ObjectId)>,
 }
 
 impl World {
@@ -192,19 +194,11 @@ impl World {
         let Some(mut reclaiming) = self.reclaiming.take() else {
             return;
         };
+        let mut requests = Vec::new();
         let steps: Vec<(DiskId, ObjectId)> = reclaiming.left.iter().copied().collect();
         for (disk, object) in steps {
             let up = self.disks.get(&disk).is_some_and(crate::disk::Disk::is_up);
             if !up || self.chance.percent(40) {
-                continue;
-            }
-            // Done only when a look at the disk finds it done: the process may die before it is durable.
-            let there = self
-                .disks
-                .get(&disk)
-                .is_some_and(|disk| disk.store.has_durably(object));
-            if !there {
-                reclaiming.left.remove(&(disk, object));
                 continue;
             }
             let request = match reclaiming.reclaim {
@@ -216,7 +210,10 @@ impl World {
                     child,
                 },
             };
-            self.feed_replica(disk, Event::Reclaim { token: 0, request });
+            let token = self.next_token;
+            self.next_token += 1;
+            reclaiming.asked.insert(token, (disk, object));
+            requests.push((disk, Event::Reclaim { token, request }));
         }
         if reclaiming.left.is_empty() {
             self.meet(match reclaiming.reclaim {
@@ -228,6 +225,19 @@ impl World {
             self.map_changed();
         } else {
             self.reclaiming = Some(reclaiming);
+            for (disk, event) in requests {
+                self.feed_replica(disk, event);
+            }
+        }
+    }
+
+    /// A disk has merged or dropped an object, durably.
+    pub(crate) fn reclaimed_object(&mut self, token: u64, done: bool) {
+        if let Some(reclaiming) = &mut self.reclaiming
+            && let Some(step) = reclaiming.asked.remove(&token)
+            && done
+        {
+            reclaiming.left.remove(&step);
         }
     }
 
@@ -250,6 +260,7 @@ impl World {
             family,
             reclaim,
             left,
+            asked: BTreeMap::new(),
         });
     }
 

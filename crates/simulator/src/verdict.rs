@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use protocol::map::MapView;
 use protocol::session::SlotState;
 use protocol::storage::ObjectDelta;
-use protocol::{DiskId, ObjectId, PgId, Stamp};
+use protocol::{DiskId, ObjectId, Stamp};
 use replication::owner::Event;
 
-use crate::cluster::POOL;
 use crate::front::Front;
 use crate::schedule::Time;
 use crate::workload::ACTIVE_BLOCKS;
@@ -110,7 +109,7 @@ impl World {
             |disk: &crate::disk::Disk| disk.replica().is_some_and(|replica| replica.in_doubt() > 0);
         let evicted: BTreeSet<DiskId> = self.evicted.iter().map(|(_, disk)| *disk).collect();
         let clean = |(id, disk): (&DiskId, &crate::disk::Disk)| evicted.contains(id) || !in_doubt(disk);
-        self.disks.iter().all(clean) && self.disks.values().all(|disk| disk.store.is_durable())
+        self.disks.iter().all(clean) && self.disks.values().all(|disk| disk.store.is_quiet())
     }
 
     /// It did not come to rest: says what everybody waits for.
@@ -141,43 +140,47 @@ impl World {
     /// Every object is the same on all disks in sync of its group, and no disk holds what is gone.
     fn compare(&mut self) {
         let map = self.cluster.map.clone();
+        let layers = self.cluster.layers();
         let mut wrong = Vec::new();
-        let mut objects: BTreeMap<PgId, BTreeSet<ObjectId>> = BTreeMap::new();
-        for (id, disk) in &self.disks {
-            for object in disk.store.objects() {
-                let pg = map.placement(object.family, object.index);
+        let mut contents: BTreeMap<ObjectId, BTreeMap<DiskId, Content>> = BTreeMap::new();
+        for (id, disk) in &mut self.disks {
+            let objects = disk.store.objects(&layers).unwrap_or_else(|error| {
+                wrong.push(format!("{id}: {error}"));
+                Vec::new()
+            });
+            for object in objects {
                 if map.chain(object.family, object.layer).is_none() {
                     wrong.push(format!("{id} still has {object}, whose layer is gone"));
-                } else if let Some(pg) = pg {
-                    objects.entry(pg).or_default().insert(object);
+                } else {
+                    contents.entry(object).or_default();
                 }
             }
         }
-        for number in 0..self.shape.groups {
-            let pg = PgId { pool: POOL, number };
-            let Some(group) = map.group(pg) else { continue };
-            let in_sync: Vec<DiskId> = group
-                .slots
-                .iter()
-                .filter(|slot| slot.state == SlotState::InSync)
-                .map(|slot| slot.disk)
-                .collect();
-            for object in objects.remove(&pg).unwrap_or_default() {
-                let contents: BTreeMap<DiskId, _> = in_sync
-                    .iter()
-                    .filter_map(|disk| {
-                        Some((*disk, comparable(&self.disks.get(disk)?.store.content(object))))
-                    })
-                    .collect();
-                let mut different = contents.iter().skip(1).filter(|(_, content)| {
-                    contents
-                        .first_key_value()
-                        .is_some_and(|(_, first)| first != *content)
-                });
-                if let Some((disk, content)) = different.next() {
-                    let first = contents.first_key_value();
-                    wrong.push(format!("{object} differs: {first:?}, but {disk} {content:?}"));
+        for (object, copies) in &mut contents {
+            let group = map
+                .placement(object.family, object.index)
+                .and_then(|pg| map.group(pg));
+            let slots = group.map(|group| group.slots.as_slice()).unwrap_or_default();
+            for slot in slots.iter().filter(|slot| slot.state == SlotState::InSync) {
+                let content = self
+                    .disks
+                    .get_mut(&slot.disk)
+                    .map(|disk| disk.store.content(*object));
+                match content {
+                    Some(Ok(delta)) => drop(copies.insert(slot.disk, comparable(&delta))),
+                    Some(Err(error)) => wrong.push(format!("{}: {error}", slot.disk)),
+                    None => {}
                 }
+            }
+        }
+        for (object, copies) in contents {
+            let Some((one, first)) = copies.first_key_value() else {
+                continue;
+            };
+            if let Some((other, content)) = copies.iter().find(|(_, content)| *content != first) {
+                wrong.push(format!(
+                    "{object} differs: {one} {first:?}, but {other} {content:?}"
+                ));
             }
         }
         for error in wrong {
@@ -186,9 +189,12 @@ impl World {
     }
 }
 
+/// An object's stamp, and its blocks with their checksums, or nothing for zeros.
+type Content = (Stamp, BTreeMap<u32, Option<u32>>);
+
 /// What must be equal: the stamp, and every block. When a chunk was touched last by whom may differ,
 /// for each disk merges layers on its own.
-fn comparable(delta: &ObjectDelta) -> (Stamp, BTreeMap<u32, Option<u32>>) {
+fn comparable(delta: &ObjectDelta) -> Content {
     let mut blocks = BTreeMap::new();
     let mut checksums = delta.checksums.iter();
     for chunk in &delta.chunks {

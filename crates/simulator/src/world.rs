@@ -86,6 +86,11 @@ pub(crate) enum Happening {
         life: u64,
         token: u64,
     },
+    /// A turn of a real store's loop.
+    Turn {
+        disk: DiskId,
+        life: u64,
+    },
     /// A disk looks something up.
     Look {
         disk: DiskId,
@@ -248,9 +253,10 @@ impl World {
     }
 
     fn populate(&mut self) {
+        // Worlds on the real store and on the model take turns.
+        let real = self.seed.is_multiple_of(2);
         for disk in (1..=self.shape.disks).map(DiskId) {
-            self.disks.insert(disk, Disk::default());
-            self.start_disk(disk);
+            self.add_disk(disk, real);
         }
         self.damaged = self.chance.percent(30).then_some(DiskId(1));
         for _ in 0..self.chance.between(1, 2) {
@@ -309,6 +315,7 @@ impl World {
             Happening::FrontSeesEnd { connection } => self.front_sees_end(connection),
             Happening::DiskSeesEnd { connection } => self.disk_sees_end(connection),
             Happening::Durable { disk, life, token } => self.durable(disk, life, token),
+            Happening::Turn { disk, life } => self.turn(disk, life),
             Happening::Look {
                 disk,
                 life,
