@@ -3,6 +3,7 @@
 //!
 //! A library so that its parts can be tested without a process; the program is `main.rs`. Only here
 //! do `store`, `replication`, `coordination` and sockets meet.
+#![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod cluster;

@@ -1,4 +1,5 @@
 //! The program `storaged`: reads what it is told, runs until it is told to stop.
+#![forbid(unsafe_code)]
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! Runs simulated worlds, one seed after the other, and says which failed and how to replay them.
+#![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;

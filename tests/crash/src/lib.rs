@@ -3,6 +3,7 @@
 //! A scenario is a few operations on a prepared disk in memory. It is run once with a recording;
 //! then images of what the disk could hold are made from the recording, each is opened, and what it
 //! shows must be what the model allows.
+#![forbid(unsafe_code)]
 
 pub mod failures;
 pub mod flips;

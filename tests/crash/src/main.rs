@@ -1,5 +1,6 @@
 //! `crash-tests`: power cuts, failing I/O and flipped bits against the store. Prints how many images
 //! were looked at and what was wrong; its status says the same.
+#![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
