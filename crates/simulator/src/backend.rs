@@ -22,7 +22,7 @@ const ROOMY: u64 = 1 << 40;
 /// A disk's store.
 #[derive(Debug)]
 pub(crate) enum Backend {
-    Model(ModelStore),
+    Model(Box<ModelStore>),
     Real(Box<RealStore>),
 }
 

@@ -205,7 +205,7 @@ impl Cluster {
             group: None,
             created_ms: 0,
         };
-        let transaction = self.owners(volume, generation);
+        let transaction = Self::owners(volume, generation);
         let transaction = transaction.when(Compare::Modified(Key::Volume(volume).to_text(), modified));
         let transaction = put_layer(transaction, family, changed.head, Some(sealed));
         let transaction = put(transaction, &Key::Volume(volume), &changed);
@@ -224,7 +224,7 @@ impl Cluster {
         let (mut changed, layer) = (versioned.record.clone(), snapshot.record.layer);
         let modified = versioned.modified;
         changed.head = LayerId(self.id());
-        let transaction = self.owners(volume, generation);
+        let transaction = Self::owners(volume, generation);
         let transaction = transaction.when(Compare::Modified(Key::Volume(volume).to_text(), modified));
         let transaction = put_layer(transaction, changed.family, changed.head, Some(layer));
         self.commit(&put(transaction, &Key::Volume(volume), &changed))
@@ -293,7 +293,7 @@ impl Cluster {
     }
 
     /// A transaction that holds only while this owner has the volume.
-    fn owners(&self, volume: VolumeId, generation: Generation) -> Transaction {
+    fn owners(volume: VolumeId, generation: Generation) -> Transaction {
         let key = Key::Owner(volume).to_text();
         let created = coordination::store::Revision(generation.0);
         Transaction::new().when(Compare::Created(key, created))

@@ -9,7 +9,7 @@ use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use replication::replica::{self, ConnectionId, Replica};
 
 use crate::backend::{Backend, RealStore};
-use crate::model_store::{ModelStore, Taken};
+use crate::model_store::Taken;
 use crate::schedule::Time;
 use crate::world::{Happening, World};
 
@@ -67,7 +67,7 @@ impl World {
                 Err(error) => return self.violate(format!("{id} cannot be made: {error}")),
             }
         } else {
-            Backend::Model(ModelStore::default())
+            Backend::Model(Box::default())
         };
         self.disks.insert(id, Disk::new(store));
         self.start_disk(id);

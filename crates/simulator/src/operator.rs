@@ -56,46 +56,46 @@ impl World {
                 self.hold_still(volume, Purpose::Snapshot(name));
             }
             5..=6 => self.with_snapshot(&names, |world, volume, name| {
-                world.hold_still(volume, Purpose::RollBack(name));
+                world.hold_still(volume, Purpose::RollBack(name.to_owned()));
             }),
             7 if volumes.len() < VOLUMES_MAX => self.with_snapshot(&names, Self::make_clone),
             8 => self.with_snapshot(&names, |world, volume, name| {
                 world.meet("snapshot read");
-                let front = world.add_front(volume, Some(name));
+                let front = world.add_front(volume, Some(name.to_owned()));
                 world.note(format_args!("front {front} reads a snapshot of {volume}"));
             }),
             _ => self.with_snapshot(&names, Self::delete_snapshot),
         }
     }
 
-    fn with_snapshot(&mut self, names: &[(VolumeId, String)], act: impl Fn(&mut Self, VolumeId, String)) {
+    fn with_snapshot(&mut self, names: &[(VolumeId, String)], act: impl Fn(&mut Self, VolumeId, &str)) {
         let positions: Vec<usize> = (0..names.len()).collect();
         if let Some(position) = self.chance.pick(&positions) {
             let (volume, name) = names[position].clone();
-            act(self, volume, name);
+            act(self, volume, &name);
         }
     }
 
-    fn make_clone(&mut self, volume: VolumeId, name: String) {
-        let Some(clone) = self.cluster.clone_volume(volume, &name) else {
+    fn make_clone(&mut self, volume: VolumeId, name: &str) {
+        let Some(clone) = self.cluster.clone_volume(volume, name) else {
             return;
         };
         self.meet("clone");
         self.note(format_args!("{clone} is a clone of {volume}@{name}"));
-        if let Some(image) = self.oracle.snapshots.get(&(volume, name)) {
+        if let Some(image) = self.oracle.snapshots.get(&(volume, name.to_owned())) {
             self.oracle.volumes.insert(clone, image.clone());
         }
         self.add_front(clone, None);
         self.map_changed();
     }
 
-    fn delete_snapshot(&mut self, volume: VolumeId, name: String) {
-        if self.cluster.delete_snapshot(volume, &name) {
+    fn delete_snapshot(&mut self, volume: VolumeId, name: &str) {
+        if self.cluster.delete_snapshot(volume, name) {
             self.meet("snapshot deleted");
             self.note(format_args!("{volume}@{name} is deleted"));
-            self.oracle.snapshots.remove(&(volume, name.clone()));
+            self.oracle.snapshots.remove(&(volume, name.to_owned()));
             let reads = |front: &crate::front::Front| {
-                front.volume == volume && front.snapshot.as_ref() == Some(&name)
+                front.volume == volume && front.snapshot.as_deref() == Some(name)
             };
             for index in 0..self.fronts.len() {
                 if reads(&self.fronts[index]) {
