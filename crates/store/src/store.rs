@@ -72,6 +72,9 @@ pub struct Store {
     buffers: Buffers,
     tasks: Slab<Task>,
     checkpoint: Option<Checkpoint>,
+    /// How often bytes in slots may have changed their meaning: a read that was planned at another
+    /// count may have seen a slot after it was written over or given to somebody else.
+    moves: u64,
     punching: bool,
     merging: HashMap<StackId, Merge>,
     stalled: VecDeque<Stalled>,
@@ -122,6 +125,7 @@ impl Store {
             buffers: Buffers::default(),
             tasks: Slab::new(),
             checkpoint: None,
+            moves: 0,
             punching: false,
             merging: HashMap::new(),
             stalled: VecDeque::new(),

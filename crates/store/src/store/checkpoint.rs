@@ -168,6 +168,8 @@ impl Store {
             checkpoint.start = position;
             checkpoint.commit.log_start = Some(LogStart { ..start });
             checkpoint.stage = Stage::Writing;
+            // Slots are written over from here on: reads under way must look again.
+            self.moves += 1;
         }
         if checkpoint.stage == Stage::Writing {
             while checkpoint.under_way < WRITES_MAX
@@ -235,6 +237,8 @@ impl Store {
             self.table.reweigh(stack);
         }
         self.table.allocator.committed(checkpoint.captured);
+        // Slots that were freed have new owners from here on.
+        self.moves += 1;
         self.statistics.checkpoints += 1;
         self.ask_for_space();
         self.punch_next();
