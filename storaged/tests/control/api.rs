@@ -1,12 +1,39 @@
 //! What goes wrong is answered with a kind and a sentence, whatever is sent.
 
-use admin_api::ErrorKind;
 use admin_api::events::EventPage;
 use admin_api::status::{Health, Status};
 use admin_api::volumes::VolumeList;
-use serde_json::json;
 
 use crate::node::{Node, run};
+
+/// Method, path, body, the kind of the answer, and what its sentence must say.
+const WRONG: &str = r#"
+GET    | /v1/volumes/none         |                                  | not_found          | no volume "none"
+GET    | /v1/nothing              |                                  | not_found          | /v1/openapi.json
+PUT    | /v1/volumes              |                                  | method_not_allowed | does not answer
+POST   | /v1/volumes              |                                  | invalid_request    | the body is not
+POST   | /v1/volumes              | {"name": "b"}                    | invalid_request    | size
+POST   | /v1/volumes              | {"name": "b", "size": 1, "siez": 2} | invalid_request | siez
+POST   | /v1/volumes              | {"name": "b", "size": "ten"}     | invalid_size       | 10G
+POST   | /v1/volumes              | {"name": "b", "size": "2P"}      | invalid_size       | 1 PiB
+GET    | /v1/volumes?pol=x        |                                  | invalid_request    | pol
+GET    | /v1/volumes/a%20b        |                                  | invalid_name       | letters
+GET    | /v1/volumes/..%2F        |                                  | invalid_name       | contains
+GET    | /v1/disks/x              |                                  | invalid_request    | not a disk
+GET    | /v1/disks/77             |                                  | not_found          | no disk 77
+GET    | /v1/tasks/77             |                                  | not_found          | no task 77
+GET    | /v1/events?limit=0       |                                  | invalid_request    | 1 to
+GET    | /v1/events?wait_ms=99999999 |                               | invalid_request    | at most
+POST   | /v1/disks                | {"path": "here"}                 | invalid_request    | absolute
+POST   | /v1/disks                | {"path": "/proc"}                | invalid_request    | other things
+PATCH  | /v1/disks/1              | {"weight": 10000000}             | invalid_request    | 0 to
+POST   | /v1/pools                | {"name": "p", "copies": 0}       | invalid_request    | 1 to
+POST   | /v1/pools                | {"name": "p", "copies": 5}       | not_enough_disks   | there are 3
+POST   | /v1/pools                | {"name": "p", "min_in_sync": 4}  | invalid_request    | min_in_sync
+POST   | /v1/pools                | {"name": "p", "disks": [1, 2, 9]} | not_found         | no disk 9
+DELETE | /v1/pools/pool           |                                  | in_use             | 1 volume
+DELETE | /v1/pools/none           |                                  | not_found          | no pool
+"#;
 
 #[test]
 fn whatever_is_wrong_is_answered_with_a_kind_and_a_sentence() {
@@ -14,157 +41,13 @@ fn whatever_is_wrong_is_answered_with_a_kind_and_a_sentence() {
         let directory = tempfile::tempdir().unwrap();
         let node = Node::with_pool(directory.path()).await;
         node.create("a", "1G").await;
-        let volume = |size| Some(json!({"name": "b", "size": size}));
-        for (method, path, body, kind, says) in [
-            (
-                "GET",
-                "/v1/volumes/none",
-                None,
-                ErrorKind::NotFound,
-                "no volume \"none\"",
-            ),
-            (
-                "GET",
-                "/v1/nothing",
-                None,
-                ErrorKind::NotFound,
-                "/v1/openapi.json",
-            ),
-            (
-                "PUT",
-                "/v1/volumes",
-                None,
-                ErrorKind::MethodNotAllowed,
-                "does not answer",
-            ),
-            (
-                "POST",
-                "/v1/volumes",
-                None,
-                ErrorKind::InvalidRequest,
-                "the body is not",
-            ),
-            (
-                "POST",
-                "/v1/volumes",
-                Some(json!({"name": "b"})),
-                ErrorKind::InvalidRequest,
-                "size",
-            ),
-            (
-                "POST",
-                "/v1/volumes",
-                Some(json!({"name": "b", "size": 1, "siez": 2})),
-                ErrorKind::InvalidRequest,
-                "siez",
-            ),
-            (
-                "POST",
-                "/v1/volumes",
-                volume("ten"),
-                ErrorKind::InvalidSize,
-                "10G",
-            ),
-            (
-                "POST",
-                "/v1/volumes",
-                volume("2P"),
-                ErrorKind::InvalidSize,
-                "1 PiB",
-            ),
-            ("GET", "/v1/volumes?pol=x", None, ErrorKind::InvalidRequest, "pol"),
-            (
-                "GET",
-                "/v1/volumes/a%20b",
-                None,
-                ErrorKind::InvalidName,
-                "letters",
-            ),
-            (
-                "GET",
-                "/v1/volumes/..%2F",
-                None,
-                ErrorKind::InvalidName,
-                "contains",
-            ),
-            (
-                "GET",
-                "/v1/disks/x",
-                None,
-                ErrorKind::InvalidRequest,
-                "not a disk",
-            ),
-            ("GET", "/v1/disks/77", None, ErrorKind::NotFound, "no disk 77"),
-            ("GET", "/v1/tasks/77", None, ErrorKind::NotFound, "no task 77"),
-            (
-                "GET",
-                "/v1/events?limit=0",
-                None,
-                ErrorKind::InvalidRequest,
-                "1 to",
-            ),
-            (
-                "GET",
-                "/v1/events?wait_ms=99999999",
-                None,
-                ErrorKind::InvalidRequest,
-                "at most",
-            ),
-            (
-                "POST",
-                "/v1/disks",
-                Some(json!({"path": "here"})),
-                ErrorKind::InvalidRequest,
-                "absolute",
-            ),
-            (
-                "POST",
-                "/v1/disks",
-                Some(json!({"path": "/proc"})),
-                ErrorKind::InvalidRequest,
-                "other things",
-            ),
-            (
-                "PATCH",
-                "/v1/disks/1",
-                Some(json!({"weight": 10_000_000})),
-                ErrorKind::InvalidRequest,
-                "0 to",
-            ),
-            (
-                "POST",
-                "/v1/pools",
-                Some(json!({"name": "p", "copies": 0})),
-                ErrorKind::InvalidRequest,
-                "1 to",
-            ),
-            (
-                "POST",
-                "/v1/pools",
-                Some(json!({"name": "p", "copies": 5})),
-                ErrorKind::NotEnoughDisks,
-                "there are 3",
-            ),
-            (
-                "POST",
-                "/v1/pools",
-                Some(json!({"name": "p", "min_in_sync": 4})),
-                ErrorKind::InvalidRequest,
-                "min_in_sync",
-            ),
-            (
-                "POST",
-                "/v1/pools",
-                Some(json!({"name": "p", "disks": [1, 2, 9]})),
-                ErrorKind::NotFound,
-                "no disk 9",
-            ),
-            ("DELETE", "/v1/pools/pool", None, ErrorKind::InUse, "1 volume"),
-            ("DELETE", "/v1/pools/none", None, ErrorKind::NotFound, "no pool"),
-        ] {
-            let error = node.refused(method, path, body).await;
-            assert_eq!(error.kind, kind, "{method} {path}: {error:?}");
-            assert!(error.message.contains(says), "{method} {path}: {error:?}");
+        for row in WRONG.trim().lines() {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let body = (!cells[2].is_empty()).then(|| serde_json::from_str(cells[2]).unwrap());
+            let error = node.refused(cells[0], cells[1], body).await;
+            let kind = serde_json::to_value(error.kind).unwrap();
+            assert_eq!(kind, cells[3], "{row}: {error:?}");
+            assert!(error.message.contains(cells[4]), "{row}: {error:?}");
         }
         let long = format!("{{\"name\": \"{}\"}}", "x".repeat(100_000));
         let (status, body) = node.send("POST", "/v1/volumes", Some(long)).await;
