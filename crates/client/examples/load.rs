@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             next(&load);
         }
         load.done.notified().await;
-        report(&load, start.elapsed(), cpu_time() - cpu);
+        report(&load, start.elapsed(), cpu_time().saturating_sub(cpu));
         load.volume.close().await;
         Ok(())
     })

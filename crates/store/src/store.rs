@@ -1,4 +1,7 @@
 //! The open disk: requests in, answers out, nothing blocking in between but a look at metadata.
+//!
+//! One file because it is the table of contents of the disk: every request and every completion passes here
+//! and is handed on.
 
 mod buffers;
 mod checkpoint;

@@ -3,6 +3,8 @@
 //!
 //! Objects are kept by (family, index), all layers together, as reads need them. Those that differ
 //! from the metadata tables stay until a checkpoint wrote them; the others go when memory is short.
+//!
+//! One file because every change of an object must be seen beside the accounts that it keeps in step.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 

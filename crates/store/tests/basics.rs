@@ -1,4 +1,6 @@
 //! What a disk promises, on both engines and in memory: each test names one sentence of it.
+//!
+//! One file because the tests share one small vocabulary of requests.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

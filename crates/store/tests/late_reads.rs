@@ -1,4 +1,9 @@
 //! Reads that the disk answers late: what they find in their slots may no longer be theirs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test, in the shared functions as well"
+)]
 
 use std::cell::RefCell;
 use std::io;

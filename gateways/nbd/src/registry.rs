@@ -87,11 +87,11 @@ impl Registry {
                 Err(AskError::Source(error)) => return Err(error),
             }
         }
-        let handle = self.start(name)?;
-        match ask(&handle).await {
-            Ok(description) => Ok(Opened { handle, description }),
-            Err(AskError::Source(error)) => Err(error),
-            Err(AskError::Ended) => Err(SourceError::Unavailable("the volume's thread ended".to_owned())),
+        let (handle, answered) = self.start(name)?;
+        match answered.await {
+            Ok(Ok(description)) => Ok(Opened { handle, description }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SourceError::Unavailable("the volume's thread ended".to_owned())),
         }
     }
 
@@ -104,8 +104,14 @@ impl Registry {
             .filter(|handle| !handle.is_closed())
     }
 
-    fn start(&self, name: &ExportName) -> Result<VolumeHandle, SourceError> {
+    /// Starts a volume's thread. The question what it is goes into the queue before the thread is
+    /// there: a thread that cannot open its volume ends at once, and answers only who has asked.
+    fn start(&self, name: &ExportName) -> Result<(VolumeHandle, Answered), SourceError> {
         let (handle, orders) = mpsc::channel(ORDERS_MAX);
+        let (answer, answered) = oneshot::channel();
+        handle
+            .try_send(Order::Describe(answer))
+            .map_err(|_| SourceError::Unavailable("the volume's thread takes no orders".to_owned()))?;
         volume::start(
             self.source.clone(),
             name.clone(),
@@ -124,9 +130,12 @@ impl Registry {
                 _kept: kept,
             },
         );
-        Ok(handle)
+        Ok((handle, answered))
     }
 }
+
+/// The answer to what a volume is.
+type Answered = oneshot::Receiver<Result<Description, SourceError>>;
 
 enum AskError {
     Ended,

@@ -2,6 +2,9 @@
 //!
 //! A connection has one volume open at most: a front end with several opens several connections,
 //! one for each of its volumes' threads.
+//!
+//! One file because what is done for a request and what is undone when the connection breaks mirror each
+//! other.
 
 use std::io;
 use std::sync::Arc;

@@ -126,7 +126,9 @@ impl Daemon {
         for snapshot in snapshots.snapshots {
             state.get_mut(&snapshot.volume).unwrap().push(snapshot.name);
         }
-        state.values_mut().for_each(|snapshots| snapshots.sort());
+        for snapshots in state.values_mut() {
+            snapshots.sort();
+        }
         state
     }
 }

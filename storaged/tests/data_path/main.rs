@@ -98,7 +98,7 @@ fn a_second_opener_is_refused_or_waits_for_the_first_to_leave() {
         assert_eq!(kind, SessionRefusal::Busy);
         assert!(message.contains("in use by test"), "{message}");
         let mut patient = node.options("alpha");
-        patient.wait = std::time::Duration::from_secs(60);
+        patient.wait = std::time::Duration::from_mins(1);
         let (second, ()) = tokio::join!(client::volume::Volume::open(patient), first.close());
         let second = second.unwrap();
         request::write(&second, 0, filled(2, BLOCK)).await.unwrap();

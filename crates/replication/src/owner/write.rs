@@ -1,4 +1,7 @@
 //! Writes: stamping, sending to every slot, and the acknowledgement (rules 3 and 5).
+//!
+//! One file because a write is followed from its stamp to its acknowledgement, and every step reads the
+//! state that the one before left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 

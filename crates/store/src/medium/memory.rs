@@ -3,6 +3,8 @@
 //! For the crash images, the simulator and the tests. A write that is not durable stays in a list
 //! until its file is flushed; a power cut decides for each of the list whether it was kept, lost or
 //! torn. A process that only dies loses nothing that it wrote: open the same [`Disk`] again.
+//!
+//! One file because the power cut, the failures and the recording are about one list of events.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -3,6 +3,8 @@
 //! A read sees only what is durable: one that would see more waits for the log. A block that does
 //! not match its checksum is looked up again, for a checkpoint may have moved it meanwhile; if it
 //! still does not match, the block is damaged and is named.
+//!
+//! One file because planning a read and judging what came back are two halves of one promise.
 
 use std::sync::Arc;
 
