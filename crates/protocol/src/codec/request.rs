@@ -6,7 +6,7 @@ use super::delta::{put_delta, read_delta};
 use super::field::{Reader, put_checksums, put_object, put_range, put_scope, put_stamp};
 use crate::frame::{Kind, WireError};
 use crate::geometry::BlockRange;
-use crate::id::{DiskId, FamilyId, LayerId};
+use crate::id::{DiskId, FamilyId, LayerId, ObjectId};
 use crate::message::{Request, Scope};
 use crate::storage::{Change, ObjectWrite};
 
@@ -138,6 +138,10 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
         Kind::Fence => {
             let (scope, family) = (reader.scope()?, FamilyId(reader.u64()?));
             let (given, object) = (reader.flag("after")?, reader.object()?);
+            // One way only to say nothing.
+            if !given && object != ObjectId::default() {
+                return Err(reader.wrong("after"));
+            }
             Request::Fence {
                 scope,
                 family,

@@ -54,6 +54,11 @@ impl<'a> Cursor<'a> {
             .collect())
     }
 
+    /// Whether what is left is zero, as space is that a later version may use.
+    pub(crate) fn only_zeros(&self) -> bool {
+        self.0.iter().all(|byte| *byte == 0)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

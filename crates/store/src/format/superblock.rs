@@ -77,6 +77,9 @@ pub(crate) fn decode(copy: &[u8]) -> Result<Format, Unusable> {
     if sizes != [geometry::BLOCK_SIZE, geometry::CHUNK_SIZE, geometry::OBJECT_SIZE] {
         return Err(Unusable::Damaged("its block, chunk or object size is not ours"));
     }
+    if !cursor.only_zeros() {
+        return Err(Unusable::Damaged("it has fields that this version does not know"));
+    }
     Ok(Format {
         cluster,
         disk,
