@@ -25,8 +25,9 @@ const MEMORY_MIB_MAX: u32 = 1024;
 const INPUT_SECONDS_MAX: u32 = 10;
 
 /// Fuzzes each target for an equal share of `seconds`, or only those named. With `keep`, what was
-/// found is merged into the corpus in the repository, as few inputs as cover the same.
-pub(crate) fn fuzz(seconds: u64, only: &[String], keep: bool) -> Result<Tally> {
+/// found is merged into the corpus in the repository, as few inputs as cover the same. With a `seed`
+/// the search begins the same way each time: a change is then not judged by another one's luck.
+pub(crate) fn fuzz(seconds: u64, only: &[String], keep: bool, seed: Option<u32>) -> Result<Tally> {
     debian::ensure(debian::COMPILER)?;
     let fuzzer = build()?;
     let mut targets = targets()?;
@@ -37,7 +38,7 @@ pub(crate) fn fuzz(seconds: u64, only: &[String], keep: bool) -> Result<Tally> {
     let mut tally = Tally::default();
     let share = (seconds / targets.len().max(1) as u64).max(1);
     for name in &targets {
-        tally.record(one(&fuzzer, name, share)?);
+        tally.record(one(&fuzzer, name, share, seed)?);
         if keep {
             merge(&fuzzer, name)?;
         }
@@ -93,13 +94,15 @@ fn build() -> Result<PathBuf> {
 }
 
 /// Whether a target held for so many seconds.
-fn one(fuzzer: &Path, name: &str, seconds: u64) -> Result<bool> {
+fn one(fuzzer: &Path, name: &str, seconds: u64, seed: Option<u32>) -> Result<bool> {
     let gathered = gathered(name);
     let broken = workspace::target().join("fuzz/broken").join(name);
     std::fs::create_dir_all(&gathered).context("make a folder for inputs")?;
     std::fs::create_dir_all(&broken).context("make a folder for inputs that break a target")?;
     let mut command = libfuzzer(fuzzer, name);
     command
+        // 0 is another seed each time.
+        .arg(format!("-seed={}", seed.unwrap_or(0)))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-max_len={INPUT_BYTES_MAX}"))
         .arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"))

@@ -143,7 +143,7 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             seconds,
             keep,
             targets,
-        } => fuzz::fuzz(*seconds, targets, *keep),
+        } => fuzz::fuzz(*seconds, targets, *keep, None),
         Task::Mutants => campaigns::mutants(Profile::Release),
         Task::Conformance { name } => campaigns::conformance(Profile::Release, name),
         Task::Vm => campaigns::guests(Profile::Release),

@@ -13,6 +13,7 @@ use crate::{campaigns, debian, fuzz, tidy, workspace};
 struct Scale {
     seeds: u64,
     fuzz_seconds: u64,
+    fuzz_seed: Option<u32>,
     kill_rounds: u32,
     full: bool,
 }
@@ -21,6 +22,7 @@ struct Scale {
 const SHORT: Scale = Scale {
     seeds: 200,
     fuzz_seconds: 60,
+    fuzz_seed: Some(1),
     kill_rounds: 10,
     full: false,
 };
@@ -28,6 +30,7 @@ const SHORT: Scale = Scale {
 const LONG: Scale = Scale {
     seeds: 20_000,
     fuzz_seconds: 3600,
+    fuzz_seed: None,
     kill_rounds: 500,
     full: true,
 };
@@ -82,7 +85,10 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
             Box::new(move || campaigns::conformance(profile, "nbd")),
         ),
         ("real guests", Box::new(move || campaigns::guests(profile))),
-        ("fuzzing", Box::new(|| fuzz::fuzz(scale.fuzz_seconds, &[], false))),
+        (
+            "fuzzing",
+            Box::new(|| fuzz::fuzz(scale.fuzz_seconds, &[], false, scale.fuzz_seed)),
+        ),
     ]
 }
 
