@@ -65,9 +65,22 @@ pub(super) struct Ring {
 // that does not move with it; nothing else refers to them but the kernel.
 unsafe impl Send for Ring {}
 
+/// A ring whose completions wait until they are fetched, and only set the eventfd off: otherwise each
+/// interrupts the thread, whose `epoll_wait` then ends with `EINTR` and has to be begun anew.
+/// Kernels before 6.1 cannot do that (`EINVAL`) and get a plain ring.
+fn set_up() -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .build(RING_ENTRIES)
+        .or_else(|_| IoUring::builder().build(RING_ENTRIES))
+}
+
 impl Ring {
+    /// A ring that must be used on the thread that made it: the kernel takes submissions from no other.
     pub(super) fn new(files: Arc<Directory>) -> io::Result<Self> {
-        let kernel = IoUring::builder().build(RING_ENTRIES)?;
+        let kernel = set_up()?;
         let wake = wake_fd()?;
         kernel.submitter().register_eventfd(wake.as_raw_fd())?;
         let pool = Pool::new(JOB_THREADS, Arc::clone(&wake))?;
@@ -176,6 +189,7 @@ impl Ring {
 
     /// Takes the kernel's completions.
     fn reap(&mut self) {
+        self.fetch();
         let mut seen = Vec::new();
         for completion in self.kernel.completion() {
             seen.push((completion.user_data(), completion.result()));
@@ -185,6 +199,16 @@ impl Ring {
             let index = usize::try_from(data >> PART_BITS).unwrap_or(usize::MAX);
             let part = usize::try_from(data & ((1 << PART_BITS) - 1)).unwrap_or(usize::MAX);
             self.complete(index, part, result);
+        }
+    }
+
+    /// Has the kernel put deferred completions into the ring. One system call, and only if there are any.
+    fn fetch(&mut self) {
+        if self.kernel.submission().taskrun()
+            && let Err(error) = self.kernel.submit()
+        {
+            // Nothing is lost: the flag stays set, and the next look asks again.
+            tracing::debug!(%error, "the kernel hands out no completions now");
         }
     }
 
@@ -340,6 +364,7 @@ impl Medium for Ring {
         if self.in_kernel == 0 && !self.pool.is_busy() {
             return;
         }
+        self.fetch();
         if !self.done.is_empty() || !self.kernel.completion().is_empty() || self.pool.has_done() {
             return;
         }
