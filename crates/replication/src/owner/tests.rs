@@ -331,6 +331,37 @@ fn nothing_is_served_before_what_is_in_doubt_is_level() {
 }
 
 #[test]
+fn a_take_over_ends_when_what_is_in_doubt_is_level_already() {
+    // Found by the kills: `storaged` and the owner died together after the write was on all disks and
+    // before anybody was told so. All listed it at one stamp, and the next owner waited for answers
+    // to questions that it had no reason to ask.
+    let (mut bed, fences) = Bed::connected();
+    let object = ObjectId {
+        family: FamilyId(1),
+        index: 0,
+        layer: LayerId(1),
+    };
+    let mut out = Vec::new();
+    for fence in &fences {
+        assert!(!bed.owner.is_open());
+        out = bed.answer(
+            fence,
+            Response::Doubt {
+                objects: vec![(object, stamp(1, 7))],
+                more: false,
+            },
+        );
+    }
+    assert!(bed.owner.is_open());
+    assert!(out.iter().any(|action| matches!(action, Action::Opened)));
+    // The doubt is taken off, or it would be listed at every take-over to come.
+    bed.now = Moment(501);
+    let told = sent(&bed.event(Event::Tick));
+    let complete = |(_, _, request): &Sent| matches!(request, Request::Complete { .. });
+    assert_eq!(told.iter().filter(|request| complete(request)).count(), 2);
+}
+
+#[test]
 fn a_gap_convicts_only_a_disk_that_had_said_ok_before_it_was_asked() {
     // Q2. The answer to a write that was sent too early may come after the ok of the one before.
     let mut bed = Bed::learned();
