@@ -55,6 +55,19 @@ pub fn encode_session_push(out: &mut BytesMut, push: &SessionPush) {
     framed(out, 0, |out| put_json(out, Kind::SessionPush, push));
 }
 
+/// Appends any message's header and body to `out` and gives the payload to be sent right after. The
+/// number of a push is zero, whatever `number` says.
+pub fn encode(out: &mut BytesMut, number: u64, message: &Message) -> Bytes {
+    match message {
+        Message::Request(request) => return encode_request(out, number, request),
+        Message::Response(response) => return encode_response(out, number, response),
+        Message::SessionRequest(request) => encode_session_request(out, number, request),
+        Message::SessionReply(reply) => encode_session_reply(out, number, reply),
+        Message::SessionPush(push) => encode_session_push(out, push),
+    }
+    Bytes::new()
+}
+
 fn framed(out: &mut BytesMut, number: u64, body: impl FnOnce(&mut BytesMut) -> (Kind, Bytes)) -> Bytes {
     let start = out.len();
     out.put_bytes(0, HEADER_LEN);

@@ -19,22 +19,7 @@ use protocol::frame::{HEADER_LEN, Header, Kind};
 /// A whole frame: header, body and payload.
 fn frame(number: u64, message: &Message) -> BytesMut {
     let mut out = BytesMut::new();
-    let payload = match message {
-        Message::Request(request) => codec::encode_request(&mut out, number, request),
-        Message::Response(response) => codec::encode_response(&mut out, number, response),
-        Message::SessionRequest(request) => {
-            codec::encode_session_request(&mut out, number, request);
-            Bytes::new()
-        }
-        Message::SessionReply(reply) => {
-            codec::encode_session_reply(&mut out, number, reply);
-            Bytes::new()
-        }
-        Message::SessionPush(push) => {
-            codec::encode_session_push(&mut out, push);
-            Bytes::new()
-        }
-    };
+    let payload = codec::encode(&mut out, number, message);
     out.extend_from_slice(&payload);
     out
 }

@@ -16,7 +16,8 @@ pub(crate) fn message(input: &[u8]) {
     let Ok(message) = codec::decode(kind, body, Bytes::copy_from_slice(payload)) else {
         return;
     };
-    let (written, tail) = encode(7, &message);
+    let mut written = BytesMut::new();
+    let tail = codec::encode(&mut written, 7, &message);
     let written_body = written.get(protocol::frame::HEADER_LEN..).unwrap_or_default();
     if !matches!(
         kind,
@@ -68,7 +69,7 @@ fn sound_frame(parts: u8, content: &[u8]) -> Vec<u8> {
 fn feed(inbox: &mut Inbox, mut bytes: &[u8], piece: usize) -> bool {
     loop {
         match inbox.take_message() {
-            Ok(Some((number, message))) => drop(encode(number, &message)),
+            Ok(Some((number, message))) => drop(codec::encode(&mut BytesMut::new(), number, &message)),
             Ok(None) if bytes.is_empty() => return true,
             Ok(None) => {
                 let mut taken = 0;
@@ -89,25 +90,4 @@ fn feed(inbox: &mut Inbox, mut bytes: &[u8], piece: usize) -> bool {
 fn kind(input: &[u8]) -> Option<(Kind, &[u8])> {
     let (number, rest) = input.split_first()?;
     Some((Kind::ALL[usize::from(*number) % Kind::ALL.len()], rest))
-}
-
-fn encode(number: u64, message: &Message) -> (BytesMut, Bytes) {
-    let mut out = BytesMut::new();
-    let payload = match message {
-        Message::Request(request) => codec::encode_request(&mut out, number, request),
-        Message::Response(response) => codec::encode_response(&mut out, number, response),
-        Message::SessionRequest(request) => {
-            codec::encode_session_request(&mut out, number, request);
-            Bytes::new()
-        }
-        Message::SessionReply(reply) => {
-            codec::encode_session_reply(&mut out, number, reply);
-            Bytes::new()
-        }
-        Message::SessionPush(push) => {
-            codec::encode_session_push(&mut out, push);
-            Bytes::new()
-        }
-    };
-    (out, payload)
 }
