@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::debian;
 use crate::process::run;
 use crate::programs::{self, PRODUCT, Profile, Program};
+use crate::second_lines;
 use crate::tally::Tally;
 use crate::workspace;
 
@@ -60,9 +61,14 @@ pub(crate) fn crash(profile: Profile, full: bool) -> Result<Tally> {
     programs::test(profile, CRASH, &[], arguments)
 }
 
-/// Seeded bugs, each of which the tests must catch.
+/// Seeded bugs, each of which the tests must catch: simulated worlds, or a unit test that the bug names.
 pub(crate) fn mutants(profile: Profile) -> Result<Tally> {
-    programs::test(profile, MUTANTS, &[], &[])
+    let mut tally = programs::test(profile, MUTANTS, &[], &[])?;
+    let folder = programs::build(profile, &[MUTANTS])?;
+    let mut list = Command::new(folder.join(MUTANTS.binary));
+    tally.add(second_lines::run(list.arg("--second-lines"))?);
+    println!("mutants, all: {} caught, {} missed", tally.passed, tally.failed);
+    Ok(tally)
 }
 
 /// Real processes, killed at random moments under load.

@@ -6,6 +6,7 @@ mod debian;
 mod fuzz;
 mod process;
 mod programs;
+mod second_lines;
 mod tally;
 mod test;
 mod tidy;

@@ -2,7 +2,8 @@
 //!
 //! Without the feature `mutants` [`active`] is constant and false, and the compiler removes every
 //! trace. With it, `cargo xtask mutants` turns on one at a time and sees whether the simulator and
-//! the tests notice. The switch belongs to the thread, so that runs side by side do not meet.
+//! the tests notice. The switch belongs to the thread, so that runs side by side do not meet; it
+//! begins as the environment says, so that a test that knows nothing of it can be run with a bug.
 
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,15 +108,37 @@ impl Mutation {
     /// writes off sealed layers and dead branches, the log's order drains before a fence is durable,
     /// a stale interval only matters to disks that come back empty, and the doubt of a level only
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
-    /// world found, but that a bounded run meets too rarely. Each has a test of its own.
-    pub const SECOND_LINES: [Self; 7] = [
-        Self::KeepOksOverInterval,
-        Self::FenceNoDrain,
-        Self::AcceptAnyInterval,
-        Self::AcceptSealed,
-        Self::OkForDeadBranch,
-        Self::ForgetDoubtOfLevel,
-        Self::MergeUnderReads,
+    /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
+    /// that must notice.
+    pub const SECOND_LINES: [(Self, &'static str); 7] = [
+        (
+            Self::KeepOksOverInterval,
+            "owner::tests::oks_of_a_former_interval_do_not_count",
+        ),
+        (
+            Self::FenceNoDrain,
+            "replica::tests::a_fence_waits_for_the_old_owners_writes_that_are_on_their_way_and_lists_them",
+        ),
+        (
+            Self::AcceptAnyInterval,
+            "replica::tests::another_interval_is_refused_if_it_is_lower_and_looked_up_if_it_is_higher",
+        ),
+        (
+            Self::AcceptSealed,
+            "replica::tests::a_sealed_layer_takes_no_write_of_whatever_generation",
+        ),
+        (
+            Self::OkForDeadBranch,
+            "replica::tests::a_write_that_is_there_already_is_ok_and_one_of_a_dead_branch_is_not",
+        ),
+        (
+            Self::ForgetDoubtOfLevel,
+            "replica::tests::what_was_levelled_is_in_doubt_until_it_is_said_to_be_complete",
+        ),
+        (
+            Self::MergeUnderReads,
+            "replica::tests::a_merge_waits_until_nobody_shows_the_layer_and_the_reads_there_are_done",
+        ),
     ];
 }
 
@@ -135,8 +158,19 @@ mod switch {
     use super::Mutation;
     use std::cell::Cell;
 
+    /// Names the rule that every thread of a process leaves out from its start on.
+    const VARIABLE: &str = "STORAGED_MUTANT";
+
     thread_local! {
-        static ACTIVE: Cell<Option<Mutation>> = const { Cell::new(None) };
+        static ACTIVE: Cell<Option<Mutation>> = Cell::new(named());
+    }
+
+    /// The rule that the environment names. A name that is nobody's plants nothing.
+    fn named() -> Option<Mutation> {
+        let name = std::env::var(VARIABLE).ok()?;
+        let second = Mutation::SECOND_LINES.map(|(mutation, _)| mutation);
+        let mut all = Mutation::ALL.into_iter().chain(second);
+        all.find(|mutation| format!("{mutation:?}") == name)
     }
 
     /// Whether a rule is left out on this thread now.

@@ -18,10 +18,19 @@ struct Arguments {
     /// Only mutants whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// List the mutants that worlds notice too rarely, each with the unit test that must notice it.
+    #[arg(long)]
+    second_lines: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.second_lines {
+        for (mutant, test) in Mutation::SECOND_LINES {
+            println!("{mutant:?} {test}");
+        }
+        return ExitCode::SUCCESS;
+    }
     // Panics are among the ways in which a mutant is caught; their text would only be noise.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut caught, mut missed) = (0u64, 0u64);
