@@ -1,7 +1,7 @@
 //! The wire protocol: bodies of any bytes, and streams of frames that arrive in any pieces.
 
 use bytes::{Bytes, BytesMut};
-use protocol::codec::{self, Message};
+use protocol::codec;
 use protocol::frame::{Header, Kind};
 use protocol::inbox::Inbox;
 
