@@ -110,7 +110,7 @@ impl AsFd for UnixSocket {
 mod tests {
     use super::*;
 
-    async fn pair() -> (UnixSocket, tokio::net::UnixStream) {
+    fn pair() -> (UnixSocket, tokio::net::UnixStream) {
         let (one, other) = tokio::net::UnixStream::pair().unwrap();
         (UnixSocket::new(one).unwrap(), other)
     }
@@ -130,7 +130,7 @@ mod tests {
     /// out whole, and a writer that waits is told.
     #[tokio::test]
     async fn room_is_listened_for_only_while_it_is_wanted() {
-        let (socket, other) = pair().await;
+        let (socket, other) = pair();
         let bytes = [7; 4096];
         let mut sent = 0;
         let full = loop {
