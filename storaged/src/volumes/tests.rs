@@ -371,6 +371,16 @@ async fn what_a_shrink_cut_off_must_be_gone_before_the_volume_grows_or_is_frozen
     )
     .await;
     refused(w, volumes.snapshot("a", "s"), ErrorKind::Conflict, "still being").await;
+    // While storaged has it open for that, nobody can close it: the sentence says what to wait for.
+    let lease = world.open(id).await;
+    refused(
+        w,
+        volumes.delete("a", true),
+        ErrorKind::InUse,
+        "storagectl task list",
+    )
+    .await;
+    world.close(lease).await;
     // A second shrink leaves more to be discarded, not less.
     volumes.resize("a", &4096.into(), true).await.unwrap();
     assert_eq!(
