@@ -135,6 +135,11 @@ pub trait Medium {
     /// What the file system has free, in bytes.
     fn free_bytes(&self) -> io::Result<u64>;
 
+    /// What people call this way of reaching a disk. Media of tests need no name of their own.
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     /// The file that the metadata tables are kept in.
     fn meta(&self) -> Arc<dyn MetaFile>;
 }

@@ -3,6 +3,8 @@
 /// A moment's figures. Bytes are bytes; nothing here is estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
+    /// How the disk is reached: `io_uring` or `pread`; nothing before it was opened.
+    pub medium: &'static str,
     /// The most that chunks may take.
     pub capacity_bytes: u64,
     /// What chunks take, those included that wait to be given back.

@@ -499,6 +499,7 @@ impl Store {
         let used_bytes = allocator.taken() * slot;
         let free_bytes = self.free_slots() * slot;
         Statistics {
+            medium: self.medium.name(),
             capacity_bytes: (allocator.limit().saturating_mul(slot)).min(used_bytes + free_bytes),
             used_bytes,
             free_bytes,

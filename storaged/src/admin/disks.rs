@@ -86,6 +86,6 @@ async fn describe(context: &Context, id: DiskId, record: &DiskRecord) -> Disk {
         used: store.used_bytes,
         log_used: store.log_used_bytes,
         log_size: store.log_bytes,
-        medium: String::new(),
+        medium: store.medium.to_owned(),
     }
 }

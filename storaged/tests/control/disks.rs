@@ -24,6 +24,8 @@ fn a_first_start_that_was_cut_short_is_completed_by_the_next_one() {
             disks.disks.iter().all(|disk| disk.state == DiskState::Up),
             "{disks:?}"
         );
+        let told = |disk: &Disk| ["io_uring", "pread"].contains(&disk.medium.as_str());
+        assert!(disks.disks.iter().all(told), "{disks:?}");
         node.stop().await;
     });
 }

@@ -49,6 +49,10 @@ impl Medium for Threads {
         Some(self.wake.as_fd())
     }
 
+    fn name(&self) -> &'static str {
+        "pread"
+    }
+
     fn length(&self, file: File) -> io::Result<u64> {
         self.files.length(file)
     }

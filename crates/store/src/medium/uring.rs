@@ -377,6 +377,10 @@ impl Medium for Ring {
         Some(self.wake.as_fd())
     }
 
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
     fn length(&self, file: File) -> io::Result<u64> {
         self.files.length(file)
     }
