@@ -194,10 +194,7 @@ fn refuse_open(map: &ClusterMap, id: VolumeId, name: &str) -> Result<(), Operati
     match map.owner(id) {
         None => Ok(()),
         // `storaged` itself has it open then, which nobody can close.
-        Some(_) if is_shrinking(map, id) => Err(OperationError::InUse(format!(
-            "what volume {name:?} lost in a shrink is being discarded: `storagectl task list` shows how far \
-             that is; try again when it is done"
-        ))),
+        Some(_) if is_shrinking(map, id) => Err(OperationError::InUse(unfinished_shrink(name))),
         Some(owner) => Err(OperationError::InUse(format!(
             "volume {name:?} is open by {} (process {} on {}): close it first",
             owner.record.program, owner.record.pid, owner.record.node
@@ -210,14 +207,18 @@ fn is_shrinking(map: &ClusterMap, id: VolumeId) -> bool {
         .is_some_and(|(_, volume)| volume.record.discard_to.is_some())
 }
 
+fn unfinished_shrink(name: &str) -> String {
+    format!(
+        "what volume {name:?} lost in a shrink is still being discarded: `storagectl task list` shows how far \
+         that is; try again when it is done"
+    )
+}
+
 /// Refuses while what a shrink cut off is still being discarded.
 fn refuse_unfinished_shrink(record: &VolumeRecord) -> Result<(), OperationError> {
     match record.discard_to {
         None => Ok(()),
-        Some(_) => Err(OperationError::Conflict(format!(
-            "what volume {:?} lost in a shrink is still being discarded: `storagectl task list` shows how far that is; try again when it is done",
-            record.name
-        ))),
+        Some(_) => Err(OperationError::Conflict(unfinished_shrink(&record.name))),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::process::run_and_read;
 use crate::tally::Tally;
@@ -16,7 +16,8 @@ const VARIABLE: &str = "STORAGED_MUTANT";
 
 /// Tries each mutant that `program`, told to list them, names.
 pub(crate) fn run(program: &mut Command) -> Result<Tally> {
-    let (output, _) = run_and_read(program)?;
+    let (output, good) = run_and_read(program)?;
+    ensure!(good, "the program that lists the mutants failed");
     let mut tally = Tally::default();
     for (mutant, test) in pairs(&output) {
         let without = outcome(test, None)?;
