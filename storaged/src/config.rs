@@ -58,6 +58,8 @@ pub struct Settings {
     pub memory: Option<SizeInput>,
     /// The length of the log of disks that are made from now on.
     pub disk_log: Option<SizeInput>,
+    /// Whether front ends of this node may read the disks' files themselves.
+    pub direct_reads: Option<bool>,
     /// Where the admin API is served, besides `admin.sock` in the work directory.
     pub admin_listen: Vec<String>,
 }
@@ -75,6 +77,8 @@ pub struct Config {
     pub memory: u64,
     /// The length of new disks' logs, in bytes.
     pub disk_log: u64,
+    /// Whether front ends of this node may read the disks' files themselves.
+    pub direct_reads: bool,
     /// Where the admin API is served over TCP.
     pub admin_listen: Vec<Address>,
 }
@@ -101,6 +105,7 @@ impl Settings {
             lease_ms: flags.lease_ms.or(self.lease_ms),
             memory: flags.memory.or(self.memory),
             disk_log: flags.disk_log.or(self.disk_log),
+            direct_reads: flags.direct_reads.or(self.direct_reads),
             admin_listen: if flags.admin_listen.is_empty() {
                 self.admin_listen
             } else {
@@ -142,6 +147,7 @@ impl Settings {
             lease,
             memory,
             disk_log,
+            direct_reads: self.direct_reads.unwrap_or(true),
             admin_listen: listen.collect::<Result<_, _>>()?,
         })
     }

@@ -113,6 +113,7 @@ impl Daemon {
             sockets: config.disks_dir(),
             memory_per_disk: config.memory.saturating_sub(MEMORY_RESERVED) / disk_count,
             log_bytes: config.disk_log,
+            direct_reads: config.direct_reads,
         };
         let disks = Arc::new(Disks::new(place, volumes.clone(), map));
         disks.start_all().await;

@@ -47,6 +47,8 @@ pub struct Place {
     pub memory_per_disk: u64,
     /// The length of new disks' logs, in bytes.
     pub log_bytes: u64,
+    /// Whether front ends of this node may read the disks' files themselves.
+    pub direct_reads: bool,
 }
 
 /// The disks of this node.
@@ -274,6 +276,7 @@ impl Disks {
             capacity_bytes: record.capacity.unwrap_or(u64::MAX),
             reserve_bytes: RESERVE_BYTES,
             memory: MemoryBudget::of(self.place.memory_per_disk),
+            share: self.place.direct_reads.then(|| rand::rng().random()),
             ..store::Options::default()
         };
         let settings = disk::Settings {

@@ -41,6 +41,9 @@ struct Flags {
     /// The length of the log of disks that are made from now on.
     #[arg(long, value_name = "SIZE")]
     disk_log: Option<String>,
+    /// Whether front ends of this node may read the disks' files themselves, which is faster. [default: true]
+    #[arg(long, value_name = "BOOL")]
+    direct_reads: Option<bool>,
     /// Serve the admin API here too (tcp:127.0.0.1:PORT); may be given several times.
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Vec<String>,
@@ -67,6 +70,7 @@ impl Flags {
             lease_ms: self.lease_ms,
             memory: self.memory.map(SizeInput::Text),
             disk_log: self.disk_log.map(SizeInput::Text),
+            direct_reads: self.direct_reads,
             admin_listen: self.admin_listen,
         };
         Ok(file.overridden_by(flags).check()?)

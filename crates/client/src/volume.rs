@@ -2,9 +2,11 @@
 //!
 //! One volume lives on one thread, inside a tokio `LocalSet`. The owner state machine decides
 //! everything; the parts here carry its actions out: [`connection`] keeps the sockets to the disks,
+//! [`direct`] reads the files of those on this machine,
 //! [`session`] the one to `storaged`, [`driver`] hands events and actions between them.
 
 mod connection;
+mod direct;
 mod driver;
 mod session;
 mod timer;
@@ -99,6 +101,11 @@ impl Volume {
     /// Finishes what was submitted, and gives the volume back.
     pub async fn close(&self) {
         self.driver.close().await;
+    }
+
+    /// How many reads were done without asking a disk, since the volume was opened.
+    pub fn direct_reads(&self) -> u64 {
+        self.driver.direct.count()
     }
 
     /// What operations wait for, in sentences, for people; empty when nothing waits.

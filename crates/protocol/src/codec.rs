@@ -5,6 +5,7 @@
 
 mod delta;
 mod field;
+mod place;
 mod request;
 mod response;
 
@@ -105,10 +106,18 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Pull
         | Kind::Level
         | Kind::Complete
-        | Kind::Ping => request::read_request(kind, body, payload).map(Message::Request),
-        Kind::Welcome | Kind::Ok | Kind::Doubt | Kind::Data | Kind::Runs | Kind::Delta | Kind::Refused => {
-            response::read_response(kind, body, payload).map(Message::Response)
-        }
+        | Kind::Ping
+        | Kind::Share
+        | Kind::Places => request::read_request(kind, body, payload).map(Message::Request),
+        Kind::Welcome
+        | Kind::Ok
+        | Kind::Doubt
+        | Kind::Data
+        | Kind::Runs
+        | Kind::Delta
+        | Kind::Refused
+        | Kind::Shared
+        | Kind::Placed => response::read_response(kind, body, payload).map(Message::Response),
         Kind::SessionRequest => read_json(kind, body).map(Message::SessionRequest),
         Kind::SessionReply => read_json(kind, body).map(Message::SessionReply),
         Kind::SessionPush => read_json(kind, body).map(Message::SessionPush),

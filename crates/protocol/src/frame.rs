@@ -47,6 +47,8 @@ pub enum Kind {
     Level = 0x07,
     Complete = 0x08,
     Ping = 0x09,
+    Share = 0x0a,
+    Places = 0x0b,
     SessionRequest = 0x40,
     SessionReply = 0x41,
     SessionPush = 0x42,
@@ -57,11 +59,13 @@ pub enum Kind {
     Runs = 0x85,
     Delta = 0x86,
     Refused = 0x87,
+    Shared = 0x88,
+    Placed = 0x89,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::Hello,
         Self::Fence,
         Self::Read,
@@ -71,6 +75,8 @@ impl Kind {
         Self::Level,
         Self::Complete,
         Self::Ping,
+        Self::Share,
+        Self::Places,
         Self::SessionRequest,
         Self::SessionReply,
         Self::SessionPush,
@@ -81,6 +87,8 @@ impl Kind {
         Self::Runs,
         Self::Delta,
         Self::Refused,
+        Self::Shared,
+        Self::Placed,
     ];
 
     fn from_number(number: u8) -> Option<Self> {

@@ -15,6 +15,7 @@ pub mod layer;
 pub mod map;
 pub mod message;
 pub mod outbox;
+pub mod place;
 pub mod placement;
 pub mod session;
 pub mod stamp;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::geometry::BlockRange;
 use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, TreeRevision, VolumeId};
+use crate::place::ChunkPlaces;
 use crate::stamp::Stamp;
 use crate::storage::{MapRun, ObjectDelta, ObjectWrite};
 
@@ -109,6 +110,23 @@ pub enum Request {
         /// The count.
         up_to: u64,
     },
+    /// I am on your machine: where are your files? Answered with [`Response::Shared`], or refused as
+    /// invalid by a disk that does not let others read them.
+    Share,
+    /// Where the blocks of a range lie in the disk's file, through the layers from `layer` down: for
+    /// reading them without asking (`docs/decisions/0031-direct-reads.md`). Judged like a read.
+    Places {
+        /// Where.
+        scope: Scope,
+        /// Whose object.
+        family: FamilyId,
+        /// The newest layer to look at.
+        layer: LayerId,
+        /// Which object.
+        index: u32,
+        /// Which blocks; all blocks of the chunks that it touches are meant.
+        range: BlockRange,
+    },
     /// Are you there, and have you room for new data? Also asks whether the interval and the
     /// generation still stand.
     Ping {
@@ -154,6 +172,20 @@ pub enum Response {
     },
     /// What a pull found.
     Delta(ObjectDelta),
+    /// Where the disk's files are, and which opening of the disk answers.
+    Shared {
+        /// The directory, as the disk's `storaged` names it; at most [`crate::place::PATH_MAX`] bytes.
+        directory: Vec<u8>,
+        /// Drawn anew each time the disk is opened; its witness file names it too.
+        opening: [u8; 16],
+    },
+    /// Where blocks lie.
+    Placed {
+        /// The witness's count of admissions when this was judged.
+        admission: u64,
+        /// The chunks of the range, ascending.
+        chunks: Vec<ChunkPlaces>,
+    },
     /// Not done; nothing was changed unless the refusal says otherwise.
     Refused(Refusal),
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::geometry::BlockRange;
 use crate::id::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, VolumeId};
 use crate::layer::LayerChain;
+use crate::place::ChunkPlaces;
 use crate::stamp::Stamp;
 
 /// What to do with the bytes of a range.
@@ -107,6 +108,17 @@ pub enum StorageRequest {
         /// Which blocks.
         range: BlockRange,
     },
+    /// Tell where in the disk's file the blocks of a range lie, as the chain shows them.
+    Places {
+        /// Which layers.
+        chain: LayerChain,
+        /// Whose object.
+        family: FamilyId,
+        /// Which object.
+        index: u32,
+        /// Which blocks; all blocks of the chunks that it touches are meant.
+        range: BlockRange,
+    },
     /// Read what of one layer's object changed after `above` ([`Stamp::ZERO`]: all).
     Pull {
         /// Which object.
@@ -192,6 +204,13 @@ pub enum StorageReply {
     },
     /// What a pull found.
     Delta(ObjectDelta),
+    /// Where blocks lie; nothing from a store whose file nobody else may read.
+    Placed {
+        /// The witness's count of admissions.
+        admission: u64,
+        /// The chunks of the range, ascending.
+        chunks: Vec<ChunkPlaces>,
+    },
 }
 
 /// Why a store refused. Nothing was changed, unless the kind says otherwise.

@@ -134,6 +134,7 @@ impl Owner {
                 number,
                 response,
             } => self.respond(now, disk, number, response, out),
+            Event::ReadDirectly { disk, number, bytes } => self.read_directly(disk, number, bytes, out),
             Event::Renewed { sent } => self.lease.renewed(sent),
             Event::Revoked => self.lose(out),
             Event::Quiesce { token, limit_ms } => {

@@ -171,6 +171,7 @@ impl Replica {
     fn change_map(&mut self, map: Map, out: &mut Vec<Action>) {
         self.map = map;
         self.refreshing = false;
+        out.push(Action::Readmit);
         let settled = self.doubt.follow_map(self.map.as_ref());
         self.settle(settled, out);
         self.unpark(|wait| wait == Wait::Map, true, out);
@@ -294,6 +295,7 @@ impl Replica {
         known.seen = known.seen.max(generation);
         known.asked = true;
         let seen = known.seen;
+        out.push(Action::Readmit);
         self.ask(
             Asked::Generation(volume, seen),
             StorageRequest::RaiseGeneration(volume, seen),
@@ -309,6 +311,7 @@ impl Replica {
         known.seen = known.seen.max(interval);
         known.asked = true;
         let seen = known.seen;
+        out.push(Action::Readmit);
         self.ask(
             Asked::Interval(pg, seen),
             StorageRequest::RaiseInterval(pg, seen),

@@ -132,6 +132,8 @@ impl World {
                 replica::Action::Store { token, request } => self.submit(id, token, request),
                 replica::Action::Reclaimed { token, result } => self.reclaimed_object(token, result.is_ok()),
                 replica::Action::Refresh => self.refresh(id),
+                // Nobody reads a disk's file here but the disk.
+                replica::Action::Readmit => {}
             }
         }
     }

@@ -63,6 +63,11 @@ impl ModelStore {
             StorageRequest::Read { .. } | StorageRequest::Map { .. } | StorageRequest::Pull { .. } => {
                 Taken::Look
             }
+            // There is no file that blocks could be in.
+            StorageRequest::Places { .. } => Taken::Answered(Ok(StorageReply::Placed {
+                admission: 0,
+                chunks: Vec::new(),
+            })),
             StorageRequest::Probe => {
                 let answer = if self.full {
                     Err(StorageError::Full)
@@ -324,6 +329,7 @@ impl State {
             }
             StorageRequest::Read { .. }
             | StorageRequest::Map { .. }
+            | StorageRequest::Places { .. }
             | StorageRequest::Pull { .. }
             | StorageRequest::Probe => Ok(()),
         }

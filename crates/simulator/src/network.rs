@@ -250,11 +250,15 @@ fn brief(request: &Request) -> String {
         Request::Map {
             layer, index, range, ..
         } => format!("map {index}/{layer} {range}"),
+        Request::Places {
+            layer, index, range, ..
+        } => format!("places {index}/{layer} {range}"),
         Request::Fence { scope, .. } => format!("fence {} {} {}", scope.pg, scope.generation, scope.interval),
         Request::Pull { object, above, .. } => format!("pull {object} above {above}"),
         Request::Complete { scope, up_to } => format!("complete {} {} {up_to}", scope.pg, scope.generation),
         Request::Ping { .. } => "ping".to_owned(),
         Request::Hello { .. } => "hello".to_owned(),
+        Request::Share => "share".to_owned(),
     }
 }
 
@@ -267,5 +271,7 @@ fn brief_response(response: &Response) -> String {
         Response::Refused(refusal) => format!("refused: {refusal}"),
         Response::Ok => "ok".to_owned(),
         Response::Welcome { .. } => "welcome".to_owned(),
+        Response::Shared { .. } => "shared".to_owned(),
+        Response::Placed { chunks, .. } => format!("places of {} chunks", chunks.len()),
     }
 }

@@ -35,6 +35,9 @@ pub struct Options {
     pub memory: MemoryBudget,
     /// How the kernel is asked.
     pub engine: Engine,
+    /// Whether other processes of this machine may read the disk's file themselves
+    /// (`docs/decisions/0031-direct-reads.md`): then this is the name of this opening, drawn at random.
+    pub share: Option<[u8; 16]>,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             reserve_bytes: 256 << 20,
             memory: MemoryBudget::of(320 << 20),
             engine: Engine::Automatic,
+            share: None,
         }
     }
 }

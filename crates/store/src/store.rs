@@ -6,6 +6,7 @@
 mod buffers;
 mod checkpoint;
 mod merge;
+mod places;
 mod read;
 mod space;
 mod write;
@@ -16,6 +17,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use direct::witness::Witness;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest, StorageView};
 use protocol::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
@@ -105,7 +107,31 @@ impl Store {
 
     /// Opens the disk of a directory; recovers it first if it was not closed.
     pub fn open(directory: &Path, options: &Options) -> Result<Self, OpenError> {
-        Self::open_on(Directory::open(directory)?.medium(options.engine)?, options)
+        let medium = Directory::open(directory)?.medium(options.engine)?;
+        // From here on the disk is ours, and whoever still reads by what a former opening said is
+        // shut out before anything changes.
+        let witness = options
+            .share
+            .map(|opening| Witness::open(directory, opening))
+            .transpose();
+        let witness = witness.map_err(OpenError::io(format!(
+            "open {} in {}",
+            direct::witness::FILE_NAME,
+            directory.display()
+        )))?;
+        let mut store = Self::open_on(medium, options)?;
+        store.table.witness = witness;
+        Ok(store)
+    }
+
+    /// What tells the readers of the disk's file that it changes; nothing if nobody may read it.
+    pub fn witness(&self) -> Option<&Witness> {
+        self.table.witness.as_ref()
+    }
+
+    /// Has changes told to a witness from now on: for tests, on a medium that is no directory.
+    pub fn set_witness(&mut self, witness: Witness) {
+        self.table.witness = Some(witness);
     }
 
     /// Makes a disk on any medium, whose files are empty.
@@ -195,6 +221,15 @@ impl Store {
                     index,
                     range,
                 });
+            }
+            StorageRequest::Places {
+                chain,
+                family,
+                index,
+                range,
+            } => {
+                let reply = self.places(&chain, (family, index), range);
+                self.answer(waiter, reply);
             }
             StorageRequest::Pull { object, above } => self.read(Target::Pull {
                 waiter,
@@ -585,6 +620,9 @@ impl Store {
         let reason: Arc<str> = Arc::from(reason.to_string());
         tracing::error!(disk = %self.format.disk, %reason, "the disk is out of service");
         self.poisoned = Some(Arc::clone(&reason));
+        if let Some(witness) = &self.table.witness {
+            witness.readmit();
+        }
         let mut waiters = self.log.take_waiters();
         waiters.extend(
             std::mem::take(&mut self.parked)

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
+use direct::witness::Witness;
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::{BlockRange, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
@@ -19,6 +20,9 @@ use crate::tables::{Tables, TablesError};
 
 /// Stacks looked at for each one that comes in, to find some that can go.
 const EVICTION_STEPS: usize = 64;
+
+/// Chunks in an object, as they are numbered.
+const CHUNKS: u8 = 64;
 
 /// What is known by (family, index).
 pub(crate) type StackId = (FamilyId, u32);
@@ -60,6 +64,8 @@ pub(crate) struct Table {
     pub(crate) dirty_generations: BTreeSet<VolumeId>,
     pub(crate) intervals: BTreeMap<PgId, Interval>,
     pub(crate) dirty_intervals: BTreeSet<PgId>,
+    /// Told of each chunk before it changes.
+    pub(crate) witness: Option<Witness>,
 }
 
 impl Table {
@@ -85,6 +91,7 @@ impl Table {
             dirty_generations: BTreeSet::new(),
             intervals: tables.intervals()?.into_iter().collect(),
             dirty_intervals: BTreeSet::new(),
+            witness: None,
         })
     }
 
@@ -220,6 +227,7 @@ impl Table {
         record: &Record,
         inline: &[Bytes],
     ) -> Result<(), Contradiction> {
+        self.tell(record);
         match record {
             Record::Write {
                 object,
@@ -263,6 +271,25 @@ impl Table {
                 Ok(())
             }
             Record::Seal => Ok(()),
+        }
+    }
+
+    /// Tells those who read the disk's file themselves which chunks a record is about to change.
+    fn tell(&self, record: &Record) {
+        let Some(witness) = &self.witness else { return };
+        let all = |family, index| {
+            (0..CHUNKS).for_each(|chunk| witness.moves(family, index, chunk));
+        };
+        match record {
+            Record::Write { object, pieces, .. } => {
+                for part in pieces.iter().flat_map(|piece| parts(piece.range)) {
+                    witness.moves(object.family, object.index, part.chunk);
+                }
+            }
+            Record::Adopt { object, chunk, .. } => witness.moves(object.family, object.index, *chunk),
+            Record::Level { object, .. } | Record::Drop(object) => all(object.family, object.index),
+            Record::Merge { family, index, .. } => all(*family, *index),
+            Record::Generation(..) | Record::Interval(..) | Record::Seal => {}
         }
     }
 

@@ -17,8 +17,8 @@ use tracing::debug;
 
 use super::driver::Driver;
 
-/// The version of the messages that this program speaks.
-const VERSION: u16 = 1;
+/// The versions of the messages that this program speaks. Since version 2 there are `share` and `places`.
+const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
 /// How long a greeting may take to come.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// Answers that may wait to be sent, in bytes: beyond this no more requests are read. Sixteen reads
@@ -79,30 +79,28 @@ pub(super) async fn serve(driver: Rc<Driver>, stream: Stream, identity: Identity
 
 async fn greet(link: &mut Link, identity: Identity) -> io::Result<()> {
     let (number, message) = link.converse().await?;
-    let welcome = match message {
+    let version = match message {
         Message::Request(Request::Hello {
             version_min,
             version_max,
             cluster,
             disk,
-        }) => {
-            (version_min..=version_max).contains(&VERSION)
-                && cluster == identity.cluster
-                && disk == identity.disk
+        }) if cluster == identity.cluster && disk == identity.disk => {
+            let highest = version_max.min(*VERSIONS.end());
+            (highest >= version_min && VERSIONS.contains(&highest)).then_some(highest)
         }
-        _ => false,
+        _ => None,
     };
-    let answer = if welcome {
-        Response::Welcome {
-            version: VERSION,
+    let answer = match version {
+        Some(version) => Response::Welcome {
+            version,
             disk: identity.disk,
-        }
-    } else {
-        Response::Refused(Refusal::Stranger)
+        },
+        None => Response::Refused(Refusal::Stranger),
     };
     link.outbox.push_response(number, &answer);
     link.send()?;
-    if welcome {
+    if version.is_some() {
         Ok(())
     } else {
         Err(io::ErrorKind::PermissionDenied.into())
@@ -146,6 +144,13 @@ fn take_in(driver: &Driver, connection: &Connection, id: ConnectionId) -> io::Re
         match next {
             (_, Message::Request(Request::Hello { .. })) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a second greeting"));
+            }
+            (number, Message::Request(Request::Share)) => {
+                let here = matches!(*connection.link.borrow().stream(), Stream::Unix(_));
+                let shared = driver.shared().filter(|_| here);
+                let refused = Response::Refused(Refusal::Invalid);
+                let mut link = connection.link.borrow_mut();
+                link.outbox.push_response(number, shared.unwrap_or(&refused));
             }
             (number, Message::Request(request)) => driver.request(id, number, request),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request")),

@@ -5,6 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use protocol::message::{Request, Response};
@@ -33,13 +35,25 @@ pub(super) struct Driver {
     commanded: RefCell<HashMap<u64, Reclaimed>>,
     next_command: Cell<u64>,
     requests: Cell<u64>,
+    /// Where front ends of this machine find the disk's files; nothing if they are not to read them.
+    shared: Option<Response>,
     poisoned: Cell<bool>,
     /// Something gathered: a turn is wanted.
     pub(super) gathered: Notify,
 }
 
 impl Driver {
-    pub(super) fn new(store: Store, map: Map) -> Rc<Self> {
+    pub(super) fn new(store: Store, directory: &Path, map: Map) -> Rc<Self> {
+        let shared = store.witness().and_then(|witness| {
+            Some(Response::Shared {
+                directory: std::path::absolute(directory)
+                    .ok()?
+                    .as_os_str()
+                    .as_bytes()
+                    .to_vec(),
+                opening: witness.opening(),
+            })
+        });
         let remembered = Remembered {
             generations: store.generations(),
             intervals: store.intervals(),
@@ -58,6 +72,7 @@ impl Driver {
             commanded: RefCell::default(),
             next_command: Cell::new(0),
             requests: Cell::new(0),
+            shared,
             poisoned: Cell::new(false),
             gathered: Notify::new(),
         });
@@ -102,6 +117,11 @@ impl Driver {
                     let _ = answer.send(result);
                 }
             }
+            Action::Readmit => {
+                if let Some(witness) = self.store.borrow().witness() {
+                    witness.readmit();
+                }
+            }
             // The map's keeper watches the coordination store, so a newer map is on its way.
             Action::Refresh => debug!("a request names a newer map than the one here"),
         }
@@ -138,6 +158,11 @@ impl Driver {
         if self.connections.borrow_mut().remove(&id).is_some() {
             self.event(Event::Closed { connection: id });
         }
+    }
+
+    /// Where front ends of this machine find the disk's files.
+    pub(super) fn shared(&self) -> Option<&Response> {
+        self.shared.as_ref()
     }
 
     /// How many connections are open.

@@ -90,7 +90,7 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
             expected: settings.disk,
         });
     }
-    let driver = Driver::new(store, map.current());
+    let driver = Driver::new(store, &settings.directory, map.current());
     let mut listeners = Vec::with_capacity(settings.listen.len());
     for address in settings.listen {
         match Listener::bind(&address).await {

@@ -44,6 +44,7 @@ fn config(directory: &Path, disks: u32) -> Config {
         work_dir: Some(directory.to_owned()),
         disks: Some(disks),
         disk_log: Some("4M".into()),
+        direct_reads: None,
         memory: Some("256M".into()),
         admin_listen: vec!["tcp:127.0.0.1:0".to_owned()],
         lease_ms: None,

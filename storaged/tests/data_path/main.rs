@@ -5,6 +5,7 @@
     reason = "a failed unwrap is a failed test, in the shared functions as well"
 )]
 
+mod direct;
 mod model;
 mod node;
 

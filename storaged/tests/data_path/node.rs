@@ -76,7 +76,10 @@ impl Node {
                 cluster: CLUSTER,
                 directory: directory.join(disk.to_string()),
                 listen: vec![Address::Unix(socket(directory, disk))],
-                options: store::Options::default(),
+                options: store::Options {
+                    share: Some([u8::try_from(disk.0).unwrap(); 16]),
+                    ..store::Options::default()
+                },
             };
             disks.push(Disk::start(settings, map.clone()).await.unwrap());
         }

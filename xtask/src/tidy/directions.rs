@@ -38,8 +38,13 @@ const PLACES: &[Place] = &[
         never: EFFECTS,
     },
     Place {
-        name: "store",
+        name: "direct",
         uses: &["protocol"],
+        never: RUNTIMES,
+    },
+    Place {
+        name: "store",
+        uses: &["direct", "protocol"],
         never: RUNTIMES,
     },
     Place {
@@ -49,7 +54,7 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "client",
-        uses: &["protocol", "replication"],
+        uses: &["direct", "protocol", "replication"],
         never: NODE,
     },
     Place {

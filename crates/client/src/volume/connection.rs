@@ -18,12 +18,15 @@ use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use super::direct::Shared;
 use super::driver::Driver;
 use crate::backoff::Backoff;
 use crate::transport::{self, Address, Link, Stream};
 
-/// The version of the messages that this program speaks; both the lowest and the highest.
-const VERSION: u16 = 1;
+/// The versions of the messages that this program speaks.
+const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
+/// The first version with `share`.
+const SHARES_FROM: u16 = 2;
 /// How long a connection may take until the disk has answered its greeting: one that does not
 /// within this time may be a machine that went away without a word.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -98,15 +101,19 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
     let mut backoff = Backoff::default();
     loop {
         match open(&driver, &connection).await {
-            Ok(link) => {
+            Ok((link, shared)) => {
                 backoff = Backoff::default();
                 info!(%disk, "connected");
                 let stream = link.stream();
                 connection.reset.set(false);
                 *connection.link.borrow_mut() = Some(link);
+                if let Some(shared) = shared {
+                    driver.share(disk, &shared);
+                }
                 driver.event(Event::Connected { disk });
                 let ended = serve(&driver, &connection, disk, &stream).await;
                 connection.link.borrow_mut().take();
+                driver.direct.close(disk);
                 info!(%disk, reason = %ended, "the connection ended");
                 driver.event(Event::Disconnected { disk });
             }
@@ -117,7 +124,7 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
 }
 
 /// Tries the disk's addresses in order, until one greets back as the disk that is looked for.
-async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Link> {
+async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<(Link, Option<Shared>)> {
     let view = connection.view.borrow().clone();
     let cluster = driver.view(|view| view.cluster);
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the disk has no address");
@@ -126,7 +133,7 @@ async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Link> 
             continue;
         };
         match timeout(GREETING_LIMIT, greet(&address, view.disk, cluster)).await {
-            Ok(Ok(link)) => return Ok(link),
+            Ok(Ok(opened)) => return Ok(opened),
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
@@ -134,29 +141,44 @@ async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Link> 
     Err(last)
 }
 
-async fn greet(address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result<Link> {
+async fn greet(address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result<(Link, Option<Shared>)> {
     let mut link = Link::new(transport::connect(address).await?);
     let hello = Request::Hello {
-        version_min: VERSION,
-        version_max: VERSION,
+        version_min: *VERSIONS.start(),
+        version_max: *VERSIONS.end(),
         cluster,
         disk,
     };
     link.outbox.push_request(0, &hello);
     match link.converse().await? {
-        (
-            0,
-            Message::Response(Response::Welcome {
-                version: VERSION,
-                disk: found,
-            }),
-        ) if found == disk => Ok(link),
+        (0, Message::Response(Response::Welcome { version, disk: found }))
+            if found == disk && VERSIONS.contains(&version) =>
+        {
+            let here = matches!(address, Address::Unix(_)) && version >= SHARES_FROM;
+            let shared = if here { share(&mut link).await? } else { None };
+            Ok((link, shared))
+        }
         (_, Message::Response(Response::Refused(refusal))) => {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
         }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "the disk does not greet as it should",
+        )),
+    }
+}
+
+/// Asks a disk of this machine where its files are; nothing if it does not want them read.
+async fn share(link: &mut Link) -> io::Result<Option<Shared>> {
+    link.outbox.push_request(0, &Request::Share);
+    match link.converse().await? {
+        (0, Message::Response(Response::Shared { directory, opening })) => {
+            Ok(Some(Shared { directory, opening }))
+        }
+        (0, Message::Response(Response::Refused(_))) => Ok(None),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the disk does not say where its files are",
         )),
     }
 }
@@ -215,11 +237,13 @@ fn take_in(
                 "a disk sent something that is no answer",
             ));
         };
-        driver.event(Event::Response {
-            disk,
-            number,
-            response: verified(response),
-        });
+        if let Some(response) = driver.direct.answered(disk, number, response) {
+            driver.event(Event::Response {
+                disk,
+                number,
+                response: verified(response),
+            });
+        }
     }
 }
 

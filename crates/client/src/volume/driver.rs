@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
 use protocol::DiskId;
+use protocol::message::Request;
 use protocol::session::{SessionRequest, VolumeView};
 use replication::owner::{Action, Event, IoId, Operation, Outcome, Owner};
 use tokio::sync::{Notify, watch};
@@ -17,6 +18,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::connection::{self, DiskConnection};
+use super::direct::{self, Begun, DirectReads};
 use super::session::{self, OpenedSession, Session};
 use super::{device_error, timer};
 use crate::clock::now;
@@ -47,6 +49,7 @@ pub(super) struct Driver {
     listener: RefCell<Option<Listener>>,
     phase: watch::Sender<Phase>,
     disks: RefCell<BTreeMap<DiskId, Rc<DiskConnection>>>,
+    pub(super) direct: DirectReads,
     pub(super) session: Session,
     pub(super) timer: timer::Timer,
     /// Something waits in an outbox.
@@ -70,6 +73,7 @@ impl Driver {
             listener: RefCell::default(),
             phase: watch::Sender::new(Phase::Opening),
             disks: RefCell::default(),
+            direct: DirectReads::default(),
             session: opened.session,
             timer: timer::Timer::default(),
             gathered: Notify::new(),
@@ -120,12 +124,7 @@ impl Driver {
                 disk,
                 number,
                 request,
-            } => {
-                if let Some(connection) = self.disks.borrow().get(&disk) {
-                    connection.push(number, &request);
-                    self.gathered.notify_one();
-                }
-            }
+            } => self.send(disk, number, &request),
             Action::Complete { id, result } => {
                 let done = self.operations.borrow_mut().remove(&id);
                 if let Some(done) = done {
@@ -136,6 +135,7 @@ impl Driver {
             Action::Disconnect { disk } => {
                 if let Some(connection) = self.disks.borrow_mut().remove(&disk) {
                     connection.stop();
+                    self.direct.close(disk);
                 }
             }
             Action::Reset { disk } => {
@@ -159,6 +159,48 @@ impl Driver {
             Action::Resized(size) => {
                 self.info.borrow_mut().size = size;
                 self.tell(DeviceEvent::Resized(size));
+            }
+        }
+    }
+
+    fn send(&self, disk: DiskId, number: u64, request: &Request) {
+        if let Some(connection) = self.disks.borrow().get(&disk) {
+            match self.direct.begin(disk, number, request) {
+                Begun::Here => {}
+                Begun::AtDisk(question) => {
+                    connection.push(number, request);
+                    if let Some((number, question)) = question {
+                        connection.push(number, &question);
+                    }
+                }
+            }
+            self.gathered.notify_one();
+        }
+    }
+
+    /// A disk of this machine lets its file be read.
+    pub(super) fn share(self: &Rc<Self>, disk: DiskId, shared: &direct::Shared) {
+        match self.direct.open(disk, shared) {
+            Ok(None) => {}
+            Ok(Some(wake)) => {
+                let task = spawn_local(direct::follow(Rc::clone(self), wake));
+                self.tasks.borrow_mut().push(task.abort_handle());
+            }
+            Err(error) => info!(%disk, %error, "its file cannot be read from here: reads go through it"),
+        }
+    }
+
+    /// Takes in the reads that this process did itself; those that failed go to the disk.
+    pub(super) fn take_direct(self: &Rc<Self>) {
+        for (disk, number, outcome) in self.direct.finished() {
+            match outcome {
+                Ok(bytes) => self.event(Event::ReadDirectly { disk, number, bytes }),
+                Err(request) => {
+                    if let Some(connection) = self.disks.borrow().get(&disk) {
+                        connection.push(number, &request);
+                        self.gathered.notify_one();
+                    }
+                }
             }
         }
     }
@@ -280,6 +322,9 @@ async fn send_gathered(driver: Rc<Driver>) {
         driver.gathered.notified().await;
         for connection in driver.disks.borrow().values() {
             connection.send();
+        }
+        if driver.direct.submit() {
+            driver.take_direct();
         }
     }
 }

@@ -55,6 +55,17 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             put_area(out, scope, *family, *layer, *index, *range);
             (Kind::Map, Bytes::new())
         }
+        Request::Share => (Kind::Share, Bytes::new()),
+        Request::Places {
+            scope,
+            family,
+            layer,
+            index,
+            range,
+        } => {
+            put_area(out, scope, *family, *layer, *index, *range);
+            (Kind::Places, Bytes::new())
+        }
         Request::Write { scope, write } => {
             put_scope(out, scope);
             (Kind::Write, put_write(out, write))
@@ -161,6 +172,17 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
         Kind::Map => {
             let (scope, family, layer, index, range) = read_area(&mut reader)?;
             Request::Map {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            }
+        }
+        Kind::Share => Request::Share,
+        Kind::Places => {
+            let (scope, family, layer, index, range) = read_area(&mut reader)?;
+            Request::Places {
                 scope,
                 family,
                 layer,

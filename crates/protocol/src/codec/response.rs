@@ -6,6 +6,7 @@ use super::delta::{put_delta, read_delta};
 use super::field::{
     OBJECT_LEN, Reader, STAMP_LEN, put_checksums, put_count, put_object, put_range, put_stamp,
 };
+use super::place::{put_placed, put_shared, read_placed, read_shared};
 use crate::frame::{Kind, WireError};
 use crate::geometry::{BLOCK_SIZE, BLOCKS_PER_OBJECT};
 use crate::id::{DiskId, Generation, Interval, TreeRevision};
@@ -55,6 +56,14 @@ pub(super) fn put_response(out: &mut BytesMut, response: &Response) -> (Kind, By
             put_delta(out, delta);
             (Kind::Delta, delta.bytes.clone())
         }
+        Response::Shared { directory, opening } => {
+            put_shared(out, directory, opening);
+            (Kind::Shared, Bytes::new())
+        }
+        Response::Placed { admission, chunks } => {
+            put_placed(out, *admission, chunks);
+            (Kind::Placed, Bytes::new())
+        }
         Response::Refused(refusal) => {
             put_refusal(out, refusal);
             (Kind::Refused, Bytes::new())
@@ -100,6 +109,8 @@ pub(super) fn read_response(kind: Kind, body: &[u8], payload: Bytes) -> Result<R
             Response::Map { stamp, runs }
         }
         Kind::Delta => Response::Delta(read_delta(&mut reader, payload)?),
+        Kind::Shared => read_shared(&mut reader)?,
+        Kind::Placed => read_placed(&mut reader)?,
         Kind::Refused => Response::Refused(read_refusal(&mut reader)?),
         _ => return Err(WireError::Unexpected(kind)),
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::codec::Message;
 use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::place::{ChunkPlaces, Place};
 use protocol::session::{OpenMode, SessionPush, SessionReply, SessionRequest};
 use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite};
 use protocol::{
@@ -84,6 +85,37 @@ fn delta() -> ObjectDelta {
     }
 }
 
+fn shared() -> Response {
+    Response::Shared {
+        directory: b"/srv/disk-1".to_vec(),
+        opening: [0x5a; 16],
+    }
+}
+
+fn placed() -> Response {
+    let mut places = [Place::Unknown; 16];
+    places[1] = Place::Zero;
+    places[2] = Place::At {
+        block: 0x1234,
+        checksum: 0x5678_9abc,
+    };
+    Response::Placed {
+        admission: 0x11,
+        chunks: vec![
+            ChunkPlaces {
+                chunk: 3,
+                moves: 0x22,
+                places,
+            },
+            ChunkPlaces {
+                chunk: 63,
+                moves: 0x23,
+                places: [Place::Unknown; 16],
+            },
+        ],
+    }
+}
+
 /// All samples, by name.
 pub(crate) fn all() -> Vec<(&'static str, Message)> {
     let mut all = requests();
@@ -134,6 +166,17 @@ fn requests() -> Vec<(&'static str, Message)> {
         (
             "map",
             Message::Request(Request::Map {
+                scope: scope(),
+                family,
+                layer,
+                index,
+                range: range(),
+            }),
+        ),
+        ("share", Message::Request(Request::Share)),
+        (
+            "places",
+            Message::Request(Request::Places {
                 scope: scope(),
                 family,
                 layer,
@@ -215,6 +258,8 @@ fn responses() -> Vec<(&'static str, Message)> {
             }),
         ),
         ("delta", Message::Response(Response::Delta(delta()))),
+        ("shared", Message::Response(shared())),
+        ("placed", Message::Response(placed())),
     ];
     let refusals = [
         ("refused-stranger", Refusal::Stranger),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::codec::Message;
 use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::place::{ChunkPlaces, Place};
 use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite};
 use protocol::{
     BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
@@ -130,6 +131,16 @@ fn request() -> impl Strategy<Value = Request> {
                 range,
             }
         }),
+        Just(Request::Share),
+        area().prop_map(|(scope, family, layer, index, range)| {
+            Request::Places {
+                scope,
+                family: FamilyId(family),
+                layer: LayerId(layer),
+                index,
+                range,
+            }
+        }),
         (scope(), write()).prop_map(|(scope, write)| Request::Write { scope, write }),
         (scope(), object(), stamp()).prop_map(|(scope, object, above)| Request::Pull {
             scope,
@@ -179,8 +190,28 @@ fn response() -> impl Strategy<Value = Response> {
         }),
         (stamp(), prop::collection::vec(run, 0..40)).prop_map(|(stamp, runs)| Response::Map { stamp, runs }),
         delta().prop_map(Response::Delta),
+        (prop::collection::vec(any::<u8>(), 0..80), any::<[u8; 16]>())
+            .prop_map(|(directory, opening)| Response::Shared { directory, opening }),
+        placed(),
         refusal().prop_map(Response::Refused),
     ]
+}
+
+fn placed() -> impl Strategy<Value = Response> {
+    let place = prop_oneof![
+        Just(Place::Unknown),
+        Just(Place::Zero),
+        any::<(u64, u32)>().prop_map(|(block, checksum)| Place::At { block, checksum }),
+    ];
+    let places = prop::array::uniform16(place);
+    let chunks = prop::collection::btree_map(0u8..64, (any::<u64>(), places), 0..8);
+    (any::<u64>(), chunks).prop_map(|(admission, chunks)| {
+        let chunk = |(chunk, (moves, places))| ChunkPlaces { chunk, moves, places };
+        Response::Placed {
+            admission,
+            chunks: chunks.into_iter().map(chunk).collect(),
+        }
+    })
 }
 
 /// A request or an answer.

@@ -123,6 +123,17 @@ pub enum Event {
         /// What.
         response: Response,
     },
+    /// The bytes of a [`Request::Read`], which the driver read from the disk's own file instead of
+    /// sending the request: verified, and still where the disk had said when they were there.
+    /// Unlike an answer they come without the object's stamp.
+    ReadDirectly {
+        /// From which disk.
+        disk: DiskId,
+        /// The request's number.
+        number: u64,
+        /// As many as were asked for.
+        bytes: Bytes,
+    },
     /// The lease was renewed.
     Renewed {
         /// When the renewal was *sent* (rule 1).

@@ -110,6 +110,12 @@ impl Link {
         Some(sent)
     }
 
+    /// A request was done without the disk's process, which was not heard by it: what it was, if that
+    /// is still awaited.
+    pub(super) fn done_without(&mut self, number: u64) -> Option<Sent> {
+        self.in_flight.remove(&number).map(|(sent, _)| sent)
+    }
+
     /// The connection is up.
     pub(super) fn connect(&mut self, now: Moment) {
         self.connected = true;

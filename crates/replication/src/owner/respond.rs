@@ -1,5 +1,6 @@
 //! Connections that come and go, and answers that come in: finds out what each is about.
 
+use bytes::Bytes;
 use protocol::message::{Refusal, Response};
 use protocol::{DiskId, Generation};
 
@@ -88,6 +89,14 @@ impl Owner {
             }
             Sent::Level { .. } => self.level_answered(now, disk, number, sent, response, out),
             Sent::Probe => self.probed(now, disk, &response, out),
+        }
+    }
+
+    /// A read was done without asking the disk's process, of which it says nothing.
+    pub(super) fn read_directly(&mut self, disk: DiskId, number: u64, bytes: Bytes, out: &mut Vec<Action>) {
+        let link = self.links.get_mut(&disk);
+        if let Some(Sent::Lookup(id)) = link.and_then(|link| link.done_without(number)) {
+            self.lookup_read((id, number), bytes, out);
         }
     }
 

@@ -434,3 +434,25 @@ fn requests_that_make_no_sense_are_refused() {
         assert_eq!(results(&out), [Err(Failure::Invalid)], "{offset} {length}");
     }
 }
+
+/// Law: a read that the driver did itself is a read, and says nothing of the object's stamp: the next
+/// write still has to learn it.
+#[test]
+fn a_read_done_without_the_disk_teaches_no_stamp() {
+    let direct = |bed: &mut Bed, number| {
+        bed.event(Event::ReadDirectly {
+            disk: A,
+            number,
+            bytes: Bytes::from(vec![1; 4096]),
+        })
+    };
+    let mut bed = Bed::open();
+    let (disk, number, _) = sent(&bed.read())[0].clone();
+    assert_eq!(disk, A);
+    let done = direct(&mut bed, number);
+    let bytes = Bytes::from(vec![1; 4096]);
+    assert_eq!(results(&done), [Ok(Outcome::Data(vec![bytes]))]);
+    assert_eq!(direct(&mut bed, number).len(), 0, "it is answered once");
+    let asked = sent(&bed.write());
+    assert!(matches!(asked[..], [(_, _, Request::Map { .. })]), "{asked:?}");
+}

@@ -89,6 +89,9 @@ pub enum Action {
         /// How it ended.
         result: Result<(), StorageError>,
     },
+    /// Some request that was let in before may be refused from now on. Whoever reads the disk's file
+    /// by what he was told before must ask anew: he is told so before anything else is answered.
+    Readmit,
     /// A sender knows a newer map. Hand in [`Event::Map`] when a newer one is there.
     Refresh,
 }

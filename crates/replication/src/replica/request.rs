@@ -32,12 +32,13 @@ pub(super) fn weight(request: &Request) -> usize {
 /// The scope of a request and what it wants of the slot; nothing for what has no place here.
 pub(super) fn scope_and_need(request: &Request) -> Option<(Scope, Need)> {
     match request {
-        Request::Hello { .. } | Request::Complete { .. } => None,
+        Request::Hello { .. } | Request::Share | Request::Complete { .. } => None,
         Request::Fence { scope, .. } | Request::Ping { scope } => Some((*scope, Need::Fence)),
-        Request::Read { scope, .. } | Request::Map { scope, .. } | Request::Pull { scope, .. } => {
-            Some((*scope, Need::Read))
-        }
-        Request::Level { scope, .. } => Some((*scope, Need::Read)),
+        Request::Read { scope, .. }
+        | Request::Map { scope, .. }
+        | Request::Places { scope, .. }
+        | Request::Pull { scope, .. }
+        | Request::Level { scope, .. } => Some((*scope, Need::Read)),
         Request::Write { scope, .. } => Some((*scope, Need::Write)),
     }
 }
@@ -57,6 +58,7 @@ pub(super) fn response(result: Result<StorageReply, StorageError>) -> Response {
         },
         Ok(StorageReply::Map { stamp, runs }) => Response::Map { stamp, runs },
         Ok(StorageReply::Delta(delta)) => Response::Delta(delta),
+        Ok(StorageReply::Placed { admission, chunks }) => Response::Placed { admission, chunks },
         Err(error) => Response::Refused(match error {
             StorageError::Gap(stamp) => Refusal::Gap(stamp),
             StorageError::Mismatch => Refusal::Mismatch,
@@ -108,6 +110,22 @@ impl Replica {
                 self.reclaims.read_begins((family, layer));
                 self.ask(Asked::Read(asker, (family, layer)), map, out);
             }),
+            // Nothing is read here: a layer on its way out may go, its blocks' moves are counted.
+            Request::Places {
+                family,
+                layer,
+                index,
+                range,
+                ..
+            } => self.chain(&scope, family, layer, index).map(|chain| {
+                let places = StorageRequest::Places {
+                    chain,
+                    family,
+                    index,
+                    range,
+                };
+                self.ask(Asked::Answer(asker), places, out);
+            }),
             Request::Pull { object, above, .. } => self.bench().writable(&scope, object).map(|()| {
                 self.ask(Asked::Answer(asker), StorageRequest::Pull { object, above }, out);
             }),
@@ -117,7 +135,7 @@ impl Replica {
                 self.ask(Asked::Answer(asker), StorageRequest::Probe, out);
                 Ok(())
             }
-            Request::Hello { .. } | Request::Complete { .. } => Err(Refusal::Invalid),
+            Request::Hello { .. } | Request::Share | Request::Complete { .. } => Err(Refusal::Invalid),
         };
         if let Err(refusal) = result {
             self.answer(asker, Response::Refused(refusal), out);

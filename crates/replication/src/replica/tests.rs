@@ -100,6 +100,8 @@ struct Bed {
     replica: Replica,
     map: Map,
     next: u64,
+    /// How often those who read without asking were told to ask anew.
+    readmissions: usize,
 }
 
 impl Bed {
@@ -107,11 +109,12 @@ impl Bed {
         let map = Map::new();
         let mut out = Vec::new();
         let replica = Replica::new(DiskId(1), Remembered::default(), Arc::new(map.clone()), &mut out);
-        assert!(out.is_empty());
+        assert_eq!(out, [Action::Readmit]);
         Self {
             replica,
             map,
             next: 0,
+            readmissions: 1,
         }
     }
 
@@ -134,6 +137,9 @@ impl Bed {
     fn apply(&mut self, event: Event) -> Vec<Action> {
         let mut out = Vec::new();
         self.replica.apply(event, &mut out);
+        let told = out.iter().filter(|action| **action == Action::Readmit).count();
+        self.readmissions += told;
+        out.retain(|action| *action != Action::Readmit);
         out
     }
 
@@ -167,6 +173,16 @@ impl Bed {
             scope: self.scope(generation),
             family: FAMILY,
             after: None,
+        }
+    }
+
+    fn places(&self, generation: u64) -> Request {
+        Request::Places {
+            scope: self.scope(generation),
+            family: FAMILY,
+            layer: self.map.head,
+            index: 0,
+            range: BlockRange::OBJECT,
         }
     }
 
@@ -409,4 +425,41 @@ fn a_connection_cannot_have_more_unanswered_than_its_limit() {
     }
     let out = bed.request(bed.write(Stamp::ZERO, stamp(1, 9999)));
     assert_eq!(responses(&out), refused(Refusal::Busy));
+}
+
+/// Law: whoever reads the disk's file by what he was told is told to ask anew before the disk answers
+/// anything that makes him a stranger: a fence of the next owner, a map, a new interval.
+#[test]
+fn readers_of_the_file_must_ask_anew_before_a_fence_is_answered_and_with_each_map() {
+    let mut bed = Bed::fenced(1);
+    let before = bed.readmissions;
+    let out = bed.request(bed.fence(2));
+    assert_eq!(bed.readmissions, before + 1);
+    assert!(responses(&out).is_empty());
+    // What the old owner is told from here on is nothing: it cannot come in by asking again.
+    let old = bed.request(bed.places(1));
+    assert_eq!(responses(&old), refused(Refusal::Fenced(Generation(2))));
+    assert_eq!(responses(&bed.stored(&out, Ok(StorageReply::Done))).len(), 1);
+    let before = bed.readmissions;
+    bed.map.group.interval = Interval(2);
+    let map = Arc::new(bed.map.clone());
+    bed.apply(Event::Map(map));
+    assert_eq!(bed.readmissions, before + 1);
+    bed.request(bed.places(2));
+    assert_eq!(bed.readmissions, before + 2, "the interval was raised");
+}
+
+#[test]
+fn places_are_told_as_the_store_tells_them() {
+    let mut bed = Bed::fenced(1);
+    let out = bed.request(bed.places(1));
+    let placed = StorageReply::Placed {
+        admission: 7,
+        chunks: Vec::new(),
+    };
+    let answer = Response::Placed {
+        admission: 7,
+        chunks: Vec::new(),
+    };
+    assert_eq!(responses(&bed.stored(&out, Ok(placed))), [answer]);
 }

@@ -519,7 +519,7 @@ fn newer(object: Option<&crate::object::Object>, above: Stamp) -> impl Iterator<
 }
 
 /// The layers that exist here and that a chain sees, newest first.
-fn visible<'a>(
+pub(crate) fn visible<'a>(
     chain: &LayerChain,
     layers: &'a std::collections::BTreeMap<LayerId, crate::object::Object>,
 ) -> Vec<(LayerId, &'a crate::object::Object)> {
@@ -535,7 +535,7 @@ fn visible<'a>(
 }
 
 /// For each of the wanted blocks of a chunk, the newest layer that holds it.
-fn owners<'a>(
+pub(crate) fn owners<'a>(
     visible: &[(LayerId, &'a crate::object::Object)],
     number: u8,
     wanted: u16,

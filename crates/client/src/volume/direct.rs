@@ -1,0 +1,231 @@
+//! Reads that a front end does itself, of the files of disks on its own machine.
+//!
+//! The owner knows nothing of it: it says which disk is to be asked, and here the request is carried
+//! out instead of being sent, if the disk has told where the blocks lie. Whatever goes wrong, the
+//! request is sent after all. Questions about places go along with reads, under numbers of their own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use direct::places::Shown;
+use direct::reader::{Disk, Finished, Reader};
+use protocol::DiskId;
+use protocol::message::{Request, Response};
+use tokio::io::unix::AsyncFd;
+use tracing::{info, warn};
+
+use super::driver::Driver;
+
+/// Set in the numbers of questions. An owner counts its requests from one, and never comes so far.
+const QUESTION: u64 = 1 << 63;
+
+/// What a disk says of where its files are.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) directory: Vec<u8>,
+    pub(super) opening: [u8; 16],
+}
+
+/// What became of a request.
+pub(super) enum Begun {
+    /// It is carried out here.
+    Here,
+    /// It must be sent, with a question after it if there is one.
+    AtDisk(Option<(u64, Request)>),
+}
+
+/// A read under way here, to be sent if it fails.
+struct UnderWay {
+    disk: DiskId,
+    number: u64,
+    request: Request,
+}
+
+#[derive(Default)]
+struct State {
+    reader: Option<Reader>,
+    disks: BTreeMap<DiskId, Disk>,
+    under_way: HashMap<u64, UnderWay>,
+    questions: HashMap<u64, (DiskId, Shown)>,
+    /// Tokens of reads and numbers of questions.
+    next: u64,
+    finished: Vec<Finished>,
+}
+
+/// All that a volume reads directly.
+#[derive(Default)]
+pub(super) struct DirectReads {
+    state: RefCell<State>,
+    count: Cell<u64>,
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl DirectReads {
+    /// Reads the files of a disk from now on. Gives what becomes readable when reads are finished,
+    /// the first time.
+    pub(super) fn open(&self, disk: DiskId, shared: &Shared) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+        let opened = Disk::open(Path::new(OsStr::from_bytes(&shared.directory)), shared.opening)?;
+        let mut state = self.state.borrow_mut();
+        let wake = if state.reader.is_none() {
+            let reader = Reader::new()?;
+            let wake = watched(reader.wake_descriptor().try_clone_to_owned()?)?;
+            state.reader = Some(reader);
+            Some(wake)
+        } else {
+            None
+        };
+        state.disks.insert(disk, opened);
+        info!(%disk, "its file is read directly");
+        Ok(wake)
+    }
+
+    /// The connection to a disk is gone: what it said is not true any more. Reads under way end
+    /// unheard; the owner asks for them again.
+    pub(super) fn close(&self, disk: DiskId) {
+        let mut state = self.state.borrow_mut();
+        state.disks.remove(&disk);
+        state.under_way.retain(|_, read| read.disk != disk);
+        state.questions.retain(|_, (asked, _)| *asked != disk);
+    }
+
+    /// Carries a request out, if it is a read and the disk has told where its blocks are.
+    pub(super) fn begin(&self, disk: DiskId, number: u64, request: &Request) -> Begun {
+        let Request::Read {
+            scope,
+            family,
+            layer,
+            index,
+            range,
+        } = request
+        else {
+            return Begun::AtDisk(None);
+        };
+        let mut state = self.state.borrow_mut();
+        let token = state.next();
+        let State { reader, disks, .. } = &mut *state;
+        let (Some(reader), Some(open)) = (reader, disks.get_mut(&disk)) else {
+            return Begun::AtDisk(None);
+        };
+        let shown = Shown {
+            pg: scope.pg,
+            family: *family,
+            layer: *layer,
+            index: *index,
+        };
+        match reader.begin(open, token, &shown, *range) {
+            Ok(()) => {
+                let read = UnderWay {
+                    disk,
+                    number,
+                    request: request.clone(),
+                };
+                state.under_way.insert(token, read);
+                Begun::Here
+            }
+            Err(None) => Begun::AtDisk(None),
+            Err(Some(range)) => {
+                let number = QUESTION | token;
+                state.questions.insert(number, (disk, shown));
+                let question = Request::Places {
+                    scope: *scope,
+                    family: *family,
+                    layer: *layer,
+                    index: *index,
+                    range,
+                };
+                Begun::AtDisk(Some((number, question)))
+            }
+        }
+    }
+
+    /// Takes an answer in if it is one to a question; gives back all others.
+    pub(super) fn answered(&self, disk: DiskId, number: u64, response: Response) -> Option<Response> {
+        if number & QUESTION == 0 {
+            return Some(response);
+        }
+        let mut state = self.state.borrow_mut();
+        let State { questions, disks, .. } = &mut *state;
+        if let Some((_, shown)) = questions.remove(&number)
+            && let Some(open) = disks.get_mut(&disk)
+        {
+            match response {
+                Response::Placed { admission, chunks } => open.places().learn(&shown, admission, chunks),
+                _ => open.places().refused(&shown),
+            }
+        }
+        None
+    }
+
+    /// Hands the kernel what was begun. True if something is finished already.
+    pub(super) fn submit(&self) -> bool {
+        match &mut self.state.borrow_mut().reader {
+            Some(reader) => {
+                reader.submit();
+                reader.has_ended()
+            }
+            None => false,
+        }
+    }
+
+    /// What came to its end: the bytes, or the request that must be sent after all.
+    pub(super) fn finished(&self) -> Vec<(DiskId, u64, Result<Bytes, Request>)> {
+        let mut state = self.state.borrow_mut();
+        let mut finished = std::mem::take(&mut state.finished);
+        if let Some(reader) = &mut state.reader {
+            reader.finished(&mut finished);
+        }
+        let mut ended = Vec::with_capacity(finished.len());
+        for read in finished.drain(..) {
+            // A read whose connection is gone is not awaited any more.
+            let Some(under_way) = state.under_way.remove(&read.token) else {
+                continue;
+            };
+            self.count.set(self.count.get() + u64::from(read.bytes.is_some()));
+            let outcome = read.bytes.ok_or(under_way.request);
+            ended.push((under_way.disk, under_way.number, outcome));
+        }
+        state.finished = finished;
+        ended
+    }
+
+    /// How many reads were done here.
+    pub(super) fn count(&self) -> u64 {
+        self.count.get()
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "an `OwnedFd` keeps what the unsafe `register` asks its caller to keep"
+)]
+fn watched(wake: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(wake)
+}
+
+/// Takes in finished reads whenever there are any.
+pub(super) async fn follow(driver: Rc<Driver>, wake: AsyncFd<OwnedFd>) {
+    loop {
+        match wake.readable().await {
+            // The next completion makes it readable anew: it is edge-triggered.
+            Ok(mut guard) => guard.clear_ready(),
+            Err(error) => {
+                warn!(%error, "cannot wait for direct reads any more");
+                return;
+            }
+        }
+        driver.take_direct();
+    }
+}

@@ -1,0 +1,310 @@
+//! What a front end was told of where blocks lie on one disk, as long as it pays to remember it.
+//!
+//! Pure: the witness is asked through [`Counts`]. A read is planned by what is known; what is not
+//! known is asked of the disk, once for a whole object at first, then chunk by chunk, and the less
+//! often the sooner it turned out to be no longer true: a chunk under steady writes is not worth
+//! asking for.
+
+use std::collections::{HashMap, VecDeque};
+
+use protocol::geometry::{BLOCKS_PER_CHUNK, BlockRange};
+use protocol::place::{ChunkPlaces, Place};
+use protocol::{FamilyId, LayerId, PgId};
+
+use crate::witness::Watch;
+
+/// Chunks that are remembered for one disk: 16 GiB of volume, in about 70 MiB of memory.
+pub const CHUNKS_MAX: usize = 1 << 18;
+/// Reads that what was learnt of a chunk must have served to be called worth asking for.
+const WORTH: u32 = 4;
+/// Reads of a chunk that go by at most before it is asked for again.
+const PATIENCE_MAX: u32 = 256;
+
+/// The witness's counts, as a reader sees them.
+pub trait Counts {
+    /// Of a chunk's moves.
+    fn moves(&self, family: FamilyId, index: u32, chunk: u8) -> u64;
+    /// Of admissions.
+    fn admission(&self) -> u64;
+}
+
+impl Counts for Watch {
+    fn moves(&self, family: FamilyId, index: u32, chunk: u8) -> u64 {
+        self.count(family, index, chunk)
+    }
+
+    fn admission(&self) -> u64 {
+        Watch::admission(self)
+    }
+}
+
+/// What is read: an object of 4 MiB as the layers from one down show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shown {
+    /// The placement group that it belongs to: who may read is decided by group and layer.
+    pub pg: PgId,
+    /// Whose object.
+    pub family: FamilyId,
+    /// The newest layer to look at.
+    pub layer: LayerId,
+    /// Which object.
+    pub index: u32,
+}
+
+/// Touching blocks of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first, as a number of 4 KiB blocks.
+    pub block: u64,
+    /// How many.
+    pub count: usize,
+    /// To where in the buffer, in blocks.
+    pub at: usize,
+}
+
+/// How to read a range, and what must hold when that is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to read.
+    pub runs: Vec<Run>,
+    /// Blocks of the buffer that are zeros.
+    pub zeros: Vec<usize>,
+    /// Blocks of the buffer that are read, and the CRC-32C of each.
+    pub checksums: Vec<(usize, u32)>,
+    /// The count of admissions that it is good for.
+    pub admission: u64,
+    /// The counts of moves that it is good for, by chunk.
+    pub moves: Vec<(u8, u64)>,
+}
+
+impl Plan {
+    /// Whether what was read by it is what it was meant to be.
+    pub fn holds(&self, counts: &impl Counts, shown: &Shown) -> bool {
+        counts.admission() == self.admission
+            && self
+                .moves
+                .iter()
+                .all(|(chunk, moves)| counts.moves(shown.family, shown.index, *chunk) == *moves)
+    }
+
+    fn add(&mut self, at: usize, block: u64, checksum: u32) {
+        self.checksums.push((at, checksum));
+        match self.runs.last_mut() {
+            Some(run) if run.block + run.count as u64 == block && run.at + run.count == at => run.count += 1,
+            _ => self.runs.push(Run { block, count: 1, at }),
+        }
+    }
+}
+
+/// What is known of a chunk, and how well that went.
+#[derive(Debug)]
+struct Chunk {
+    known: Option<Box<ChunkPlaces>>,
+    /// Reads that were planned by what is known.
+    served: u32,
+    /// Reads that could not be, since it was asked for last.
+    missed: u32,
+    /// How many of those there must be before it is asked for again.
+    patience: u32,
+}
+
+#[derive(Debug, Default)]
+struct Object {
+    chunks: HashMap<u8, Chunk>,
+    /// A question is under way.
+    asking: bool,
+    /// Looked at since the last pass of the eviction.
+    used: bool,
+}
+
+/// Everything that is known of one disk.
+#[derive(Debug, Default)]
+pub struct Places {
+    objects: HashMap<Shown, Object>,
+    /// In the order of a clock's hand.
+    clock: VecDeque<Shown>,
+    chunks: usize,
+    /// The count of admissions at which reads of a group's layer were let in last.
+    admitted: HashMap<(PgId, LayerId), u64>,
+}
+
+/// The chunks that a range touches, with the part of it in each.
+fn chunks(range: BlockRange) -> impl Iterator<Item = (u8, std::ops::Range<u32>)> {
+    let (start, end) = (range.start(), range.end());
+    (start / BLOCKS_PER_CHUNK..end.div_ceil(BLOCKS_PER_CHUNK)).map(move |number| {
+        let first = number * BLOCKS_PER_CHUNK;
+        let part = start.max(first) - first..end.min(first + BLOCKS_PER_CHUNK) - first;
+        (u8::try_from(number).unwrap_or(u8::MAX), part)
+    })
+}
+
+impl Places {
+    /// How to read a range; or, if that is not known, what to ask for, if it is worth asking.
+    pub fn plan(
+        &mut self,
+        counts: &impl Counts,
+        shown: &Shown,
+        range: BlockRange,
+    ) -> Result<Plan, Option<BlockRange>> {
+        let admission = counts.admission();
+        let admitted = self.admitted.get(&(shown.pg, shown.layer)) == Some(&admission);
+        let Some(object) = self.objects.get_mut(shown) else {
+            self.remember(shown);
+            return Err(Some(BlockRange::OBJECT));
+        };
+        object.used = true;
+        let mut plan = Plan {
+            admission,
+            ..Plan::default()
+        };
+        let mut complete = true;
+        let mut asks = !admitted;
+        for (number, part) in chunks(range) {
+            let at = (u32::from(number) * BLOCKS_PER_CHUNK + part.start - range.start()) as usize;
+            let chunk = object.chunks.entry(number).or_insert_with(|| {
+                self.chunks += 1;
+                Chunk::new()
+            });
+            chunk.forget_if_moved(counts, shown, number);
+            if !chunk.serve(&mut plan, at, part) {
+                complete = false;
+                asks |= chunk.asks();
+            }
+        }
+        if complete && admitted {
+            return Ok(plan);
+        }
+        // One question for an object at a time.
+        let asks = asks && !object.asking;
+        object.asking |= asks;
+        Err(asks.then_some(range))
+    }
+
+    fn remember(&mut self, shown: &Shown) {
+        self.evict();
+        let object = Object {
+            asking: true,
+            used: true,
+            ..Object::default()
+        };
+        self.objects.insert(*shown, object);
+        self.clock.push_back(*shown);
+    }
+
+    fn evict(&mut self) {
+        // Twice round at most: the first time round all may have been used.
+        for _ in 0..2 * self.clock.len() {
+            if self.chunks < CHUNKS_MAX {
+                return;
+            }
+            let Some(shown) = self.clock.pop_front() else {
+                return;
+            };
+            match self.objects.get_mut(&shown) {
+                Some(object) if object.used => {
+                    object.used = false;
+                    self.clock.push_back(shown);
+                }
+                _ => {
+                    if let Some(object) = self.objects.remove(&shown) {
+                        self.chunks -= object.chunks.len();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in the answer to a question.
+    pub fn learn(&mut self, shown: &Shown, admission: u64, answer: Vec<ChunkPlaces>) {
+        self.admitted.insert((shown.pg, shown.layer), admission);
+        let Some(object) = self.objects.get_mut(shown) else {
+            return;
+        };
+        object.asking = false;
+        for places in answer {
+            let chunk = object.chunks.entry(places.chunk).or_insert_with(|| {
+                self.chunks += 1;
+                Chunk::new()
+            });
+            chunk.learn(places);
+        }
+    }
+
+    /// A question was refused.
+    pub fn refused(&mut self, shown: &Shown) {
+        if let Some(object) = self.objects.get_mut(shown) {
+            object.asking = false;
+        }
+    }
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self {
+            known: None,
+            served: 0,
+            missed: 0,
+            patience: 1,
+        }
+    }
+
+    fn forget_if_moved(&mut self, counts: &impl Counts, shown: &Shown, number: u8) {
+        let moved =
+            |known: &mut Box<ChunkPlaces>| counts.moves(shown.family, shown.index, number) != known.moves;
+        if self.known.take_if(moved).is_some() {
+            self.judge();
+        }
+    }
+
+    /// Was it worth asking?
+    fn judge(&mut self) {
+        self.patience = if self.served < WORTH {
+            (self.patience * 2).min(PATIENCE_MAX)
+        } else {
+            1
+        };
+        self.served = 0;
+    }
+
+    /// Adds blocks of the chunk to a plan; false if not all of them can be.
+    fn serve(&mut self, plan: &mut Plan, at: usize, blocks: std::ops::Range<u32>) -> bool {
+        let Some(known) = &self.known else { return false };
+        for (number, block) in blocks.enumerate() {
+            match known.places[block as usize] {
+                Place::Unknown => return false,
+                Place::Zero => plan.zeros.push(at + number),
+                Place::At { block, checksum } => plan.add(at + number, block, checksum),
+            }
+        }
+        plan.moves.push((known.chunk, known.moves));
+        self.served += 1;
+        true
+    }
+
+    /// A read found nothing: whether to ask now.
+    fn asks(&mut self) -> bool {
+        self.missed += 1;
+        let asks = self.missed >= self.patience;
+        if asks {
+            self.missed = 0;
+        }
+        asks
+    }
+
+    fn learn(&mut self, places: ChunkPlaces) {
+        if self.known.is_some() {
+            self.judge();
+        } else {
+            self.served = 0;
+        }
+        let lacking = places.places.contains(&Place::Unknown);
+        if lacking {
+            // Written a moment ago; it will be in the file after the next checkpoint.
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        }
+        self.known = Some(Box::new(places));
+    }
+}
+
+#[cfg(test)]
+mod tests;

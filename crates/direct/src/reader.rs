@@ -1,0 +1,288 @@
+//! Reads planned by [`Places`], carried out by a ring of the front end's own.
+//!
+//! It has `unsafe`, as the witness does: the kernel works on memory that an entry of [`Reader`] owns until
+//! its last completion came, or until the ring is empty and closed.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use aligned_vec::{AVec, ConstAlign};
+use bytes::Bytes;
+use io_uring::{IoUring, opcode, types};
+use protocol::geometry::{BLOCK_SIZE, BlockRange};
+use rustix::event::EventfdFlags;
+use rustix::fs::OFlags;
+
+use crate::places::{Places, Plan, Shown};
+use crate::witness::Watch;
+
+/// Reads under way at once, over all disks; more go through the disks.
+pub const READS_MAX: usize = 256;
+/// Parts of reads under way at once: as many as the ring has room for, so that none ever waits for
+/// room. A read that lies in more places than are left goes through the disk.
+const RING_ENTRIES: u32 = 512;
+
+/// A completion's user data: the entry's number above, the part's length in bytes below.
+const LENGTH_MASK: u64 = u32::MAX as u64;
+
+const BLOCK: usize = BLOCK_SIZE as usize;
+/// The name of a disk's data file (`docs/formats/disk.md`).
+const DATA: &str = "data";
+
+type Buffer = AVec<u8, ConstAlign<4096>>;
+
+/// A disk whose file may be read.
+#[derive(Debug)]
+pub struct Disk {
+    watch: Rc<Watch>,
+    file: Rc<File>,
+    places: Places,
+}
+
+impl Disk {
+    /// Opens the files of a disk on this machine. Fails if they are not to be reached from here, are
+    /// of another opening of the disk, or cannot be read past the page cache.
+    pub fn open(directory: &Path, opening: [u8; 16]) -> io::Result<Self> {
+        let watch = Watch::open(directory, opening)?;
+        let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(directory.join(DATA))?;
+        Ok(Self {
+            watch: Rc::new(watch),
+            file: Rc::new(file),
+            places: Places::default(),
+        })
+    }
+
+    /// What is known of where blocks lie: answers to questions go there.
+    pub fn places(&mut self) -> &mut Places {
+        &mut self.places
+    }
+}
+
+/// A read under way.
+struct Entry {
+    token: u64,
+    shown: Shown,
+    plan: Plan,
+    watch: Rc<Watch>,
+    /// Stays open as long as the kernel reads from it.
+    _file: Rc<File>,
+    buffer: Buffer,
+    left: usize,
+    failed: bool,
+}
+
+/// A read that came to its end.
+#[derive(Debug)]
+pub struct Finished {
+    /// The token that it was begun with.
+    pub token: u64,
+    /// The bytes, verified; nothing if they are not to be had this way: ask the disk.
+    pub bytes: Option<Bytes>,
+}
+
+/// The front end's ring. It must be used on the thread that made it.
+pub struct Reader {
+    kernel: IoUring,
+    wake: OwnedFd,
+    entries: Vec<Option<Entry>>,
+    vacant: Vec<usize>,
+    in_kernel: usize,
+    /// Ended without the kernel.
+    ended: Vec<Finished>,
+}
+
+impl Reader {
+    /// A ring without reads.
+    pub fn new() -> io::Result<Self> {
+        // Completions wait until they are fetched, and set the eventfd off instead of interrupting the
+        // thread; kernels before 6.1 cannot do that and get a plain ring.
+        let kernel = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .build(RING_ENTRIES)
+            .or_else(|_| IoUring::builder().build(RING_ENTRIES))?;
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        kernel.submitter().register_eventfd(wake.as_raw_fd())?;
+        Ok(Self {
+            kernel,
+            wake,
+            entries: Vec::new(),
+            vacant: Vec::new(),
+            in_kernel: 0,
+            ended: Vec::new(),
+        })
+    }
+
+    /// Becomes readable, edge-triggered, when [`Self::finished`] has something.
+    pub fn wake_descriptor(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// Plans a read and queues it for [`Self::submit`]; or tells what to ask the disk for, if that is
+    /// worth it, and the read goes through the disk.
+    pub fn begin(
+        &mut self,
+        disk: &mut Disk,
+        token: u64,
+        shown: &Shown,
+        range: BlockRange,
+    ) -> Result<(), Option<BlockRange>> {
+        if self.entries.len() - self.vacant.len() >= READS_MAX {
+            return Err(None);
+        }
+        let plan = disk.places.plan(disk.watch.as_ref(), shown, range)?;
+        if self.in_kernel + plan.runs.len() > RING_ENTRIES as usize {
+            return Err(None);
+        }
+        let mut buffer = Buffer::with_capacity(BLOCK, range.byte_len());
+        buffer.resize(range.byte_len(), 0);
+        let entry = Entry {
+            token,
+            shown: *shown,
+            left: plan.runs.len(),
+            plan,
+            watch: Rc::clone(&disk.watch),
+            _file: Rc::clone(&disk.file),
+            buffer,
+            failed: false,
+        };
+        if entry.left == 0 {
+            let ended = finish(entry);
+            self.ended.push(ended);
+            return Ok(());
+        }
+        self.queue(entry, disk.file.as_raw_fd());
+        Ok(())
+    }
+
+    fn queue(&mut self, mut entry: Entry, file: i32) {
+        let index = self.vacant.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() - 1
+        });
+        for number in 0..entry.plan.runs.len() {
+            let run = entry.plan.runs[number];
+            // Slicing checks that the run lies inside the buffer, whose heap memory stays in place.
+            let part = &mut entry.buffer[run.at * BLOCK..(run.at + run.count) * BLOCK];
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            let read = opcode::Read::new(types::Fd(file), part.as_mut_ptr(), length)
+                .offset(run.block * u64::from(BLOCK_SIZE))
+                .build()
+                .user_data((index as u64) << 32 | u64::from(length));
+            // SAFETY: the memory is owned by `entry`, which stays in `self.entries` until the
+            // completion of its last part was seen, or until the ring is empty (`Drop`).
+            if unsafe { self.kernel.submission().push(&read) }.is_ok() {
+                self.in_kernel += 1;
+            } else {
+                // There is room for as many as are under way; without it the read fails.
+                entry.left -= 1;
+                entry.failed = true;
+            }
+        }
+        if entry.left == 0 {
+            self.vacant.push(index);
+            self.ended.push(finish(entry));
+        } else {
+            self.entries[index] = Some(entry);
+        }
+    }
+
+    /// Hands what was queued to the kernel.
+    pub fn submit(&mut self) {
+        if self.kernel.submission().is_empty() {
+            return;
+        }
+        if let Err(error) = self.kernel.submit() {
+            // It stays queued, and goes with the next call.
+            tracing::debug!(%error, "the kernel takes no reads now");
+        }
+    }
+
+    /// Takes out the reads that came to their end.
+    pub fn finished(&mut self, out: &mut Vec<Finished>) {
+        out.append(&mut self.ended);
+        if self.in_kernel == 0 {
+            return;
+        }
+        if self.kernel.submission().taskrun()
+            && let Err(error) = self.kernel.submit()
+        {
+            // Nothing is lost: the flag stays set, and the next look asks again.
+            tracing::debug!(%error, "the kernel hands out no completions now");
+        }
+        loop {
+            let next = self.kernel.completion().next();
+            let Some(completion) = next else { return };
+            self.in_kernel -= 1;
+            let data = completion.user_data();
+            let index = usize::try_from(data >> 32).unwrap_or(usize::MAX);
+            let whole = u64::try_from(completion.result()).is_ok_and(|length| length == data & LENGTH_MASK);
+            out.extend(self.part_done(index, whole));
+        }
+    }
+
+    fn part_done(&mut self, index: usize, whole: bool) -> Option<Finished> {
+        let place = self.entries.get_mut(index)?;
+        let entry = place.as_mut()?;
+        entry.left -= 1;
+        entry.failed |= !whole;
+        if entry.left > 0 {
+            return None;
+        }
+        self.vacant.push(index);
+        place.take().map(finish)
+    }
+
+    /// Whether something came to its end that the eventfd does not tell of.
+    pub fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.in_kernel == 0 && self.ended.is_empty()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // The kernel still writes into the buffers of what is under way.
+        let mut finished = Vec::new();
+        while self.in_kernel > 0 {
+            if self.kernel.submit_and_wait(1).is_err() {
+                std::thread::yield_now();
+            }
+            self.finished(&mut finished);
+        }
+    }
+}
+
+/// Looks at what came: the bytes first, then whether they were still where the disk had said.
+fn finish(mut entry: Entry) -> Finished {
+    for at in &entry.plan.zeros {
+        entry.buffer[at * BLOCK..(at + 1) * BLOCK].fill(0);
+    }
+    let sound =
+        !entry.failed
+            && entry.plan.checksums.iter().all(|(at, checksum)| {
+                crc32c::crc32c(&entry.buffer[at * BLOCK..(at + 1) * BLOCK]) == *checksum
+            });
+    let bytes = (sound && entry.plan.holds(entry.watch.as_ref(), &entry.shown))
+        .then(|| Bytes::from_owner(entry.buffer));
+    Finished {
+        token: entry.token,
+        bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests;
