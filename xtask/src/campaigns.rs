@@ -23,6 +23,10 @@ const CRASH: Program = Program {
     package: "crash-tests",
     binary: "crash-tests",
 };
+const STORE_MUTANTS: Program = Program {
+    package: "crash-tests",
+    binary: "store-mutants",
+};
 const KILL: Program = Program {
     package: "kill-tests",
     binary: "kill-tests",
@@ -61,12 +65,15 @@ pub(crate) fn crash(profile: Profile, full: bool) -> Result<Tally> {
     programs::test(profile, CRASH, &[], arguments)
 }
 
-/// Seeded bugs, each of which the tests must catch: simulated worlds, or a unit test that the bug names.
+/// Seeded bugs, each of which the tests must catch: simulated worlds, or a unit test that the bug names;
+/// for those of the store, crash images, failing I/O, flipped bits or random lives.
 pub(crate) fn mutants(profile: Profile) -> Result<Tally> {
     let mut tally = programs::test(profile, MUTANTS, &[], &[])?;
     let folder = programs::build(profile, &[MUTANTS])?;
     let mut list = Command::new(folder.join(MUTANTS.binary));
     tally.add(second_lines::run(list.arg("--second-lines"))?);
+    // A panic is one way to be caught, and ends a program that is built for release.
+    tally.add(programs::test(Profile::Checked, STORE_MUTANTS, &[], &[])?);
     println!("mutants, all: {} caught, {} missed", tally.passed, tally.failed);
     Ok(tally)
 }

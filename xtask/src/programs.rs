@@ -58,15 +58,23 @@ pub(crate) fn build(profile: Profile, programs: &[Program]) -> Result<PathBuf> {
     for program in programs {
         cargo.args(["--bin", program.binary]);
     }
-    // The bugs on purpose are compiled in only where they are wanted: never beside the product.
-    if programs.iter().any(|program| program.binary == "mutants") {
-        cargo.args(["--features", "simulator/mutants"]);
+    for feature in programs.iter().filter_map(|program| feature(program.binary)) {
+        cargo.args(["--features", feature]);
     }
     if profile == Profile::Release {
         cargo.arg("--release");
     }
     run(&mut cargo)?;
     Ok(folder(profile))
+}
+
+/// The bugs on purpose are compiled in only where they are wanted: never beside the product.
+fn feature(binary: &str) -> Option<&'static str> {
+    match binary {
+        "mutants" => Some("simulator/mutants"),
+        "store-mutants" => Some("crash-tests/mutants"),
+        _ => None,
+    }
 }
 
 fn folder(profile: Profile) -> PathBuf {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::format::cursor::Malformed;
 use crate::format::entry::{ALLOCATION_PAGE, SLOTS_PER_PAGE};
 use crate::format::record::Slot;
+use crate::mutation::{self, Mutation};
 
 /// Free slots that keep their space on the file system, to be written again without allocating:
 /// 256 MiB. What is freed beyond is given back. More than what a checkpoint frees at a time in a
@@ -166,6 +167,11 @@ impl Allocator {
     /// Gives a slot back; it is free after the checkpoint that captures this.
     pub(crate) fn release(&mut self, slot: Slot, how: Freed) {
         debug_assert!(self.is_taken(slot), "slot {} is given back twice", slot.0);
+        if mutation::active(Mutation::ReuseBeforeCommit) {
+            self.dirty.insert(page_of(slot));
+            self.clear(slot);
+            return;
+        }
         self.freed.push((slot, how));
     }
 

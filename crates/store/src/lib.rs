@@ -11,6 +11,7 @@ pub mod error;
 mod format;
 mod log;
 pub mod medium;
+pub mod mutation;
 mod object;
 pub mod options;
 pub mod parse;

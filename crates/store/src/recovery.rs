@@ -14,6 +14,7 @@ use crate::format::record::{Place, Record, Slot};
 use crate::format::superblock::{self, Unusable};
 use crate::log::Log;
 use crate::medium::{Buffer, File, Medium};
+use crate::mutation::{self, Mutation};
 use crate::object::{BLOCK, data_offset};
 use crate::options::{Format, LOG_BYTES_MAX, LOG_BYTES_MIN, Options};
 use crate::table::Table;
@@ -239,7 +240,7 @@ impl Reader<'_> {
                 .chunks(BLOCK)
                 .zip(checksums)
                 .all(|(block, checksum)| crc32c::crc32c(block) == checksum);
-        if !whole {
+        if !whole && !mutation::active(Mutation::TornBatchTaken) {
             return Ok(None);
         }
         let mut copy = Buffer::with_capacity(UNIT, data.len());
@@ -320,7 +321,7 @@ impl Replay<'_> {
                 let offset = data_offset(slot, u8::try_from(number).unwrap_or(0));
                 let read = self.reader.medium.read_now(File::Data, offset, &mut block);
                 read.map_err(OpenError::io("read the data"))?;
-                if crc32c::crc32c(&block) != checksum {
+                if crc32c::crc32c(&block) != checksum && !mutation::active(Mutation::TornSlotsTaken) {
                     return Ok(false);
                 }
             }
@@ -358,6 +359,7 @@ impl Replay<'_> {
         while offset < self.reader.length {
             if let Some(header) = self.reader.header(offset)?
                 && header.sequence > self.sequence
+                && !mutation::active(Mutation::LaterBatchesIgnored)
             {
                 let (wanted, found) = (self.sequence, header.sequence);
                 let detail =

@@ -15,6 +15,7 @@ use protocol::{BlockRange, FamilyId, Generation, Interval, LayerId, ObjectId, Pg
 
 use crate::allocator::{Allocator, Freed};
 use crate::format::record::{LevelChunk, Piece, Place, Record, Slot};
+use crate::mutation::{self, Mutation};
 use crate::object::{BLOCK, Chunk, Object, OverlayBlock, bits, mask};
 use crate::tables::{Tables, TablesError};
 
@@ -161,7 +162,8 @@ impl Table {
             layer: LayerId(u64::MAX),
             ..first
         };
-        self.committing.contains(&(family, index)) || self.dirty.range(first..=last).next().is_some()
+        let is_dirty = self.dirty.range(first..=last).next().is_some();
+        self.committing.contains(&(family, index)) || (is_dirty && !mutation::active(Mutation::DirtyEvicted))
     }
 
     /// Counts a stack's memory again, after a checkpoint wrote it.
@@ -372,8 +374,11 @@ impl Table {
         chunk.present |= blocks;
         match place {
             Place::Zero => {
-                chunk.zero |= blocks;
+                if !mutation::active(Mutation::ZeroForgotten) {
+                    chunk.zero |= blocks;
+                }
                 if chunk.data() == 0
+                    && !mutation::active(Mutation::ZeroKeepsSlot)
                     && let Some(slot) = chunk.slot.take()
                 {
                     self.allocator.release(slot, Freed::Discarded);
@@ -454,7 +459,10 @@ impl Table {
         chunk.touched = batch;
         chunk.forget_overlay(state.present);
         chunk.present |= state.present;
-        chunk.zero = (chunk.zero & !state.present) | state.zero;
+        if !mutation::active(Mutation::LevelKeepsZeros) {
+            chunk.zero &= !state.present;
+        }
+        chunk.zero |= state.zero;
         for (at, (block, checksum)) in bits(data).zip(&level.checksums).enumerate() {
             chunk.checksums[usize::from(block)] = *checksum;
             if level.slot.is_none() {
@@ -536,7 +544,10 @@ impl Table {
                 }
                 Some(chunk) => {
                     self.discharge(chunk);
-                    let lacks = old.present & !chunk.present;
+                    let mut lacks = old.present & !chunk.present;
+                    if mutation::active(Mutation::MergeLosesBlock) {
+                        lacks &= lacks.wrapping_sub(1);
+                    }
                     if chunk.data() != 0 && lacks & old.data() != 0 {
                         return Err(Contradiction("a merge's child lacks blocks of its parent"));
                     }
@@ -600,6 +611,11 @@ impl Table {
 /// Gives a child's chunk, which has no bytes of its own that the slot could collide with or lacks
 /// none with bytes, what it lacks of its parent's.
 fn take_over(chunk: &mut Chunk, old: &mut Chunk, lacks: u16) {
+    let lacks = if mutation::active(Mutation::MergeTakesOlder) {
+        old.present
+    } else {
+        lacks
+    };
     let with_bytes = lacks & old.data();
     chunk.present |= lacks;
     chunk.zero |= lacks & old.zero;

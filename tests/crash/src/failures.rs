@@ -4,7 +4,7 @@
 use store::medium::memory::{Disk, Failure, Image};
 
 use crate::Tally;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Allowed, Scenario};
 
 /// Fails every operation of a scenario in turn, in opening, running and closing.
 pub fn fail_each(base: &Image, scenario: &Scenario, forever: bool, tally: &mut Tally) {
@@ -28,10 +28,10 @@ pub fn fail_each(base: &Image, scenario: &Scenario, forever: bool, tally: &mut T
 }
 
 fn with_failures(disk: &Disk, scenario: &Scenario) -> Result<(), String> {
-    let mut answered = 0;
+    let mut allowed = Allowed::from(0);
     if let Ok(mut store) = scenario::open(disk) {
         let run = scenario::run(disk, &mut store, scenario, false)?;
-        answered = run.answered_before(u64::MAX);
+        allowed.answered = run.allowed_before(u64::MAX).answered;
         // A read may fail and be told; a store whose write failed is out of service. Both answer.
         scenario::view(&mut store)?.ok();
         store.close().ok();
@@ -39,7 +39,7 @@ fn with_failures(disk: &Disk, scenario: &Scenario) -> Result<(), String> {
     disk.plan(None);
     disk.end_process();
     let mut store = scenario::open(disk)?;
-    scenario::recognize(&mut store, scenario, answered, usize::MAX)?;
+    scenario::recognize(&mut store, scenario, &allowed)?;
     disk.end_process();
     Ok(())
 }

@@ -17,7 +17,7 @@ const FILES: [(File, bool); 4] = [
 ];
 
 /// The states that bits are flipped in: with a full log, and with an empty one.
-const STATES: [&[Kind]; 3] = [
+pub const STATES: [&[Kind]; 3] = [
     &[
         Kind::WriteSmall,
         Kind::Raise,
@@ -43,28 +43,26 @@ const STATES: [&[Kind]; 3] = [
 ];
 
 /// Flips one bit in every `stride` bytes of every page that holds anything.
-pub fn flip_bits(base: &Image, start: &crate::model::Model, stride: u64, tally: &mut Tally) {
-    for kinds in STATES {
-        let scenario = Scenario::new(kinds, start);
-        let disk = Disk::new(base.clone());
-        let ran = scenario::open(&disk)
-            .and_then(|mut store| scenario::run(&disk, &mut store, &scenario, false).map(drop));
-        disk.end_process();
-        if let Err(error) = ran {
-            return tally.count(Err(error), || format!("{kinds:?}"));
-        }
-        let image = disk.image();
-        for (file, may_cut) in FILES {
-            let mut random = Random::new(stride);
-            for page in image.written_pages(file) {
-                for step in 0..4096 / stride {
-                    let offset = page + step * stride + random.below(stride);
-                    let bit = u32::try_from(random.below(8)).unwrap_or(0);
-                    let outcome = look(&image, &scenario, file, (offset, bit), may_cut);
-                    tally.count(outcome, || format!("{kinds:?}, {file:?} byte {offset} bit {bit}"));
-                    if tally.is_hopeless() {
-                        return;
-                    }
+pub fn flip_bits(base: &Image, scenario: &Scenario, stride: u64, tally: &mut Tally) {
+    let kinds = &scenario.kinds;
+    let disk = Disk::new(base.clone());
+    let ran = scenario::open(&disk)
+        .and_then(|mut store| scenario::run(&disk, &mut store, scenario, false).map(drop));
+    disk.end_process();
+    if let Err(error) = ran {
+        return tally.count(Err(error), || format!("{kinds:?}"));
+    }
+    let image = disk.image();
+    for (file, may_cut) in FILES {
+        let mut random = Random::new(stride);
+        for page in image.written_pages(file) {
+            for step in 0..4096 / stride {
+                let offset = page + step * stride + random.below(stride);
+                let bit = u32::try_from(random.below(8)).unwrap_or(0);
+                let outcome = look(&image, scenario, file, (offset, bit), may_cut);
+                tally.count(outcome, || format!("{kinds:?}, {file:?} byte {offset} bit {bit}"));
+                if tally.is_hopeless() {
+                    return;
                 }
             }
         }
@@ -81,9 +79,9 @@ fn look(image: &Image, scenario: &Scenario, file: File, at: (u64, u32), may_cut:
     let seen = scenario::view(&mut store)?;
     disk.end_process();
     let Ok(seen) = seen else { return Ok(()) };
-    let whole = scenario.views.len() - 1;
-    let least = whole - usize::from(may_cut);
-    if scenario.views[least..].contains(&seen) {
+    let least = scenario.requests - usize::from(may_cut);
+    let mut states = scenario.states.iter().filter(|state| state.after >= least);
+    if states.any(|state| state.view.allows(&seen)) {
         Ok(())
     } else {
         Err("wrong bytes are given as good".to_owned())

@@ -3,7 +3,7 @@
 use store::medium::memory::{Disk, Event, Fate, Image, Random, Recorded};
 
 use crate::operation::{self, Kind};
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Allowed, Scenario, State};
 use crate::{Tally, scenario::ask};
 
 /// How thorough.
@@ -17,15 +17,9 @@ pub struct Effort {
     pub further_every: u64,
 }
 
-/// Cuts the power at every event of a scenario whose first `skip` kinds were tried elsewhere.
-pub fn power_cuts(
-    base: &Image,
-    scenario: &Scenario,
-    together: bool,
-    skip: u64,
-    effort: Effort,
-    tally: &mut Tally,
-) {
+/// Cuts the power at every event of a scenario; of one whose requests come one after the other, at
+/// those of the last kind only: a shorter scenario has the ones before.
+pub fn power_cuts(base: &Image, scenario: &Scenario, together: bool, effort: Effort, tally: &mut Tally) {
     let disk = Disk::new(base.clone());
     let ran = scenario::open(&disk).and_then(|mut store| {
         disk.record();
@@ -44,15 +38,16 @@ pub fn power_cuts(
             scene("the run itself")
         });
     }
+    let skip = if together { 0 } else { run.last_from };
     let first = recording.partition_point(|recorded| recorded.round <= skip);
     for place in first..=recording.len() {
         let (image, round) = cut(base, &recording, place);
-        let (least, most) = (run.answered_before(round), run.submitted_before(round));
+        let allowed = run.allowed_before(round);
         let seed = place as u64;
         for fates in choices(image.unflushed(), effort, seed) {
             let outcome = image.after_power_cut(&fates);
             let number = tally.images;
-            let result = look(&outcome, scenario, least, most, effort, number);
+            let result = look(&outcome, scenario, &allowed, effort, number);
             tally.count(result, || scene(&format!("cut at event {place}, {fates:?}")));
             if tally.is_hopeless() {
                 return;
@@ -138,8 +133,7 @@ fn choices(writes: usize, effort: Effort, seed: u64) -> Vec<Vec<Fate>> {
 fn look(
     image: &Image,
     scenario: &Scenario,
-    least: usize,
-    most: usize,
+    allowed: &Allowed,
     effort: Effort,
     number: u64,
 ) -> Result<(), String> {
@@ -149,14 +143,14 @@ fn look(
         disk.record();
     }
     let mut store = scenario::open(&disk)?;
-    let shows = scenario::recognize(&mut store, scenario, least, most)?;
+    let shows = scenario::recognize(&mut store, scenario, allowed)?;
     if !further {
         disk.end_process();
         return Ok(());
     }
     let recording = disk.take_recording();
-    cut_during_recovery(image, &recording, scenario, (least, most), number)?;
-    go_on(&disk, store, scenario, shows)
+    cut_during_recovery(image, &recording, scenario, allowed, number)?;
+    go_on(&disk, store, shows)
 }
 
 /// A power cut while the disk is being opened: the next opening must come to an allowed state too.
@@ -164,7 +158,7 @@ fn cut_during_recovery(
     image: &Image,
     recording: &[Recorded],
     scenario: &Scenario,
-    (least, most): (usize, usize),
+    allowed: &Allowed,
     seed: u64,
 ) -> Result<(), String> {
     for place in 0..=recording.len() {
@@ -193,7 +187,7 @@ fn cut_during_recovery(
             .collect();
         let disk = Disk::new(between.after_power_cut(&fates));
         let outcome = scenario::open(&disk)
-            .and_then(|mut store| scenario::recognize(&mut store, scenario, least, most));
+            .and_then(|mut store| scenario::recognize(&mut store, scenario, allowed).map(drop));
         outcome.map_err(|what| format!("after a cut at event {place} of the recovery: {what}"))?;
         disk.end_process();
     }
@@ -201,8 +195,8 @@ fn cut_during_recovery(
 }
 
 /// A recovered disk is a disk: it takes a write and a checkpoint, and still knows them after.
-fn go_on(disk: &Disk, mut store: store::Store, scenario: &Scenario, shows: usize) -> Result<(), String> {
-    let follows = scenario.views[shows].stamps[2];
+fn go_on(disk: &Disk, mut store: store::Store, shows: &State) -> Result<(), String> {
+    let follows = shows.view.stamps[2];
     let write = operation::write(Kind::WriteUnaligned, 3, follows, 1000).ok_or("no such write")?;
     ask(&mut store, &write)?.map_err(|error| format!("a write after the recovery: {error}"))?;
     let seen = scenario::view(&mut store)?.map_err(|error| error.to_string())?;

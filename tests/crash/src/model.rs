@@ -16,6 +16,15 @@ pub struct Layer {
     pub blocks: BTreeMap<u32, u64>,
 }
 
+/// What is known of an object's doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// It was taken off, which is not logged: after a crash it may be there again.
+    Settled,
+    /// It is there, and stays there.
+    Certain,
+}
+
 /// All that a scenario can change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
@@ -25,12 +34,12 @@ pub struct Model {
     pub generation: u64,
     /// The highest interval.
     pub interval: u64,
-    /// Layers whose object is in doubt.
-    pub doubts: Vec<u64>,
+    /// Layers whose object is in doubt, or was before it was settled.
+    pub doubts: BTreeMap<u64, Doubt>,
 }
 
 /// What can be seen of a store or a model from outside. Two that are seen alike are alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// For each chain that begins at layer 1, 2, 3: the value of each block.
     pub chains: Vec<Vec<u64>>,
@@ -38,6 +47,30 @@ pub struct View {
     pub stamps: Vec<Stamp>,
     /// The highest generation and interval.
     pub highest: (u64, u64),
+    /// Layers whose object is in doubt, with its stamp.
+    pub doubts: BTreeMap<u64, Stamp>,
+    /// Of a model only: doubts that may be there too.
+    pub settled: BTreeMap<u64, Stamp>,
+}
+
+impl View {
+    /// Whether a store that is as this says may show that.
+    pub fn allows(&self, seen: &Self) -> bool {
+        let known = |(layer, stamp): (&u64, &Stamp)| {
+            let may = self.doubts.get(layer).or_else(|| self.settled.get(layer));
+            may == Some(stamp)
+        };
+        self.chains == seen.chains
+            && self.stamps == seen.stamps
+            && self.highest == seen.highest
+            && self.doubts.keys().all(|layer| seen.doubts.contains_key(layer))
+            && seen.doubts.iter().all(known)
+    }
+
+    /// Notes that a layer's object was settled, whenever that takes effect.
+    pub fn settle(&mut self, layer: u64) {
+        self.settled.extend(self.doubts.remove_entry(&layer));
+    }
 }
 
 impl Model {
@@ -83,18 +116,20 @@ impl Model {
                 for (number, value) in old.blocks {
                     new.blocks.entry(number).or_insert(value);
                 }
-                if self.doubts.contains(&parent.0) {
-                    self.doubts.retain(|layer| *layer != parent.0);
-                    self.doubt(child.0);
+                if let Some(doubt) = self.doubts.remove(&parent.0) {
+                    let of_child = self.doubts.entry(child.0).or_insert(doubt);
+                    *of_child = doubt.max(*of_child);
                 }
             }
             StorageRequest::Drop(object) => {
                 self.layers.remove(&object.layer.0);
-                self.doubts.retain(|layer| *layer != object.layer.0);
+                self.doubts.remove(&object.layer.0);
             }
             StorageRequest::Settle(objects) => {
                 for (object, _) in objects {
-                    self.doubts.retain(|layer| *layer != object.layer.0);
+                    if let Some(doubt) = self.doubts.get_mut(&object.layer.0) {
+                        *doubt = Doubt::Settled;
+                    }
                 }
             }
             StorageRequest::RaiseGeneration(_, generation) => {
@@ -106,10 +141,7 @@ impl Model {
     }
 
     fn doubt(&mut self, layer: u64) {
-        if !self.doubts.contains(&layer) {
-            self.doubts.push(layer);
-            self.doubts.sort_unstable();
-        }
+        self.doubts.insert(layer, Doubt::Certain);
     }
 
     /// What is seen of it.
@@ -125,10 +157,16 @@ impl Model {
             };
             (0..BLOCKS).map(block).collect()
         };
+        let doubts = |wanted| {
+            let known = self.doubts.iter().filter(move |(_, doubt)| **doubt == wanted);
+            known.map(|(layer, _)| (*layer, self.stamp(*layer))).collect()
+        };
         View {
             chains: (1..=LAYERS).map(through).collect(),
             stamps: (1..=LAYERS).map(|layer| self.stamp(layer)).collect(),
             highest: (self.generation, self.interval),
+            doubts: doubts(Doubt::Certain),
+            settled: doubts(Doubt::Settled),
         }
     }
 

@@ -38,6 +38,8 @@ pub enum Kind {
     Level,
     /// The oldest layer that is there is merged into its child.
     Merge,
+    /// The layer below the head is merged into it, whatever lies below.
+    MergeHead,
     /// The oldest layer's object goes.
     Drop,
     /// The head's object is complete.
@@ -49,7 +51,7 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 14] = [
     Kind::WriteSmall,
     Kind::WriteUnaligned,
     Kind::WriteLarge,
@@ -59,6 +61,7 @@ pub const KINDS: [Kind; 13] = [
     Kind::Snapshot,
     Kind::Level,
     Kind::Merge,
+    Kind::MergeHead,
     Kind::Drop,
     Kind::Settle,
     Kind::Raise,

@@ -1,7 +1,9 @@
 //! A scenario: operations on a prepared disk, what the model says after each, and a run of it.
 
+use std::collections::BTreeMap;
+
 use protocol::storage::{StorageError, StorageReply, StorageRequest, StorageView};
-use protocol::{BlockRange, DiskId, LayerChain, LayerId};
+use protocol::{BlockRange, DiskId, LayerChain, LayerId, Stamp};
 use store::medium::memory::{Disk, Image};
 use store::{Format, MemoryBudget, Options, Store};
 
@@ -50,10 +52,56 @@ pub struct Scenario {
     pub kinds: Vec<Kind>,
     /// In order.
     pub steps: Vec<Step>,
-    /// What is to be seen at first, and after each request.
-    pub views: Vec<View>,
-    /// The model at the end.
-    pub last: Model,
+    /// Where in these the last kind begins.
+    pub last_step: usize,
+    /// What is to be seen at first, and after each request; then what is to be seen if a merge is
+    /// not yet done though requests after it are.
+    pub states: Vec<State>,
+    /// How many requests there are.
+    pub requests: usize,
+}
+
+/// What is to be seen after some requests.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// After so many,
+    pub after: usize,
+    /// but without this one, counted from 1: a merge that was overtaken.
+    pub without: Option<usize>,
+    /// this.
+    pub view: View,
+}
+
+/// Which states are allowed: all that was answered must be seen.
+#[derive(Clone, Debug)]
+pub struct Allowed {
+    /// The requests that were answered, counted from 1.
+    pub answered: Vec<usize>,
+    /// How many were submitted.
+    pub most: usize,
+}
+
+impl Allowed {
+    /// Whatever is not older than what follows so many requests.
+    pub fn from(least: usize) -> Self {
+        Self {
+            answered: (1..=least).collect(),
+            most: usize::MAX,
+        }
+    }
+
+    fn allows(&self, state: &State) -> bool {
+        let has = |number: &usize| *number <= state.after && Some(*number) != state.without;
+        state.after <= self.most && self.answered.iter().all(has)
+    }
+
+    /// These, but for what is older than a state that was seen: what was seen once stays.
+    #[must_use]
+    pub fn since(mut self, state: &State) -> Self {
+        self.answered
+            .extend((1..=state.after).filter(|number| Some(*number) != state.without));
+        self
+    }
 }
 
 /// A disk with two layers in tables and slots, and the model of it.
@@ -68,13 +116,19 @@ pub fn prepared() -> Result<(Image, Model), String> {
     Store::create_on(&mut disk.medium(), &format).map_err(|error| error.to_string())?;
     let mut store = open(&disk)?;
     let mut model = Model::default();
+    // So that a merge has to copy blocks in chunk 0, to move a slot in chunk 1, and to move chunk 2.
     let kinds = [
         (Kind::WriteUnaligned, 1),
+        (Kind::Level, 1),
         (Kind::WriteSmall, 2),
-        (Kind::WriteUnaligned, 2),
+        (Kind::ZeroSmall, 2),
     ];
     for (count, (kind, layer)) in (1..).zip(kinds) {
-        let request = operation::write(kind, layer, model.stamp(layer), count).ok_or("no such write")?;
+        let follows = model.stamp(layer);
+        let request = match kind {
+            Kind::Level => operation::level(layer, follows, count),
+            write => operation::write(write, layer, follows, count).ok_or("no such write")?,
+        };
         ask(&mut store, &request)?.map_err(|error| error.to_string())?;
         model.apply(&request);
     }
@@ -87,9 +141,16 @@ impl Scenario {
     pub fn new(kinds: &[Kind], start: &Model) -> Self {
         let mut model = start.clone();
         let (mut head, mut count) = (2, 10);
-        let mut steps = Vec::new();
-        let mut views = vec![model.view()];
+        let (mut steps, mut last_step) = (Vec::new(), 0);
+        let state = |after, without, model: &Model| State {
+            after,
+            without,
+            view: model.view(),
+        };
+        let mut states = vec![state(0, None, &model)];
+        let (mut requests_before, mut overtaken) = (0, None);
         for kind in kinds {
+            last_step = steps.len();
             count += 1;
             let oldest = model.layers.keys().next().copied().unwrap_or(1);
             let requests = match kind {
@@ -100,6 +161,7 @@ impl Scenario {
                 Kind::Level => vec![operation::level(head, model.stamp(head), count)],
                 Kind::Merge if oldest < head => vec![operation::merge(oldest)],
                 Kind::Merge => Vec::new(),
+                Kind::MergeHead => vec![operation::merge(head - 1)],
                 Kind::Drop => vec![StorageRequest::Drop(operation::object(oldest))],
                 Kind::Settle => {
                     vec![StorageRequest::Settle(vec![(
@@ -117,18 +179,34 @@ impl Scenario {
                     .collect(),
             };
             for request in requests {
+                requests_before += 1;
+                overtaken = match (&request, overtaken) {
+                    (StorageRequest::Merge { .. }, _) => Some((requests_before, model.clone())),
+                    (_, Some((merge, mut without))) if overtakes(&request) => {
+                        without.apply(&request);
+                        states.push(state(requests_before, Some(merge), &without));
+                        Some((merge, without))
+                    }
+                    _ => None,
+                };
                 model.apply(&request);
-                views.push(model.view());
+                states.push(state(requests_before, None, &model));
                 steps.push(Step::Ask(request));
             }
         }
         Self {
             kinds: kinds.to_vec(),
             steps,
-            views,
-            last: model,
+            last_step,
+            states,
+            requests: requests_before,
         }
     }
+}
+
+/// Whether a request may be done before a merge that was asked for earlier.
+fn overtakes(request: &StorageRequest) -> bool {
+    !matches!(request, StorageRequest::Level { .. } | StorageRequest::Drop(_))
 }
 
 /// What a run of a scenario did.
@@ -138,29 +216,34 @@ pub struct Run {
     pub answered: Vec<Option<u64>>,
     /// For each request, after which poll it was submitted.
     pub submitted: Vec<u64>,
+    /// After which poll the last kind began.
+    pub last_from: u64,
     /// What was answered other than `Done`.
     pub errors: Vec<StorageError>,
 }
 
 impl Run {
-    /// Requests that were surely answered before a poll.
-    pub fn answered_before(&self, round: u64) -> usize {
-        self.answered
-            .iter()
-            .take_while(|answered| answered.is_some_and(|at| at < round))
-            .count()
-    }
-
-    /// Requests that were submitted before a poll did its work.
-    pub fn submitted_before(&self, round: u64) -> usize {
-        self.submitted.iter().take_while(|at| **at < round).count()
+    /// What a disk may show that was cut in a poll: what was surely answered before, and no more than
+    /// was submitted.
+    pub fn allowed_before(&self, round: u64) -> Allowed {
+        let answered = (1..).zip(&self.answered);
+        Allowed {
+            answered: answered
+                .filter(|(_, at)| at.is_some_and(|at| at < round))
+                .map(|(number, _)| number)
+                .collect(),
+            most: self.submitted.iter().take_while(|at| **at < round).count(),
+        }
     }
 }
 
 /// Runs a scenario: one request after the other, or all of them under way together.
 pub fn run(disk: &Disk, store: &mut Store, scenario: &Scenario, together: bool) -> Result<Run, String> {
     let mut run = Run::default();
-    for step in &scenario.steps {
+    for (number, step) in scenario.steps.iter().enumerate() {
+        if number == scenario.last_step {
+            run.last_from = disk.round();
+        }
         match step {
             Step::Checkpoint => store.checkpoint(),
             Step::Ask(request) => {
@@ -254,21 +337,38 @@ pub fn view(store: &mut Store) -> Result<Result<View, StorageError>, String> {
         chains,
         stamps,
         highest: (generation, interval),
+        doubts: doubts_of(store, 0),
+        settled: BTreeMap::new(),
     }))
 }
 
-/// Which of the scenario's views a store shows; an error if none from `least` to `most` is it.
-pub fn recognize(store: &mut Store, scenario: &Scenario, least: usize, most: usize) -> Result<usize, String> {
+/// The doubts of one index, by layer.
+pub fn doubts_of(store: &Store, index: u32) -> BTreeMap<u64, Stamp> {
+    let doubts = store.doubts().into_iter();
+    doubts
+        .filter(|(object, _)| object.index == index)
+        .map(|(object, stamp)| (object.layer.0, stamp))
+        .collect()
+}
+
+/// Which of the scenario's states a store shows; an error if it is none of those allowed.
+pub fn recognize<'a>(
+    store: &mut Store,
+    scenario: &'a Scenario,
+    allowed: &Allowed,
+) -> Result<&'a State, String> {
     let seen = view(store)?.map_err(|error| format!("it cannot be read: {error}"))?;
-    let most = most.min(scenario.views.len() - 1);
-    if let Some(place) = (least..=most).rev().find(|place| scenario.views[*place] == seen) {
-        return Ok(place);
+    let matching = |state: &&State| state.view.allows(&seen);
+    let mut candidates = scenario.states.iter().rev();
+    if let Some(state) = candidates.find(|state| allowed.allows(state) && matching(state)) {
+        return Ok(state);
     }
-    let others = scenario.views.iter().position(|view| *view == seen);
-    let what = others.map_or("nothing that ever was".to_owned(), |place| {
-        format!("the state after {place}")
-    });
+    let what = match scenario.states.iter().find(matching) {
+        None => "nothing that ever was".to_owned(),
+        Some(state) => format!("the state after {} without {:?}", state.after, state.without),
+    };
     Err(format!(
-        "it shows {what}, but must show a state after {least} to {most} requests"
+        "it shows {what}, but must show what requests {:?} did, of {} submitted",
+        allowed.answered, allowed.most
     ))
 }

@@ -14,6 +14,7 @@ use crate::allocator::Captured;
 use crate::format::entry::LogStart;
 use crate::format::record::Slot;
 use crate::medium::{File, Operation};
+use crate::mutation::{self, Mutation};
 use crate::object::{BLOCK, OverlayBlock, bits, data_offset};
 use crate::store::{Store, Task};
 use crate::tables::Commit;
@@ -160,7 +161,8 @@ impl Store {
         let Some(mut checkpoint) = self.checkpoint.take() else {
             return;
         };
-        if checkpoint.stage == Stage::Sealing && self.log.durable() >= checkpoint.seal {
+        let sealed = self.log.durable() >= checkpoint.seal || mutation::active(Mutation::SealNotAwaited);
+        if checkpoint.stage == Stage::Sealing && sealed {
             // One batch is written at a time and this runs as soon as one is durable, before the
             // next: the seal is the newest.
             let (position, start) = self.log.start_after_written();
@@ -188,7 +190,7 @@ impl Store {
             }
             if checkpoint.under_way == 0 {
                 checkpoint.stage = Stage::Flushing;
-                if !checkpoint.chunks.is_empty() {
+                if !checkpoint.chunks.is_empty() && !mutation::active(Mutation::NoDataFlush) {
                     self.begin(Task::CheckpointStep, Operation::Flush(File::Data));
                     checkpoint.under_way = 1;
                 }

@@ -12,6 +12,7 @@ use protocol::{BlockRange, ObjectId, Stamp};
 use crate::format::record::{LevelChunk, Piece, Place, Record, Slot};
 use crate::log::Waiter;
 use crate::medium::{Buffer, File, Operation};
+use crate::mutation::{self, Mutation};
 use crate::object::{BLOCK, bits, data_offset};
 use crate::store::{Store, Task};
 use crate::table::{Part, parts};
@@ -251,7 +252,7 @@ impl Store {
                 file: File::Data,
                 offset,
                 pieces: vec![bytes],
-                durable: true,
+                durable: !mutation::active(Mutation::DirectNotDurable),
             },
         );
     }
