@@ -5,6 +5,7 @@
 //! reader was told is still so. [`places`] is what a reader was told, [`reader`] asks the kernel. This
 //! crate knows nothing of sockets, owners or requests; a reader that fails in any way asks the disk.
 
+pub mod buffers;
 pub mod places;
 pub mod reader;
 pub mod witness;

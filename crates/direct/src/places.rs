@@ -5,7 +5,7 @@
 //! often the sooner it turned out to be no longer true: a chunk under steady writes is not worth
 //! asking for.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use protocol::geometry::{BLOCKS_PER_CHUNK, BlockRange};
 use protocol::place::{ChunkPlaces, Place};
@@ -13,8 +13,9 @@ use protocol::{FamilyId, LayerId, PgId};
 
 use crate::witness::Watch;
 
-/// Chunks that are remembered for one disk: 16 GiB of volume, in about 70 MiB of memory.
-pub const CHUNKS_MAX: usize = 1 << 18;
+/// Chunks that are remembered for one disk: 8 GiB of volume, in 15 MiB of memory if most of them lie in
+/// one piece, as chunks do that no snapshot cut up.
+pub const CHUNKS_MAX: usize = 1 << 17;
 /// Reads that what was learnt of a chunk must have served to be called worth asking for.
 const WORTH: u32 = 4;
 /// Reads of a chunk that go by at most before it is asked for again.
@@ -96,10 +97,65 @@ impl Plan {
     }
 }
 
+/// Where a chunk's blocks are, in as little memory as that takes.
+#[derive(Debug)]
+enum Known {
+    /// All in the file, one behind the other.
+    Whole(Box<Whole>),
+    /// Anyhow.
+    Mixed(Box<ChunkPlaces>),
+}
+
+#[derive(Debug)]
+struct Whole {
+    moves: u64,
+    first: u64,
+    checksums: [u32; BLOCKS_PER_CHUNK as usize],
+}
+
+impl Known {
+    fn new(places: ChunkPlaces) -> Self {
+        let mut whole = Whole {
+            moves: places.moves,
+            first: 0,
+            checksums: [0; BLOCKS_PER_CHUNK as usize],
+        };
+        for (number, place) in places.places.iter().enumerate() {
+            match *place {
+                Place::At { block, checksum } if number == 0 || block == whole.first + number as u64 => {
+                    if number == 0 {
+                        whole.first = block;
+                    }
+                    whole.checksums[number] = checksum;
+                }
+                _ => return Self::Mixed(Box::new(places)),
+            }
+        }
+        Self::Whole(Box::new(whole))
+    }
+
+    fn moves(&self) -> u64 {
+        match self {
+            Self::Whole(whole) => whole.moves,
+            Self::Mixed(places) => places.moves,
+        }
+    }
+
+    fn place(&self, block: usize) -> Place {
+        match self {
+            Self::Whole(whole) => Place::At {
+                block: whole.first + block as u64,
+                checksum: whole.checksums[block],
+            },
+            Self::Mixed(places) => places.places[block],
+        }
+    }
+}
+
 /// What is known of a chunk, and how well that went.
 #[derive(Debug)]
 struct Chunk {
-    known: Option<Box<ChunkPlaces>>,
+    known: Option<Known>,
     /// Reads that were planned by what is known.
     served: u32,
     /// Reads that could not be, since it was asked for last.
@@ -110,7 +166,7 @@ struct Chunk {
 
 #[derive(Debug, Default)]
 struct Object {
-    chunks: HashMap<u8, Chunk>,
+    chunks: BTreeMap<u8, Chunk>,
     /// A question is under way.
     asking: bool,
     /// Looked at since the last pass of the eviction.
@@ -166,7 +222,7 @@ impl Places {
                 Chunk::new()
             });
             chunk.forget_if_moved(counts, shown, number);
-            if !chunk.serve(&mut plan, at, part) {
+            if !chunk.serve(&mut plan, number, at, part) {
                 complete = false;
                 asks |= chunk.asks();
             }
@@ -249,8 +305,7 @@ impl Chunk {
     }
 
     fn forget_if_moved(&mut self, counts: &impl Counts, shown: &Shown, number: u8) {
-        let moved =
-            |known: &mut Box<ChunkPlaces>| counts.moves(shown.family, shown.index, number) != known.moves;
+        let moved = |known: &mut Known| counts.moves(shown.family, shown.index, number) != known.moves();
         if self.known.take_if(moved).is_some() {
             self.judge();
         }
@@ -267,16 +322,16 @@ impl Chunk {
     }
 
     /// Adds blocks of the chunk to a plan; false if not all of them can be.
-    fn serve(&mut self, plan: &mut Plan, at: usize, blocks: std::ops::Range<u32>) -> bool {
+    fn serve(&mut self, plan: &mut Plan, chunk: u8, at: usize, blocks: std::ops::Range<u32>) -> bool {
         let Some(known) = &self.known else { return false };
         for (number, block) in blocks.enumerate() {
-            match known.places[block as usize] {
+            match known.place(block as usize) {
                 Place::Unknown => return false,
                 Place::Zero => plan.zeros.push(at + number),
                 Place::At { block, checksum } => plan.add(at + number, block, checksum),
             }
         }
-        plan.moves.push((known.chunk, known.moves));
+        plan.moves.push((chunk, known.moves()));
         self.served += 1;
         true
     }
@@ -302,7 +357,7 @@ impl Chunk {
             // Written a moment ago; it will be in the file after the next checkpoint.
             self.patience = (self.patience * 2).min(PATIENCE_MAX);
         }
-        self.known = Some(Box::new(places));
+        self.known = Some(Known::new(places));
     }
 }
 

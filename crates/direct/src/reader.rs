@@ -10,13 +10,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
 use io_uring::{IoUring, opcode, types};
 use protocol::geometry::{BLOCK_SIZE, BlockRange};
 use rustix::event::EventfdFlags;
 use rustix::fs::OFlags;
 
+use crate::buffers::{Buffer, Buffers};
 use crate::places::{Places, Plan, Shown};
 use crate::witness::Watch;
 
@@ -32,8 +32,6 @@ const LENGTH_MASK: u64 = u32::MAX as u64;
 const BLOCK: usize = BLOCK_SIZE as usize;
 /// The name of a disk's data file (`docs/formats/disk.md`).
 const DATA: &str = "data";
-
-type Buffer = AVec<u8, ConstAlign<4096>>;
 
 /// A disk whose file may be read.
 #[derive(Debug)]
@@ -94,6 +92,7 @@ pub struct Reader {
     wake: OwnedFd,
     entries: Vec<Option<Entry>>,
     vacant: Vec<usize>,
+    buffers: Buffers,
     in_kernel: usize,
     /// Ended without the kernel.
     ended: Vec<Finished>,
@@ -117,6 +116,7 @@ impl Reader {
             wake,
             entries: Vec::new(),
             vacant: Vec::new(),
+            buffers: Buffers::default(),
             in_kernel: 0,
             ended: Vec::new(),
         })
@@ -143,8 +143,6 @@ impl Reader {
         if self.in_kernel + plan.runs.len() > RING_ENTRIES as usize {
             return Err(None);
         }
-        let mut buffer = Buffer::with_capacity(BLOCK, range.byte_len());
-        buffer.resize(range.byte_len(), 0);
         let entry = Entry {
             token,
             shown: *shown,
@@ -152,11 +150,11 @@ impl Reader {
             plan,
             watch: Rc::clone(&disk.watch),
             _file: Rc::clone(&disk.file),
-            buffer,
+            buffer: self.buffers.take(range.byte_len()),
             failed: false,
         };
         if entry.left == 0 {
-            let ended = finish(entry);
+            let ended = finish(entry, &self.buffers);
             self.ended.push(ended);
             return Ok(());
         }
@@ -190,7 +188,7 @@ impl Reader {
         }
         if entry.left == 0 {
             self.vacant.push(index);
-            self.ended.push(finish(entry));
+            self.ended.push(finish(entry, &self.buffers));
         } else {
             self.entries[index] = Some(entry);
         }
@@ -239,7 +237,7 @@ impl Reader {
             return None;
         }
         self.vacant.push(index);
-        place.take().map(finish)
+        place.take().map(|entry| finish(entry, &self.buffers))
     }
 
     /// Whether something came to its end that the eventfd does not tell of.
@@ -267,7 +265,7 @@ impl Drop for Reader {
 }
 
 /// Looks at what came: the bytes first, then whether they were still where the disk had said.
-fn finish(mut entry: Entry) -> Finished {
+fn finish(mut entry: Entry, buffers: &Buffers) -> Finished {
     for at in &entry.plan.zeros {
         entry.buffer[at * BLOCK..(at + 1) * BLOCK].fill(0);
     }
@@ -276,8 +274,8 @@ fn finish(mut entry: Entry) -> Finished {
             && entry.plan.checksums.iter().all(|(at, checksum)| {
                 crc32c::crc32c(&entry.buffer[at * BLOCK..(at + 1) * BLOCK]) == *checksum
             });
-    let bytes = (sound && entry.plan.holds(entry.watch.as_ref(), &entry.shown))
-        .then(|| Bytes::from_owner(entry.buffer));
+    let bytes =
+        (sound && entry.plan.holds(entry.watch.as_ref(), &entry.shown)).then(|| buffers.lend(entry.buffer));
     Finished {
         token: entry.token,
         bytes,

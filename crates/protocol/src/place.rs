@@ -9,6 +9,9 @@ use crate::geometry::BLOCKS_PER_CHUNK;
 /// The longest path of a disk's directory, in bytes: what Linux takes at most.
 pub const PATH_MAX: usize = 4096;
 
+/// No file has a block of this number: its last byte would lie beyond what an offset can say.
+pub const FILE_BLOCKS_MAX: u64 = 1 << 51;
+
 /// Where one block is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
@@ -19,7 +22,7 @@ pub enum Place {
     Zero,
     /// In the file.
     At {
-        /// Which 4 KiB block of the file, from 0 on.
+        /// Which 4 KiB block of the file, from 0 on, below [`FILE_BLOCKS_MAX`].
         block: u64,
         /// The CRC-32C of its bytes.
         checksum: u32,

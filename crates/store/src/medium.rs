@@ -40,8 +40,7 @@ pub struct Run {
     pub at: usize,
 }
 
-/// A 4 KiB-aligned buffer of bytes.
-pub type Buffer = aligned_vec::AVec<u8, aligned_vec::ConstAlign<4096>>;
+pub use direct::buffers::Buffer;
 
 /// Work that may block, done on a thread of the medium.
 pub type Job = Box<dyn FnOnce() -> io::Result<()> + Send>;

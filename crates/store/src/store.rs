@@ -3,7 +3,6 @@
 //! One file because it is the table of contents of the disk: every request and every completion passes here
 //! and is handed on.
 
-mod buffers;
 mod checkpoint;
 mod merge;
 mod places;
@@ -17,6 +16,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use direct::buffers::Buffers;
 use direct::witness::Witness;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest, StorageView};
 use protocol::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
@@ -32,7 +32,6 @@ use crate::options::{Format, Options};
 use crate::recovery;
 use crate::slab::Slab;
 use crate::statistics::Statistics;
-use crate::store::buffers::Buffers;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::merge::Merge;
 use crate::store::read::{ReadJob, Target};

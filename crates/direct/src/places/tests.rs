@@ -176,7 +176,7 @@ fn a_block_that_is_not_in_the_file_yet_is_not_read() {
 fn no_more_chunks_are_kept_than_the_limit() {
     let counts = Fake::default();
     let mut places = Places::default();
-    for index in 0..6000 {
+    for index in 0..3000 {
         let shown = Shown { index, ..shown() };
         let _ = places.plan(&counts, &shown, range(0, 1));
         let answer = (0..64).map(|number| chunk(&counts, number, 0));

@@ -6,7 +6,7 @@ use super::field::{Reader, put_count};
 use crate::frame::WireError;
 use crate::geometry::{BLOCKS_PER_CHUNK, CHUNKS_PER_OBJECT};
 use crate::message::Response;
-use crate::place::{ChunkPlaces, PATH_MAX, Place};
+use crate::place::{ChunkPlaces, FILE_BLOCKS_MAX, PATH_MAX, Place};
 
 /// A chunk's number, its count of moves, which blocks are zero, which are in the file.
 const CHUNK_LEN: usize = 13;
@@ -78,10 +78,11 @@ fn read_chunk(reader: &mut Reader<'_>) -> Result<ChunkPlaces, WireError> {
         if zero >> block & 1 == 1 {
             *place = Place::Zero;
         } else if in_file >> block & 1 == 1 {
-            *place = Place::At {
-                block: reader.u64()?,
-                checksum: reader.u32()?,
-            };
+            let (block, checksum) = (reader.u64()?, reader.u32()?);
+            if block >= FILE_BLOCKS_MAX {
+                return Err(reader.wrong("block of the file"));
+            }
+            *place = Place::At { block, checksum };
         }
     }
     Ok(ChunkPlaces { chunk, moves, places })

@@ -201,7 +201,8 @@ fn placed() -> impl Strategy<Value = Response> {
     let place = prop_oneof![
         Just(Place::Unknown),
         Just(Place::Zero),
-        any::<(u64, u32)>().prop_map(|(block, checksum)| Place::At { block, checksum }),
+        (0..protocol::place::FILE_BLOCKS_MAX, any::<u32>())
+            .prop_map(|(block, checksum)| Place::At { block, checksum }),
     ];
     let places = prop::array::uniform16(place);
     let chunks = prop::collection::btree_map(0u8..64, (any::<u64>(), places), 0..8);

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use protocol::{BLOCK_SIZE, OBJECT_SIZE};
 
-use crate::medium::Buffer;
+/// A 4 KiB-aligned buffer of bytes.
+pub type Buffer = aligned_vec::AVec<u8, aligned_vec::ConstAlign<4096>>;
 
 /// Reads from this length on use these buffers. The allocator keeps smaller ones at hand itself.
 const LENGTH_MIN: usize = 1 << 20;
@@ -15,7 +16,7 @@ const KEPT_MAX: usize = 4;
 
 /// Free buffers of an object's length.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Buffer>>>);
+pub struct Buffers(Arc<Mutex<Vec<Buffer>>>);
 
 /// A buffer that comes back when the last reader lets go of it.
 struct Lent {
@@ -26,7 +27,7 @@ struct Lent {
 impl Buffers {
     /// A buffer of this length. What is in it is zeros, or left from another read: whoever fills it
     /// fills all of it.
-    pub(crate) fn take(&self, length: usize) -> Buffer {
+    pub fn take(&self, length: usize) -> Buffer {
         let mut buffer = if length < LENGTH_MIN {
             Buffer::with_capacity(BLOCK_SIZE as usize, length)
         } else {
@@ -38,7 +39,7 @@ impl Buffers {
     }
 
     /// A filled buffer as bytes.
-    pub(crate) fn lend(&self, buffer: Buffer) -> Bytes {
+    pub fn lend(&self, buffer: Buffer) -> Bytes {
         if buffer.len() < LENGTH_MIN {
             return Bytes::from_owner(buffer);
         }
