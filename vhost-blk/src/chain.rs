@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 use virtio_queue::DescriptorChain;
-use vm_memory::{Address, Bytes as _, GuestAddress};
+use vm_memory::{Address, Bytes as _, GuestAddress, GuestMemoryBackend as _};
 
 use crate::config_space::QUEUE_SIZE_MAX;
 use crate::guest_memory::GuestMap;
@@ -111,6 +111,12 @@ impl Buffers {
         } else {
             Err(ChainError::Outside)
         }
+    }
+
+    /// Whether all readable buffers lie in guest memory.
+    pub fn readable_is_inside(&self, memory: &GuestMap) -> bool {
+        let inside = |segment: &Segment| memory.check_range(segment.address, segment.length as usize);
+        self.readable().iter().all(inside)
     }
 
     /// Copies `pieces`, one after the other, into the writable buffers. They fit, or nothing is

@@ -36,6 +36,33 @@ pub struct Run {
     pub length: u64,
 }
 
+/// Large writes are copied and handed on in parts of this length, cut at its multiples: the disk is at
+/// one while the next is copied.
+const PART_BYTES: u64 = 512 << 10;
+/// A write of whole blocks needs no reading first.
+const BLOCK_BYTES: u64 = 4096;
+
+impl Run {
+    /// The parts that a write is handed on in, in order. One that is not made of whole blocks stays in
+    /// one piece: its edges are read first, and that is done once.
+    pub fn parts(self) -> impl Iterator<Item = Self> {
+        let whole = (self.offset | self.length).is_multiple_of(BLOCK_BYTES);
+        // A guest may name any offset; the device refuses what it has not.
+        let end = self.offset.saturating_add(self.length);
+        let mut next = Some(self.offset);
+        std::iter::from_fn(move || {
+            let offset = next?;
+            let border = (offset / PART_BYTES + 1).saturating_mul(PART_BYTES);
+            let until = if whole { border.min(end) } else { end };
+            next = (until < end).then_some(until);
+            Some(Self {
+                offset,
+                length: until - offset,
+            })
+        })
+    }
+}
+
 /// A request that makes sense in itself. Whether it lies inside the volume is the device's to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -225,6 +252,28 @@ mod tests {
             writable,
             block_size,
         })
+    }
+
+    #[test]
+    fn a_large_write_is_cut_at_borders_and_one_with_edges_is_not() {
+        let parts = |offset, length| -> Vec<(u64, u64)> {
+            let run = Run { offset, length };
+            run.parts().map(|part| (part.offset, part.length)).collect()
+        };
+        assert_eq!(parts(0, 4096), [(0, 4096)]);
+        assert_eq!(parts(0, 1 << 20), [(0, 512 << 10), (512 << 10, 512 << 10)]);
+        let (begin, end) = (500 << 10, 1100 << 10);
+        assert_eq!(
+            parts(begin, end - begin),
+            [
+                (begin, 12 << 10),
+                (512 << 10, 512 << 10),
+                (1 << 20, end - (1 << 20))
+            ]
+        );
+        assert_eq!(parts(512, 1 << 20), [(512, 1 << 20)]);
+        let last = u64::MAX - 4095;
+        assert_eq!(parts(last, 8192).len(), 1);
     }
 
     #[test]

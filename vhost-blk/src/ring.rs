@@ -13,7 +13,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
 use client::device::{BlockDevice, DeviceError, Operation, Outcome};
 use tokio::io::AsyncReadExt as _;
@@ -37,8 +36,6 @@ pub type Vring = VringMutex<GuestMemory>;
 const BYTES_IN_FLIGHT_MAX: u64 = 64 << 20;
 /// Requests taken in one turn before others get theirs: a full queue of QEMU's default size.
 const TURN_REQUESTS_MAX: usize = 128;
-/// What writes are aligned to in memory, so that no layer below has to copy them for direct I/O.
-const DATA_ALIGNMENT: usize = 4096;
 /// Length of the serial number that the guest is given, in bytes.
 const SERIAL_BYTES: usize = 20;
 
@@ -338,17 +335,12 @@ impl Ring {
                 offset: *offset,
                 length: *length,
             }],
-            Request::Write(Run { offset, length }) => {
-                let length = usize::try_from(*length).map_err(|_| OUTSIDE)?;
-                let mut data: AVec<u8, ConstAlign<DATA_ALIGNMENT>> = AVec::new(DATA_ALIGNMENT);
-                data.resize(length, 0);
-                buffers
-                    .copy_out(memory, header_bytes, &mut data)
-                    .map_err(|_| OUTSIDE)?;
-                vec![Operation::Write {
-                    offset: *offset,
-                    data: vec![Bytes::from_owner(data)],
-                }]
+            Request::Write(_) => {
+                // It is copied in parts when others are on their way already.
+                if !buffers.readable_is_inside(memory) {
+                    return Err(OUTSIDE);
+                }
+                Vec::new()
             }
             Request::Flush => vec![Operation::Flush],
             Request::Identify => Vec::new(),
@@ -382,6 +374,10 @@ impl Ring {
             Request::Read(run) | Request::Write(run) => run.length,
             _ => 0,
         };
+        if let Request::Write(run) = request {
+            let pending = self.pending(head, buffers, memory, bytes, run.parts().count());
+            return self.submit_write(&pending, *run);
+        }
         let pending = self.pending(head, buffers, memory, bytes, operations.len());
         if operations.is_empty() {
             let status = match request {
@@ -393,6 +389,30 @@ impl Ring {
         }
         for operation in operations {
             let pending = Rc::clone(&pending);
+            self.backing
+                .device
+                .submit(operation, Box::new(move |result| pending.part_done(result)));
+        }
+    }
+
+    fn submit_write(&self, pending: &Rc<Pending>, run: Run) {
+        for part in run.parts() {
+            let skip = request::HEADER_BYTES as u64 + part.offset - run.offset;
+            // A part is shorter than what fits into memory.
+            let length = usize::try_from(part.length).unwrap_or(usize::MAX);
+            let mut buffer = self.backing.device.buffer(length);
+            let copied = pending
+                .buffers
+                .copy_out(&pending.memory, skip, buffer.bytes_mut());
+            if copied.is_err() {
+                pending.part_ended(pending.copied(copied));
+                continue;
+            }
+            let operation = Operation::Write {
+                offset: part.offset,
+                data: vec![buffer.freeze()],
+            };
+            let pending = Rc::clone(pending);
             self.backing
                 .device
                 .submit(operation, Box::new(move |result| pending.part_done(result)));
@@ -465,6 +485,10 @@ impl Pending {
                 VIRTIO_BLK_S_IOERR
             }
         };
+        self.part_ended(status);
+    }
+
+    fn part_ended(&self, status: u32) {
         self.status.set(self.status.get().max(status));
         self.parts.set(self.parts.get().saturating_sub(1));
         if self.parts.get() == 0 {

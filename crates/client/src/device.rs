@@ -4,7 +4,9 @@
 //! A device lives on one thread. A call never blocks: it takes an operation and a continuation, and
 //! the continuation runs once, on the same thread, maybe before the call returns.
 
+use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
+use direct::area::Piece;
 use protocol::storage::MapKind;
 
 /// One request. Offsets and lengths are in bytes and are multiples of
@@ -131,4 +133,50 @@ pub trait BlockDevice {
 
     /// Calls `listener` at every [`DeviceEvent`] from now on, in place of any former listener.
     fn listen(&self, listener: Listener);
+
+    /// Where to put the data of a write of this length, best for this device: large ones need not be
+    /// copied again then. Any other bytes do as well.
+    fn buffer(&self, length: usize) -> WriteBuffer {
+        WriteBuffer::new(length)
+    }
+}
+
+/// Room for the data of a write, at an address that is a multiple of 4096.
+#[derive(Debug)]
+pub struct WriteBuffer(Room);
+
+#[derive(Debug)]
+enum Room {
+    Own(AVec<u8, ConstAlign<4096>>),
+    Shared(Piece),
+}
+
+impl WriteBuffer {
+    /// Room in this process's own memory.
+    pub fn new(length: usize) -> Self {
+        let mut room = AVec::with_capacity(4096, length);
+        room.resize(length, 0);
+        Self(Room::Own(room))
+    }
+
+    /// Room that disks of this machine see.
+    pub(crate) fn shared(piece: Piece) -> Self {
+        Self(Room::Shared(piece))
+    }
+
+    /// All of it, to be filled.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Room::Own(room) => room,
+            Room::Shared(piece) => piece.bytes_mut(),
+        }
+    }
+
+    /// What was put in.
+    pub fn freeze(self) -> Bytes {
+        match self.0 {
+            Room::Own(room) => Bytes::from_owner(room),
+            Room::Shared(piece) => piece.freeze(),
+        }
+    }
 }

@@ -14,7 +14,9 @@ use bytes::Bytes;
 use protocol::BLOCK_SIZE;
 use protocol::storage::MapKind;
 
-use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, Outcome};
+use crate::device::{
+    BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, Outcome, WriteBuffer,
+};
 use crate::request::{check, joined};
 use changes::{Changes, Held};
 
@@ -105,6 +107,10 @@ impl BlockDevice for Sectors {
 
     fn listen(&self, listener: Listener) {
         self.shared.device.listen(listener);
+    }
+
+    fn buffer(&self, length: usize) -> WriteBuffer {
+        self.shared.device.buffer(length)
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod direct;
 mod driver;
 mod session;
+mod shared_writes;
 mod timer;
 
 use std::rc::Rc;
@@ -20,7 +21,7 @@ use protocol::Generation;
 use protocol::session::{ExportEntry, SessionRefusal, VolumeView};
 use replication::owner;
 
-use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation};
+use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, WriteBuffer};
 use crate::transport::Address;
 use driver::Driver;
 
@@ -108,6 +109,11 @@ impl Volume {
         self.driver.direct.count()
     }
 
+    /// How many writes to disks had their data in shared memory, since the volume was opened.
+    pub fn shared_writes(&self) -> u64 {
+        self.driver.shared_writes.get()
+    }
+
     /// What operations wait for, in sentences, for people; empty when nothing waits.
     pub fn waiting(&self) -> Vec<String> {
         self.driver.waiting()
@@ -134,6 +140,10 @@ impl BlockDevice for Volume {
 
     fn listen(&self, listener: Listener) {
         self.driver.listen(listener);
+    }
+
+    fn buffer(&self, length: usize) -> WriteBuffer {
+        self.driver.buffer(length)
     }
 }
 

@@ -108,7 +108,9 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Complete
         | Kind::Ping
         | Kind::Share
-        | Kind::Places => request::read_request(kind, body, payload).map(Message::Request),
+        | Kind::Places
+        | Kind::Area
+        | Kind::WriteShared => request::read_request(kind, body, payload).map(Message::Request),
         Kind::Welcome
         | Kind::Ok
         | Kind::Doubt

@@ -49,6 +49,8 @@ pub enum Kind {
     Ping = 0x09,
     Share = 0x0a,
     Places = 0x0b,
+    Area = 0x0c,
+    WriteShared = 0x0d,
     SessionRequest = 0x40,
     SessionReply = 0x41,
     SessionPush = 0x42,
@@ -65,7 +67,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Hello,
         Self::Fence,
         Self::Read,
@@ -77,6 +79,8 @@ impl Kind {
         Self::Ping,
         Self::Share,
         Self::Places,
+        Self::Area,
+        Self::WriteShared,
         Self::SessionRequest,
         Self::SessionReply,
         Self::SessionPush,

@@ -34,6 +34,11 @@ impl BlockRange {
         count: BLOCKS_PER_OBJECT,
     };
 
+    /// Whether some chunk lies in it as a whole.
+    pub fn has_whole_chunk(self) -> bool {
+        self.start.next_multiple_of(BLOCKS_PER_CHUNK) + BLOCKS_PER_CHUNK <= self.end()
+    }
+
     /// A range of `count` blocks from block `start`, or nothing if it is empty or leaves the object.
     pub fn new(start: u32, count: u32) -> Option<Self> {
         let end = start.checked_add(count)?;

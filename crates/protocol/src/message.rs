@@ -127,6 +127,22 @@ pub enum Request {
         /// Which blocks; all blocks of the chunks that it touches are meant.
         range: BlockRange,
     },
+    /// I am on your machine: the data of my large writes is in memory that I share. The disk finds it as
+    /// this descriptor of the process that connected (`docs/decisions/0032-shared-writes.md`). Answered
+    /// with [`Response::Ok`], or refused as invalid if it cannot be opened.
+    Area {
+        /// The number of the descriptor.
+        descriptor: u32,
+    },
+    /// A write of data that is in the shared memory.
+    WriteShared {
+        /// Where.
+        scope: Scope,
+        /// What, but for the bytes, of which there are none here. Its range has a whole chunk.
+        write: ObjectWrite,
+        /// Where in the memory the bytes begin; a multiple of 4096.
+        at: u64,
+    },
     /// Are you there, and have you room for new data? Also asks whether the interval and the
     /// generation still stand.
     Ping {

@@ -258,7 +258,7 @@ fn brief(request: &Request) -> String {
         Request::Complete { scope, up_to } => format!("complete {} {} {up_to}", scope.pg, scope.generation),
         Request::Ping { .. } => "ping".to_owned(),
         Request::Hello { .. } => "hello".to_owned(),
-        Request::Share => "share".to_owned(),
+        Request::Share | Request::Area { .. } | Request::WriteShared { .. } => "of shared memory".to_owned(),
     }
 }
 

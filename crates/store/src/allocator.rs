@@ -12,9 +12,9 @@ use crate::format::record::Slot;
 use crate::mutation::{self, Mutation};
 
 /// Free slots that keep their space on the file system, to be written again without allocating:
-/// 256 MiB. What is freed beyond is given back. More than what a checkpoint frees at a time in a
-/// stream of overwrites, which would otherwise allocate, and so journal, with every write.
-const WARM_SLOTS_MAX: usize = 4096;
+/// 1 GiB. What is freed beyond is given back. More than what is freed until the end of a checkpoint in a
+/// stream of overwrites, which would otherwise punch and allocate, and so journal, with every write.
+const WARM_SLOTS_MAX: usize = 16384;
 /// The most slots: offsets in bytes stay below 2^56.
 const SLOTS_MAX: u64 = 1 << 40;
 

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use client::transport::{Link, Stream};
+use direct::area::Window;
 use protocol::DiskId;
 use protocol::codec::Message;
 use protocol::message::{Refusal, Request, Response};
+use protocol::storage::{Change, ObjectWrite};
 use replication::replica::ConnectionId;
 use tokio::io::Interest;
 use tokio::sync::Notify;
@@ -19,6 +21,7 @@ use super::driver::Driver;
 
 /// The versions of the messages that this program speaks. Since version 2 there are `share` and `places`.
 const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
+const REFUSED: Response = Response::Refused(Refusal::Invalid);
 /// How long a greeting may take to come.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// Answers that may wait to be sent, in bytes: beyond this no more requests are read. Sixteen reads
@@ -28,6 +31,8 @@ const OUTBOX_MAX: usize = 64 << 20;
 /// An open connection.
 pub(super) struct Connection {
     link: RefCell<Link>,
+    /// The front end's memory, if it shares any.
+    window: RefCell<Option<Window>>,
     /// Answers gathered since the last [`Connection::send`].
     gathered: Cell<bool>,
     /// The task must look: the socket did not take everything, or is broken.
@@ -39,6 +44,51 @@ impl Connection {
     pub(super) fn answer(&self, number: u64, response: &Response) -> bool {
         self.link.borrow_mut().outbox.push_response(number, response);
         !self.gathered.replace(true)
+    }
+
+    /// Answers what is no business of the replica's. It goes out with the next look at the socket.
+    fn reply(&self, number: u64, response: &Response) {
+        self.link.borrow_mut().outbox.push_response(number, response);
+    }
+
+    /// Opens the memory that the front end shares; false if that cannot be.
+    fn open_window(&self, descriptor: u32) -> bool {
+        let process = self.link.borrow().stream().peer_process();
+        let opened = process
+            .ok_or_else(|| io::ErrorKind::Unsupported.into())
+            .and_then(|process| Window::open(process, descriptor));
+        match opened {
+            Ok(window) => {
+                *self.window.borrow_mut() = Some(window);
+                true
+            }
+            Err(error) => {
+                debug!(%error, "a front end's memory cannot be opened: its writes come through the socket");
+                false
+            }
+        }
+    }
+
+    /// A write with its bytes, which are in the front end's memory.
+    fn fetch(&self, write: ObjectWrite, at: u64) -> io::Result<ObjectWrite> {
+        let wrong = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a write names memory that is not shared",
+            )
+        };
+        let window = self.window.borrow();
+        let bytes = window
+            .as_ref()
+            .and_then(|window| window.bytes(at, write.range.byte_len()))
+            .ok_or_else(wrong)?;
+        let Change::Data { checksums, .. } = write.change else {
+            return Err(wrong());
+        };
+        Ok(ObjectWrite {
+            change: Change::Data { bytes, checksums },
+            ..write
+        })
     }
 
     /// Sends what gathered, as far as the socket takes it.
@@ -68,6 +118,7 @@ pub(super) async fn serve(driver: Rc<Driver>, stream: Stream, identity: Identity
     }
     let connection = Rc::new(Connection {
         link: RefCell::new(link),
+        window: RefCell::default(),
         gathered: Cell::new(false),
         wake: Notify::new(),
     });
@@ -148,9 +199,15 @@ fn take_in(driver: &Driver, connection: &Connection, id: ConnectionId) -> io::Re
             (number, Message::Request(Request::Share)) => {
                 let here = matches!(*connection.link.borrow().stream(), Stream::Unix(_));
                 let shared = driver.shared().filter(|_| here);
-                let refused = Response::Refused(Refusal::Invalid);
-                let mut link = connection.link.borrow_mut();
-                link.outbox.push_response(number, shared.unwrap_or(&refused));
+                connection.reply(number, shared.unwrap_or(&REFUSED));
+            }
+            (number, Message::Request(Request::Area { descriptor })) => {
+                let opened = driver.shared().is_some() && connection.open_window(descriptor);
+                connection.reply(number, if opened { &Response::Ok } else { &REFUSED });
+            }
+            (number, Message::Request(Request::WriteShared { scope, write, at })) => {
+                let write = connection.fetch(write, at)?;
+                driver.request(id, number, Request::Write { scope, write });
             }
             (number, Message::Request(request)) => driver.request(id, number, request),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request")),

@@ -1,7 +1,9 @@
-//! Reads that the front end does itself give what reads through the disk give.
+//! Reads that the front end does itself give what reads through the disk give, and writes through shared
+//! memory are writes.
 
 use std::collections::HashMap;
 
+use client::device::{BlockDevice, Operation};
 use client::request;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -26,12 +28,15 @@ fn direct_reads_see_all_that_was_written_before() {
         let node = Node::create(directory.path()).await;
         node.create_volume("alpha", SIZE).await;
         let volume = node.open("alpha").await.unwrap();
+        volume.opened().await;
         let mut random = SmallRng::seed_from_u64(7);
         let mut blocks = HashMap::new();
         // Filled by large writes, which go straight to the file.
         for start in (0..BLOCKS).step_by(256) {
             let byte = random.random();
-            request::write(&volume, start * BLOCK, filled(byte, 256 * BLOCK))
+            let mut buffer = volume.buffer(256 * 4096);
+            buffer.bytes_mut().fill(byte);
+            request::write(&volume, start * BLOCK, buffer.freeze())
                 .await
                 .unwrap();
             blocks.extend((start..start + 256).map(|block| (block, byte)));
@@ -76,6 +81,8 @@ fn direct_reads_see_all_that_was_written_before() {
                 }
             }
         }
+        // Three copies of each.
+        assert_eq!(volume.shared_writes(), 3 * BLOCKS / 256);
         let direct = volume.direct_reads();
         assert!(direct > 500, "only {direct} reads were direct");
         volume.close().await;
@@ -106,6 +113,44 @@ fn a_disk_that_was_opened_anew_is_read_by_what_it_says_then() {
         let volume = node.open("alpha").await.unwrap();
         read_all(&volume).await;
         assert!(volume.direct_reads() > 0);
+        volume.close().await;
+        node.stop().await;
+    });
+}
+
+/// Law: what was put into shared memory is the write, however many are under way, whether there is room
+/// for all of them, and though they are not made of whole chunks.
+#[test]
+fn writes_through_shared_memory_are_what_was_put_there() {
+    on_one_thread(async {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let node = Node::create(directory.path()).await;
+        node.create_volume("alpha", 64 << 20).await;
+        let volume = node.open("alpha").await.unwrap();
+        volume.opened().await;
+        // 1 MiB and a bit each, over the borders of objects and chunks; more than the memory holds.
+        let (length, count) = (273 * BLOCK, 40);
+        let (done, mut answers) = tokio::sync::mpsc::channel(usize::try_from(count).unwrap());
+        for number in 0..count {
+            let mut buffer = volume.buffer(usize::try_from(length).unwrap());
+            buffer.bytes_mut().fill(u8::try_from(number).unwrap() + 1);
+            let write = Operation::Write {
+                offset: number * length,
+                data: vec![buffer.freeze()],
+            };
+            let done = done.clone();
+            volume.submit(write, Box::new(move |answer| done.try_send(answer).unwrap()));
+        }
+        for _ in 0..count {
+            answers.recv().await.unwrap().unwrap();
+        }
+        let shared = volume.shared_writes();
+        assert!(shared >= 3 * 10, "only {shared} writes were shared");
+        for number in 0..count {
+            let read = request::read(&volume, number * length, length).await.unwrap();
+            let byte = u8::try_from(number).unwrap() + 1;
+            assert!(read.iter().all(|found| *found == byte), "write {number}");
+        }
         volume.close().await;
         node.stop().await;
     });

@@ -73,6 +73,7 @@ const PLACES: &[Place] = &[
             "admin-api",
             "client",
             "coordination",
+            "direct",
             "protocol",
             "replication",
             "store",

@@ -20,6 +20,7 @@ use tracing::{debug, info};
 
 use super::direct::Shared;
 use super::driver::Driver;
+use super::shared_writes::SharedWrites;
 use crate::backoff::Backoff;
 use crate::transport::{self, Address, Link, Stream};
 
@@ -35,11 +36,16 @@ const GREETING_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct DiskConnection {
     view: RefCell<DiskView>,
     link: RefCell<Option<Link>>,
+    /// Memory that the disk sees, while connected to one that does.
+    area: RefCell<Option<SharedWrites>>,
     /// The task must look: there is more to send than the socket took, or a reset.
     wake: Notify,
     reset: Cell<bool>,
     task: RefCell<Option<AbortHandle>>,
 }
+
+/// A connection that was greeted, and what is shared besides.
+type Opened = (Link, Option<Shared>, Option<SharedWrites>);
 
 /// Keeps a connection to a disk from now on, or learns its new addresses.
 pub(super) fn connect(driver: &Rc<Driver>, disks: &mut BTreeMap<DiskId, Rc<DiskConnection>>, view: DiskView) {
@@ -51,6 +57,7 @@ pub(super) fn connect(driver: &Rc<Driver>, disks: &mut BTreeMap<DiskId, Rc<DiskC
     let connection = Rc::new(DiskConnection {
         view: RefCell::new(view),
         link: RefCell::new(None),
+        area: RefCell::new(None),
         wake: Notify::new(),
         reset: Cell::new(false),
         task: RefCell::new(None),
@@ -62,11 +69,16 @@ pub(super) fn connect(driver: &Rc<Driver>, disks: &mut BTreeMap<DiskId, Rc<DiskC
 
 impl DiskConnection {
     /// Adds a request to what is to be sent. One for a connection that just broke is lost, as it
-    /// would be on the way.
-    pub(super) fn push(&self, number: u64, request: &Request) {
-        if let Some(link) = self.link.borrow_mut().as_mut() {
-            link.outbox.push_request(number, request);
-        }
+    /// would be on the way. True if its data goes through shared memory.
+    pub(super) fn push(&self, number: u64, request: &Request) -> bool {
+        let mut link = self.link.borrow_mut();
+        let Some(link) = link.as_mut() else {
+            return false;
+        };
+        let shared = (self.area.borrow_mut().as_mut()).and_then(|area| area.share(number, request));
+        link.outbox
+            .push_request(number, shared.as_ref().unwrap_or(request));
+        shared.is_some()
     }
 
     /// Sends what was added.
@@ -101,18 +113,20 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
     let mut backoff = Backoff::default();
     loop {
         match open(&driver, &connection).await {
-            Ok((link, shared)) => {
+            Ok((link, shared, area)) => {
                 backoff = Backoff::default();
                 info!(%disk, "connected");
                 let stream = link.stream();
                 connection.reset.set(false);
                 *connection.link.borrow_mut() = Some(link);
+                *connection.area.borrow_mut() = area;
                 if let Some(shared) = shared {
                     driver.share(disk, &shared);
                 }
                 driver.event(Event::Connected { disk });
                 let ended = serve(&driver, &connection, disk, &stream).await;
                 connection.link.borrow_mut().take();
+                connection.area.borrow_mut().take();
                 driver.direct.close(disk);
                 info!(%disk, reason = %ended, "the connection ended");
                 driver.event(Event::Disconnected { disk });
@@ -124,7 +138,7 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
 }
 
 /// Tries the disk's addresses in order, until one greets back as the disk that is looked for.
-async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<(Link, Option<Shared>)> {
+async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Opened> {
     let view = connection.view.borrow().clone();
     let cluster = driver.view(|view| view.cluster);
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the disk has no address");
@@ -132,7 +146,8 @@ async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<(Link,
         let Ok(address) = address.parse::<Address>() else {
             continue;
         };
-        match timeout(GREETING_LIMIT, greet(&address, view.disk, cluster)).await {
+        let greeting = greet(driver, &address, view.disk, cluster);
+        match timeout(GREETING_LIMIT, greeting).await {
             Ok(Ok(opened)) => return Ok(opened),
             Ok(Err(error)) => last = error,
             Err(_) => last = io::ErrorKind::TimedOut.into(),
@@ -141,7 +156,7 @@ async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<(Link,
     Err(last)
 }
 
-async fn greet(address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result<(Link, Option<Shared>)> {
+async fn greet(driver: &Driver, address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result<Opened> {
     let mut link = Link::new(transport::connect(address).await?);
     let hello = Request::Hello {
         version_min: *VERSIONS.start(),
@@ -156,7 +171,11 @@ async fn greet(address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result
         {
             let here = matches!(address, Address::Unix(_)) && version >= SHARES_FROM;
             let shared = if here { share(&mut link).await? } else { None };
-            Ok((link, shared))
+            let area = match shared.as_ref().and_then(|_| driver.area()) {
+                Some(area) => SharedWrites::offer(&mut link, area).await?,
+                None => None,
+            };
+            Ok((link, shared, area))
         }
         (_, Message::Response(Response::Refused(refusal))) => {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
@@ -237,6 +256,9 @@ fn take_in(
                 "a disk sent something that is no answer",
             ));
         };
+        if let Some(area) = connection.area.borrow_mut().as_mut() {
+            area.answered(number);
+        }
         if let Some(response) = driver.direct.answered(disk, number, response) {
             driver.event(Event::Response {
                 disk,

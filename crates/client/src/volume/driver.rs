@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
+use direct::area::Area;
 use protocol::DiskId;
 use protocol::message::Request;
 use protocol::session::{SessionRequest, VolumeView};
@@ -18,12 +19,15 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::connection::{self, DiskConnection};
-use super::direct::{self, Begun, DirectReads};
+use super::direct::{self as direct_reads, Begun, DirectReads};
 use super::session::{self, OpenedSession, Session};
 use super::{device_error, timer};
 use crate::clock::now;
-use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener};
+use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, WriteBuffer};
 use crate::{device, request};
+
+/// Writes from this length on are worth a place in shared memory: less has no whole chunk.
+const SHARED_MIN: usize = protocol::CHUNK_SIZE as usize;
 
 /// How far an open volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,10 @@ pub(super) struct Driver {
     phase: watch::Sender<Phase>,
     disks: RefCell<BTreeMap<DiskId, Rc<DiskConnection>>>,
     pub(super) direct: DirectReads,
+    /// Memory for large writes, once some disk of this machine was met.
+    area: RefCell<Option<Area>>,
+    /// Writes whose data went through it.
+    pub(super) shared_writes: Cell<u64>,
     pub(super) session: Session,
     pub(super) timer: timer::Timer,
     /// Something waits in an outbox.
@@ -74,6 +82,8 @@ impl Driver {
             phase: watch::Sender::new(Phase::Opening),
             disks: RefCell::default(),
             direct: DirectReads::default(),
+            area: RefCell::default(),
+            shared_writes: Cell::new(0),
             session: opened.session,
             timer: timer::Timer::default(),
             gathered: Notify::new(),
@@ -168,7 +178,13 @@ impl Driver {
             match self.direct.begin(disk, number, request) {
                 Begun::Here => {}
                 Begun::AtDisk(question) => {
-                    connection.push(number, request);
+                    if connection.push(number, request) {
+                        self.shared_writes.set(self.shared_writes.get() + 1);
+                    }
+                    if is_large_write(request) {
+                        // The disk begins while the next part is being copied.
+                        connection.send();
+                    }
                     if let Some((number, question)) = question {
                         connection.push(number, &question);
                     }
@@ -178,12 +194,33 @@ impl Driver {
         }
     }
 
+    /// The memory to offer to a disk of this machine; nothing if the system gives none.
+    pub(super) fn area(&self) -> Option<Area> {
+        let mut area = self.area.borrow_mut();
+        if area.as_ref().is_none_or(Area::is_retired) {
+            *area = Area::new()
+                .inspect_err(|error| info!(%error, "no memory can be shared: writes go through the socket"))
+                .ok();
+        }
+        area.clone()
+    }
+
+    /// Where to put the data of a write.
+    pub(super) fn buffer(&self, length: usize) -> WriteBuffer {
+        let area = self.area.borrow();
+        let piece = area
+            .as_ref()
+            .filter(|_| length >= SHARED_MIN)
+            .and_then(|area| area.piece(length));
+        piece.map_or_else(|| WriteBuffer::new(length), WriteBuffer::shared)
+    }
+
     /// A disk of this machine lets its file be read.
-    pub(super) fn share(self: &Rc<Self>, disk: DiskId, shared: &direct::Shared) {
+    pub(super) fn share(self: &Rc<Self>, disk: DiskId, shared: &direct_reads::Shared) {
         match self.direct.open(disk, shared) {
             Ok(None) => {}
             Ok(Some(wake)) => {
-                let task = spawn_local(direct::follow(Rc::clone(self), wake));
+                let task = spawn_local(direct_reads::follow(Rc::clone(self), wake));
                 self.tasks.borrow_mut().push(task.abort_handle());
             }
             Err(error) => info!(%disk, %error, "its file cannot be read from here: reads go through it"),
@@ -327,6 +364,10 @@ async fn send_gathered(driver: Rc<Driver>) {
             driver.take_direct();
         }
     }
+}
+
+fn is_large_write(request: &Request) -> bool {
+    matches!(request, Request::Write { write, .. } if write.range.has_whole_chunk())
 }
 
 fn device_info(view: &VolumeView) -> DeviceInfo {

@@ -56,6 +56,16 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             (Kind::Map, Bytes::new())
         }
         Request::Share => (Kind::Share, Bytes::new()),
+        Request::Area { descriptor } => {
+            out.put_u32_le(*descriptor);
+            (Kind::Area, Bytes::new())
+        }
+        Request::WriteShared { scope, write, at } => {
+            put_scope(out, scope);
+            out.put_u64_le(*at);
+            put_write(out, write);
+            (Kind::WriteShared, Bytes::new())
+        }
         Request::Places {
             scope,
             family,
@@ -180,6 +190,17 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
             }
         }
         Kind::Share => Request::Share,
+        Kind::Area => Request::Area {
+            descriptor: reader.u32()?,
+        },
+        Kind::WriteShared => {
+            let (scope, at) = (reader.scope()?, reader.u64()?);
+            let write = read_write(&mut reader, None)?;
+            if !write.range.has_whole_chunk() || !matches!(write.change, Change::Data { .. }) {
+                return Err(reader.wrong("range of a shared write"));
+            }
+            Request::WriteShared { scope, write, at }
+        }
         Kind::Places => {
             let (scope, family, layer, index, range) = read_area(&mut reader)?;
             Request::Places {
@@ -194,7 +215,7 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
             let scope = reader.scope()?;
             Request::Write {
                 scope,
-                write: read_write(&mut reader, &payload)?,
+                write: read_write(&mut reader, Some(&payload))?,
             }
         }
         Kind::Pull => Request::Pull {
@@ -229,7 +250,8 @@ fn read_area(reader: &mut Reader<'_>) -> Result<(Scope, FamilyId, LayerId, u32, 
     Ok((scope, family, layer, reader.u32()?, reader.range()?))
 }
 
-fn read_write(reader: &mut Reader<'_>, payload: &Bytes) -> Result<ObjectWrite, WireError> {
+/// Reads a write; without a payload if its bytes are elsewhere.
+fn read_write(reader: &mut Reader<'_>, payload: Option<&Bytes>) -> Result<ObjectWrite, WireError> {
     let object = reader.object()?;
     let (follows, stamp) = (reader.stamp()?, reader.stamp()?);
     let range = reader.range()?;
@@ -239,7 +261,7 @@ fn read_write(reader: &mut Reader<'_>, payload: &Bytes) -> Result<ObjectWrite, W
             let checksums = reader.checksums(range.count() as usize)?;
             (
                 Change::Data {
-                    bytes: payload.clone(),
+                    bytes: payload.cloned().unwrap_or_default(),
                     checksums,
                 },
                 range.byte_len(),
@@ -248,7 +270,7 @@ fn read_write(reader: &mut Reader<'_>, payload: &Bytes) -> Result<ObjectWrite, W
         CHANGE_ZERO => (Change::Zero, 0),
         _ => return Err(reader.wrong("kind of change")),
     };
-    if payload.len() != length {
+    if payload.is_some_and(|payload| payload.len() != length) {
         return Err(reader.wrong("length of the payload"));
     }
     Ok(ObjectWrite {

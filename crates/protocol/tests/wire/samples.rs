@@ -85,6 +85,25 @@ fn delta() -> ObjectDelta {
     }
 }
 
+fn shared_write() -> Message {
+    let write = ObjectWrite {
+        object: object(),
+        follows: stamp(1),
+        stamp: stamp(2),
+        range: BlockRange::new(16, 16).unwrap(),
+        change: Change::Data {
+            bytes: Bytes::new(),
+            checksums: (0..16).collect(),
+        },
+        use_reserve: true,
+    };
+    Message::Request(Request::WriteShared {
+        scope: scope(),
+        write,
+        at: 0x5_0000,
+    })
+}
+
 fn shared() -> Response {
     Response::Shared {
         directory: b"/srv/disk-1".to_vec(),
@@ -184,6 +203,8 @@ fn requests() -> Vec<(&'static str, Message)> {
                 range: range(),
             }),
         ),
+        ("area", Message::Request(Request::Area { descriptor: 0x1234 })),
+        ("write-shared", shared_write()),
         (
             "pull",
             Message::Request(Request::Pull {

@@ -32,7 +32,12 @@ pub(super) fn weight(request: &Request) -> usize {
 /// The scope of a request and what it wants of the slot; nothing for what has no place here.
 pub(super) fn scope_and_need(request: &Request) -> Option<(Scope, Need)> {
     match request {
-        Request::Hello { .. } | Request::Share | Request::Complete { .. } => None,
+        // What names memory of the sender was turned into a write where it came in.
+        Request::Hello { .. }
+        | Request::Share
+        | Request::Area { .. }
+        | Request::WriteShared { .. }
+        | Request::Complete { .. } => None,
         Request::Fence { scope, .. } | Request::Ping { scope } => Some((*scope, Need::Fence)),
         Request::Read { scope, .. }
         | Request::Map { scope, .. }
@@ -135,7 +140,11 @@ impl Replica {
                 self.ask(Asked::Answer(asker), StorageRequest::Probe, out);
                 Ok(())
             }
-            Request::Hello { .. } | Request::Share | Request::Complete { .. } => Err(Refusal::Invalid),
+            Request::Hello { .. }
+            | Request::Share
+            | Request::Area { .. }
+            | Request::WriteShared { .. }
+            | Request::Complete { .. } => Err(Refusal::Invalid),
         };
         if let Err(refusal) = result {
             self.answer(asker, Response::Refused(refusal), out);
