@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use protocol::geometry::{BLOCKS_PER_CHUNK, BlockRange};
+use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK, BlockRange};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::{FamilyId, LayerId, PgId};
 
@@ -86,6 +86,14 @@ impl Plan {
                 .moves
                 .iter()
                 .all(|(chunk, moves)| counts.moves(shown.family, shown.index, *chunk) == *moves)
+    }
+
+    /// Whether bytes have the checksums that they should have.
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        let block = BLOCK_SIZE as usize;
+        self.checksums
+            .iter()
+            .all(|(at, checksum)| crc32c::crc32c(&bytes[at * block..(at + 1) * block]) == *checksum)
     }
 
     fn add(&mut self, at: usize, block: u64, checksum: u32) {

@@ -269,11 +269,7 @@ fn finish(mut entry: Entry, buffers: &Buffers) -> Finished {
     for at in &entry.plan.zeros {
         entry.buffer[at * BLOCK..(at + 1) * BLOCK].fill(0);
     }
-    let sound =
-        !entry.failed
-            && entry.plan.checksums.iter().all(|(at, checksum)| {
-                crc32c::crc32c(&entry.buffer[at * BLOCK..(at + 1) * BLOCK]) == *checksum
-            });
+    let sound = !entry.failed && entry.plan.is_of(&entry.buffer);
     let bytes =
         (sound && entry.plan.holds(entry.watch.as_ref(), &entry.shown)).then(|| buffers.lend(entry.buffer));
     Finished {

@@ -5,11 +5,13 @@
 
 use std::fmt;
 
+use direct::witness::Witness;
 use protocol::storage::{ObjectDelta, StorageReply, StorageRequest};
 use protocol::{DiskId, FamilyId, LayerId, ObjectId, Stamp};
 use replication::replica::Remembered;
 use store::medium::memory::Disk as Medium;
 use store::{Answer, Format, Options, Store};
+use tempfile::TempDir;
 
 use crate::chance::Chance;
 use crate::model_store::ModelStore;
@@ -29,6 +31,8 @@ pub(crate) enum Backend {
 /// The real store, and the medium that outlives it.
 pub(crate) struct RealStore {
     medium: Medium,
+    /// Holds the witness, which outlives the process.
+    directory: TempDir,
     store: Option<Store>,
     /// Requests that are not answered.
     in_flight: u64,
@@ -49,8 +53,10 @@ impl RealStore {
             log_bytes: store::options::LOG_BYTES_MIN,
         };
         Store::create_on(&mut medium.medium(), &format).map_err(|error| error.to_string())?;
+        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         Ok(Self {
             medium,
+            directory,
             store: None,
             in_flight: 0,
             full: false,
@@ -60,8 +66,10 @@ impl RealStore {
     /// Opens the store, as after a start of the process. What it does takes an order of chance.
     pub(crate) fn open(&mut self, chance: &mut Chance) -> Result<Remembered, String> {
         let medium = self.medium.shuffled_medium(chance.between(1, u64::MAX));
-        let store = Store::open_on(Box::new(medium), &Options::default())
+        let mut store = Store::open_on(Box::new(medium), &Options::default())
             .map_err(|error| format!("the store does not open: {error}"))?;
+        let witness = Witness::open(self.directory.path(), [7; 16]);
+        store.set_witness(witness.map_err(|error| format!("no witness: {error}"))?);
         let remembered = Remembered {
             generations: store.generations(),
             intervals: store.intervals(),
@@ -70,6 +78,16 @@ impl RealStore {
         self.store = Some(store);
         self.in_flight = 0;
         Ok(remembered)
+    }
+
+    /// The open store, if the process runs.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    /// The files, as somebody else sees them.
+    pub(crate) fn file(&self) -> impl store::medium::Medium {
+        self.medium.medium()
     }
 
     /// The power fails: what was not flushed is kept, lost or torn.

@@ -132,8 +132,13 @@ impl World {
                 replica::Action::Store { token, request } => self.submit(id, token, request),
                 replica::Action::Reclaimed { token, result } => self.reclaimed_object(token, result.is_ok()),
                 replica::Action::Refresh => self.refresh(id),
-                // Nobody reads a disk's file here but the disk.
-                replica::Action::Readmit => {}
+                replica::Action::Readmit => {
+                    if let Some(Backend::Real(store)) = self.disks.get(&id).map(|disk| &disk.store)
+                        && let Some(witness) = store.witness()
+                    {
+                        witness.readmit();
+                    }
+                }
             }
         }
     }

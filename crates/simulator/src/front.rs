@@ -10,6 +10,7 @@ use replication::Moment;
 use replication::owner::{Action, Event, IoId, Owner};
 
 use crate::cluster::{LEASE_MS, NODE};
+use crate::direct_reads::Direct;
 use crate::schedule::Time;
 use crate::workload::Submitted;
 use crate::world::{Happening, Life, World};
@@ -33,6 +34,7 @@ pub(crate) struct Front {
     /// What comes while it is stopped.
     inbox: VecDeque<Event>,
     pub(crate) connections: BTreeMap<DiskId, u64>,
+    pub(crate) direct: Direct,
     wanted: BTreeSet<DiskId>,
     tick_at: Option<Time>,
     /// When the last message from storaged arrives: one connection, in order.
@@ -66,6 +68,10 @@ impl Front {
         self.alive && self.opened && !self.stopped && self.owner.is_some()
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.alive
     }
@@ -86,6 +92,7 @@ impl World {
             stopped: false,
             inbox: VecDeque::new(),
             connections: BTreeMap::new(),
+            direct: Direct::default(),
             wanted: BTreeSet::new(),
             tick_at: None,
             session_at: Time::default(),
@@ -265,7 +272,7 @@ impl World {
                     request,
                 } => {
                     self.check_lease(life);
-                    self.send_request(life, disk, number, request);
+                    self.send_or_read(life, disk, number, request);
                 }
                 Action::Complete { id, result } => self.completed(life, id, result),
                 Action::Opened => {

@@ -9,6 +9,7 @@
 mod backend;
 mod chance;
 mod cluster;
+mod direct_reads;
 mod disk;
 mod front;
 mod model_store;

@@ -145,6 +145,9 @@ impl World {
             life.front,
             brief_response(&response)
         ));
+        let Some(response) = self.places_answered(life, number, response) else {
+            return;
+        };
         self.feed(
             life,
             owner::Event::Response {
@@ -186,6 +189,7 @@ impl World {
         let Some(front) = self.front_mut(life) else { return };
         if front.connections.get(&disk) == Some(&id) {
             front.connections.remove(&disk);
+            front.direct.forget(disk);
         }
         self.feed(life, owner::Event::Disconnected { disk });
         let pause = self.chance.between(1_000, 20_000);

@@ -14,6 +14,7 @@ use replication::Moment;
 use crate::Report;
 use crate::chance::{Chance, Log};
 use crate::cluster::{Cluster, Shape};
+use crate::direct_reads::DirectRead;
 use crate::disk::Disk;
 use crate::front::Front;
 use crate::network::Connection;
@@ -91,6 +92,8 @@ pub(crate) enum Happening {
         disk: DiskId,
         life: u64,
     },
+    /// The next step of a read that a front end does itself.
+    Direct(Box<DirectRead>),
     /// A disk looks something up.
     Look {
         disk: DiskId,
@@ -316,6 +319,7 @@ impl World {
             Happening::DiskSeesEnd { connection } => self.disk_sees_end(connection),
             Happening::Durable { disk, life, token } => self.durable(disk, life, token),
             Happening::Turn { disk, life } => self.turn(disk, life),
+            Happening::Direct(read) => self.direct_step(read),
             Happening::Look {
                 disk,
                 life,

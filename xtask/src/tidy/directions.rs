@@ -64,7 +64,7 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "simulator",
-        uses: &["protocol", "replication", "store", "coordination"],
+        uses: &["direct", "protocol", "replication", "store", "coordination"],
         never: &["axum"],
     },
     Place {

@@ -1,0 +1,232 @@
+//! Direct reads: a front end reads the file of a disk by what the disk told it, and looks afterwards
+//! whether that still held. Between the three anything may happen, as to a process that is not running.
+
+use std::collections::BTreeMap;
+
+use direct::places::{Counts, Places, Plan, Shown};
+use direct::witness::Witness;
+use protocol::message::{Request, Response};
+use protocol::{BLOCK_SIZE, DiskId, FamilyId};
+use replication::owner;
+use store::medium::{File, Medium};
+
+use crate::backend::{Backend, RealStore};
+use crate::world::{Happening, Life, World};
+
+/// Set in the numbers of questions about places.
+const QUESTION: u64 = 1 << 63;
+const BLOCK: usize = BLOCK_SIZE as usize;
+
+/// What a front end knows of where blocks lie.
+#[derive(Debug, Default)]
+pub(crate) struct Direct {
+    disks: BTreeMap<DiskId, Places>,
+    questions: BTreeMap<u64, (DiskId, Shown)>,
+    next: u64,
+}
+
+impl Direct {
+    /// The connection is gone, and what was said on it.
+    pub(crate) fn forget(&mut self, disk: DiskId) {
+        self.disks.remove(&disk);
+        self.questions.retain(|_, (asked, _)| *asked != disk);
+    }
+}
+
+/// A read under way.
+#[derive(Debug)]
+pub(crate) struct DirectRead {
+    pub(crate) life: Life,
+    disk: DiskId,
+    disk_life: u64,
+    number: u64,
+    request: Request,
+    shown: Shown,
+    plan: Plan,
+    bytes: Option<Vec<u8>>,
+}
+
+/// A witness as its readers see it.
+struct Seen<'a>(&'a Witness);
+
+impl Counts for Seen<'_> {
+    fn moves(&self, family: FamilyId, index: u32, chunk: u8) -> u64 {
+        self.0.count(family, index, chunk)
+    }
+
+    fn admission(&self) -> u64 {
+        self.0.admission()
+    }
+}
+
+impl World {
+    fn real_store(&self, disk: DiskId, life: Option<u64>) -> Option<&RealStore> {
+        let state = self.disks.get(&disk).filter(|state| state.is_up())?;
+        match &state.store {
+            Backend::Real(store) if life.is_none_or(|life| life == state.life) => Some(store),
+            _ => None,
+        }
+    }
+
+    /// Carries out a request that an owner sends to a disk: maybe without the disk.
+    pub(crate) fn send_or_read(&mut self, life: Life, disk: DiskId, number: u64, request: Request) {
+        let Request::Read {
+            scope,
+            family,
+            layer,
+            index,
+            range,
+        } = request
+        else {
+            return self.send_request(life, disk, number, request);
+        };
+        let shown = Shown {
+            pg: scope.pg,
+            family,
+            layer,
+            index,
+        };
+        let mut places = match self.front_mut(life) {
+            Some(front) => front.direct.disks.remove(&disk).unwrap_or_default(),
+            None => return,
+        };
+        let planned = match self.real_store(disk, None).and_then(RealStore::witness) {
+            Some(witness) => places.plan(&Seen(witness), &shown, range),
+            None => Err(None),
+        };
+        let disk_life = self.disks.get(&disk).map_or(0, |state| state.life);
+        if let Some(front) = self.front_mut(life) {
+            front.direct.disks.insert(disk, places);
+        }
+        match planned {
+            Ok(plan) => {
+                self.meet("direct read begun");
+                self.note(format_args!(
+                    "front {} reads {disk} directly, {number}",
+                    life.front
+                ));
+                let read = DirectRead {
+                    life,
+                    disk,
+                    disk_life,
+                    number,
+                    request,
+                    shown,
+                    plan,
+                    bytes: None,
+                };
+                let delay = self.delay(2_000);
+                self.schedule.after(delay, Happening::Direct(Box::new(read)));
+            }
+            Err(question) => {
+                self.send_request(life, disk, number, request);
+                let Some(range) = question else { return };
+                let Some(front) = self.front_mut(life) else { return };
+                front.direct.next += 1;
+                let number = QUESTION | front.direct.next;
+                front.direct.questions.insert(number, (disk, shown));
+                let places = Request::Places {
+                    scope,
+                    family,
+                    layer,
+                    index,
+                    range,
+                };
+                self.send_request(life, disk, number, places);
+            }
+        }
+    }
+
+    /// Takes in an answer to a question; gives back all others.
+    pub(crate) fn places_answered(
+        &mut self,
+        life: Life,
+        number: u64,
+        response: Response,
+    ) -> Option<Response> {
+        if number & QUESTION == 0 {
+            return Some(response);
+        }
+        let front = self.front_mut(life)?;
+        let (disk, shown) = front.direct.questions.remove(&number)?;
+        let places = front.direct.disks.get_mut(&disk)?;
+        match response {
+            Response::Placed { admission, chunks } => places.learn(&shown, admission, chunks),
+            _ => places.refused(&shown),
+        }
+        None
+    }
+
+    /// The kernel reads; later the front end looks at what came.
+    pub(crate) fn direct_step(&mut self, mut read: Box<DirectRead>) {
+        let Some(front) = self.front(read.life) else {
+            return;
+        };
+        if front.is_stopped() {
+            // Nobody reads or looks before the process runs again.
+            self.schedule.after(1_000, Happening::Direct(read));
+            return;
+        }
+        let store = self.real_store(read.disk, Some(read.disk_life));
+        let Some((store, witness)) = store.and_then(|store| Some((store, store.witness()?))) else {
+            return; // The machine is down; the connection ends too.
+        };
+        if read.bytes.is_none() {
+            read.bytes = Some(store.read_file(&read.plan));
+            let delay = self.delay(2_000);
+            self.schedule.after(delay, Happening::Direct(read));
+            return;
+        }
+        let holds = read.plan.holds(&Seen(witness), &read.shown);
+        let DirectRead {
+            life,
+            disk,
+            number,
+            request,
+            bytes,
+            ..
+        } = *read;
+        let connected = self
+            .front(life)
+            .is_some_and(|front| front.connections.contains_key(&disk));
+        // Checksums are left aside: that the bytes are the right ones is for the witness alone to say.
+        let bytes = bytes.filter(|_| holds);
+        match bytes {
+            // The owner hears of it, and asks again.
+            _ if !connected => {}
+            Some(bytes) => {
+                self.meet("direct read done");
+                self.note(format_args!("front {} has read {disk} {number}", life.front));
+                let bytes = bytes.into();
+                self.feed(life, owner::Event::ReadDirectly { disk, number, bytes });
+            }
+            None => {
+                self.meet("direct read in vain");
+                self.note(format_args!(
+                    "front {} has read {disk} {number} in vain",
+                    life.front
+                ));
+                self.send_request(life, disk, number, request);
+            }
+        }
+    }
+}
+
+impl RealStore {
+    /// What the disk shows its readers of moves and admissions.
+    pub(crate) fn witness(&self) -> Option<&Witness> {
+        self.store()?.witness()
+    }
+
+    /// The blocks of a plan, as they are in the file at this moment.
+    fn read_file(&self, plan: &Plan) -> Vec<u8> {
+        let file = self.file();
+        let mut bytes = vec![0; (plan.zeros.len() + plan.checksums.len()) * BLOCK];
+        for run in &plan.runs {
+            let part = &mut bytes[run.at * BLOCK..(run.at + run.count) * BLOCK];
+            // What cannot be read stays zero, and has another checksum.
+            let _ = file.read_now(File::Data, run.block * u64::from(BLOCK_SIZE), part);
+        }
+        bytes
+    }
+}
