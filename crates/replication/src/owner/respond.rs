@@ -45,10 +45,13 @@ impl Owner {
         }
     }
 
-    /// What was told on a connection that ended may not have arrived: it is told again.
+    /// What was told on a connection that ended may not have arrived, or the disk may have forgotten
+    /// it: it is told again. Also where this owner told nothing yet: the disk may have come back with
+    /// doubts of former owners, which it had taken off and forgot that it had.
     fn tell_again(&mut self, disk: DiskId) {
         for (pg, group) in &mut self.groups {
-            if group.told.remove(&disk).is_some() {
+            let told = group.told.remove(&disk).is_some();
+            if told || group.awaited().any(|awaited| awaited == disk) {
                 self.untold.insert(*pg);
             }
         }

@@ -14,6 +14,7 @@ use protocol::{
 
 mod takeover;
 
+use super::limits::COMPLETE_INTERVAL_MS;
 use super::{Action, Event, Failure, IoId, Operation, Outcome, Owner};
 use crate::moment::Moment;
 
@@ -455,4 +456,17 @@ fn a_read_done_without_the_disk_teaches_no_stamp() {
     assert_eq!(direct(&mut bed, number).len(), 0, "it is answered once");
     let asked = sent(&bed.write());
     assert!(matches!(asked[..], [(_, _, Request::Map { .. })]), "{asked:?}");
+}
+
+/// Defect guarded: a disk that had taken doubts of a former owner off came back having forgotten that
+/// it had, and an owner that had told it nothing yet never did: they stayed until the next take-over.
+#[test]
+fn a_disk_that_comes_back_is_told_what_is_complete_even_if_it_was_told_nothing_before() {
+    let mut bed = Bed::open();
+    bed.event(Event::Disconnected { disk: B });
+    bed.event(Event::Connected { disk: B });
+    bed.now = bed.now + COMPLETE_INTERVAL_MS;
+    let told = sent(&bed.event(Event::Tick));
+    let complete = |request: &Sent| request.0 == B && matches!(request.2, Request::Complete { .. });
+    assert!(told.iter().any(complete), "{told:?}");
 }
