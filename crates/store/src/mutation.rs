@@ -41,13 +41,25 @@ pub enum Mutation {
     FailedDirectIgnored,
     /// A checkpoint goes on though one of its writes, or its transaction, failed.
     FailedCheckpointIgnored,
+    /// A checkpoint goes on though its flush of the data file failed.
+    FailedFlushIgnored,
+    /// A start relies on what it read without having flushed it.
+    NoFlushAtStart,
+    /// A read sees what is in memory though it is not durable yet.
+    ReadBeforeDurable,
+    /// A checkpoint does not write the doubts that are new.
+    DoubtNotKept,
+    /// A checkpoint does not take out the doubts that were settled.
+    SettleNotKept,
+    /// A merge ends the parent's doubt and puts no doubt on the child.
+    DoubtLeftByMerge,
     /// Objects that differ from the tables go when memory is short.
     DirtyEvicted,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 24] = [
         Self::LogNotDurable,
         Self::DirectNotDurable,
         Self::NoDataFlush,
@@ -65,6 +77,12 @@ impl Mutation {
         Self::FailedLogIgnored,
         Self::FailedDirectIgnored,
         Self::FailedCheckpointIgnored,
+        Self::FailedFlushIgnored,
+        Self::NoFlushAtStart,
+        Self::ReadBeforeDurable,
+        Self::DoubtNotKept,
+        Self::SettleNotKept,
+        Self::DoubtLeftByMerge,
         Self::DirtyEvicted,
     ];
 }

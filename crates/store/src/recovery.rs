@@ -106,6 +106,9 @@ pub(crate) fn recover(medium: &dyn Medium, options: &Options) -> Result<Recovere
             .write_now(File::Log, offset, &zeros)
             .map_err(OpenError::io("clear the log's end"))?;
     }
+    if mutation::active(Mutation::NoFlushAtStart) {
+        return Ok(recovered);
+    }
     // What was read may still be in a volatile cache of the device: it is about to be relied upon.
     medium
         .flush_now(File::Log)

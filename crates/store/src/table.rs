@@ -324,14 +324,18 @@ impl Table {
 
     fn set_doubt(&mut self, object: ObjectId, stamp: Stamp) {
         self.doubts.insert(object, stamp);
-        self.dirty_doubts.insert(object);
+        if !mutation::active(Mutation::DoubtNotKept) {
+            self.dirty_doubts.insert(object);
+        }
     }
 
     /// Takes the doubt off an object that is complete up to a stamp.
     pub(crate) fn settle(&mut self, object: ObjectId, stamp: Stamp) {
         if self.doubts.get(&object).is_some_and(|doubt| *doubt <= stamp) {
             self.doubts.remove(&object);
-            self.dirty_doubts.insert(object);
+            if !mutation::active(Mutation::SettleNotKept) {
+                self.dirty_doubts.insert(object);
+            }
         }
     }
 
@@ -566,7 +570,9 @@ impl Table {
         if let Some(stamp) = self.doubts.remove(&parent_id) {
             self.dirty_doubts.insert(parent_id);
             let stamp = self.object(child_id).map_or(stamp, |object| object.stamp);
-            self.set_doubt(child_id, stamp);
+            if !mutation::active(Mutation::DoubtLeftByMerge) {
+                self.set_doubt(child_id, stamp);
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Power cuts: at every event of a run, every choice of what was kept of the writes under way.
 
+use protocol::storage::StorageRequest;
 use store::medium::memory::{Disk, Event, Fate, Image, Random, Recorded};
 
 use crate::operation::{self, Kind};
@@ -42,7 +43,9 @@ pub fn power_cuts(base: &Image, scenario: &Scenario, together: bool, effort: Eff
     let first = recording.partition_point(|recorded| recorded.round <= skip);
     for place in first..=recording.len() {
         let (image, round) = cut(base, &recording, place);
-        let allowed = run.allowed_before(round);
+        let allowed = run.allowed_before(round, scenario);
+        let result = survive(&image, scenario, &allowed);
+        tally.count(result, || scene(&format!("the process dies at event {place}")));
         let seed = place as u64;
         for fates in choices(image.unflushed(), effort, seed) {
             let outcome = image.after_power_cut(&fates);
@@ -153,6 +156,26 @@ fn look(
     go_on(&disk, store, shows)
 }
 
+/// The process dies and all that it wrote is there, but what was not flushed is in a volatile cache
+/// still. The next one shows what it found; when the power goes after that, it must not be lost.
+pub fn survive(image: &Image, scenario: &Scenario, allowed: &Allowed) -> Result<(), String> {
+    let disk = Disk::new(image.clone());
+    let mut store = scenario::open(&disk)?;
+    let shown = scenario::recognize(&mut store, scenario, allowed)?;
+    disk.end_process();
+    let disk = Disk::new(disk.image().after_power_cut(&[]));
+    let outcome = scenario::open(&disk).and_then(|mut store| {
+        scenario::recognize(&mut store, scenario, &allowed.clone().since(shown)).map(drop)
+    });
+    disk.end_process();
+    outcome.map_err(|what| {
+        format!(
+            "the power went after the state after {} was shown: {what}",
+            shown.after
+        )
+    })
+}
+
 /// A power cut while the disk is being opened: the next opening must come to an allowed state too.
 fn cut_during_recovery(
     image: &Image,
@@ -194,11 +217,15 @@ fn cut_during_recovery(
     Ok(())
 }
 
-/// A recovered disk is a disk: it takes a write and a checkpoint, and still knows them after.
+/// A recovered disk is a disk: it takes a write, an end of doubt and a checkpoint, and still knows
+/// them after.
 fn go_on(disk: &Disk, mut store: store::Store, shows: &State) -> Result<(), String> {
     let follows = shows.view.stamps[2];
     let write = operation::write(Kind::WriteUnaligned, 3, follows, 1000).ok_or("no such write")?;
-    ask(&mut store, &write)?.map_err(|error| format!("a write after the recovery: {error}"))?;
+    let settle = StorageRequest::Settle(vec![(operation::object(2), shows.view.stamps[1])]);
+    for request in [write, settle] {
+        ask(&mut store, &request)?.map_err(|error| format!("a request after the recovery: {error}"))?;
+    }
     let seen = scenario::view(&mut store)?.map_err(|error| error.to_string())?;
     store
         .close()

@@ -23,12 +23,21 @@ const STEPS: u64 = 400;
 const TOGETHER: usize = 48;
 const POLLS_MAX: usize = 1_000_000;
 
-/// One index: what it was after each request, and how many of these were answered.
+/// One index: what it was after each request, and how many of these are there for good: because they
+/// were answered, or because a read showed them.
 struct Place {
     model: Model,
     views: Vec<View>,
     answered: usize,
     head: u64,
+}
+
+/// A read under way.
+struct Read {
+    index: usize,
+    head: u64,
+    /// What was known to be there when it began: it shows that or something newer.
+    least: usize,
 }
 
 struct Life {
@@ -38,7 +47,7 @@ struct Life {
     places: Vec<Place>,
     /// By token: whose request it is, and its number there.
     under_way: HashMap<u64, (usize, usize)>,
-    reads: HashMap<u64, usize>,
+    reads: HashMap<u64, Read>,
     /// The last merge of an index: its token.
     merging: HashMap<usize, u64>,
     token: u64,
@@ -177,7 +186,8 @@ impl Life {
             index: u32::try_from(index).unwrap(),
             range: BlockRange::new(0, BLOCKS).unwrap(),
         };
-        self.reads.insert(self.token, index);
+        let least = self.places[index].answered;
+        self.reads.insert(self.token, Read { index, head, least });
         self.store.submit(self.token, request);
         self.token += 1;
     }
@@ -191,25 +201,33 @@ impl Life {
             if let Some((index, number)) = self.under_way.remove(&token) {
                 let place = &mut self.places[index];
                 place.answered = place.answered.max(number);
-            } else if let Some(index) = self.reads.remove(&token) {
+            } else if let Some(read) = self.reads.remove(&token) {
                 let StorageReply::Data { bytes, .. } = reply else {
                     panic!("{reply:?}")
                 };
-                self.check_read(index, &bytes);
+                self.check_read(&read, &bytes);
             }
         }
     }
 
-    /// A block that was read is one that some state from the last answered one on has.
-    fn check_read(&self, index: usize, bytes: &[u8]) {
-        for (number, block) in bytes.chunks(BLOCK).enumerate() {
-            let value = operation::value(block).unwrap();
-            let known = self.places[index]
-                .views
-                .iter()
-                .any(|view| view.chains.iter().any(|chain| chain[number] == value));
-            assert!(known, "index {index}, block {number}: nobody wrote {value:x}");
-        }
+    /// What was read is one state as a whole, not older than what was known when the read began.
+    /// From now on nothing older may be seen: not by a later read, and not after a power cut.
+    fn check_read(&mut self, read: &Read, bytes: &[u8]) {
+        let blocks = bytes.chunks(BLOCK).map(|block| operation::value(block).unwrap());
+        let values: Vec<u64> = blocks.collect();
+        let chain = usize::try_from(read.head - 1).unwrap();
+        let place = &mut self.places[read.index];
+        let states = place.views.iter().enumerate().skip(read.least);
+        let mut shown = states.filter(|(_, view)| view.chains[chain] == values);
+        let Some((number, _)) = shown.next() else {
+            panic!(
+                "index {}: a read shows nothing from {} to {}",
+                read.index,
+                read.least,
+                place.views.len() - 1
+            );
+        };
+        place.answered = place.answered.max(number);
     }
 
     fn settle(&mut self) {

@@ -54,11 +54,13 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// Where in these the last kind begins.
     pub last_step: usize,
-    /// What is to be seen at first, and after each request; then what is to be seen if a merge is
-    /// not yet done though requests after it are.
+    /// What is to be seen at first, and after each request; also what is to be seen if a merge and what
+    /// waits behind it are not yet done though requests after them are.
     pub states: Vec<State>,
     /// How many requests there are.
     pub requests: usize,
+    /// Those that are answered at once and promise nothing, counted from 1.
+    pub settles: Vec<usize>,
 }
 
 /// What is to be seen after some requests.
@@ -66,8 +68,8 @@ pub struct Scenario {
 pub struct State {
     /// After so many,
     pub after: usize,
-    /// but without this one, counted from 1: a merge that was overtaken.
-    pub without: Option<usize>,
+    /// but without these, counted from 1: a merge that was overtaken, and what waits behind it.
+    pub without: Vec<usize>,
     /// this.
     pub view: View,
 }
@@ -91,7 +93,7 @@ impl Allowed {
     }
 
     fn allows(&self, state: &State) -> bool {
-        let has = |number: &usize| *number <= state.after && Some(*number) != state.without;
+        let has = |number: &usize| *number <= state.after && !state.without.contains(number);
         state.after <= self.most && self.answered.iter().all(has)
     }
 
@@ -99,7 +101,7 @@ impl Allowed {
     #[must_use]
     pub fn since(mut self, state: &State) -> Self {
         self.answered
-            .extend((1..=state.after).filter(|number| Some(*number) != state.without));
+            .extend((1..=state.after).filter(|number| !state.without.contains(number)));
         self
     }
 }
@@ -132,6 +134,13 @@ pub fn prepared() -> Result<(Image, Model), String> {
         ask(&mut store, &request)?.map_err(|error| error.to_string())?;
         model.apply(&request);
     }
+    // One layer in doubt, and one that is not.
+    ask(
+        &mut store,
+        &StorageRequest::Settle(vec![(operation::object(2), model.stamp(2))]),
+    )?
+    .map_err(|error| error.to_string())?;
+    model.doubts.remove(&2);
     store.close().map_err(|error| error.to_string())?;
     Ok((disk.image(), model))
 }
@@ -147,8 +156,9 @@ impl Scenario {
             without,
             view: model.view(),
         };
-        let mut states = vec![state(0, None, &model)];
-        let (mut requests_before, mut overtaken) = (0, None);
+        let mut states = vec![state(0, Vec::new(), &model)];
+        let (mut requests_before, mut settles) = (0, Vec::new());
+        let mut delayed = Delayed::default();
         for kind in kinds {
             last_step = steps.len();
             count += 1;
@@ -180,17 +190,17 @@ impl Scenario {
             };
             for request in requests {
                 requests_before += 1;
-                overtaken = match (&request, overtaken) {
-                    (StorageRequest::Merge { .. }, _) => Some((requests_before, model.clone())),
-                    (_, Some((merge, mut without))) if overtakes(&request) => {
-                        without.apply(&request);
-                        states.push(state(requests_before, Some(merge), &without));
-                        Some((merge, without))
+                if matches!(request, StorageRequest::Settle(_)) {
+                    settles.push(requests_before);
+                    for state in &mut states {
+                        state.view.settle(head);
                     }
-                    _ => None,
-                };
+                }
+                for (without, model) in delayed.take(requests_before, &request, &model) {
+                    states.push(state(requests_before, without, &model));
+                }
                 model.apply(&request);
-                states.push(state(requests_before, None, &model));
+                states.push(state(requests_before, Vec::new(), &model));
                 steps.push(Step::Ask(request));
             }
         }
@@ -200,13 +210,51 @@ impl Scenario {
             last_step,
             states,
             requests: requests_before,
+            settles,
         }
     }
 }
 
-/// Whether a request may be done before a merge that was asked for earlier.
-fn overtakes(request: &StorageRequest) -> bool {
-    !matches!(request, StorageRequest::Level { .. } | StorageRequest::Drop(_))
+/// A merge, which takes several steps, and what waits for its end: later requests may be done before.
+#[derive(Default)]
+struct Delayed {
+    /// Their numbers, the merge first.
+    requests: Vec<(usize, StorageRequest)>,
+    /// The disk with none of them done, but with all that has overtaken them.
+    without: Model,
+}
+
+impl Delayed {
+    /// Takes in the next request, with the model before it. Gives what may be seen once it is done and
+    /// some or all of those before it are not: which, and the model.
+    fn take(&mut self, number: usize, request: &StorageRequest, before: &Model) -> Vec<(Vec<usize>, Model)> {
+        // A write waits only if something waits already; what is no business of an object never does.
+        let overtakes = match request {
+            StorageRequest::Merge { .. } | StorageRequest::Level { .. } | StorageRequest::Drop(_) => false,
+            StorageRequest::Write(_) => self.requests.len() == 1,
+            _ => true,
+        };
+        if self.requests.is_empty() {
+            if matches!(request, StorageRequest::Merge { .. }) {
+                self.without = before.clone();
+                self.requests.push((number, request.clone()));
+            }
+            return Vec::new();
+        }
+        if !overtakes {
+            self.requests.push((number, request.clone()));
+            return Vec::new();
+        }
+        self.without.apply(request);
+        let mut model = self.without.clone();
+        let mut seen = Vec::new();
+        for (done, (_, next)) in self.requests.iter().enumerate() {
+            let missing = self.requests[done..].iter().map(|(number, _)| *number);
+            seen.push((missing.collect(), model.clone()));
+            model.apply(next);
+        }
+        seen
+    }
 }
 
 /// What a run of a scenario did.
@@ -225,11 +273,12 @@ pub struct Run {
 impl Run {
     /// What a disk may show that was cut in a poll: what was surely answered before, and no more than
     /// was submitted.
-    pub fn allowed_before(&self, round: u64) -> Allowed {
+    pub fn allowed_before(&self, round: u64, scenario: &Scenario) -> Allowed {
         let answered = (1..).zip(&self.answered);
         Allowed {
             answered: answered
                 .filter(|(_, at)| at.is_some_and(|at| at < round))
+                .filter(|(number, _)| !scenario.settles.contains(number))
                 .map(|(number, _)| number)
                 .collect(),
             most: self.submitted.iter().take_while(|at| **at < round).count(),

@@ -2,7 +2,9 @@
 //!
 //! For the crash images, the simulator and the tests. A write that is not durable stays in a list
 //! until its file is flushed; a power cut decides for each of the list whether it was kept, lost or
-//! torn. A process that only dies loses nothing that it wrote: open the same [`Disk`] again.
+//! torn. A process that only dies loses nothing that it wrote: open the same [`Disk`] again. Durable
+//! writes under way at its end may be there, unflushed: so they are on a medium that shuffles, from
+//! the moment that they begin.
 //!
 //! One file because the power cut, the failures and the recording are about one list of events.
 
@@ -259,6 +261,16 @@ impl Content {
         }
     }
 
+    /// A durable write that had begun is at its end: what is known of it is no longer in doubt.
+    fn forget_begun(&mut self, offset: u64, bytes: &Bytes) {
+        let same = |(at, begun, durable): &(u64, Bytes, bool)| {
+            !durable && *at == offset && begun.as_ptr() == bytes.as_ptr() && begun.len() == bytes.len()
+        };
+        if let Some(place) = self.unflushed.iter().position(same) {
+            self.unflushed.remove(place);
+        }
+    }
+
     fn flush(&mut self) {
         for (offset, bytes, _) in std::mem::take(&mut self.unflushed) {
             store(&mut self.stable, offset, &bytes);
@@ -466,14 +478,28 @@ struct Attached {
 impl Attached {
     fn write(&self, file: File, offset: u64, bytes: Bytes, durable: bool) -> io::Result<()> {
         let mut image = self.disk.lock();
-        image.admit(self.attachment)?;
-        image.record(Event::Write {
-            file,
-            offset,
-            bytes,
-            durable,
-        });
-        Ok(())
+        let admitted = image.admit(self.attachment);
+        if durable && admitted.is_ok() {
+            image.file_mut(file).forget_begun(offset, &bytes);
+        }
+        // One that fails may be done all the same, or in part; it is not durable.
+        if admitted.is_ok() || self.attachment == image.attachment {
+            image.record(Event::Write {
+                file,
+                offset,
+                bytes,
+                durable: durable && admitted.is_ok(),
+            });
+        }
+        admitted
+    }
+
+    /// Begins a durable write: its bytes are on their way, and no flush has followed yet.
+    fn begin_write(&self, file: File, offset: u64, bytes: Bytes) {
+        let mut image = self.disk.lock();
+        if self.attachment == image.attachment {
+            image.file_mut(file).write(offset, bytes, false);
+        }
     }
 
     fn flush(&self, file: File) -> io::Result<()> {
@@ -510,13 +536,7 @@ impl Attached {
                 offset,
                 pieces,
                 durable,
-            } => {
-                let bytes = match <[Bytes; 1]>::try_from(pieces) {
-                    Ok([piece]) => piece,
-                    Err(pieces) => pieces.concat().into(),
-                };
-                Outcome::Done(self.write(file, offset, bytes, durable))
-            }
+            } => Outcome::Done(self.write(file, offset, joined(pieces), durable)),
             Operation::Flush(file) => Outcome::Done(self.flush(file)),
             Operation::Punch { file, offset, length } => {
                 let mut image = self.disk.lock();
@@ -536,6 +556,13 @@ impl Attached {
     }
 }
 
+fn joined(pieces: Vec<Bytes>) -> Bytes {
+    match <[Bytes; 1]>::try_from(pieces) {
+        Ok([piece]) => piece,
+        Err(pieces) => pieces.concat().into(),
+    }
+}
+
 /// A medium on a [`Disk`]. It does things when it is polled, never by itself.
 #[derive(Default)]
 pub struct Memory {
@@ -551,6 +578,21 @@ impl Medium for Memory {
     }
 
     fn kick(&mut self) {
+        if self.shuffle.is_some() {
+            for (_, operation) in &mut self.submitted {
+                if let Operation::Write {
+                    file,
+                    offset,
+                    pieces,
+                    durable: true,
+                } = operation
+                {
+                    let bytes = joined(std::mem::take(pieces));
+                    self.attached.begin_write(*file, *offset, bytes.clone());
+                    *pieces = vec![bytes];
+                }
+            }
+        }
         self.begun.append(&mut self.submitted);
     }
 

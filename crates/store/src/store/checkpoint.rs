@@ -60,6 +60,13 @@ pub(crate) struct Checkpoint {
     chunks: Vec<(ObjectId, u8)>,
 }
 
+impl Checkpoint {
+    /// Whether the data file is being flushed.
+    pub(crate) fn flushes(&self) -> bool {
+        self.stage == Stage::Flushing
+    }
+}
+
 impl Store {
     /// Starts a checkpoint if one is due.
     pub(crate) fn checkpoint_if_due(&mut self) {

@@ -201,7 +201,8 @@ impl Store {
             return;
         }
         let plan = self.plan(&target, attempts > 0);
-        if plan.touched > durable {
+        let early = mutation::active(Mutation::ReadBeforeDurable) && plan.runs.is_empty();
+        if plan.touched > durable && !early {
             self.parked.entry(plan.touched).or_default().push(target);
         } else if plan.runs.is_empty() {
             self.fill_from_memory(target, plan);

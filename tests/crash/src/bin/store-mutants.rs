@@ -46,9 +46,12 @@ impl Oracle {
     /// The cheapest one that notices a mutant.
     fn of(mutant: Mutation) -> Self {
         match mutant {
-            Mutation::LogNotDurable | Mutation::DirectNotDurable | Mutation::TornBatchTaken => {
-                Self::PowerCuts(1)
-            }
+            Mutation::LogNotDurable
+            | Mutation::DirectNotDurable
+            | Mutation::TornBatchTaken
+            | Mutation::NoFlushAtStart
+            | Mutation::DoubtNotKept
+            | Mutation::DoubtLeftByMerge => Self::PowerCuts(1),
             Mutation::NoDataFlush
             | Mutation::SealNotAwaited
             | Mutation::ReuseBeforeCommit
@@ -57,12 +60,14 @@ impl Oracle {
             | Mutation::ZeroKeepsSlot
             | Mutation::MergeLosesBlock
             | Mutation::MergeTakesOlder
-            | Mutation::LevelKeepsZeros => Self::PowerCuts(2),
+            | Mutation::LevelKeepsZeros
+            | Mutation::SettleNotKept => Self::PowerCuts(2),
             Mutation::FailedLogIgnored
             | Mutation::FailedDirectIgnored
-            | Mutation::FailedCheckpointIgnored => Self::FailingIo,
+            | Mutation::FailedCheckpointIgnored
+            | Mutation::FailedFlushIgnored => Self::FailingIo,
             Mutation::UnverifiedRead | Mutation::LaterBatchesIgnored => Self::FlippedBits,
-            Mutation::DirtyEvicted => Self::RandomLives,
+            Mutation::DirtyEvicted | Mutation::ReadBeforeDurable => Self::RandomLives,
         }
     }
 
@@ -72,7 +77,7 @@ impl Oracle {
                 let mut sequences = campaign::sequences(length, 1);
                 sequences.retain(|kinds| ground.matters(kinds));
                 for_each(&sequences, tally, |kinds, tally| {
-                    ground.cut(kinds, BOUNDED, tally)
+                    ground.cut(kinds, BOUNDED, tally);
                 });
             }
             Self::FailingIo => for_each(&campaign::failing(), tally, |kinds, tally| {
