@@ -11,59 +11,19 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use protocol::{BLOCK_SIZE, CHUNK_SIZE};
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::ProtFlags;
+
+use crate::mapping::Mapping;
 
 /// How long an area is, in bytes: four writes of the largest size under way to one disk.
 pub const AREA_BYTES: usize = 16 << 20;
 /// What it is given out in.
 const GRANULE: usize = CHUNK_SIZE as usize;
-
-/// Mapped memory of a fixed length.
-#[derive(Debug)]
-struct Memory {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: the mapping is plain memory that stays until the value is dropped; who may write to which
-// part of it when is the protocol of the module's header.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    fn map(file: impl std::os::fd::AsFd, length: usize, protection: ProtFlags) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address that the kernel chooses aliases nothing of this process.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                length,
-                protection,
-                MapFlags::SHARED,
-                file,
-                0,
-            )
-        }?;
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { start, length })
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made with this length, and nothing borrowed from it outlives `self`.
-        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
-        if let Err(error) = unmapped {
-            tracing::debug!(%error, "shared memory could not be unmapped");
-        }
-    }
-}
 
 /// The front end's side. A clone is the same area.
 #[derive(Clone, Debug)]
@@ -72,7 +32,7 @@ pub struct Area(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     file: OwnedFd,
-    memory: Memory,
+    memory: Mapping,
     granules: Mutex<Granules>,
 }
 
@@ -97,7 +57,7 @@ impl Area {
         let file = rustix::fs::memfd_create("storaged-writes", flags)?;
         rustix::fs::ftruncate(&file, AREA_BYTES as u64)?;
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        let memory = Memory::map(&file, AREA_BYTES, ProtFlags::READ | ProtFlags::WRITE)?;
+        let memory = Mapping::new(&file, AREA_BYTES, ProtFlags::READ | ProtFlags::WRITE)?;
         let granules = Granules {
             taken: vec![false; AREA_BYTES / GRANULE],
             retired: false,
@@ -140,7 +100,7 @@ impl Area {
         let at = bytes
             .as_ptr()
             .addr()
-            .checked_sub(self.0.memory.start.addr().get())?;
+            .checked_sub(self.0.memory.start().addr().get())?;
         (at + bytes.len() <= AREA_BYTES).then_some(at as u64)
     }
 
@@ -177,7 +137,7 @@ impl Piece {
 
     fn start(&self) -> *mut u8 {
         // SAFETY: the piece lies inside the mapping (`Area::piece`).
-        unsafe { self.area.memory.start.as_ptr().add(self.first * GRANULE) }
+        unsafe { self.area.memory.start().as_ptr().add(self.first * GRANULE) }
     }
 }
 
@@ -197,11 +157,11 @@ impl Drop for Piece {
 
 /// The disk's side.
 #[derive(Clone, Debug)]
-pub struct Window(Arc<Memory>);
+pub struct Window(Arc<Mapping>);
 
 /// A part of a window: keeps it mapped.
 struct View {
-    memory: Arc<Memory>,
+    memory: Arc<Mapping>,
     at: usize,
     length: usize,
 }
@@ -211,7 +171,7 @@ impl AsRef<[u8]> for View {
         // SAFETY: the part lies inside the mapping (`Window::bytes`), which the file's seal keeps from
         // becoming shorter. The front end does not write to it before the request is answered; one that
         // does all the same spoils its own volume's data only, which the checksums then tell.
-        unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr().add(self.at), self.length) }
+        unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr().add(self.at), self.length) }
     }
 }
 
@@ -231,14 +191,14 @@ impl Window {
         if file.metadata()?.len() != AREA_BYTES as u64 {
             return Err(refuse("the memory has another length"));
         }
-        let memory = Memory::map(&file, AREA_BYTES, ProtFlags::READ)?;
+        let memory = Mapping::new(&file, AREA_BYTES, ProtFlags::READ)?;
         Ok(Self(Arc::new(memory)))
     }
 
     /// A part of it, which must begin at a multiple of 4096; nothing if it leaves the area.
     pub fn bytes(&self, at: u64, length: usize) -> Option<Bytes> {
         let at = usize::try_from(at).ok()?;
-        let inside = at.checked_add(length).is_some_and(|end| end <= self.0.length);
+        let inside = at.checked_add(length).is_some_and(|end| end <= self.0.length());
         (inside && at.is_multiple_of(BLOCK_SIZE as usize)).then(|| {
             Bytes::from_owner(View {
                 memory: Arc::clone(&self.0),

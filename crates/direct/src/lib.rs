@@ -9,6 +9,7 @@
 
 pub mod area;
 pub mod buffers;
+mod mapping;
 pub mod places;
 pub mod reader;
 pub mod witness;

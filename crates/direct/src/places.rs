@@ -11,7 +11,7 @@ use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK, BlockRange};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::{FamilyId, LayerId, PgId};
 
-use crate::witness::Watch;
+use crate::witness::{Watch, Witness};
 
 /// Chunks that are remembered for one disk: 8 GiB of volume, in 15 MiB of memory if most of them lie in
 /// one piece, as chunks do that no snapshot cut up.
@@ -36,6 +36,16 @@ impl Counts for Watch {
 
     fn admission(&self) -> u64 {
         Watch::admission(self)
+    }
+}
+
+impl Counts for Witness {
+    fn moves(&self, family: FamilyId, index: u32, chunk: u8) -> u64 {
+        self.count(family, index, chunk)
+    }
+
+    fn admission(&self) -> u64 {
+        Witness::admission(self)
     }
 }
 

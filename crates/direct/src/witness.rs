@@ -21,12 +21,13 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use protocol::FamilyId;
 use protocol::geometry::CHUNKS_PER_OBJECT;
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::ProtFlags;
+
+use crate::mapping::Mapping;
 
 /// Its name in a disk's directory.
 pub const FILE_NAME: &str = "witness";
@@ -38,54 +39,25 @@ const MOVES_AT: usize = 4096;
 const MOVES: usize = 1 << 17;
 const LENGTH: usize = MOVES_AT + MOVES * size_of::<u64>();
 
-/// The mapped file.
+/// The mapped file. It is only used through atomics but for the opening, which is written once, before the
+/// value is given to anybody.
 #[derive(Debug)]
-struct Memory {
-    start: NonNull<u8>,
-}
-
-// SAFETY: the memory stays mapped as long as the value lives, and is only used through atomics but for
-// the opening, which is written once, before the value is given to anybody.
-unsafe impl Send for Memory {}
-// SAFETY: as above.
-unsafe impl Sync for Memory {}
+struct Memory(Mapping);
 
 impl Memory {
     fn map(file: &File, protection: ProtFlags) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address that the kernel chooses aliases nothing of this process.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                LENGTH,
-                protection,
-                MapFlags::SHARED,
-                file,
-                0,
-            )
-        }?;
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        Ok(Self { start })
+        Mapping::new(file, LENGTH, protection).map(Self)
     }
 
     fn count(&self, at: usize) -> &AtomicU64 {
         debug_assert!(at.is_multiple_of(8) && at + 8 <= LENGTH);
         // SAFETY: `at` is inside the mapping and a multiple of eight, as all callers compute it from
         // constants and a remainder; all processes use these eight bytes as an atomic only.
-        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) }
+        unsafe { AtomicU64::from_ptr(self.0.start().as_ptr().add(at).cast()) }
     }
 
     fn moves(&self, family: FamilyId, index: u32, chunk: u8) -> &AtomicU64 {
         self.count(MOVES_AT + place(family, index, chunk) * size_of::<u64>())
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made with this length, and nothing borrowed from it outlives `self`.
-        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), LENGTH) };
-        if let Err(error) = unmapped {
-            tracing::debug!(%error, "a witness could not be unmapped");
-        }
     }
 }
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use direct::places::{Counts, Places, Plan, Shown};
+use direct::places::{Places, Plan, Shown};
 use direct::witness::Witness;
 use protocol::message::{Request, Response};
-use protocol::{BLOCK_SIZE, DiskId, FamilyId};
+use protocol::{BLOCK_SIZE, DiskId};
 use replication::owner;
 use store::medium::{File, Medium};
 
@@ -46,19 +46,6 @@ pub(crate) struct DirectRead {
     bytes: Option<Vec<u8>>,
 }
 
-/// A witness as its readers see it.
-struct Seen<'a>(&'a Witness);
-
-impl Counts for Seen<'_> {
-    fn moves(&self, family: FamilyId, index: u32, chunk: u8) -> u64 {
-        self.0.count(family, index, chunk)
-    }
-
-    fn admission(&self) -> u64 {
-        self.0.admission()
-    }
-}
-
 impl World {
     fn real_store(&self, disk: DiskId, life: Option<u64>) -> Option<&RealStore> {
         let state = self.disks.get(&disk).filter(|state| state.is_up())?;
@@ -91,7 +78,7 @@ impl World {
             None => return,
         };
         let planned = match self.real_store(disk, None).and_then(RealStore::witness) {
-            Some(witness) => places.plan(&Seen(witness), &shown, range),
+            Some(witness) => places.plan(witness, &shown, range),
             None => Err(None),
         };
         let disk_life = self.disks.get(&disk).map_or(0, |state| state.life);
@@ -177,7 +164,7 @@ impl World {
             self.schedule.after(delay, Happening::Direct(read));
             return;
         }
-        let holds = read.plan.holds(&Seen(witness), &read.shown);
+        let holds = read.plan.holds(witness, &read.shown);
         let DirectRead {
             life,
             disk,

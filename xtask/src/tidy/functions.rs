@@ -17,7 +17,11 @@ const LONG_PER_MILLE_MAX: usize = 20;
 const UNSAFE_FILES: &[(&str, &str)] = &[
     (
         "crates/direct/src/area.rs",
-        "memory that a disk shares with a front end is mapped",
+        "memory that a disk shares with a front end is filled and looked into",
+    ),
+    (
+        "crates/direct/src/mapping.rs",
+        "memory that processes share is mapped",
     ),
     (
         "crates/direct/src/reader.rs",
