@@ -208,24 +208,35 @@ impl Reader {
     /// Takes out the reads that came to their end.
     pub fn finished(&mut self, out: &mut Vec<Finished>) {
         out.append(&mut self.ended);
-        if self.in_kernel == 0 {
-            return;
+        while self.in_kernel > 0 && self.fetch() {
+            while let Some(completion) = self.next_completion() {
+                let data = completion.user_data();
+                let index = usize::try_from(data >> 32).unwrap_or(usize::MAX);
+                let whole = u64::try_from(completion.result()).is_ok_and(|length| length == data & LENGTH_MASK);
+                out.extend(self.part_done(index, whole));
+            }
+            // The kernel sets the eventfd off twice for a deferred completion: when there is one, and when it
+            // is fetched. The second would wake the thread again, for nothing. What came just before this
+            // would set nothing off any more, and is looked for once more. Nothing in it is as good as empty.
+            let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         }
+    }
+
+    /// Has the kernel put deferred completions into the ring. Whether there are any.
+    fn fetch(&mut self) -> bool {
         if self.kernel.submission().taskrun()
             && let Err(error) = self.kernel.submit()
         {
             // Nothing is lost: the flag stays set, and the next look asks again.
             tracing::debug!(%error, "the kernel hands out no completions now");
         }
-        loop {
-            let next = self.kernel.completion().next();
-            let Some(completion) = next else { return };
-            self.in_kernel -= 1;
-            let data = completion.user_data();
-            let index = usize::try_from(data >> 32).unwrap_or(usize::MAX);
-            let whole = u64::try_from(completion.result()).is_ok_and(|length| length == data & LENGTH_MASK);
-            out.extend(self.part_done(index, whole));
-        }
+        !self.kernel.completion().is_empty()
+    }
+
+    fn next_completion(&mut self) -> Option<io_uring::cqueue::Entry> {
+        let completion = self.kernel.completion().next()?;
+        self.in_kernel -= 1;
+        Some(completion)
     }
 
     fn part_done(&mut self, index: usize, whole: bool) -> Option<Finished> {

@@ -202,6 +202,19 @@ impl Ring {
         }
     }
 
+    /// Empties the eventfd. The kernel sets it off twice for a deferred completion: when there is one, and
+    /// when it is fetched. The second would only wake the thread again, for nothing. Whoever empties it
+    /// looks for more afterwards, for what came just before would set nothing off any more.
+    fn quiet(&self) {
+        // Nothing in it is as good as empty: it does not block.
+        let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+    }
+
+    /// Whether anything is completed that was not taken yet.
+    fn has_more(&mut self) -> bool {
+        self.kernel.submission().taskrun() || !self.kernel.completion().is_empty() || self.pool.has_done()
+    }
+
     /// Has the kernel put deferred completions into the ring. One system call, and only if there are any.
     fn fetch(&mut self) {
         if self.kernel.submission().taskrun()
@@ -348,9 +361,18 @@ impl Medium for Ring {
     }
 
     fn poll(&mut self, completions: &mut Vec<Completion>) {
-        self.reap();
-        self.pool.poll(&mut self.done);
-        completions.append(&mut self.done);
+        loop {
+            self.reap();
+            self.pool.poll(&mut self.done);
+            if self.done.is_empty() {
+                break;
+            }
+            completions.append(&mut self.done);
+            self.quiet();
+            if !self.has_more() {
+                break;
+            }
+        }
         if !self.queued.is_empty() {
             self.kick();
         }
@@ -358,9 +380,8 @@ impl Medium for Ring {
 
     fn wait(&mut self) {
         self.kick();
-        let mut count = [0; 8];
-        // Empty the eventfd before looking for completions: one that comes after the look fills it.
-        let _ = rustix::io::read(&*self.wake, &mut count);
+        // Before looking for completions: one that comes after the look fills it.
+        self.quiet();
         if self.in_kernel == 0 && !self.pool.is_busy() {
             return;
         }
