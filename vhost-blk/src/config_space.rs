@@ -101,6 +101,7 @@ impl ConfigSpace {
             | VhostUserProtocolFeatures::BACKEND_REQ
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::RESET_DEVICE
+            | VhostUserProtocolFeatures::INFLIGHT_SHMFD
     }
 
     /// The bytes `offset..offset + length`; zeros beyond the end, as a driver of a later

@@ -4,18 +4,22 @@
 //! Two threads. The *control* thread ([`server`], [`session`]) answers the front end's messages
 //! (QEMU's) and owns the configuration. The *data* thread ([`worker`], [`ring`]) owns the device and
 //! every ring that runs. A ring is handed over whole: started by a command, stopped by a command
-//! that is answered only when nothing of it is under way. [`chain`] and [`request`] read what the guest
+//! that is answered only when nothing of it is under way. What is under way is written down in memory that
+//! outlives the process ([`inflight`]), so that the next one can finish it. [`chain`] and [`request`] read what the guest
 //! says; they trust nothing and do no I/O.
 //!
 //! This crate knows virtio and vhost-user; it knows nothing of replicas, disks or layers.
 #![forbid(unsafe_code)]
 
+pub mod backing;
 pub mod chain;
 pub mod config_space;
 pub mod front_end;
 pub mod guest_memory;
+pub mod inflight;
 pub mod request;
 pub mod ring;
 pub mod server;
+pub mod service;
 pub mod session;
 pub mod worker;

@@ -19,11 +19,11 @@ use client::volume::{Options, Volume};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
+use vhost_blk::backing::Backing;
 use vhost_blk::config_space::{ConfigSpace, QUEUES_MAX, Shape};
 use vhost_blk::front_end::FrontEnd;
-use vhost_blk::ring::Backing;
-use vhost_blk::server;
 use vhost_blk::worker::{COMMANDS_MAX, Worker};
+use vhost_blk::{server, service};
 
 /// Page-sized buffers are most of what a disk holds in memory. The system's allocator takes twice their
 /// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
@@ -38,10 +38,14 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// QEMU connects with
 ///
 ///   -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem
-///   -chardev socket,id=c0,path=PATH,reconnect-ms=500 -device vhost-user-blk-pci,chardev=c0
+///   -chardev socket,id=c0,path=PATH,reconnect-ms=100 -device vhost-user-blk-pci,chardev=c0
 ///
 /// On SIGTERM it finishes the requests that it has taken and ends; QEMU keeps the others until the next
-/// `vhost-blk` listens on the same socket. A second SIGTERM ends it at once.
+/// `vhost-blk` listens on the same socket. A second SIGTERM ends it at once: what was taken is then done
+/// again by the next one, as after a crash.
+///
+/// A service manager may hand over the listening socket (LISTEN_FDS) and is told when it is served
+/// (NOTIFY_SOCKET).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -117,12 +121,15 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     }));
     // Before anybody can see that we listen: a signal between the two must not cut anything off.
     let shutdown = shutdown()?;
-    let listener = server::bind(&arguments.socket).with_context(|| {
-        format!(
-            "listen on {}: is another vhost-blk using it?",
-            arguments.socket.display()
-        )
-    })?;
+    let listener = match service::handed_over(&arguments.socket)? {
+        Some(listener) => listener,
+        None => server::bind(&arguments.socket).with_context(|| {
+            format!(
+                "listen on {}: is another vhost-blk using it?",
+                arguments.socket.display()
+            )
+        })?,
+    };
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
     server::spawn(listener, front_end, commands).context("start the control thread")?;
     info!(
@@ -134,6 +141,9 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         socket = %arguments.socket.display(),
         "ready"
     );
+    if let Err(cause) = service::ready() {
+        warn!(%cause, "cannot tell the service manager that this is ready");
+    }
     let worker = Worker::new(Backing::new(device, shape.block_size));
     worker.serve(inbox, shutdown).await;
     info!("drained");
@@ -213,7 +223,7 @@ async fn close(volume: Option<Rc<Volume>>) {
 }
 
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once: requests that were
-/// taken and not answered are then lost to the guest, which waits for them until it is reset.
+/// taken and not answered are then for the next process to do again.
 fn shutdown() -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -25,7 +25,8 @@ use vm_memory::GuestAddressSpace;
 use crate::config_space::{ConfigSpace, QUEUE_SIZE_MAX};
 use crate::front_end::FrontEnd;
 use crate::guest_memory::{AddressSpace, REGIONS_MAX};
-use crate::ring::Vring;
+use crate::inflight::{Log, Region};
+use crate::ring::{Legacy, Vring};
 use crate::worker::Command;
 
 /// One queue as the front end has configured it.
@@ -45,6 +46,8 @@ pub struct Session {
     commands: mpsc::Sender<Command>,
     memory: AddressSpace,
     queues: Vec<Queue>,
+    /// Where requests in flight are written down.
+    region: Option<Region>,
     owned: bool,
     features: u64,
 }
@@ -71,6 +74,7 @@ impl Session {
             commands,
             memory,
             queues,
+            region: None,
             owned: false,
             features: 0,
         })
@@ -91,14 +95,55 @@ impl Session {
         self.queues.get_mut(index).ok_or(Error::InvalidParam)
     }
 
-    /// Gives a ring to the data thread if all that it needs is there.
-    fn start_if_ready(&mut self, index: usize) -> Result<()> {
+    /// Gives all rings to the data thread for which all is there that they need.
+    ///
+    /// Rings of which a former process has left something come first, and nothing runs before all of these
+    /// can: what it left is done again before anything new is taken, over all rings.
+    fn start_what_is_ready(&mut self) -> Result<()> {
+        let (mut with_legacy, mut without) = (Vec::new(), Vec::new());
+        for (index, queue) in self.queues.iter().enumerate() {
+            if queue.running {
+                continue;
+            }
+            let ready = queue.enabled && queue.kick.is_some();
+            match (ready, self.has_legacy(index)?) {
+                (true, true) => with_legacy.push(index),
+                (true, false) => without.push(index),
+                (false, true) => return Ok(()),
+                (false, false) => {}
+            }
+        }
+        for index in with_legacy.into_iter().chain(without) {
+            self.start(index)?;
+        }
+        Ok(())
+    }
+
+    fn log(&self, index: usize) -> Result<Option<Log>> {
+        let Some(region) = &self.region else {
+            return Ok(None);
+        };
+        let number = u16::try_from(index).map_err(|_| Error::InvalidParam)?;
+        Ok(region.log(number))
+    }
+
+    fn has_legacy(&self, index: usize) -> Result<bool> {
+        Ok(match self.log(index)? {
+            Some(log) => !log.is_empty()?,
+            None => false,
+        })
+    }
+
+    fn start(&mut self, index: usize) -> Result<()> {
         let memory = self.memory.memory().clone();
         let commands = self.commands.clone();
-        let queue = self.queue(index)?;
-        if queue.running || !queue.enabled {
-            return Ok(());
+        let log = self.log(index)?;
+        if self.region.is_some() && log.is_none() {
+            return Err(invalid(
+                "the region for requests in flight has no log for this ring",
+            ));
         }
+        let queue = self.queue(index)?;
         let Some(kick) = &queue.kick else { return Ok(()) };
         {
             let mut state = queue.vring.get_mut();
@@ -113,6 +158,8 @@ impl Session {
         let kick = kick.try_clone().map_err(Error::ReqHandlerError)?;
         // A blocking eventfd would stop the whole data thread at a kick that somebody else has read.
         rustix::io::ioctl_fionbio(&kick, true).map_err(|cause| Error::ReqHandlerError(cause.into()))?;
+        let legacy = Legacy::inherit(&queue.vring, log)?;
+        let left = legacy.len();
         let vring = queue.vring.clone();
         let index_u16 = u16::try_from(index).map_err(|_| Error::InvalidParam)?;
         let started = order(&commands, |done| Command::Start {
@@ -120,14 +167,21 @@ impl Session {
             vring,
             memory,
             kick,
+            legacy,
             done,
         })?;
         if !started {
             return Err(invalid("the data thread cannot run the ring"));
         }
-        self.queue(index)?.running = true;
-        debug!(ring = index, "started");
-        Ok(())
+        let queue = self.queue(index)?;
+        queue.running = true;
+        info!(
+            ring = index,
+            left, "running; what a former process has left comes first"
+        );
+        // The former process may have ended between an answer and its interrupt. One call too many is
+        // harmless.
+        queue.vring.signal_used_queue().map_err(Error::ReqHandlerError)
     }
 
     /// Takes a ring back from the data thread, when all that it has taken is published.
@@ -150,7 +204,7 @@ impl Session {
         queue.enabled = enabled;
         queue.vring.set_enabled(enabled);
         if enabled {
-            self.start_if_ready(index)
+            self.start_what_is_ready()
         } else {
             self.halt(index)
         }
@@ -294,7 +348,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         self.halt(usize::from(index))?;
         let queue = self.queue(usize::from(index))?;
         queue.kick = Some(file.ok_or(invalid("a ring without a kick eventfd is not supported"))?);
-        self.start_if_ready(usize::from(index))
+        self.start_what_is_ready()
     }
 
     fn set_vring_call(&mut self, index: u8, file: Option<File>) -> Result<()> {
@@ -372,6 +426,20 @@ impl VhostUserBackendReqHandlerMut for Session {
         Ok(self.memory.remove(region)?)
     }
 
+    fn get_inflight_fd(&mut self, inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        Ok(Region::create(inflight.num_queues, inflight.queue_size)?)
+    }
+
+    fn set_inflight_fd(&mut self, inflight: &VhostUserInflight, file: File) -> Result<()> {
+        if self.queues.iter().any(|queue| queue.running) {
+            return Err(invalid(
+                "the region for requests in flight is replaced while rings run",
+            ));
+        }
+        self.region = Some(Region::map(inflight, file)?);
+        Ok(())
+    }
+
     // What follows was not offered, so no well-made front end sends it.
 
     fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {
@@ -380,14 +448,6 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn get_shared_object(&mut self, _uuid: VhostUserSharedMsg) -> Result<File> {
         Err(invalid("shared objects are not offered"))
-    }
-
-    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        Err(invalid("in-flight tracking is not offered"))
-    }
-
-    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        Err(invalid("in-flight tracking is not offered"))
     }
 
     fn set_device_state_fd(

@@ -14,8 +14,9 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
+use crate::backing::Backing;
 use crate::guest_memory::GuestMemory;
-use crate::ring::{Backing, Ring, Vring};
+use crate::ring::{Legacy, Ring, Vring};
 
 /// Commands that may wait for the data thread. The control thread waits for each to be
 /// acknowledged, so there is never more than one.
@@ -33,6 +34,8 @@ pub enum Command {
         memory: GuestMemory,
         /// The eventfd that the guest writes to, not blocking.
         kick: File,
+        /// What a former process has left of it.
+        legacy: Legacy,
         /// Written to when the ring runs, with whether it does.
         done: SyncSender<bool>,
     },
@@ -81,8 +84,9 @@ impl Worker {
                 vring,
                 memory,
                 kick,
+                legacy,
                 done,
-            } => (done, self.start(index, vring, memory, kick)),
+            } => (done, self.start(index, vring, memory, kick, legacy)),
             Command::Stop { index, done } => {
                 self.stop(index).await;
                 (done, true)
@@ -92,7 +96,7 @@ impl Worker {
         let _ = done.send(outcome);
     }
 
-    fn start(&self, index: u16, vring: Vring, memory: GuestMemory, kick: File) -> bool {
+    fn start(&self, index: u16, vring: Vring, memory: GuestMemory, kick: File, legacy: Legacy) -> bool {
         // Tokio's pipe end is its one safe type for any descriptor that can be polled and read; an
         // eventfd is read like a pipe that holds eight bytes or none.
         let kick = match Receiver::from_file_unchecked(kick) {
@@ -102,7 +106,7 @@ impl Worker {
                 return false;
             }
         };
-        let ring = Ring::new(index, vring, memory, Rc::clone(&self.backing));
+        let ring = Ring::new(index, vring, memory, Rc::clone(&self.backing), legacy);
         tokio::task::spawn_local(Rc::clone(&ring).run(kick));
         let former = self.rings.borrow_mut().insert(index, ring);
         debug_assert!(former.is_none(), "the control thread starts a ring once");

@@ -406,3 +406,43 @@ fn a_socket_in_use_is_left_alone_and_an_abandoned_one_is_replaced() {
     let mut driver = Driver::connect(&server.socket, 1);
     assert_eq!(driver.write(0, 0, &pattern(1, 4096)), 0);
 }
+
+#[test]
+fn a_service_manager_hands_over_the_socket_and_is_told_when_it_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("vhost.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let news = std::os::unix::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    news.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The shell plays the service manager: the socket is descriptor 3 of a process that knows its number.
+    let start = |path: &Path| {
+        let vhost_blk = command(path, &[]);
+        let mut shell = Command::new("sh");
+        shell
+            .args([
+                "-c",
+                "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null",
+            ])
+            .arg(vhost_blk.get_program())
+            .args(vhost_blk.get_args())
+            .env("NOTIFY_SOCKET", directory.path().join("notify"))
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(
+                listener.try_clone().unwrap(),
+            )))
+            .stderr(Stdio::null());
+        shell.spawn().unwrap()
+    };
+    for _ in 0..2 {
+        let mut child = start(&socket);
+        let mut word = [0; 64];
+        let length = news.recv(&mut word).unwrap();
+        assert_eq!(word[..length], *b"READY=1");
+        let mut driver = Driver::connect(&socket, 1);
+        assert_eq!(driver.write(0, 0, &pattern(1, 4096)), 0);
+        // The next one has the same socket, which nobody had to bind again.
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let elsewhere = wait(&mut start(&directory.path().join("other.sock")));
+    assert!(!elsewhere.success(), "a socket at another path is not taken");
+}

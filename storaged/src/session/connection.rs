@@ -70,7 +70,10 @@ struct FrontEnd {
     link: Link,
     map: MapWatch,
     program: String,
+    /// As the front end says.
     pid: u32,
+    /// As the kernel says; zero if it does not.
+    process: u32,
     ourselves: bool,
     open: Option<Open>,
     waiting: Option<Waiting>,
@@ -88,6 +91,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
         map: sessions.map.clone(),
         program: String::new(),
         pid: 0,
+        process: peer.number(),
         ourselves: peer.is_ourselves(),
         open: None,
         waiting: None,
@@ -254,11 +258,12 @@ impl FrontEnd {
         let owner = OwnerRecord {
             node: self.sessions.settings.node,
             program: self.program.clone(),
-            pid: self.pid,
+            pid: self.process,
             read_only: waiting.mode == OpenMode::ReadOnly,
             opened_ms: wall_clock_ms(),
         };
         let lease = self.sessions.settings.lease;
+        self.sessions.release_if_dead(volume).await;
         let store = self.sessions.store.as_ref();
         match ownership::acquire(store, &self.map, volume, &owner, lease).await? {
             Some(owned) => {

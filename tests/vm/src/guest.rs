@@ -45,7 +45,7 @@ impl Disk {
 pub struct Options {
     /// Its disks.
     pub disks: Vec<Disk>,
-    /// Whether it has fio.
+    /// Whether it has fio and sqlite3.
     pub fio: bool,
     /// How QEMU runs it.
     pub accelerator: Accelerator,

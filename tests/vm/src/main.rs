@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use vm_tests::scenarios::{ALL, Setting};
+use vm_tests::scenarios::{ALL, Setting, killed};
 
 /// Runs scenarios with real guests. Ends with a line "N passed, N failed, N skipped".
 #[derive(Parser)]
@@ -17,6 +17,12 @@ struct Arguments {
     /// Name the scenarios and end.
     #[arg(long)]
     list: bool,
+    /// Instead of the scenarios, kill `vhost-blk` so often under one guest.
+    #[arg(long, value_name = "NUMBER")]
+    kills: Option<u32>,
+    /// What the moments of the kills are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Where the guest's image is kept.
     #[arg(long, default_value = "target/guest")]
     folder: PathBuf,
@@ -34,6 +40,9 @@ fn main() -> Result<ExitCode> {
     }
     let setting = Setting::prepare(&arguments.folder)?;
     println!("guests are run by {:?}", setting.accelerator);
+    if let Some(kills) = arguments.kills {
+        return Ok(kill(&setting, kills, arguments.seed));
+    }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for scenario in ALL {
         if !wanted(scenario.name) {
@@ -60,4 +69,20 @@ fn main() -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The campaign of kills: each one that the guest has not noticed counts as passed.
+fn kill(setting: &Setting, kills: u32, seed: u64) -> ExitCode {
+    match killed::campaign(setting, kills, seed) {
+        Ok(figures) => {
+            println!("{figures}");
+            println!("{kills} passed, 0 failed, 0 skipped");
+            ExitCode::SUCCESS
+        }
+        Err(cause) => {
+            println!("FAILED, seed {seed}: {cause:#}");
+            println!("0 passed, 1 failed, 0 skipped");
+            ExitCode::FAILURE
+        }
+    }
 }

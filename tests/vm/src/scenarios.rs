@@ -1,6 +1,7 @@
 //! What is tried with real guests. Each scenario is one promise, from an empty folder to a verdict.
 
 mod device;
+pub mod killed;
 mod volume;
 
 use std::path::Path;
@@ -81,6 +82,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "vhost-blk is restarted under load, and the guest only waits",
         run: volume::backend_restarted,
+    },
+    Scenario {
+        name: "vhost-blk is killed under load, and the guest only waits",
+        run: killed::backend_killed,
     },
     Scenario {
         name: "a volume grows under a mounted file system",
