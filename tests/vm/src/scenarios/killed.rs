@@ -1,6 +1,10 @@
 //! `vhost-blk` is killed with SIGKILL, again and again, under a guest that writes and verifies; `storaged` now and
 //! then as well. The guest must notice nothing but pauses.
 //!
+//! An emulated guest is so slow that its requests are answered before the next ones come. So in most rounds
+//! `storaged` is stopped for a moment before the kill: requests pile up in `vhost-blk`, and those that it has sent
+//! reach the disks after its death, while the next one takes the volume over.
+//!
 //! On the first disk fio writes and verifies with many requests under way. On the second is ext4 with an
 //! SQLite database, each of whose transactions is durable before the next one begins.
 
@@ -11,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
+use rustix::process::Signal;
 use test_node::Node;
 
 use super::Setting;
@@ -23,6 +28,8 @@ use crate::patience::wait_for;
 const KILLS_SHORT: u32 = 10;
 /// One kill in so many takes `storaged` too.
 const STORAGED_TOO: u32 = 12;
+/// So many rounds of so many have a `storaged` that is stopped at the moment of the kill.
+const SLOW: (u32, u32) = (3, 4);
 /// The volumes, in the order of the guest's disks.
 const VOLUMES: [&str; 2] = ["raw", "files"];
 const QUEUES: usize = 2;
@@ -120,10 +127,14 @@ impl Stage {
         self.begin_loads()?;
         while self.figures.kills < kills {
             self.await_progress()?;
+            let slow = self.random.random_ratio(SLOW.0, SLOW.1);
+            if slow {
+                self.node.storaged().signal(Signal::STOP)?;
+            }
             self.await_moment();
             let storaged_too = self.random.random_ratio(1, STORAGED_TOO);
             let victims: &[usize] = [&[0][..], &[1], &[0, 1]][self.random.random_range(0..3)];
-            self.kill(victims, storaged_too)
+            self.kill(victims, storaged_too, slow)
                 .with_context(|| format!("kill number {}", self.figures.kills + 1))?;
         }
         self.await_progress()?;
@@ -193,7 +204,7 @@ impl Stage {
         }
     }
 
-    fn kill(&mut self, victims: &[usize], storaged_too: bool) -> Result<()> {
+    fn kill(&mut self, victims: &[usize], storaged_too: bool, slow: bool) -> Result<()> {
         let logs = VOLUMES.map(|volume| self.socket(volume));
         let said = |victim: usize| Ok::<_, anyhow::Error>(Backend::log(&logs[victim])?.len());
         let before = [said(0)?, said(1)?];
@@ -205,6 +216,9 @@ impl Stage {
         }
         for victim in victims {
             self.backends[*victim].take().context("a back end runs")?.kill()?;
+        }
+        if slow && !storaged_too {
+            self.node.storaged().signal(Signal::CONT)?;
         }
         if storaged_too && !storaged_first {
             self.restart_storaged()?;
