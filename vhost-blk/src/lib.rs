@@ -14,6 +14,7 @@
 pub mod backing;
 pub mod chain;
 pub mod config_space;
+pub mod dirty_log;
 pub mod front_end;
 pub mod guest_memory;
 pub mod inflight;

@@ -4,7 +4,7 @@
 //! thread has it. The `vhost` crate has read and checked each message's form before it comes here.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -20,9 +20,9 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut
 use vhost_user_backend::{VringMutex, VringT};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::QueueT;
-use vm_memory::GuestAddressSpace;
+use vm_memory::{FileOffset, GuestAddressSpace};
 
-use crate::config_space::{ConfigSpace, QUEUE_SIZE_MAX};
+use crate::config_space::{ConfigSpace, QUEUE_SIZE_MAX, VHOST_F_LOG_ALL};
 use crate::front_end::FrontEnd;
 use crate::guest_memory::{AddressSpace, REGIONS_MAX};
 use crate::inflight::{Log, Region};
@@ -48,6 +48,8 @@ pub struct Session {
     queues: Vec<Queue>,
     /// Where requests in flight are written down.
     region: Option<Region>,
+    /// The state that a migration brings, until it is checked.
+    state: Option<File>,
     owned: bool,
     features: u64,
 }
@@ -75,6 +77,7 @@ impl Session {
             memory,
             queues,
             region: None,
+            state: None,
             owned: false,
             features: 0,
         })
@@ -199,6 +202,30 @@ impl Session {
         Ok(())
     }
 
+    /// Notes pages written from now on, or no longer. A migration that was called off comes back with the same
+    /// features but without this one.
+    fn keep_log(&mut self, kept: bool) -> Result<()> {
+        if kept == self.memory.keeps_log() {
+            return Ok(());
+        }
+        self.memory.keep_log(kept);
+        debug!(kept, "the log of pages written");
+        // The front end begins to copy when this message is answered. What the data thread wrote without
+        // noting it must be there by then.
+        order(&self.commands, |done| Command::Pass { done }).map(drop)
+    }
+
+    /// Refuses another place for a ring that runs.
+    fn is_at(&mut self, index: u32, places: [u64; 3]) -> Result<()> {
+        let state = self.queue(number(index))?.vring.get_ref();
+        let queue = state.get_queue();
+        if [queue.desc_table(), queue.avail_ring(), queue.used_ring()] == places {
+            Ok(())
+        } else {
+            Err(invalid("a ring that runs is to move"))
+        }
+    }
+
     fn set_enabled(&mut self, index: usize, enabled: bool) -> Result<()> {
         let queue = self.queue(index)?;
         queue.enabled = enabled;
@@ -261,6 +288,7 @@ impl VhostUserBackendReqHandlerMut for Session {
             return Err(invalid("the front end asks for features that were not offered"));
         }
         self.features = features;
+        self.keep_log(features & (1 << VHOST_F_LOG_ALL) != 0)?;
         let event_index = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
         for queue in &self.queues {
             queue.vring.set_queue_event_idx(event_index);
@@ -314,6 +342,11 @@ impl VhostUserBackendReqHandlerMut for Session {
         let descriptor = self.memory.translate(descriptor)?;
         let available = self.memory.translate(available)?;
         let used = self.memory.translate(used)?;
+        // Whether a migration is under way is said with the features, and in each of these messages again,
+        // also while the ring runs. Its own index must not be touched then.
+        if self.queue(number(index))?.running {
+            return self.is_at(index, [descriptor, available, used]);
+        }
         let vring = &self.queue(number(index))?.vring;
         vring
             .set_queue_info(descriptor, available, used)
@@ -452,22 +485,41 @@ impl VhostUserBackendReqHandlerMut for Session {
 
     fn set_device_state_fd(
         &mut self,
-        _direction: VhostTransferStateDirection,
+        direction: VhostTransferStateDirection,
         _phase: VhostTransferStatePhase,
-        _file: File,
+        file: File,
     ) -> Result<Option<File>> {
-        Err(invalid("device state is not offered"))
+        self.state = None;
+        match direction {
+            // Closing it says that this is all. A ring that is stopped has nothing under way, and everything
+            // else that the other side needs is in the ring, the configuration and the volume.
+            VhostTransferStateDirection::SAVE => drop(file),
+            VhostTransferStateDirection::LOAD => self.state = Some(file),
+        }
+        Ok(None)
     }
 
     fn check_device_state(&mut self) -> Result<()> {
-        Err(invalid("device state is not offered"))
+        let Some(file) = self.state.take() else {
+            return Ok(());
+        };
+        let mut bytes = Vec::new();
+        // The other side has closed it, so this does not wait.
+        file.take(1).read_to_end(&mut bytes).map_err(Error::ReqHandlerError)?;
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            Err(invalid("the device's state is one of another program: ours is empty"))
+        }
     }
 
     fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
         Err(invalid("shared memory regions are not offered"))
     }
 
-    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Result<()> {
-        Err(invalid("dirty page logging is not offered"))
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
+        Ok(self
+            .memory
+            .replace_log(FileOffset::new(file, log.mmap_offset), log.mmap_size)?)
     }
 }

@@ -39,6 +39,12 @@ pub enum Command {
         /// Written to when the ring runs, with whether it does.
         done: SyncSender<bool>,
     },
+    /// Nothing but the acknowledgement: all that the data thread does afterwards, it does with what was
+    /// changed before.
+    Pass {
+        /// Written to.
+        done: SyncSender<bool>,
+    },
     /// Let a ring finish what it has taken, then leave it alone.
     Stop {
         /// Its number.
@@ -87,6 +93,7 @@ impl Worker {
                 legacy,
                 done,
             } => (done, self.start(index, vring, memory, kick, legacy)),
+            Command::Pass { done } => (done, true),
             Command::Stop { index, done } => {
                 self.stop(index).await;
                 (done, true)
