@@ -12,6 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use client::device::{BlockDevice, DeviceError, Operation, Outcome};
@@ -27,6 +28,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryLoadGuard};
 use crate::chain::{Buffers, ChainError};
 use crate::guest_memory::{GuestMap, GuestMemory};
 use crate::request::{self, Parsed, Refusal, Request, Run};
+use crate::traffic::{Ticket, Traffic};
 
 /// A virtqueue with its events, as the control thread sets it up.
 pub type Vring = VringMutex<GuestMemory>;
@@ -49,6 +51,7 @@ pub struct Backing {
     /// starved ring again and again adds nothing.
     starved: RefCell<BTreeMap<u16, Rc<Ring>>>,
     complaints: Cell<u64>,
+    traffic: Traffic,
 }
 
 impl Backing {
@@ -67,7 +70,18 @@ impl Backing {
             bytes_in_flight: Cell::new(0),
             starved: RefCell::default(),
             complaints: Cell::new(0),
+            traffic: Traffic::new(),
         })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &dyn BlockDevice {
+        &*self.device
+    }
+
+    /// What is counted, and whether requests may be taken.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Whether to log: a guest can cause as many complaints as it likes, so the n-th is logged
@@ -101,6 +115,7 @@ struct Pending {
     parts: Cell<usize>,
     /// The worst answer so far.
     status: Cell<u32>,
+    ticket: Ticket,
 }
 
 /// One running virtqueue.
@@ -109,14 +124,16 @@ pub struct Ring {
     vring: Vring,
     memory: GuestMemory,
     backing: Rc<Backing>,
-    /// Answered, not yet published: head and bytes written.
-    answered: RefCell<Vec<(u16, u32)>>,
+    /// Answered, not yet published: head, bytes written, and what is counted then.
+    answered: RefCell<Vec<(u16, u32, Ticket)>>,
     in_flight: Cell<usize>,
     stopping: Cell<bool>,
     /// The guest has put nonsense into the ring itself. It is left alone until it is set up anew.
     broken: Cell<bool>,
     /// A turn is going on, which will publish what is answered meanwhile.
     turning: Cell<bool>,
+    /// When the ring was last looked into.
+    looked: Cell<Instant>,
     wake: Notify,
     /// [`Ring::run`] has returned, or is about to.
     has_ended: Cell<bool>,
@@ -143,6 +160,7 @@ impl Ring {
             stopping: Cell::new(false),
             broken: Cell::new(false),
             turning: Cell::new(false),
+            looked: Cell::new(Instant::now()),
             wake: Notify::new(),
             has_ended: Cell::new(false),
             end: Notify::new(),
@@ -182,6 +200,16 @@ impl Ring {
         self.wake.notify_one();
     }
 
+    /// Has another turn: requests may be taken that could not be before.
+    pub fn look_again(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Requests that were taken and are not answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     /// Waits until [`Ring::run`] is through.
     pub async fn ended(&self) {
         while !self.has_ended.get() {
@@ -213,10 +241,11 @@ impl Ring {
         if self.vring.disable_notification().is_err() {
             self.give_up("its used ring is outside guest memory");
         }
+        self.looked.set(Instant::now());
         // Each pass takes a request or ends, except when the guest races with the look at the index:
         // such passes are counted too, so that it cannot hold this thread.
         for _ in 0..TURN_REQUESTS_MAX {
-            if self.stopping.get() || self.broken.get() {
+            if self.stopping.get() || self.broken.get() || self.backing.traffic.is_held() {
                 return false;
             }
             match self.take() {
@@ -276,6 +305,7 @@ impl Ring {
 
     fn start(self: &Rc<Self>, head: u16, buffers: Result<Buffers, ChainError>) {
         self.in_flight.set(self.in_flight.get() + 1);
+        let mut ticket = self.backing.traffic.take(self.looked.get());
         let buffers = match buffers {
             Ok(buffers) => buffers,
             Err(reason) => {
@@ -283,13 +313,17 @@ impl Ring {
                 if let Some(count) = self.backing.complaint() {
                     warn!(ring = self.index, count, %reason, "a request cannot be answered");
                 }
-                self.answer(head, 0);
+                ticket.has_failed();
+                self.answer(head, 0, ticket);
                 return;
             }
         };
         let memory = self.memory.memory();
         match self.parse(&buffers, &memory) {
-            Ok((request, operations)) => self.submit(head, buffers, memory, &request, operations),
+            Ok((request, operations)) => {
+                ticket.is_for(&request);
+                self.submit(head, buffers, memory, &request, operations, ticket);
+            }
             Err(refusal) => {
                 if let Some(count) = self.backing.complaint() {
                     warn!(ring = self.index, count, %refusal, "a request was refused");
@@ -298,7 +332,7 @@ impl Ring {
                     Refusal::Unsupported(_) => VIRTIO_BLK_S_UNSUPP,
                     Refusal::Invalid(_) => VIRTIO_BLK_S_IOERR,
                 };
-                let pending = self.pending(head, buffers, memory, 0, 0);
+                let pending = self.pending(head, buffers, memory, 0, 0, ticket);
                 pending.finish(status);
             }
         }
@@ -369,16 +403,17 @@ impl Ring {
         memory: GuestMemoryLoadGuard<GuestMap>,
         request: &Request,
         operations: Vec<Operation>,
+        ticket: Ticket,
     ) {
         let bytes = match request {
             Request::Read(run) | Request::Write(run) => run.length,
             _ => 0,
         };
         if let Request::Write(run) = request {
-            let pending = self.pending(head, buffers, memory, bytes, run.parts().count());
+            let pending = self.pending(head, buffers, memory, bytes, run.parts().count(), ticket);
             return self.submit_write(&pending, *run);
         }
-        let pending = self.pending(head, buffers, memory, bytes, operations.len());
+        let pending = self.pending(head, buffers, memory, bytes, operations.len(), ticket);
         if operations.is_empty() {
             let status = match request {
                 Request::Identify => pending.identify(),
@@ -426,6 +461,7 @@ impl Ring {
         memory: GuestMemoryLoadGuard<GuestMap>,
         bytes: u64,
         parts: usize,
+        ticket: Ticket,
     ) -> Rc<Pending> {
         self.backing
             .bytes_in_flight
@@ -439,11 +475,12 @@ impl Ring {
             bytes,
             parts,
             status,
+            ticket,
         })
     }
 
-    fn answer(&self, head: u16, written: u32) {
-        self.answered.borrow_mut().push((head, written));
+    fn answer(&self, head: u16, written: u32, ticket: Ticket) {
+        self.answered.borrow_mut().push((head, written, ticket));
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
         if !self.turning.get() {
             self.wake.notify_one();
@@ -455,9 +492,16 @@ impl Ring {
         if answered.is_empty() {
             return;
         }
+        self.put_into_ring(&answered);
+        // After that: who waits for a rest may look into the ring.
+        let tickets = answered.into_iter().map(|(_, _, ticket)| ticket);
+        self.backing.traffic.publish(tickets);
+    }
+
+    fn put_into_ring(&self, answered: &[(u16, u32, Ticket)]) {
         let mut state = self.vring.get_mut();
-        for (head, written) in answered {
-            if state.add_used(head, written).is_err() {
+        for (head, written, _) in answered {
+            if state.add_used(*head, *written).is_err() {
                 self.give_up("its used ring is outside guest memory");
                 return;
             }
@@ -537,6 +581,10 @@ impl Pending {
         self.ring.backing.release(self.bytes);
         // The status is the last writable byte, so a guest looks at all of them.
         let written = u32::try_from(self.buffers.writable_bytes()).unwrap_or(u32::MAX);
-        self.ring.answer(self.head, written);
+        let mut ticket = self.ticket;
+        if u32::from(status) != VIRTIO_BLK_S_OK {
+            ticket.has_failed();
+        }
+        self.ring.answer(self.head, written, ticket);
     }
 }
