@@ -85,7 +85,10 @@ pub(crate) fn kill(profile: Profile, rounds: u32) -> Result<Tally> {
 
 /// Clients that others wrote, against one of our servers.
 pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
-    debian::ensure(debian::NBD_CLIENTS)?;
+    debian::ensure(match name {
+        "libvirt" => debian::LIBVIRT,
+        _ => debian::NBD_CLIENTS,
+    })?;
     programs::test(profile, CONFORMANCE, PRODUCT, &[name.to_owned()])
 }
 
