@@ -1,7 +1,7 @@
 //! What the process gives up before it listens to anybody: system calls that it has no use for, and the
 //! guest's memory in core dumps. And what it asks for, if told to: that its memory stays in memory.
 //!
-//! Why so, and what was refused: `docs/decisions/0043-sandbox.md`.
+//! Why so, and what was refused: `docs/decisions/0013-sandbox.md`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -40,11 +40,10 @@ pub(super) async fn perform(form: Form, command: VhostCommand) -> Result<()> {
             let announced: Announced = Api::of_vhost_blk(control)?.post(vhost::RESIZE, &()).await?;
             form.show(&announced, |announced| {
                 let size = exact_size(announced.size);
-                match announced.told {
-                    true => format!("the guest was told that the volume has {size}"),
-                    false => {
-                        format!("the volume has {size}; no hypervisor is connected that could tell a guest")
-                    }
+                if announced.told {
+                    format!("the guest was told that the volume has {size}")
+                } else {
+                    format!("the volume has {size}; no hypervisor is connected that could tell a guest")
                 }
             })
         }
@@ -65,7 +64,7 @@ fn describe_resumed(resumed: &Resumed) -> String {
 }
 
 fn describe(status: &DeviceStatus) -> String {
-    let mut text = properties(&[
+    let head = properties(&[
         ("volume", status.volume.clone()),
         ("size", exact_size(status.size)),
         ("access", if status.read_only { "read only" } else { "" }.into()),
@@ -80,25 +79,18 @@ fn describe(status: &DeviceStatus) -> String {
             format!("{}, up for {}", status.version, format_span(status.uptime_s)),
         ),
     ]);
-    for hold in &status.holds {
-        text.push_str(&format!(
-            "\n- rest {} goes on for at most {} ms: no request is taken",
-            hold.hold, hold.left_ms
-        ));
-    }
-    for ring in status.rings.iter().filter(|ring| ring.broken) {
-        text.push_str(&format!(
-            "\n- queue {} was broken by the guest, and is left alone until the guest sets it up anew",
-            ring.index
-        ));
-    }
-    for reason in &status.waiting {
-        text.push_str("\n- ");
-        text.push_str(reason);
-    }
-    text.push_str("\n\n");
-    text.push_str(&requests(&status.requests));
-    text
+    let holds = status.holds.iter().map(|hold| {
+        let (hold, left_ms) = (hold.hold, hold.left_ms);
+        format!("rest {hold} goes on for at most {left_ms} ms: no request is taken")
+    });
+    let broken = status.rings.iter().filter(|ring| ring.broken).map(|ring| {
+        let index = ring.index;
+        format!("queue {index} was broken by the guest, and is left alone until the guest sets it up anew")
+    });
+    let remarks = holds.chain(broken).chain(status.waiting.iter().cloned());
+    let lines = remarks.map(|remark| format!("\n- {remark}"));
+    let remarks: String = lines.collect();
+    format!("{head}{remarks}\n\n{}", requests(&status.requests))
 }
 
 fn guest(status: &DeviceStatus) -> String {

@@ -19,6 +19,9 @@ struct Family {
     help: &'static str,
 }
 
+/// One of the figures of a kind of requests.
+type Amount = fn(&RequestFigures) -> u64;
+
 const UPTIME: Family = gauge("vhost_blk_uptime_seconds", "For how long this vhost-blk runs.");
 const SIZE: Family = gauge("vhost_blk_size_bytes", "The volume's size.");
 const GENERATION: Family = gauge(
@@ -94,7 +97,7 @@ pub(super) fn render(status: &DeviceStatus) -> String {
         begin(&mut text, &family);
         sample(&mut text, family.name, &volume, value);
     }
-    let by_kind: [(Family, fn(&RequestFigures) -> u64); 3] = [
+    let by_kind: [(Family, Amount); 3] = [
         (REQUESTS, |figures| figures.requests),
         (BYTES, |figures| figures.bytes),
         (ERRORS, |figures| figures.errors),

@@ -178,7 +178,7 @@ pub(super) fn allowed() -> Result<Rules, SandboxError> {
         (libc::SYS_socket, one_of(0, FAMILIES.map(i64::from))?),
         (
             libc::SYS_ioctl,
-            one_of(1, CONTROLS.map(|code| code.cast_signed()))?,
+            one_of(1, CONTROLS.map(libc::Ioctl::cast_signed))?,
         ),
         (libc::SYS_fcntl, one_of(1, DESCRIPTOR_COMMANDS.map(i64::from))?),
         (libc::SYS_prctl, one_of(0, PROCESS_COMMANDS.map(i64::from))?),
