@@ -11,6 +11,8 @@ use client::device::BlockDevice;
 use tokio::sync::Notify;
 use tracing::info;
 
+use crate::traffic::Traffic;
+
 /// Data bytes under way in one process, over all rings. Further requests stay in their ring.
 /// 64 MiB is two of the largest requests, and more than any disk needs to be busy.
 const BYTES_IN_FLIGHT_MAX: u64 = 64 << 20;
@@ -29,6 +31,7 @@ pub struct Backing {
     /// again adds nothing.
     waiting: RefCell<BTreeMap<u16, Rc<Notify>>>,
     complaints: Cell<u64>,
+    traffic: Traffic,
 }
 
 impl Backing {
@@ -48,10 +51,17 @@ impl Backing {
             again: Cell::new(0),
             waiting: RefCell::default(),
             complaints: Cell::new(0),
+            traffic: Traffic::new(),
         })
     }
 
-    pub(crate) fn device(&self) -> &dyn BlockDevice {
+    /// What is counted, and whether requests may be taken.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// The device.
+    pub fn device(&self) -> &dyn BlockDevice {
         &*self.device
     }
 

@@ -22,6 +22,11 @@ use tracing::{error, info, warn};
 use vhost_blk::backing::Backing;
 use vhost_blk::config_space::{ConfigSpace, QUEUES_MAX, Shape};
 use vhost_blk::front_end::FrontEnd;
+use vhost_blk::operator::desk::Desk;
+use vhost_blk::operator::serve::Prepared;
+use vhost_blk::operator::{ORDERS_MAX, Order};
+use vhost_blk::sandbox::probe::Probe;
+use vhost_blk::sandbox::{self, Seccomp};
 use vhost_blk::worker::{COMMANDS_MAX, Worker};
 use vhost_blk::{server, service};
 
@@ -58,6 +63,16 @@ struct Arguments {
     /// The socket that QEMU connects to.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
+    /// Answer an operator's questions on this socket: unix:PATH, for this user only. See `storagectl vhost`.
+    #[arg(long, value_name = "unix:PATH", value_parser = control_socket)]
+    control: Option<PathBuf>,
+    /// What to do about system calls that this program has no use for: let them fail, let the kernel log
+    /// them, or nothing.
+    #[arg(long, value_enum, default_value_t = Seccomp::Enforce)]
+    seccomp: Seccomp,
+    /// Keep all memory of this process in memory. Its limit (ulimit -l) has to cover the guest's memory, too.
+    #[arg(long)]
+    lock_memory: bool,
     /// Refuse writes.
     #[arg(long)]
     read_only: bool,
@@ -73,6 +88,18 @@ struct Arguments {
     /// Offer this many bytes of memory instead of a volume: for trying out QEMU and drivers.
     #[arg(long, value_name = "BYTES", hide = true, conflicts_with_all = ["storaged", "volume"])]
     memory: Option<u64>,
+    /// Do what the sandbox is about, tell what came of it, and end: for tests.
+    #[arg(long, value_enum, hide = true)]
+    probe: Option<Probe>,
+}
+
+/// `unix:PATH`, or a path.
+fn control_socket(text: &str) -> Result<PathBuf, String> {
+    match text.parse::<Address>() {
+        Ok(Address::Unix(path)) => Ok(path),
+        Ok(Address::Tcp(_)) => Err("the control socket is a unix socket: unix:PATH".to_owned()),
+        Err(cause) => Err(cause.to_string()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -100,11 +127,18 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
+    if arguments.lock_memory {
+        sandbox::lock_memory()?;
+    }
+    sandbox::leave_shared_memory_out_of_core_dumps();
     let Backend {
         device,
         shape,
         volume,
     } = open(arguments).await?;
+    if let Some(Err(cause)) = volume.as_ref().map(|volume| volume.prepare_direct_reads()) {
+        info!(%cause, "no ring for direct reads: all reads go through the disks");
+    }
     let info = device.info();
     let front_end = Arc::new(FrontEnd::new(ConfigSpace::new(shape, info.size)));
     let told = Arc::clone(&front_end);
@@ -130,8 +164,18 @@ async fn serve(arguments: &Arguments) -> Result<()> {
             )
         })?,
     };
+    let control = arguments.control.as_ref().map(|path| {
+        let prepared = Prepared::bind(path);
+        prepared.with_context(|| format!("listen on {}: is another vhost-blk using it?", path.display()))
+    });
+    let control = control.transpose()?;
+    // From here on strangers are spoken to, and nothing is needed that the sandbox does not leave.
+    sandbox::give_up_calls(arguments.seccomp)?;
+    if let Some(probe) = arguments.probe {
+        return probe.attempt().with_context(|| format!("{probe:?}"));
+    }
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    server::spawn(listener, front_end, commands).context("start the control thread")?;
+    server::spawn(listener, Arc::clone(&front_end), commands).context("start the control thread")?;
     info!(
         volume = info.name,
         size = info.size,
@@ -144,7 +188,20 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     if let Err(cause) = service::ready() {
         warn!(%cause, "cannot tell the service manager that this is ready");
     }
-    let worker = Worker::new(Backing::new(device, shape.block_size));
+    let backing = Backing::new(device, shape.block_size);
+    let worker = Rc::new(Worker::new(Rc::clone(&backing)));
+    if let Some(prepared) = control {
+        let (orders, taken) = mpsc::channel::<Order>(ORDERS_MAX);
+        prepared.spawn(orders).context("start the operator thread")?;
+        let desk = Desk {
+            worker: Rc::clone(&worker),
+            backing,
+            front_end,
+            volume: volume.clone(),
+            seccomp: arguments.seccomp.name(),
+        };
+        tokio::task::spawn_local(desk.attend(taken));
+    }
     worker.serve(inbox, shutdown).await;
     info!("drained");
     close(volume).await;

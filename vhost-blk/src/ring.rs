@@ -15,6 +15,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use client::device::{DeviceError, Operation, Outcome};
@@ -32,6 +33,7 @@ use crate::chain::{Buffers, ChainError};
 use crate::guest_memory::{GuestMap, GuestMemory};
 use crate::inflight::{InflightError, Log};
 use crate::request::{self, Parsed, Refusal, Request, Run};
+use crate::traffic::Ticket;
 
 /// A virtqueue with its events, as the control thread sets it up.
 pub type Vring = VringMutex<GuestMemory>;
@@ -52,6 +54,7 @@ struct Pending {
     parts: Cell<usize>,
     /// The worst answer so far.
     status: Cell<u32>,
+    ticket: Ticket,
 }
 
 /// What a former process has left of a ring, and where this one writes down what it takes.
@@ -107,14 +110,16 @@ pub struct Ring {
     left: RefCell<VecDeque<u16>>,
     /// The same, until it is answered.
     again: RefCell<BTreeSet<u16>>,
-    /// Answered, not yet published: head and bytes written.
-    answered: RefCell<Vec<(u16, u32)>>,
+    /// Answered, not yet published: head, bytes written, and what is counted then.
+    answered: RefCell<Vec<(u16, u32, Ticket)>>,
     in_flight: Cell<usize>,
     stopping: Cell<bool>,
     /// The guest has put nonsense into the ring itself. It is left alone until it is set up anew.
     broken: Cell<bool>,
     /// A turn is going on, which will publish what is answered meanwhile.
     turning: Cell<bool>,
+    /// When the ring was last looked into.
+    looked: Cell<Instant>,
     wake: Rc<Notify>,
     /// [`Ring::run`] has returned, or is about to.
     has_ended: Cell<bool>,
@@ -152,6 +157,7 @@ impl Ring {
             stopping: Cell::new(false),
             broken: Cell::new(false),
             turning: Cell::new(false),
+            looked: Cell::new(Instant::now()),
             wake: Rc::default(),
             has_ended: Cell::new(false),
             end: Notify::new(),
@@ -191,6 +197,16 @@ impl Ring {
         self.wake.notify_one();
     }
 
+    /// Has another turn: requests may be taken that could not be before.
+    pub fn look_again(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Requests that were taken and are not answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     /// Waits until [`Ring::run`] is through.
     pub async fn ended(&self) {
         while !self.has_ended.get() {
@@ -225,11 +241,13 @@ impl Ring {
         if self.vring.disable_notification().is_err() {
             self.give_up("its used ring is outside guest memory");
         }
+        self.looked.set(Instant::now());
         // Each pass takes a request or ends, except when the guest races with the look at the index:
         // such passes are counted too, so that it cannot hold this thread.
         for _ in 0..TURN_REQUESTS_MAX {
             // What a former process took is this one's to finish, also before a stop.
-            if self.broken.get() || self.stopping.get() && self.left.borrow().is_empty() {
+            let takes_nothing_new = self.stopping.get() || self.backing.traffic().is_held();
+            if self.broken.get() || takes_nothing_new && self.left.borrow().is_empty() {
                 return false;
             }
             match self.take() {
@@ -305,6 +323,7 @@ impl Ring {
 
     fn start(self: &Rc<Self>, head: u16, buffers: Result<Buffers, ChainError>) {
         self.in_flight.set(self.in_flight.get() + 1);
+        let mut ticket = self.backing.traffic().take(self.looked.get());
         let buffers = match buffers {
             Ok(buffers) => buffers,
             Err(reason) => {
@@ -312,13 +331,17 @@ impl Ring {
                 if let Some(count) = self.backing.complaint() {
                     warn!(ring = self.index, count, %reason, "a request cannot be answered");
                 }
-                self.answer(head, 0);
+                ticket.has_failed();
+                self.answer(head, 0, ticket);
                 return;
             }
         };
         let memory = self.memory.memory();
         match self.parse(&buffers, &memory) {
-            Ok((request, operations)) => self.submit(head, buffers, memory, &request, operations),
+            Ok((request, operations)) => {
+                ticket.is_for(&request);
+                self.submit(head, buffers, memory, &request, operations, ticket);
+            }
             Err(refusal) => {
                 if let Some(count) = self.backing.complaint() {
                     warn!(ring = self.index, count, %refusal, "a request was refused");
@@ -327,7 +350,7 @@ impl Ring {
                     Refusal::Unsupported(_) => VIRTIO_BLK_S_UNSUPP,
                     Refusal::Invalid(_) => VIRTIO_BLK_S_IOERR,
                 };
-                let pending = self.pending(head, buffers, memory, 0, 0);
+                let pending = self.pending(head, buffers, memory, 0, 0, ticket);
                 pending.finish(status);
             }
         }
@@ -398,16 +421,17 @@ impl Ring {
         memory: GuestMemoryLoadGuard<GuestMap>,
         request: &Request,
         operations: Vec<Operation>,
+        ticket: Ticket,
     ) {
         let bytes = match request {
             Request::Read(run) | Request::Write(run) => run.length,
             _ => 0,
         };
         if let Request::Write(run) = request {
-            let pending = self.pending(head, buffers, memory, bytes, run.parts().count());
+            let pending = self.pending(head, buffers, memory, bytes, run.parts().count(), ticket);
             return self.submit_write(&pending, *run);
         }
-        let pending = self.pending(head, buffers, memory, bytes, operations.len());
+        let pending = self.pending(head, buffers, memory, bytes, operations.len(), ticket);
         if operations.is_empty() {
             let status = match request {
                 Request::Identify => pending.identify(),
@@ -455,6 +479,7 @@ impl Ring {
         memory: GuestMemoryLoadGuard<GuestMap>,
         bytes: u64,
         parts: usize,
+        ticket: Ticket,
     ) -> Rc<Pending> {
         self.backing.hold(bytes);
         let (parts, status) = (Cell::new(parts), Cell::new(VIRTIO_BLK_S_OK));
@@ -466,11 +491,12 @@ impl Ring {
             bytes,
             parts,
             status,
+            ticket,
         })
     }
 
-    fn answer(&self, head: u16, written: u32) {
-        self.answered.borrow_mut().push((head, written));
+    fn answer(&self, head: u16, written: u32, ticket: Ticket) {
+        self.answered.borrow_mut().push((head, written, ticket));
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
         self.is_answered(head);
         if !self.turning.get() {
@@ -483,21 +509,28 @@ impl Ring {
         if answered.is_empty() {
             return;
         }
+        self.put_into_ring(&answered);
+        // After that: who waits for a rest may look into the ring.
+        let tickets = answered.into_iter().map(|(_, _, ticket)| ticket);
+        self.backing.traffic().publish(tickets);
+    }
+
+    fn put_into_ring(&self, answered: &[(u16, u32, Ticket)]) {
         let mut state = self.vring.get_mut();
-        for (head, written) in answered {
+        for (head, written, _) in answered {
             // One by one, each in the order that the log asks for: what is published is a prefix of what
             // was answered, whenever this process ends.
-            if self.log.as_ref().is_some_and(|log| log.publishing(head).is_err()) {
+            if self.log.as_ref().is_some_and(|log| log.publishing(*head).is_err()) {
                 return self.give_up(LOG_UNUSABLE);
             }
-            if state.add_used(head, written).is_err() {
+            if state.add_used(*head, *written).is_err() {
                 return self.give_up("its used ring is outside guest memory");
             }
             let used = state.get_queue().next_used();
             if self
                 .log
                 .as_ref()
-                .is_some_and(|log| log.published(head, used).is_err())
+                .is_some_and(|log| log.published(*head, used).is_err())
             {
                 return self.give_up(LOG_UNUSABLE);
             }
@@ -577,6 +610,10 @@ impl Pending {
         self.ring.backing.release(self.bytes);
         // The status is the last writable byte, so a guest looks at all of them.
         let written = u32::try_from(self.buffers.writable_bytes()).unwrap_or(u32::MAX);
-        self.ring.answer(self.head, written);
+        let mut ticket = self.ticket;
+        if u32::from(status) != VIRTIO_BLK_S_OK {
+            ticket.has_failed();
+        }
+        self.ring.answer(self.head, written, ticket);
     }
 }

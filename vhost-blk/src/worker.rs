@@ -83,6 +83,15 @@ impl Worker {
         self.stop_all().await;
     }
 
+    /// The rings that run, in order of their numbers.
+    pub fn rings(&self) -> Vec<(u16, Rc<Ring>)> {
+        let rings = self.rings.borrow();
+        rings
+            .iter()
+            .map(|(index, ring)| (*index, Rc::clone(ring)))
+            .collect()
+    }
+
     async fn obey(&self, command: Command) {
         let (done, outcome) = match command {
             Command::Start {

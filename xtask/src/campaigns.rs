@@ -96,7 +96,10 @@ pub(crate) fn guest_kills(profile: Profile, kills: u32, seed: u64) -> Result<Tal
 
 /// Clients that others wrote, against one of our servers.
 pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
-    debian::ensure(debian::NBD_CLIENTS)?;
+    debian::ensure(match name {
+        "libvirt" => debian::LIBVIRT,
+        _ => debian::NBD_CLIENTS,
+    })?;
     programs::test(profile, CONFORMANCE, PRODUCT, &[name.to_owned()])
 }
 

@@ -96,7 +96,7 @@ enum Task {
     /// Runs clients that others wrote against our servers.
     Conformance {
         /// Which server.
-        #[arg(value_parser = ["nbd"])]
+        #[arg(value_parser = ["nbd", "libvirt"])]
         name: String,
     },
     /// Boots real guests under QEMU.

@@ -94,6 +94,18 @@ impl Volume {
         self.driver.opened().await;
     }
 
+    /// Makes now what direct reads need of the kernel, for a process that gives up the right to do it
+    /// later. Without it the first disk of this machine makes it be made.
+    pub fn prepare_direct_reads(&self) -> std::io::Result<()> {
+        self.driver.prepare_direct()
+    }
+
+    /// Asks `storaged` for what the volume is now: size, disks, layers. True when the answer is taken in;
+    /// false if there is no connection, or if it breaks before.
+    pub async fn refresh(&self) -> bool {
+        self.driver.refresh().await
+    }
+
     /// The generation that it is owned with; 0 for a snapshot.
     pub fn generation(&self) -> Generation {
         self.driver.view(|view| view.generation)

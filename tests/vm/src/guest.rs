@@ -1,23 +1,22 @@
 //! A running guest: a QEMU process, and a serial line on which the guest takes commands.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::accelerator::Accelerator;
+pub use crate::console::Output;
+use crate::console::{COMMAND, Console};
 use crate::image::Image;
 use crate::packages;
 use crate::patience::wait_for;
 
 /// How long a guest may take to boot. Emulated, on a busy machine of two cores, it takes half a minute.
 const BOOT: Duration = Duration::from_mins(5);
-/// How long a single command may take, fio and file system checks included.
-const COMMAND: Duration = Duration::from_mins(4);
 /// The first QEMU that counts the time between reconnects in milliseconds.
 const MILLISECONDS_SINCE: (u32, u32) = (9, 2);
 
@@ -51,19 +50,10 @@ pub struct Options {
     pub accelerator: Accelerator,
 }
 
-/// What a command in the guest printed and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// What it printed.
-    pub text: String,
-    /// Its status.
-    pub status: i32,
-}
-
 /// A running guest. Ends with this value.
 pub struct Guest {
     qemu: Child,
-    console: BufReader<UnixStream>,
+    console: Console,
     /// What the kernel said.
     log: PathBuf,
     _folder: tempfile::TempDir,
@@ -108,63 +98,47 @@ impl Guest {
                 return Err(cause);
             }
         };
-        stream.set_nonblocking(false)?;
-        let mut guest = Self {
-            qemu,
-            console: BufReader::new(stream),
-            log,
-            _folder: folder,
-        };
-        guest
-            .read_until(|line| (line == "@@ready").then_some(()), patience)
-            .with_context(|| {
-                let log = fs::read_to_string(&guest.log).unwrap_or_default();
+        match Console::open(stream, patience) {
+            Ok(console) => Ok(Self {
+                qemu,
+                console,
+                log,
+                _folder: folder,
+            }),
+            Err(cause) => {
+                qemu.kill()?;
+                qemu.wait()?;
+                let log = fs::read_to_string(&log).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
-                format!("the guest does not boot; the last it said, newest first: {tail:#?}")
-            })?;
-        Ok(guest)
+                let context = format!("the guest does not boot; the last it said, newest first: {tail:#?}");
+                Err(cause.context(context))
+            }
+        }
     }
 
     /// Runs a command line of the guest's shell; an error if it fails.
     pub fn run(&mut self, command: &str) -> Result<String> {
-        let output = self.try_run(command)?;
-        ensure!(
-            output.status == 0,
-            "in the guest, {command:?} ended with {}: {}",
-            output.status,
-            output.text
-        );
-        Ok(output.text)
+        self.console.run(command)
     }
 
     /// Runs a command line of the guest's shell, however it ends.
     pub fn try_run(&mut self, command: &str) -> Result<Output> {
-        self.begin(command)?;
-        self.finish()
+        self.console.try_run(command)
     }
 
     /// Lets the guest begin with a command line; [`Guest::finish`] waits for its end.
     pub fn begin(&mut self, command: &str) -> Result<()> {
-        ensure!(!command.contains('\n'), "a command is one line");
-        writeln!(self.console.get_mut(), "{command}").context("send a command to the guest")
+        self.console.begin(command)
     }
 
     /// Waits for the end of what was begun.
     pub fn finish(&mut self) -> Result<Output> {
-        let (text, status) = self
-            .read_until(
-                |line| line.strip_prefix("@@status ")?.trim().parse().ok(),
-                COMMAND,
-            )
-            .context("wait for the guest to finish a command")?;
-        // The guest ends the last line before it says how the command ended.
-        let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-        Ok(Output { text, status })
+        self.console.finish()
     }
 
     /// Waits for a line of the output of what was begun.
     pub fn wait_for_line(&mut self, wanted: &str) -> Result<String> {
-        Ok(self.read_until(|line| (line == wanted).then_some(()), COMMAND)?.0)
+        self.console.wait_for_line(wanted)
     }
 
     /// What the guest's kernel has said so far.
@@ -186,38 +160,6 @@ impl Guest {
         let status = wait_for("QEMU to end", COMMAND, || Ok(qemu.try_wait()?))?;
         ensure!(status.success(), "QEMU ended with {status}");
         Ok(())
-    }
-
-    /// Reads lines until one gives something; what came before it, and what it gave.
-    fn read_until<T>(
-        &mut self,
-        mut found: impl FnMut(&str) -> Option<T>,
-        patience: Duration,
-    ) -> Result<(String, T)> {
-        let deadline = Instant::now() + patience;
-        let mut text = String::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(
-                !left.is_zero(),
-                "the guest has not answered for {} seconds; it said: {text}",
-                patience.as_secs()
-            );
-            self.console.get_ref().set_read_timeout(Some(left))?;
-            let mut line = String::new();
-            let count = self
-                .console
-                .read_line(&mut line)
-                .with_context(|| format!("the guest said: {text}"))?;
-            ensure!(count > 0, "QEMU has closed the console; the guest said: {text}");
-            let line_end = line.trim_end_matches(['\r', '\n']).len();
-            line.truncate(line_end);
-            if let Some(value) = found(&line) {
-                return Ok((text, value));
-            }
-            text.push_str(&line);
-            text.push('\n');
-        }
     }
 }
 

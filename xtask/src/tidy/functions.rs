@@ -48,7 +48,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "a process is stepped through by ptrace",
     ),
     (
-        "vhost-blk/tests/process.rs",
+        "vhost-blk/tests/program/driver.rs",
         "a foreign virtio driver takes raw addresses of the guest's memory",
     ),
 ];

@@ -74,20 +74,24 @@ impl State {
 }
 
 impl DirectReads {
-    /// Reads the files of a disk from now on. Gives what becomes readable when reads are finished,
-    /// the first time.
+    /// Makes the ring, if there is none yet. Gives what becomes readable when reads are finished, the
+    /// first time.
+    pub(super) fn prepare(&self) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+        let mut state = self.state.borrow_mut();
+        if state.reader.is_some() {
+            return Ok(None);
+        }
+        let reader = Reader::new()?;
+        let wake = watched(reader.wake_descriptor().try_clone_to_owned()?)?;
+        state.reader = Some(reader);
+        Ok(Some(wake))
+    }
+
+    /// Reads the files of a disk from now on. Gives what [`DirectReads::prepare`] gives.
     pub(super) fn open(&self, disk: DiskId, shared: &Shared) -> io::Result<Option<AsyncFd<OwnedFd>>> {
         let opened = Disk::open(Path::new(OsStr::from_bytes(&shared.directory)), shared.opening)?;
-        let mut state = self.state.borrow_mut();
-        let wake = if state.reader.is_none() {
-            let reader = Reader::new()?;
-            let wake = watched(reader.wake_descriptor().try_clone_to_owned()?)?;
-            state.reader = Some(reader);
-            Some(wake)
-        } else {
-            None
-        };
-        state.disks.insert(disk, opened);
+        let wake = self.prepare()?;
+        self.state.borrow_mut().disks.insert(disk, opened);
         info!(%disk, "its file is read directly");
         Ok(wake)
     }

@@ -7,6 +7,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use direct::area::Area;
@@ -14,6 +16,7 @@ use protocol::DiskId;
 use protocol::message::Request;
 use protocol::session::{SessionRequest, VolumeView};
 use replication::owner::{Action, Event, IoId, Operation, Outcome, Owner};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
@@ -218,12 +221,20 @@ impl Driver {
     /// A disk of this machine lets its file be read.
     pub(super) fn share(self: &Rc<Self>, disk: DiskId, shared: &direct_reads::Shared) {
         match self.direct.open(disk, shared) {
-            Ok(None) => {}
-            Ok(Some(wake)) => {
-                let task = spawn_local(direct_reads::follow(Rc::clone(self), wake));
-                self.tasks.borrow_mut().push(task.abort_handle());
-            }
+            Ok(wake) => self.follow_direct(wake),
             Err(error) => info!(%disk, %error, "its file cannot be read from here: reads go through it"),
+        }
+    }
+
+    /// Makes what direct reads need that the process may not be able to make later.
+    pub(super) fn prepare_direct(self: &Rc<Self>) -> io::Result<()> {
+        self.direct.prepare().map(|wake| self.follow_direct(wake))
+    }
+
+    fn follow_direct(self: &Rc<Self>, wake: Option<AsyncFd<OwnedFd>>) {
+        if let Some(wake) = wake {
+            let task = spawn_local(direct_reads::follow(Rc::clone(self), wake));
+            self.tasks.borrow_mut().push(task.abort_handle());
         }
     }
 
@@ -319,6 +330,12 @@ impl Driver {
     /// Whether the volume belongs to somebody else by now.
     pub(super) fn is_lost(&self) -> bool {
         *self.phase.borrow() == Phase::Lost
+    }
+
+    /// Asks for the present view. False if it does not come.
+    pub(super) async fn refresh(&self) -> bool {
+        let taken_in = self.session.refresh(&self.owner.borrow());
+        taken_in.await.is_ok()
     }
 
     pub(super) async fn opened(&self) {

@@ -55,8 +55,17 @@ pub(super) struct Session {
 
 /// What a reply answers.
 enum Asked {
-    Renewal { sent: Moment },
-    View { sent: Moment },
+    Renewal {
+        sent: Moment,
+    },
+    View {
+        sent: Moment,
+    },
+    /// A view that somebody waits for.
+    Refresh {
+        sent: Moment,
+        done: oneshot::Sender<()>,
+    },
     Close(oneshot::Sender<()>),
     Other,
 }
@@ -212,6 +221,14 @@ impl Session {
         self.ask(&self.resume_request(owner.view()), Asked::View { sent: now() });
     }
 
+    /// Asks for the present view; tells when it is taken in. The sender is dropped if it does not come.
+    pub(super) fn refresh(&self, owner: &Owner) -> oneshot::Receiver<()> {
+        let (done, taken_in) = oneshot::channel();
+        let asked = Asked::Refresh { sent: now(), done };
+        self.ask(&self.resume_request(owner.view()), asked);
+        taken_in
+    }
+
     /// Sends what needs no answer.
     pub(super) fn tell(&self, request: &SessionRequest) {
         self.ask(request, Asked::Other);
@@ -354,6 +371,12 @@ fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
         (Asked::View { sent }, SessionReply::Opened(view)) => {
             driver.event(Event::View(view));
             driver.event(Event::Renewed { sent });
+        }
+        (Asked::Refresh { sent, done }, SessionReply::Opened(view)) => {
+            driver.event(Event::View(view));
+            driver.event(Event::Renewed { sent });
+            // Nobody waits any more if that took too long.
+            let _ = done.send(());
         }
         (_, SessionReply::Refused { message, .. }) => warn!(reason = message, "storaged refused"),
         _ => {}
