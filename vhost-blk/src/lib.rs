@@ -29,5 +29,6 @@ pub mod sandbox;
 pub mod server;
 pub mod service;
 pub mod session;
+pub mod tenure;
 pub mod traffic;
 pub mod worker;

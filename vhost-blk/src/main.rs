@@ -15,7 +15,7 @@ use client::device::{BlockDevice, DeviceEvent, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::Sectors;
 use client::transport::Address;
-use client::volume::{Options, Volume};
+use client::volume::{self, Options, ReadRing};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
@@ -27,6 +27,7 @@ use vhost_blk::operator::serve::Prepared;
 use vhost_blk::operator::{ORDERS_MAX, Order};
 use vhost_blk::sandbox::probe::Probe;
 use vhost_blk::sandbox::{self, Seccomp};
+use vhost_blk::tenure::Tenure;
 use vhost_blk::worker::{COMMANDS_MAX, Worker};
 use vhost_blk::{server, service};
 
@@ -34,9 +35,6 @@ use vhost_blk::{server, service};
 /// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// How long to wait for storaged to take the volume back.
-const CLOSE: Duration = Duration::from_secs(5);
 
 /// Offers a volume of storaged to a QEMU guest as a virtio disk.
 ///
@@ -76,6 +74,10 @@ struct Arguments {
     /// Refuse writes.
     #[arg(long)]
     read_only: bool,
+    /// Wait for a guest that runs elsewhere, as QEMU does with -incoming: take the volume with its first request
+    /// here, when the vhost-blk that serves it now has given it back.
+    #[arg(long, conflicts_with = "memory")]
+    incoming: bool,
     /// The smallest request of the guest, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "512", value_parser = ["512", "4096"])]
     block_size: String,
@@ -134,11 +136,8 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     let Backend {
         device,
         shape,
-        volume,
+        tenure,
     } = open(arguments).await?;
-    if let Some(Err(cause)) = volume.as_ref().map(|volume| volume.prepare_direct_reads()) {
-        info!(%cause, "no ring for direct reads: all reads go through the disks");
-    }
     let info = device.info();
     let front_end = Arc::new(FrontEnd::new(ConfigSpace::new(shape, info.size)));
     let told = Arc::clone(&front_end);
@@ -152,6 +151,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         DeviceEvent::Lost => {
             error!("the volume was taken over by another process: all requests fail from now on");
         }
+        DeviceEvent::Wanted => {}
     }));
     // Before anybody can see that we listen: a signal between the two must not cut anything off.
     let shutdown = shutdown()?;
@@ -189,7 +189,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         warn!(%cause, "cannot tell the service manager that this is ready");
     }
     let backing = Backing::new(device, shape.block_size);
-    let worker = Rc::new(Worker::new(Rc::clone(&backing)));
+    let worker = Rc::new(Worker::new(Rc::clone(&backing)).with_tenure(tenure.clone()));
     if let Some(prepared) = control {
         let (orders, taken) = mpsc::channel::<Order>(ORDERS_MAX);
         prepared.spawn(orders).context("start the operator thread")?;
@@ -197,14 +197,16 @@ async fn serve(arguments: &Arguments) -> Result<()> {
             worker: Rc::clone(&worker),
             backing,
             front_end,
-            volume: volume.clone(),
+            tenure: tenure.clone(),
             seccomp: arguments.seccomp.name(),
         };
         tokio::task::spawn_local(desk.attend(taken));
     }
     worker.serve(inbox, shutdown).await;
     info!("drained");
-    close(volume).await;
+    if let Some(tenure) = tenure {
+        tenure.close().await;
+    }
     Ok(())
 }
 
@@ -213,17 +215,17 @@ struct Backend {
     device: Rc<dyn BlockDevice>,
     shape: Shape,
     /// To be given back at the end; nothing if the device is in memory.
-    volume: Option<Rc<Volume>>,
+    tenure: Option<Rc<Tenure>>,
 }
 
 /// Opens what the arguments name, with the block size that the guest is to see.
 async fn open(arguments: &Arguments) -> Result<Backend> {
     let block_size = arguments.block_size.parse().context("read the block size")?;
-    let (device, volume) = match (arguments.memory, &arguments.volume) {
+    let (device, tenure) = match (arguments.memory, &arguments.volume) {
         (Some(bytes), _) => (memory_device(bytes, arguments.read_only), None),
         (None, Some(name)) => {
-            let volume = Rc::new(open_volume(arguments, name).await?);
-            (Rc::clone(&volume) as Rc<dyn BlockDevice>, Some(volume))
+            let tenure = find_volume(arguments, name).await?;
+            (Rc::clone(&tenure) as Rc<dyn BlockDevice>, Some(tenure))
         }
         (None, None) => anyhow::bail!("give --storaged and --volume"),
     };
@@ -240,11 +242,11 @@ async fn open(arguments: &Arguments) -> Result<Backend> {
     Ok(Backend {
         device,
         shape,
-        volume,
+        tenure,
     })
 }
 
-async fn open_volume(arguments: &Arguments, name: &str) -> Result<Volume> {
+async fn find_volume(arguments: &Arguments, name: &str) -> Result<Rc<Tenure>> {
     let (volume, snapshot) = match name.split_once('@') {
         Some((volume, snapshot)) => (volume, Some(snapshot.to_owned())),
         None => (name, None),
@@ -257,9 +259,22 @@ async fn open_volume(arguments: &Arguments, name: &str) -> Result<Volume> {
         read_only: arguments.read_only,
         wait: Duration::from_secs(arguments.wait),
     };
-    Volume::open(options)
+    // Made now, for the sandbox allows no more of them.
+    let ring = ReadRing::new()
+        .inspect_err(|cause| info!(%cause, "no ring for direct reads: all reads go through the disks"))
+        .ok();
+    if !arguments.incoming {
+        let tenure = Tenure::here(options, ring).await;
+        return tenure.with_context(|| format!("open volume {name}"));
+    }
+    let info = volume::look(&options.program, &options.storaged, &options.volume)
         .await
-        .with_context(|| format!("open volume {name}"))
+        .with_context(|| format!("look at volume {name}"))?;
+    let info = DeviceInfo {
+        read_only: info.read_only || options.read_only,
+        ..info
+    };
+    Ok(Tenure::away(options, info, ring))
 }
 
 fn memory_device(size: u64, read_only: bool) -> Rc<dyn BlockDevice> {
@@ -268,15 +283,6 @@ fn memory_device(size: u64, read_only: bool) -> Rc<dyn BlockDevice> {
         ..MemoryDevice::new(size).info()
     };
     Rc::new(MemoryDevice::with_info(info))
-}
-
-/// Gives the volume back, so that the next process need not wait for the lease to lapse.
-async fn close(volume: Option<Rc<Volume>>) {
-    let Some(volume) = volume else { return };
-    if tokio::time::timeout(CLOSE, volume.close()).await.is_err() {
-        // Nothing is lost: all requests were answered. The next owner waits a little longer.
-        warn!("storaged does not answer, so the volume's lease is left to lapse");
-    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once: requests that were

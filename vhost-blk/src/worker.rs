@@ -14,6 +14,8 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
+use crate::tenure::Tenure;
+
 use crate::backing::Backing;
 use crate::guest_memory::GuestMemory;
 use crate::ring::{Legacy, Ring, Vring};
@@ -58,6 +60,8 @@ pub enum Command {
 pub struct Worker {
     backing: Rc<Backing>,
     rings: RefCell<BTreeMap<u16, Rc<Ring>>>,
+    /// Told whether any ring runs.
+    tenure: Option<Rc<Tenure>>,
 }
 
 impl Worker {
@@ -66,6 +70,18 @@ impl Worker {
         Self {
             backing,
             rings: RefCell::default(),
+            tenure: None,
+        }
+    }
+
+    /// As [`Worker::new`], over a volume that is to know whether rings run.
+    pub fn with_tenure(self, tenure: Option<Rc<Tenure>>) -> Self {
+        Self { tenure, ..self }
+    }
+
+    fn tell_tenure(&self) {
+        if let Some(tenure) = &self.tenure {
+            tenure.set_busy(!self.rings.borrow().is_empty());
         }
     }
 
@@ -126,6 +142,7 @@ impl Worker {
         tokio::task::spawn_local(Rc::clone(&ring).run(kick));
         let former = self.rings.borrow_mut().insert(index, ring);
         debug_assert!(former.is_none(), "the control thread starts a ring once");
+        self.tell_tenure();
         true
     }
 
@@ -136,6 +153,7 @@ impl Worker {
         ring.ended().await;
         // Only now: a shutdown may cut this call off, and must still find the ring to wait for.
         self.rings.borrow_mut().remove(&index);
+        self.tell_tenure();
     }
 
     async fn stop_all(&self) {

@@ -42,6 +42,16 @@ impl Backend {
         )
     }
 
+    /// As [`Backend::offer`], for a guest that runs elsewhere and comes by a live migration.
+    pub fn await_guest(node: &Node, volume: &str, name: &str) -> Result<Self> {
+        let storaged = node.session_socket().display().to_string();
+        let socket = node.folder().join(format!("{name}.vhost"));
+        Self::start(
+            &socket,
+            &["--storaged", &storaged, "--volume", volume, "--incoming"],
+        )
+    }
+
     /// Kills it with SIGKILL, as a crash would.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()

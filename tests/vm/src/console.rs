@@ -35,6 +35,14 @@ impl Console {
         Ok(console)
     }
 
+    /// On a connection to a guest that takes commands already.
+    pub fn resume(stream: UnixStream) -> Result<Self> {
+        stream.set_nonblocking(false)?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
+    }
+
     /// Runs a command line of the guest's shell; an error if it fails.
     pub fn run(&mut self, command: &str) -> Result<String> {
         let output = self.try_run(command)?;

@@ -1,7 +1,7 @@
 //! A running guest: a QEMU process, and a serial line on which the guest takes commands.
 
 use std::fs;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,9 +14,13 @@ use crate::console::{COMMAND, Console};
 use crate::image::Image;
 use crate::packages;
 use crate::patience::wait_for;
+use crate::qmp::Qmp;
 
 /// How long a guest may take to boot. Emulated, on a busy machine of two cores, it takes half a minute.
 const BOOT: Duration = Duration::from_mins(5);
+/// In a machine's folder: what the guest's kernel says, and QEMU's monitor.
+const KERNEL_LOG: &str = "kernel.log";
+const MONITOR: &str = "qmp.sock";
 /// The first QEMU that counts the time between reconnects in milliseconds.
 const MILLISECONDS_SINCE: (u32, u32) = (9, 2);
 
@@ -52,11 +56,16 @@ pub struct Options {
 
 /// A running guest. Ends with this value.
 pub struct Guest {
-    qemu: Child,
+    machine: Machine,
     console: Console,
-    /// What the kernel said.
-    log: PathBuf,
-    _folder: tempfile::TempDir,
+    /// What the kernel said in machines that the guest has left.
+    said: String,
+}
+
+/// A QEMU process with its folder. Ends with this value.
+pub(crate) struct Machine {
+    qemu: Child,
+    folder: tempfile::TempDir,
 }
 
 impl Guest {
@@ -66,54 +75,33 @@ impl Guest {
     }
 
     pub(crate) fn boot_within(image: &Image, options: &Options, patience: Duration) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let listener = UnixListener::bind(folder.path().join("console.sock"))?;
-        listener.set_nonblocking(true)?;
-        let log = folder.path().join("kernel.log");
-        let errors = fs::File::create(folder.path().join("qemu.log"))?;
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(image, options, folder.path())?);
-        let mut qemu = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .context("start QEMU")?;
-        let connected = wait_for("QEMU to open the guest's console", patience, || {
-            if let Some(status) = qemu.try_wait()? {
-                let said = fs::read_to_string(folder.path().join("qemu.log")).unwrap_or_default();
-                bail!("QEMU has ended at once, {status}: {said}");
-            }
-            match listener.accept() {
-                Ok((stream, _)) => Ok(Some(stream)),
-                Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
-                Err(cause) => Err(cause.into()),
-            }
-        });
-        let stream = match connected {
-            Ok(stream) => stream,
-            Err(cause) => {
-                qemu.kill()?;
-                qemu.wait()?;
-                return Err(cause);
-            }
-        };
+        let (machine, stream) = Machine::start(image, options, &[], patience)?;
         match Console::open(stream, patience) {
             Ok(console) => Ok(Self {
-                qemu,
+                machine,
                 console,
-                log,
-                _folder: folder,
+                said: String::new(),
             }),
             Err(cause) => {
-                qemu.kill()?;
-                qemu.wait()?;
-                let log = fs::read_to_string(&log).unwrap_or_default();
+                let log = machine.kernel_log();
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
                 let context = format!("the guest does not boot; the last it said, newest first: {tail:#?}");
                 Err(cause.context(context))
             }
         }
+    }
+
+    /// The monitor of the QEMU that runs the guest.
+    pub(crate) fn monitor(&self) -> Result<Qmp> {
+        self.machine.monitor()
+    }
+
+    /// The guest runs in another machine from now on, whose console is this. The former one ends.
+    pub(crate) fn has_moved(&mut self, machine: Machine, console: UnixStream) -> Result<()> {
+        self.console = Console::resume(console)?;
+        self.said.push_str(&self.machine.kernel_log());
+        self.machine = machine;
+        Ok(())
     }
 
     /// Runs a command line of the guest's shell; an error if it fails.
@@ -143,27 +131,72 @@ impl Guest {
 
     /// What the guest's kernel has said so far.
     pub fn kernel_log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        self.said.clone() + &self.machine.kernel_log()
     }
 
     /// Kills QEMU with SIGKILL, as a power cut would.
     pub fn kill(mut self) -> Result<()> {
-        self.qemu.kill()?;
-        self.qemu.wait()?;
+        self.machine.qemu.kill()?;
+        self.machine.qemu.wait()?;
         Ok(())
     }
 
     /// Switches the guest off and waits for QEMU to end.
     pub fn power_off(mut self) -> Result<()> {
         self.begin("sync; poweroff -f")?;
-        let qemu = &mut self.qemu;
+        let qemu = &mut self.machine.qemu;
         let status = wait_for("QEMU to end", COMMAND, || Ok(qemu.try_wait()?))?;
         ensure!(status.success(), "QEMU ended with {status}");
         Ok(())
     }
 }
 
-impl Drop for Guest {
+impl Machine {
+    /// Starts QEMU, with these arguments besides, and waits until it has opened the guest's console.
+    pub(crate) fn start(
+        image: &Image,
+        options: &Options,
+        besides: &[String],
+        patience: Duration,
+    ) -> Result<(Self, UnixStream)> {
+        let folder = tempfile::tempdir()?;
+        let listener = UnixListener::bind(folder.path().join("console.sock"))?;
+        listener.set_nonblocking(true)?;
+        let errors = fs::File::create(folder.path().join("qemu.log"))?;
+        let qemu = Command::new("qemu-system-x86_64")
+            .args(arguments(image, options, folder.path())?)
+            .args(besides)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .context("start QEMU")?;
+        let mut machine = Self { qemu, folder };
+        let stream = wait_for("QEMU to open the guest's console", patience, || {
+            if let Some(status) = machine.qemu.try_wait()? {
+                let said = fs::read_to_string(machine.folder.path().join("qemu.log")).unwrap_or_default();
+                bail!("QEMU has ended at once, {status}: {said}");
+            }
+            match listener.accept() {
+                Ok((stream, _)) => Ok(Some(stream)),
+                Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+                Err(cause) => Err(cause.into()),
+            }
+        })?;
+        Ok((machine, stream))
+    }
+
+    /// Its monitor.
+    pub(crate) fn monitor(&self) -> Result<Qmp> {
+        Qmp::connect(&self.folder.path().join(MONITOR))
+    }
+
+    fn kernel_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join(KERNEL_LOG)).unwrap_or_default()
+    }
+}
+
+impl Drop for Machine {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.qemu.kill();
@@ -206,7 +239,9 @@ fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<Stri
     ]);
     arguments.extend([
         "-serial".to_owned(),
-        format!("file:{}", path(&folder.join("kernel.log"))),
+        format!("file:{}", path(&folder.join(KERNEL_LOG))),
+        "-qmp".to_owned(),
+        format!("unix:{},server=on,wait=off", path(&folder.join(MONITOR))),
     ]);
     arguments.extend([
         "-chardev".to_owned(),

@@ -14,4 +14,5 @@ pub mod image;
 pub mod kernel;
 pub mod packages;
 pub mod patience;
+mod qmp;
 pub mod scenarios;

@@ -1,13 +1,14 @@
 //! `vm-tests`: boots real guests on the real programs and checks what they see.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use vm_tests::scenarios::{ALL, Setting, killed};
+use vm_tests::scenarios::{ALL, Setting, killed, migrated};
 
 /// Runs scenarios with real guests. Ends with a line "N passed, N failed, N skipped".
 #[derive(Parser)]
@@ -20,6 +21,9 @@ struct Arguments {
     /// Instead of the scenarios, kill `vhost-blk` so often under one guest.
     #[arg(long, value_name = "NUMBER")]
     kills: Option<u32>,
+    /// Instead of the scenarios, move one guest between two QEMUs so often.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "kills")]
+    moves: Option<u32>,
     /// What the moments of the kills are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -41,7 +45,12 @@ fn main() -> Result<ExitCode> {
     let setting = Setting::prepare(&arguments.folder)?;
     println!("guests are run by {:?}", setting.accelerator);
     if let Some(kills) = arguments.kills {
-        return Ok(kill(&setting, kills, arguments.seed));
+        let figures = killed::campaign(&setting, kills, arguments.seed);
+        return Ok(conclude(kills, arguments.seed, figures));
+    }
+    if let Some(moves) = arguments.moves {
+        let figures = migrated::campaign(&setting, moves, arguments.seed);
+        return Ok(conclude(moves, arguments.seed, figures));
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for scenario in ALL {
@@ -71,12 +80,12 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// The campaign of kills: each one that the guest has not noticed counts as passed.
-fn kill(setting: &Setting, kills: u32, seed: u64) -> ExitCode {
-    match killed::campaign(setting, kills, seed) {
+/// The end of a campaign: each event that the guest has not noticed counts as passed.
+fn conclude(events: u32, seed: u64, figures: Result<impl Display>) -> ExitCode {
+    match figures {
         Ok(figures) => {
             println!("{figures}");
-            println!("{kills} passed, 0 failed, 0 skipped");
+            println!("{events} passed, 0 failed, 0 skipped");
             ExitCode::SUCCESS
         }
         Err(cause) => {

@@ -2,6 +2,7 @@
 
 mod device;
 pub mod killed;
+pub mod migrated;
 mod volume;
 
 use std::path::Path;
@@ -86,6 +87,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "vhost-blk is killed under load, and the guest only waits",
         run: killed::backend_killed,
+    },
+    Scenario {
+        name: "a guest moves to another QEMU under load, and moves that fail leave it where it was",
+        run: migrated::guest_migrated,
     },
     Scenario {
         name: "a volume grows under a mounted file system",

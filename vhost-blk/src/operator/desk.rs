@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::vhost::{Announced, DeviceStatus, Hold, Resumed, RingStatus};
-use client::volume::Volume;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
@@ -16,6 +15,7 @@ use super::holds::{Holds, milliseconds};
 use super::{AnnounceError, HoldError, Order, summary};
 use crate::front_end::FrontEnd;
 use crate::backing::Backing;
+use crate::tenure::Tenure;
 use crate::worker::Worker;
 
 /// What orders are carried out on.
@@ -27,7 +27,7 @@ pub struct Desk {
     /// What the guest is told.
     pub front_end: Arc<FrontEnd>,
     /// The volume, unless memory is offered.
-    pub volume: Option<Rc<Volume>>,
+    pub tenure: Option<Rc<Tenure>>,
     /// Which system calls are let through, in a word.
     pub seccomp: &'static str,
 }
@@ -72,11 +72,12 @@ impl Attendance {
             worker,
             backing,
             front_end,
-            volume,
+            tenure,
             seccomp,
         } = &self.desk;
         let info = backing.device().info();
         let shape = front_end.config().shape();
+        let volume = tenure.as_ref().and_then(|tenure| tenure.volume());
         let volume = volume.as_ref();
         let rings = worker.rings().into_iter().map(|(index, ring)| RingStatus {
             index,
@@ -187,7 +188,8 @@ impl Attendance {
     }
 
     async fn read_and_tell(&self) -> Result<Announced, AnnounceError> {
-        if let Some(volume) = &self.desk.volume
+        let tenure = self.desk.tenure.as_ref();
+        if let Some(volume) = tenure.and_then(|tenure| tenure.volume())
             && !volume.refresh().await
         {
             return Err(AnnounceError::Away);

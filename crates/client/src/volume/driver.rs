@@ -7,7 +7,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -22,7 +21,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::connection::{self, DiskConnection};
-use super::direct::{self as direct_reads, Begun, DirectReads};
+use super::direct::{self as direct_reads, Begun, DirectReads, ReadRing};
 use super::session::{self, OpenedSession, Session};
 use super::{device_error, timer};
 use crate::clock::now;
@@ -70,7 +69,7 @@ pub(super) struct Driver {
 
 impl Driver {
     /// Starts to drive the volume of a session that was just opened.
-    pub(super) fn start(opened: OpenedSession) -> Rc<Self> {
+    pub(super) fn start(opened: OpenedSession, ring: Option<ReadRing>) -> Rc<Self> {
         let mut actions = Vec::new();
         let view = opened.view.clone();
         let owner = Owner::open(now(), opened.leased, opened.view, &mut actions);
@@ -84,7 +83,7 @@ impl Driver {
             listener: RefCell::default(),
             phase: watch::Sender::new(Phase::Opening),
             disks: RefCell::default(),
-            direct: DirectReads::default(),
+            direct: DirectReads::new(ring),
             area: RefCell::default(),
             shared_writes: Cell::new(0),
             session: opened.session,
@@ -105,6 +104,10 @@ impl Driver {
             driver.perform(action);
         }
         driver.drain();
+        let followed = driver.direct.wake().map(|wake| driver.follow_direct(wake));
+        if let Err(error) = followed {
+            info!(%error, "direct reads cannot be waited for");
+        }
         driver
     }
 
@@ -226,11 +229,6 @@ impl Driver {
         }
     }
 
-    /// Makes what direct reads need that the process may not be able to make later.
-    pub(super) fn prepare_direct(self: &Rc<Self>) -> io::Result<()> {
-        self.direct.prepare().map(|wake| self.follow_direct(wake))
-    }
-
     fn follow_direct(self: &Rc<Self>, wake: Option<AsyncFd<OwnedFd>>) {
         if let Some(wake) = wake {
             let task = spawn_local(direct_reads::follow(Rc::clone(self), wake));
@@ -291,7 +289,7 @@ impl Driver {
         info!(volume = %name, phase = ?*self.phase.borrow(), "the volume's phase changed");
     }
 
-    fn tell(&self, event: DeviceEvent) {
+    pub(super) fn tell(&self, event: DeviceEvent) {
         // Taken out while it runs, so that it may ask for another one itself.
         let listener = self.listener.borrow_mut().take();
         if let Some(listener) = listener {
@@ -387,7 +385,7 @@ fn is_large_write(request: &Request) -> bool {
     matches!(request, Request::Write { write, .. } if write.range.has_whole_chunk())
 }
 
-fn device_info(view: &VolumeView) -> DeviceInfo {
+pub(super) fn device_info(view: &VolumeView) -> DeviceInfo {
     DeviceInfo {
         name: view.name.clone(),
         // 20 characters, as many as a virtio serial number has.
