@@ -27,6 +27,8 @@ pub struct Backing {
     bytes_in_flight: Cell<u64>,
     /// Requests of a former process that are not answered yet.
     again: Cell<usize>,
+    /// There are none of these any more.
+    nothing_left: Notify,
     /// Rings that wait for one of the two to fall, by number: a guest that kicks a waiting ring again and
     /// again adds nothing.
     waiting: RefCell<BTreeMap<u16, Rc<Notify>>>,
@@ -49,6 +51,7 @@ impl Backing {
             serial,
             bytes_in_flight: Cell::new(0),
             again: Cell::new(0),
+            nothing_left: Notify::new(),
             waiting: RefCell::default(),
             complaints: Cell::new(0),
             traffic: Traffic::new(),
@@ -114,8 +117,17 @@ impl Backing {
         self.again.set(self.again.get().saturating_sub(1));
         if !self.awaits_again() {
             info!("all that a former process has left is answered");
+            self.nothing_left.notify_waiters();
             self.wake_all();
         }
+    }
+
+    /// Waits until nothing is under way, what a former process has left included.
+    pub async fn rested(&self) {
+        while self.awaits_again() {
+            self.nothing_left.notified().await;
+        }
+        self.traffic.rested().await;
     }
 
     /// A ring can take nothing now, and is woken when that may have changed.

@@ -155,6 +155,12 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     }));
     // Before anybody can see that we listen: a signal between the two must not cut anything off.
     let shutdown = shutdown()?;
+    // First the one that is ours: who finds the hypervisor's socket finds this one, too.
+    let control = arguments.control.as_ref().map(|path| {
+        let prepared = Prepared::bind(path);
+        prepared.with_context(|| format!("listen on {}: is another vhost-blk using it?", path.display()))
+    });
+    let control = control.transpose()?;
     let listener = match service::handed_over(&arguments.socket)? {
         Some(listener) => listener,
         None => server::bind(&arguments.socket).with_context(|| {
@@ -164,11 +170,6 @@ async fn serve(arguments: &Arguments) -> Result<()> {
             )
         })?,
     };
-    let control = arguments.control.as_ref().map(|path| {
-        let prepared = Prepared::bind(path);
-        prepared.with_context(|| format!("listen on {}: is another vhost-blk using it?", path.display()))
-    });
-    let control = control.transpose()?;
     // From here on strangers are spoken to, and nothing is needed that the sandbox does not leave.
     sandbox::give_up_calls(arguments.seccomp)?;
     if let Some(probe) = arguments.probe {

@@ -39,9 +39,7 @@ fn node() -> Node {
 /// Offers the volume `disk`; the words come before the program's name.
 fn offer(node: &Node, prefix: &[&str]) -> Server {
     let directory = tempfile::tempdir().unwrap();
-    // Where another user can read and run it.
-    let program = directory.path().join("vhost-blk");
-    fs::copy(env!("CARGO_BIN_EXE_vhost-blk"), &program).unwrap();
+    let program = driver::program_for_everybody(directory.path());
     if !prefix.is_empty() {
         chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     }

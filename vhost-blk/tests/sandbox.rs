@@ -167,8 +167,7 @@ fn memory_is_locked_if_asked_for() {
 
 /// The program's file where every user can read it, to be run as nobody if this is root.
 fn unprivileged(directory: &Path, prefix: &[&str]) -> Command {
-    let program = directory.join("vhost-blk");
-    std::fs::copy(env!("CARGO_BIN_EXE_vhost-blk"), &program).unwrap();
+    let program = driver::program_for_everybody(directory);
     let words: Vec<&str> = if rustix::process::geteuid().is_root() {
         // Nobody's socket is in a directory of nobody's.
         std::os::unix::fs::chown(directory, Some(65534), Some(65534)).unwrap();

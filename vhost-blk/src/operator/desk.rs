@@ -121,7 +121,7 @@ impl Attendance {
         let this = Rc::clone(this);
         spawn_local(async move {
             let rested = tokio::select! {
-                rested = timeout_at(deadline, this.traffic().rested()) => rested.is_ok(),
+                rested = timeout_at(deadline, this.desk.backing.rested()) => rested.is_ok(),
                 () = ended.notified() => return drop(done.send(Err(HoldError::Ended(hold)))),
             };
             let now = Instant::now();

@@ -81,6 +81,16 @@ pub(crate) fn command(socket: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// The program where every user can read and run it. Another process copies it: a file that this one had open
+/// for writing could not be run while any thread is between a fork and its program.
+pub(crate) fn program_for_everybody(directory: &Path) -> PathBuf {
+    let program = directory.join("vhost-blk");
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_vhost-blk")).arg(&program);
+    assert!(copy.status().unwrap().success());
+    program
+}
+
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
