@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 /// How long an answer may take. The longest that the server holds one back is a minute, and a
 /// snapshot of a busy volume waits for its writes.
 const ANSWER_TIME_MAX: Duration = Duration::from_mins(2);
+/// A drain is answered when its requests are, at the latest when its limit is over.
+const LONGEST_HOLD: Duration = Duration::from_millis(admin_api::vhost::HOLD_MS_MAX);
 /// How long a connection may take to open: the server is on this host or near.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that is not one of ours which are shown.
@@ -23,18 +25,20 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     Refused(ErrorBody),
     /// There is no server, or it went away.
-    #[error(
-        "cannot reach storaged at {place}: {reason}. Is it running? Name its admin socket with --socket or STORAGED_ADMIN"
-    )]
+    #[error("cannot reach {server} at {place}: {reason}. {}", server.advice())]
     Unreachable {
+        /// Who.
+        server: Server,
         /// Where it was looked for.
         place: String,
         /// What was seen.
         reason: String,
     },
     /// The answer is not one of this API.
-    #[error("{place} does not answer as storaged does: {reason}. Is it another program, or another version?")]
+    #[error("{place} does not answer as {server} does: {reason}. Is it another program, or another version?")]
     Broken {
+        /// Who should have.
+        server: Server,
         /// Who answered.
         place: String,
         /// What was seen.
@@ -81,18 +85,55 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// `storaged`, on its admin API.
+    Storaged,
+    /// A `vhost-blk`, on its control socket.
+    VhostBlk,
+}
+
+impl Server {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Storaged => "Is it running? Name its admin socket with --socket or STORAGED_ADMIN",
+            Self::VhostBlk => "Is it running, as the same user, with --control unix:PATH?",
+        }
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Storaged => "storaged",
+            Self::VhostBlk => "vhost-blk",
+        })
+    }
+}
+
 /// A client of one server.
 pub(crate) struct Api {
+    server: Server,
     client: Client,
     base: String,
     place: Place,
 }
 
 impl Api {
-    /// A client for the server there. Does not connect yet.
+    /// A client for the `storaged` there. Does not connect yet.
     pub(crate) fn new(place: Place) -> Result<Self, ApiError> {
+        Self::of(Server::Storaged, place, ANSWER_TIME_MAX)
+    }
+
+    /// A client for the `vhost-blk` there. Does not connect yet.
+    pub(crate) fn of_vhost_blk(place: Place) -> Result<Self, ApiError> {
+        Self::of(Server::VhostBlk, place, ANSWER_TIME_MAX + LONGEST_HOLD)
+    }
+
+    fn of(server: Server, place: Place, answer_time_max: Duration) -> Result<Self, ApiError> {
         let mut builder = Client::builder()
-            .timeout(ANSWER_TIME_MAX)
+            .timeout(answer_time_max)
             .connect_timeout(CONNECT_TIME_MAX)
             .no_proxy();
         let base = match &place {
@@ -103,8 +144,14 @@ impl Api {
             Place::Url(url) => url.clone(),
         };
         match builder.build() {
-            Ok(client) => Ok(Self { client, base, place }),
+            Ok(client) => Ok(Self {
+                server,
+                client,
+                base,
+                place,
+            }),
             Err(error) => Err(ApiError::Broken {
+                server,
                 place: place.to_string(),
                 reason: error.to_string(),
             }),
@@ -183,6 +230,7 @@ impl Api {
             cause = inner;
         }
         ApiError::Unreachable {
+            server: self.server,
             place: self.place.to_string(),
             reason: cause.to_string(),
         }
@@ -190,6 +238,7 @@ impl Api {
 
     fn broken(&self, reason: &str) -> ApiError {
         ApiError::Broken {
+            server: self.server,
             place: self.place.to_string(),
             reason: reason.to_owned(),
         }

@@ -4,6 +4,7 @@ mod disk;
 mod image;
 mod pool;
 mod snapshot;
+mod vhost;
 mod volume;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +18,7 @@ pub(crate) use disk::DiskCommand;
 pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArguments};
 pub(crate) use pool::PoolCommand;
 pub(crate) use snapshot::SnapshotCommand;
+pub(crate) use vhost::VhostCommand;
 pub(crate) use volume::VolumeCommand;
 
 /// Where `storaged` listens if nobody says otherwise.
@@ -67,6 +69,9 @@ pub(crate) enum Command {
     /// Background work.
     #[command(subcommand)]
     Task(TaskCommand),
+    /// A volume that is attached to a guest, by the control socket of its vhost-blk.
+    #[command(subcommand)]
+    Vhost(VhostCommand),
     /// Whether all is well, and if not, what waits for what.
     Status {
         /// End with status 5 unless all is well: for monitoring.
@@ -141,6 +146,10 @@ mod tests {
             "disk check /srv/disk-1",
             "events --follow",
             "task wait 7",
+            "vhost stats /run/db.control",
+            "vhost drain unix:/run/db.control --limit 10s",
+            "vhost resume /run/db.control --hold 3",
+            "vhost resize /run/db.control",
             "--json status",
             "status --json --check",
             "import image.qcow2 golden",

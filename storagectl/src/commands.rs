@@ -9,6 +9,7 @@ mod pool;
 mod snapshot;
 mod status;
 mod task;
+mod vhost;
 mod volume;
 
 use anyhow::Result;
@@ -27,6 +28,9 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Disk(DiskCommand::Check { directory }) => return offline::check(directory, form),
         _ => {}
     }
+    if let Command::Vhost(command) = arguments.command {
+        return vhost::perform(form, command).await;
+    }
     let api = Api::new(arguments.socket)?;
     match arguments.command {
         Command::Volume(command) => volume::perform(&api, form, command).await,
@@ -38,6 +42,6 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Events { follow, number } => event::events(&api, form, follow, number).await,
         Command::Import(arguments) => image::import(&api, form, arguments).await,
         Command::Export(arguments) => image::export(&api, form, arguments).await,
-        Command::Completion { .. } | Command::Man { .. } => Ok(()),
+        Command::Vhost(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
 }

@@ -115,14 +115,8 @@ impl Daemon {
             log_bytes: config.disk_log,
             direct_reads: config.direct_reads,
         };
-        let disks = Arc::new(Disks::new(place, volumes.clone(), map));
-        disks.start_all().await;
-        // Until somebody makes a pool, what was asked for at the first start is completed: it may
-        // have been cut short.
-        if current.pools().next().is_none() {
-            make_disks(config, &current, &disks).await?;
-        }
-
+        // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
+        // nobody to renew its lease with loses its volume, and its guest its disk.
         sessions.release_the_dead().await;
         let listener = Listener::bind(&address)
             .await
@@ -131,6 +125,14 @@ impl Daemon {
                 source,
             })?;
         background.spawn(sessions.serve(listener));
+
+        let disks = Arc::new(Disks::new(place, volumes.clone(), map));
+        disks.start_all().await;
+        // Until somebody makes a pool, what was asked for at the first start is completed: it may
+        // have been cut short.
+        if current.pools().next().is_none() {
+            make_disks(config, &current, &disks).await?;
+        }
 
         background.spawn(watchman::run(disks.clone(), events.clone()));
         let tasks = Tasks::default();

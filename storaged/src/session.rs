@@ -90,14 +90,24 @@ impl Sessions {
 
     /// Gives back what front ends own that died while no `storaged` ran. Call it once, at the start.
     pub async fn release_the_dead(&self) {
-        let map = self.map.current();
-        for (volume, owner) in map.owners() {
-            if owner.record.node == self.settings.node && peer::is_gone(owner.record.pid) {
-                let generation = Generation(owner.created.0);
-                info!(%volume, pid = owner.record.pid, "its owner is gone: the volume is free");
-                ownership::release(self.store.as_ref(), *volume, generation).await;
-            }
+        let volumes: Vec<VolumeId> = self.map.current().owners().keys().copied().collect();
+        for volume in volumes {
+            self.release_if_dead(volume).await;
         }
+    }
+
+    /// Gives a volume back whose owner died unseen: while no `storaged` ran, or before it had connected to
+    /// this one. An owner that is connected is watched by its connection.
+    async fn release_if_dead(&self, volume: VolumeId) {
+        let map = self.map.current();
+        let Some(owner) = map.owner(volume) else { return };
+        let here = owner.record.node == self.settings.node;
+        if !here || self.registered().contains_key(&volume) || !peer::is_gone(owner.record.pid) {
+            return;
+        }
+        let generation = Generation(owner.created.0);
+        info!(%volume, pid = owner.record.pid, "its owner is gone: the volume is free");
+        ownership::release(self.store.as_ref(), volume, generation).await;
     }
 
     /// Serves front ends that connect to `listener`, for ever. Dropping it ends their connections;
@@ -163,5 +173,56 @@ impl Sessions {
             registered.remove(&volume);
         }
         ours
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A dead owner is no reason to wait; a live one, or one that nobody can see, is not robbed.
+    use std::process::Command;
+
+    use coordination::records::OwnerRecord;
+
+    use super::ownership::tests::{LEASE, VOLUME, owner, world};
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            node: NodeId(1),
+            lease: LEASE,
+            address: Address::Unix("/nowhere".into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_died_unseen_is_noticed_when_the_next_one_asks() {
+        // Defect guarded: a front end that was killed before it had resumed at a new `storaged` kept its volume
+        // until its lease lapsed, and the guest stood still for ten seconds.
+        let (store, map) = world().await;
+        let sessions = Sessions::new(settings(), store.clone(), map.clone());
+        let mut child = Command::new("true").spawn().unwrap();
+        let dead = OwnerRecord {
+            pid: child.id(),
+            ..owner()
+        };
+        child.wait().unwrap();
+        let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &dead, LEASE).await;
+        let generation = owned.unwrap().unwrap().generation;
+        sessions.release_if_dead(VOLUME).await;
+        sessions.until_not_owned(VOLUME, generation).await;
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_lives_or_cannot_be_seen_keeps_its_volume() {
+        for pid in [std::process::id(), 0] {
+            let (store, map) = world().await;
+            let sessions = Sessions::new(settings(), store.clone(), map.clone());
+            let owner = OwnerRecord { pid, ..owner() };
+            let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &owner, LEASE).await;
+            let generation = owned.unwrap().unwrap().generation;
+            sessions.release_if_dead(VOLUME).await;
+            let resumed = ownership::resume(store.as_ref(), &map, VOLUME, generation).await;
+            assert!(resumed.is_ok());
+        }
     }
 }

@@ -3,10 +3,8 @@
 //! A chain is read once, into a list of segments; what was checked is what is used, whatever the
 //! guest writes into its descriptors afterwards. This module knows nothing of block requests.
 
-use std::ops::Deref;
-
 use bytes::Bytes;
-use virtio_queue::DescriptorChain;
+use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Address, Bytes as _, GuestAddress, GuestMemoryBackend as _};
 
 use crate::config_space::QUEUE_SIZE_MAX;
@@ -15,6 +13,8 @@ use crate::guest_memory::GuestMap;
 /// The most buffers of one chain. Indirect tables may hold 65535; no driver sends more buffers than
 /// a queue has entries, and each costs memory here for as long as the request lasts.
 pub const SEGMENTS_MAX: usize = QUEUE_SIZE_MAX as usize;
+/// Bytes of one descriptor.
+const DESCRIPTOR_BYTES: u64 = 16;
 
 /// Why a chain cannot be used at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,21 +51,23 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Walks a chain to its end.
-    pub fn collect<M>(mut chain: DescriptorChain<M>) -> Result<Self, ChainError>
-    where
-        M: Deref<Target = GuestMap>,
-    {
+    /// Walks the chain that begins with descriptor `head` to its end. The table has `entries` descriptors.
+    ///
+    /// The walk is our own, as `virtio-queue` gives chains out of the available ring only, and a request that
+    /// a former process has taken is not there any more.
+    pub fn collect(
+        memory: &GuestMap,
+        table: GuestAddress,
+        entries: u16,
+        head: u16,
+    ) -> Result<Self, ChainError> {
+        let mut walk = Walk::new(memory, table, entries, head);
         let mut segments = Vec::new();
         let mut readable = 0;
-        // The iterator of virtio-queue ends silently at a bad link; a chain that it followed to the
-        // end is one whose last descriptor names no next one.
-        let mut ended = false;
-        for descriptor in chain.by_ref() {
+        while let Some(descriptor) = walk.next()? {
             if segments.len() == SEGMENTS_MAX {
                 return Err(ChainError::TooLong);
             }
-            ended = !descriptor.has_next();
             if !descriptor.is_write_only() {
                 if readable != segments.len() {
                     return Err(ChainError::Disordered);
@@ -78,11 +80,10 @@ impl Buffers {
             });
         }
         let buffers = Self { segments, readable };
-        match ended {
-            false => Err(ChainError::Endless),
-            true if buffers.writable_bytes() == 0 => Err(ChainError::NoStatus),
-            true => Ok(buffers),
+        if buffers.writable_bytes() == 0 {
+            return Err(ChainError::NoStatus);
         }
+        Ok(buffers)
     }
 
     /// Bytes that the device may read.
@@ -170,6 +171,71 @@ impl Buffers {
 
     fn writable(&self) -> &[Segment] {
         self.segments.get(self.readable..).unwrap_or_default()
+    }
+}
+
+/// A way through a table of descriptors, and at most one indirect table.
+struct Walk<'a> {
+    memory: &'a GuestMap,
+    table: GuestAddress,
+    entries: u16,
+    /// The next descriptor; none behind the last one.
+    next: Option<u16>,
+    /// Descriptors that may still come: a chain that runs in a circle has more than its table.
+    left: u16,
+    indirect: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(memory: &'a GuestMap, table: GuestAddress, entries: u16, head: u16) -> Self {
+        Self {
+            memory,
+            table,
+            entries,
+            next: Some(head),
+            left: entries,
+            indirect: false,
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Descriptor>, ChainError> {
+        let Some(index) = self.next else { return Ok(None) };
+        let descriptor = self.read(index)?;
+        let descriptor = if descriptor.refers_to_indirect_table() {
+            self.enter(descriptor)?;
+            let first = self.read(0)?;
+            if first.refers_to_indirect_table() {
+                return Err(ChainError::Endless);
+            }
+            first
+        } else {
+            descriptor
+        };
+        self.next = descriptor.has_next().then(|| descriptor.next());
+        Ok(Some(descriptor))
+    }
+
+    fn read(&mut self, index: u16) -> Result<Descriptor, ChainError> {
+        self.left = self.left.checked_sub(1).ok_or(ChainError::Endless)?;
+        if index >= self.entries {
+            return Err(ChainError::Endless);
+        }
+        let at = self
+            .table
+            .checked_add(u64::from(index) * DESCRIPTOR_BYTES)
+            .ok_or(ChainError::Endless)?;
+        self.memory.read_obj(at).map_err(|_| ChainError::Endless)
+    }
+
+    fn enter(&mut self, descriptor: Descriptor) -> Result<(), ChainError> {
+        let length = u64::from(descriptor.len());
+        let entries = u16::try_from(length / DESCRIPTOR_BYTES).map_err(|_| ChainError::Endless)?;
+        if self.indirect || !length.is_multiple_of(DESCRIPTOR_BYTES) {
+            return Err(ChainError::Endless);
+        }
+        self.table = descriptor.addr();
+        (self.entries, self.left, self.indirect) = (entries, entries, true);
+        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ const SEG_MAX: u32 = 126;
 const WRITEBACK_OFFSET: u32 = 32;
 /// The bit by which the two ends agree on vhost-user's own features.
 const VHOST_USER_F_PROTOCOL_FEATURES: u32 = 30;
+/// The bit by which the front end has the pages logged that are written. Never seen by the guest.
+pub const VHOST_F_LOG_ALL: u32 = 26;
 
 /// What a device is, apart from its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ impl ConfigSpace {
             VIRTIO_RING_F_EVENT_IDX,
             VIRTIO_RING_F_INDIRECT_DESC,
             VHOST_USER_F_PROTOCOL_FEATURES,
+            VHOST_F_LOG_ALL,
             VIRTIO_BLK_F_SEG_MAX,
             VIRTIO_BLK_F_BLK_SIZE,
             VIRTIO_BLK_F_TOPOLOGY,
@@ -101,6 +104,9 @@ impl ConfigSpace {
             | VhostUserProtocolFeatures::BACKEND_REQ
             | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
             | VhostUserProtocolFeatures::RESET_DEVICE
+            | VhostUserProtocolFeatures::INFLIGHT_SHMFD
+            | VhostUserProtocolFeatures::LOG_SHMFD
+            | VhostUserProtocolFeatures::DEVICE_STATE
     }
 
     /// The bytes `offset..offset + length`; zeros beyond the end, as a driver of a later

@@ -8,6 +8,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
@@ -27,6 +28,7 @@ const DESCRIPTORS_MAX: usize = 8;
 pub struct FrontEnd {
     config: Mutex<ConfigSpace>,
     channel: Mutex<Option<UnixStream>>,
+    connected: AtomicBool,
 }
 
 impl FrontEnd {
@@ -35,7 +37,18 @@ impl FrontEnd {
         Self {
             config: Mutex::new(config),
             channel: Mutex::new(None),
+            connected: AtomicBool::new(false),
         }
+    }
+
+    /// A front end has connected.
+    pub fn connected(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a front end is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 
     /// The configuration space. Held for single reads and writes only.
@@ -71,19 +84,22 @@ impl FrontEnd {
     /// The front end is gone.
     pub fn disconnected(&self) {
         *self.channel() = None;
+        self.connected.store(false, Ordering::Relaxed);
     }
 
-    fn announce(&self) -> io::Result<()> {
+    /// Tells the guest to read the configuration space, whether it has changed or not. False if there
+    /// is nobody to tell.
+    pub fn announce(&self) -> io::Result<bool> {
         let mut channel = self.channel();
         let Some(socket) = channel.as_ref() else {
-            return Ok(());
+            return Ok(false);
         };
         let request = u32::from(BackendReq::CONFIG_CHANGE_MSG).to_le_bytes();
         let message: Vec<u8> = [request, VERSION.to_le_bytes(), 0u32.to_le_bytes()].concat();
         // Never waits: a front end that does not read its news must not hold the data thread. It
         // will read the configuration space again after its next reset.
         match rustix::net::send(socket, &message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(count) if count == message.len() => Ok(()),
+            Ok(count) if count == message.len() => Ok(true),
             Ok(_) => {
                 // Half a message would garble all later ones.
                 *channel = None;

@@ -6,10 +6,16 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use vhost::vhost_user::message::{VhostUserMemoryRegion, VhostUserSingleMemoryRegion};
-use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{
+    FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
+    GuestRegionMmap,
+};
+
+use crate::dirty_log::{DirtyLog, LogError, RegionLog};
 
 /// One state of the guest's memory. Requests under way hold the one that they began with.
-pub type GuestMap = GuestMemoryMmap<()>;
+pub type GuestMap = GuestMemoryMmap<RegionLog>;
 /// The guest's memory, replaced as a whole when the front end changes it.
 pub type GuestMemory = GuestMemoryAtomic<GuestMap>;
 
@@ -51,6 +57,7 @@ struct Mapping {
 pub struct AddressSpace {
     memory: GuestMemory,
     mappings: Vec<Mapping>,
+    dirty: DirtyLog,
 }
 
 impl AddressSpace {
@@ -59,6 +66,7 @@ impl AddressSpace {
         Self {
             memory: GuestMemoryAtomic::new(GuestMap::new()),
             mappings: Vec::new(),
+            dirty: DirtyLog::default(),
         }
     }
 
@@ -76,7 +84,7 @@ impl AddressSpace {
         let mut mapped = Vec::with_capacity(regions.len());
         let mut mappings = Vec::with_capacity(regions.len());
         for (region, file) in regions.iter().zip(files) {
-            let (region, mapping) = map(region, file)?;
+            let (region, mapping) = map(region, file, &self.dirty)?;
             mapped.push(region);
             mappings.push(mapping);
         }
@@ -91,7 +99,7 @@ impl AddressSpace {
 
     /// One region more.
     pub fn add(&mut self, region: &VhostUserSingleMemoryRegion, file: File) -> Result<(), MemoryError> {
-        let (region, mapping) = map(region, file)?;
+        let (region, mapping) = map(region, file, &self.dirty)?;
         let map = self
             .memory
             .memory()
@@ -133,6 +141,22 @@ impl AddressSpace {
             .ok_or(MemoryError::Unknown(front_end_address))
     }
 
+    /// Takes over the log of pages written that the front end shares. It is kept when [`Self::keep_log`] says so.
+    pub fn replace_log(&self, file: FileOffset, length: u64) -> Result<(), LogError> {
+        let last = self.memory.memory().last_addr().0;
+        self.dirty.replace(file, length, last.saturating_add(1))
+    }
+
+    /// Whether pages written are noted from now on.
+    pub fn keep_log(&self, kept: bool) {
+        self.dirty.keep(kept);
+    }
+
+    /// Whether pages written are noted.
+    pub fn keeps_log(&self) -> bool {
+        self.dirty.is_kept()
+    }
+
     fn publish(&self, map: GuestMap) {
         // Replacing is one pointer store: a panic elsewhere cannot have left it half done.
         self.memory
@@ -148,7 +172,11 @@ impl Default for AddressSpace {
     }
 }
 
-fn map(region: &VhostUserMemoryRegion, file: File) -> Result<(GuestRegionMmap<()>, Mapping), MemoryError> {
+fn map(
+    region: &VhostUserMemoryRegion,
+    file: File,
+    dirty: &DirtyLog,
+) -> Result<(GuestRegionMmap<RegionLog>, Mapping), MemoryError> {
     let (guest_address, length) = (region.guest_phys_addr, region.memory_size);
     let fail = |reason: &str| MemoryError::Region {
         guest_address,
@@ -157,8 +185,15 @@ fn map(region: &VhostUserMemoryRegion, file: File) -> Result<(GuestRegionMmap<()
     if length == 0 || region.user_addr.checked_add(length).is_none() {
         return Err(fail("it is empty or wraps around"));
     }
-    let mapped = region
-        .mmap_region(file)
+    if !reaches(&file, region.mmap_offset, length) {
+        return Err(fail("its file is shorter than it says"));
+    }
+    let bytes = usize::try_from(length).map_err(|_| fail("it is too long"))?;
+    let mapped = MmapRegionBuilder::new_with_bitmap(bytes, dirty.region(guest_address))
+        .with_file_offset(FileOffset::new(file, region.mmap_offset))
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        .with_mmap_flags(libc::MAP_NORESERVE | libc::MAP_SHARED)
+        .build()
         .map_err(|error| fail(&error.to_string()))?;
     let mapped =
         GuestRegionMmap::new(mapped, GuestAddress(guest_address)).ok_or_else(|| fail("it wraps around"))?;
@@ -170,6 +205,16 @@ fn map(region: &VhostUserMemoryRegion, file: File) -> Result<(GuestRegionMmap<()
             length,
         },
     ))
+}
+
+/// Whether a file has so many bytes from `offset` on. One that is no ordinary file does not tell its length.
+///
+/// A look past the end of a mapped file ends the process. A front end that makes its file shorter afterwards
+/// can still bring that about, and thereby ends the backend of its own guest and nobody else's.
+pub(crate) fn reaches(file: &File, offset: u64, length: u64) -> bool {
+    let end = offset.checked_add(length);
+    file.metadata()
+        .is_ok_and(|found| !found.is_file() || end.is_some_and(|end| end <= found.len()))
 }
 
 #[cfg(test)]
@@ -205,6 +250,16 @@ mod tests {
         let (overlapping, file) = region(0x800, 0x1000, 0x9000);
         assert!(space.add(&overlapping, file).is_err());
         assert_eq!(space.translate(0x1800).unwrap(), 0x800);
+    }
+
+    #[test]
+    fn a_region_that_is_longer_than_its_file_is_refused() {
+        let mut space = AddressSpace::new();
+        let (_, file) = region(0, 0x1000, 0x1000);
+        let long = VhostUserSingleMemoryRegion::new(0, 0x2000, 0x1000, 0);
+        assert!(space.replace(&[*long], vec![file.try_clone().unwrap()]).is_err());
+        let beyond = VhostUserSingleMemoryRegion::new(0, 0x1000, 0x1000, u64::MAX - 5);
+        assert!(space.add(&beyond, file).is_err());
     }
 
     #[test]

@@ -15,33 +15,40 @@ use client::device::{BlockDevice, DeviceEvent, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::Sectors;
 use client::transport::Address;
-use client::volume::{Options, Volume};
+use client::volume::{self, Options, ReadRing};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
+use vhost_blk::backing::Backing;
 use vhost_blk::config_space::{ConfigSpace, QUEUES_MAX, Shape};
 use vhost_blk::front_end::FrontEnd;
-use vhost_blk::ring::Backing;
-use vhost_blk::server;
+use vhost_blk::operator::desk::Desk;
+use vhost_blk::operator::serve::Prepared;
+use vhost_blk::operator::{ORDERS_MAX, Order};
+use vhost_blk::sandbox::probe::Probe;
+use vhost_blk::sandbox::{self, Seccomp};
+use vhost_blk::tenure::Tenure;
 use vhost_blk::worker::{COMMANDS_MAX, Worker};
+use vhost_blk::{server, service};
 
 /// Page-sized buffers are most of what a disk holds in memory. The system's allocator takes twice their
 /// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long to wait for storaged to take the volume back.
-const CLOSE: Duration = Duration::from_secs(5);
-
 /// Offers a volume of storaged to a QEMU guest as a virtio disk.
 ///
 /// QEMU connects with
 ///
 ///   -object memory-backend-memfd,id=mem,size=1G,share=on -machine q35,memory-backend=mem
-///   -chardev socket,id=c0,path=PATH,reconnect-ms=500 -device vhost-user-blk-pci,chardev=c0
+///   -chardev socket,id=c0,path=PATH,reconnect-ms=100 -device vhost-user-blk-pci,chardev=c0
 ///
 /// On SIGTERM it finishes the requests that it has taken and ends; QEMU keeps the others until the next
-/// `vhost-blk` listens on the same socket. A second SIGTERM ends it at once.
+/// `vhost-blk` listens on the same socket. A second SIGTERM ends it at once: what was taken is then done
+/// again by the next one, as after a crash.
+///
+/// A service manager may hand over the listening socket (LISTEN_FDS) and is told when it is served
+/// (NOTIFY_SOCKET).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -54,9 +61,23 @@ struct Arguments {
     /// The socket that QEMU connects to.
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
+    /// Answer an operator's questions on this socket: unix:PATH, for this user only. See `storagectl vhost`.
+    #[arg(long, value_name = "unix:PATH", value_parser = control_socket)]
+    control: Option<PathBuf>,
+    /// What to do about system calls that this program has no use for: let them fail, let the kernel log
+    /// them, or nothing.
+    #[arg(long, value_enum, default_value_t = Seccomp::Enforce)]
+    seccomp: Seccomp,
+    /// Keep all memory of this process in memory. Its limit (ulimit -l) has to cover the guest's memory, too.
+    #[arg(long)]
+    lock_memory: bool,
     /// Refuse writes.
     #[arg(long)]
     read_only: bool,
+    /// Wait for a guest that runs elsewhere, as QEMU does with -incoming: take the volume with its first request
+    /// here, when the vhost-blk that serves it now has given it back.
+    #[arg(long, conflicts_with = "memory")]
+    incoming: bool,
     /// The smallest request of the guest, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "512", value_parser = ["512", "4096"])]
     block_size: String,
@@ -69,6 +90,18 @@ struct Arguments {
     /// Offer this many bytes of memory instead of a volume: for trying out QEMU and drivers.
     #[arg(long, value_name = "BYTES", hide = true, conflicts_with_all = ["storaged", "volume"])]
     memory: Option<u64>,
+    /// Do what the sandbox is about, tell what came of it, and end: for tests.
+    #[arg(long, value_enum, hide = true)]
+    probe: Option<Probe>,
+}
+
+/// `unix:PATH`, or a path.
+fn control_socket(text: &str) -> Result<PathBuf, String> {
+    match text.parse::<Address>() {
+        Ok(Address::Unix(path)) => Ok(path),
+        Ok(Address::Tcp(_)) => Err("the control socket is a unix socket: unix:PATH".to_owned()),
+        Err(cause) => Err(cause.to_string()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -96,10 +129,14 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 async fn serve(arguments: &Arguments) -> Result<()> {
+    if arguments.lock_memory {
+        sandbox::lock_memory()?;
+    }
+    sandbox::leave_shared_memory_out_of_core_dumps();
     let Backend {
         device,
         shape,
-        volume,
+        tenure,
     } = open(arguments).await?;
     let info = device.info();
     let front_end = Arc::new(FrontEnd::new(ConfigSpace::new(shape, info.size)));
@@ -114,17 +151,32 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         DeviceEvent::Lost => {
             error!("the volume was taken over by another process: all requests fail from now on");
         }
+        DeviceEvent::Wanted => {}
     }));
     // Before anybody can see that we listen: a signal between the two must not cut anything off.
     let shutdown = shutdown()?;
-    let listener = server::bind(&arguments.socket).with_context(|| {
-        format!(
-            "listen on {}: is another vhost-blk using it?",
-            arguments.socket.display()
-        )
-    })?;
+    // First the one that is ours: who finds the hypervisor's socket finds this one, too.
+    let control = arguments.control.as_ref().map(|path| {
+        let prepared = Prepared::bind(path);
+        prepared.with_context(|| format!("listen on {}: is another vhost-blk using it?", path.display()))
+    });
+    let control = control.transpose()?;
+    let listener = match service::handed_over(&arguments.socket)? {
+        Some(listener) => listener,
+        None => server::bind(&arguments.socket).with_context(|| {
+            format!(
+                "listen on {}: is another vhost-blk using it?",
+                arguments.socket.display()
+            )
+        })?,
+    };
+    // From here on strangers are spoken to, and nothing is needed that the sandbox does not leave.
+    sandbox::give_up_calls(arguments.seccomp)?;
+    if let Some(probe) = arguments.probe {
+        return probe.attempt().with_context(|| format!("{probe:?}"));
+    }
     let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-    server::spawn(listener, front_end, commands).context("start the control thread")?;
+    server::spawn(listener, Arc::clone(&front_end), commands).context("start the control thread")?;
     info!(
         volume = info.name,
         size = info.size,
@@ -134,10 +186,28 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         socket = %arguments.socket.display(),
         "ready"
     );
-    let worker = Worker::new(Backing::new(device, shape.block_size));
+    if let Err(cause) = service::ready() {
+        warn!(%cause, "cannot tell the service manager that this is ready");
+    }
+    let backing = Backing::new(device, shape.block_size);
+    let worker = Rc::new(Worker::new(Rc::clone(&backing)).with_tenure(tenure.clone()));
+    if let Some(prepared) = control {
+        let (orders, taken) = mpsc::channel::<Order>(ORDERS_MAX);
+        prepared.spawn(orders).context("start the operator thread")?;
+        let desk = Desk {
+            worker: Rc::clone(&worker),
+            backing,
+            front_end,
+            tenure: tenure.clone(),
+            seccomp: arguments.seccomp.name(),
+        };
+        tokio::task::spawn_local(desk.attend(taken));
+    }
     worker.serve(inbox, shutdown).await;
     info!("drained");
-    close(volume).await;
+    if let Some(tenure) = tenure {
+        tenure.close().await;
+    }
     Ok(())
 }
 
@@ -146,17 +216,17 @@ struct Backend {
     device: Rc<dyn BlockDevice>,
     shape: Shape,
     /// To be given back at the end; nothing if the device is in memory.
-    volume: Option<Rc<Volume>>,
+    tenure: Option<Rc<Tenure>>,
 }
 
 /// Opens what the arguments name, with the block size that the guest is to see.
 async fn open(arguments: &Arguments) -> Result<Backend> {
     let block_size = arguments.block_size.parse().context("read the block size")?;
-    let (device, volume) = match (arguments.memory, &arguments.volume) {
+    let (device, tenure) = match (arguments.memory, &arguments.volume) {
         (Some(bytes), _) => (memory_device(bytes, arguments.read_only), None),
         (None, Some(name)) => {
-            let volume = Rc::new(open_volume(arguments, name).await?);
-            (Rc::clone(&volume) as Rc<dyn BlockDevice>, Some(volume))
+            let tenure = find_volume(arguments, name).await?;
+            (Rc::clone(&tenure) as Rc<dyn BlockDevice>, Some(tenure))
         }
         (None, None) => anyhow::bail!("give --storaged and --volume"),
     };
@@ -173,11 +243,11 @@ async fn open(arguments: &Arguments) -> Result<Backend> {
     Ok(Backend {
         device,
         shape,
-        volume,
+        tenure,
     })
 }
 
-async fn open_volume(arguments: &Arguments, name: &str) -> Result<Volume> {
+async fn find_volume(arguments: &Arguments, name: &str) -> Result<Rc<Tenure>> {
     let (volume, snapshot) = match name.split_once('@') {
         Some((volume, snapshot)) => (volume, Some(snapshot.to_owned())),
         None => (name, None),
@@ -190,9 +260,22 @@ async fn open_volume(arguments: &Arguments, name: &str) -> Result<Volume> {
         read_only: arguments.read_only,
         wait: Duration::from_secs(arguments.wait),
     };
-    Volume::open(options)
+    // Made now, for the sandbox allows no more of them.
+    let ring = ReadRing::new()
+        .inspect_err(|cause| info!(%cause, "no ring for direct reads: all reads go through the disks"))
+        .ok();
+    if !arguments.incoming {
+        let tenure = Tenure::here(options, ring).await;
+        return tenure.with_context(|| format!("open volume {name}"));
+    }
+    let info = volume::look(&options.program, &options.storaged, &options.volume)
         .await
-        .with_context(|| format!("open volume {name}"))
+        .with_context(|| format!("look at volume {name}"))?;
+    let info = DeviceInfo {
+        read_only: info.read_only || options.read_only,
+        ..info
+    };
+    Ok(Tenure::away(options, info, ring))
 }
 
 fn memory_device(size: u64, read_only: bool) -> Rc<dyn BlockDevice> {
@@ -203,17 +286,8 @@ fn memory_device(size: u64, read_only: bool) -> Rc<dyn BlockDevice> {
     Rc::new(MemoryDevice::with_info(info))
 }
 
-/// Gives the volume back, so that the next process need not wait for the lease to lapse.
-async fn close(volume: Option<Rc<Volume>>) {
-    let Some(volume) = volume else { return };
-    if tokio::time::timeout(CLOSE, volume.close()).await.is_err() {
-        // Nothing is lost: all requests were answered. The next owner waits a little longer.
-        warn!("storaged does not answer, so the volume's lease is left to lapse");
-    }
-}
-
 /// Resolves at the first SIGTERM or SIGINT. A second one ends the process at once: requests that were
-/// taken and not answered are then lost to the guest, which waits for them until it is reset.
+/// taken and not answered are then for the next process to do again.
 fn shutdown() -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;

@@ -7,14 +7,18 @@
 //! Data is copied out of guest memory once, before it is given to the device. The guest may change
 //! its buffer while the write is under way, and must not thereby make replicas differ or break a checksum.
 //!
-//! One file because a ring, its requests under way and the limits that rings share change together.
+//! What is taken and not answered stands in a [`Log`] that outlives the process. The next process begins with
+//! what this one has left, in the old order, before any ring takes something new.
+//!
+//! One file because a ring and its requests under way change together.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use client::device::{BlockDevice, DeviceError, Operation, Outcome};
+use client::device::{DeviceError, Operation, Outcome};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Notify;
@@ -22,72 +26,21 @@ use tracing::{error, warn};
 use vhost_user_backend::{VringMutex, VringT};
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP};
 use virtio_queue::{QueueOwnedT, QueueT};
-use vm_memory::{GuestAddressSpace, GuestMemoryLoadGuard};
+use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryLoadGuard};
 
+use crate::backing::{Backing, SERIAL_BYTES};
 use crate::chain::{Buffers, ChainError};
 use crate::guest_memory::{GuestMap, GuestMemory};
+use crate::inflight::{InflightError, Log};
 use crate::request::{self, Parsed, Refusal, Request, Run};
+use crate::traffic::Ticket;
 
 /// A virtqueue with its events, as the control thread sets it up.
 pub type Vring = VringMutex<GuestMemory>;
 
-/// Data bytes under way in one process, over all rings. Further requests stay in their ring.
-/// 64 MiB is two of the largest requests, and more than any disk needs to be busy.
-const BYTES_IN_FLIGHT_MAX: u64 = 64 << 20;
 /// Requests taken in one turn before others get theirs: a full queue of QEMU's default size.
 const TURN_REQUESTS_MAX: usize = 128;
-/// Length of the serial number that the guest is given, in bytes.
-const SERIAL_BYTES: usize = 20;
-
-/// What all rings of a process share: the device and the limits.
-pub struct Backing {
-    device: Rc<dyn BlockDevice>,
-    block_size: u32,
-    serial: [u8; SERIAL_BYTES],
-    bytes_in_flight: Cell<u64>,
-    /// Rings that wait for [`Backing::bytes_in_flight`] to fall, by number: a guest that kicks a
-    /// starved ring again and again adds nothing.
-    starved: RefCell<BTreeMap<u16, Rc<Ring>>>,
-    complaints: Cell<u64>,
-}
-
-impl Backing {
-    /// Of a device whose smallest request has `block_size` bytes.
-    pub fn new(device: Rc<dyn BlockDevice>, block_size: u32) -> Rc<Self> {
-        let mut serial = [0; SERIAL_BYTES];
-        let name = device.info().serial;
-        serial
-            .iter_mut()
-            .zip(name.bytes())
-            .for_each(|(byte, value)| *byte = value);
-        Rc::new(Self {
-            device,
-            block_size,
-            serial,
-            bytes_in_flight: Cell::new(0),
-            starved: RefCell::default(),
-            complaints: Cell::new(0),
-        })
-    }
-
-    /// Whether to log: a guest can cause as many complaints as it likes, so the n-th is logged
-    /// when n is a power of two. Gives n.
-    fn complaint(&self) -> Option<u64> {
-        let count = self.complaints.get().saturating_add(1);
-        self.complaints.set(count);
-        count.is_power_of_two().then_some(count)
-    }
-
-    fn release(&self, bytes: u64) {
-        self.bytes_in_flight
-            .set(self.bytes_in_flight.get().saturating_sub(bytes));
-        if self.bytes_in_flight.get() < BYTES_IN_FLIGHT_MAX {
-            for ring in self.starved.take().into_values() {
-                ring.wake.notify_one();
-            }
-        }
-    }
-}
+const LOG_UNUSABLE: &str = "its log of requests in flight cannot be written";
 
 /// A request that the device works on.
 struct Pending {
@@ -95,12 +48,55 @@ struct Pending {
     head: u16,
     buffers: Buffers,
     memory: GuestMemoryLoadGuard<GuestMap>,
-    /// What it counts in [`Backing::bytes_in_flight`].
+    /// What it counts in the limit of bytes under way.
     bytes: u64,
     /// Device operations that are not answered yet.
     parts: Cell<usize>,
     /// The worst answer so far.
     status: Cell<u32>,
+    ticket: Ticket,
+}
+
+/// What a former process has left of a ring, and where this one writes down what it takes.
+#[derive(Debug, Default)]
+pub struct Legacy {
+    log: Option<Log>,
+    /// Heads that were taken and not answered, in the order in which they were taken.
+    heads: Vec<u16>,
+}
+
+impl Legacy {
+    /// Brings the log and the ring's indexes to one state. Without a log the ring is as the front end said.
+    ///
+    /// What the front end says of the available index is of no use here: it cannot know which requests were
+    /// taken by a process that has died. Those that are answered and those in flight are all of them.
+    pub fn inherit(vring: &Vring, log: Option<Log>) -> Result<Self, InflightError> {
+        let Some(log) = log else {
+            return Ok(Self::default());
+        };
+        let used = vring
+            .queue_used_idx()
+            .map_err(|_| InflightError::Contradiction("the used ring is outside guest memory"))?;
+        let heads = log.recover(used, vring.get_ref().get_queue().size())?;
+        // Not more than the ring has entries, which are at most 1024.
+        let in_flight = u16::try_from(heads.len()).unwrap_or(u16::MAX);
+        vring.set_queue_next_avail(used.wrapping_add(in_flight));
+        vring.set_queue_next_used(used);
+        Ok(Self {
+            log: Some(log),
+            heads,
+        })
+    }
+
+    /// How many requests are left.
+    pub fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
 }
 
 /// One running virtqueue.
@@ -109,15 +105,22 @@ pub struct Ring {
     vring: Vring,
     memory: GuestMemory,
     backing: Rc<Backing>,
-    /// Answered, not yet published: head and bytes written.
-    answered: RefCell<Vec<(u16, u32)>>,
+    log: Option<Log>,
+    /// What a former process had taken, and is not yet given to the device again.
+    left: RefCell<VecDeque<u16>>,
+    /// The same, until it is answered.
+    again: RefCell<BTreeSet<u16>>,
+    /// Answered, not yet published: head, bytes written, and what is counted then.
+    answered: RefCell<Vec<(u16, u32, Ticket)>>,
     in_flight: Cell<usize>,
     stopping: Cell<bool>,
     /// The guest has put nonsense into the ring itself. It is left alone until it is set up anew.
     broken: Cell<bool>,
     /// A turn is going on, which will publish what is answered meanwhile.
     turning: Cell<bool>,
-    wake: Notify,
+    /// When the ring was last looked into.
+    looked: Cell<Instant>,
+    wake: Rc<Notify>,
     /// [`Ring::run`] has returned, or is about to.
     has_ended: Cell<bool>,
     end: Notify,
@@ -132,18 +135,30 @@ enum Taken {
 
 impl Ring {
     /// A ring that starts to work with its first turn.
-    pub fn new(index: u16, vring: Vring, memory: GuestMemory, backing: Rc<Backing>) -> Rc<Self> {
+    pub fn new(
+        index: u16,
+        vring: Vring,
+        memory: GuestMemory,
+        backing: Rc<Backing>,
+        legacy: Legacy,
+    ) -> Rc<Self> {
+        let again: BTreeSet<u16> = legacy.heads.iter().copied().collect();
+        backing.expect_again(again.len());
         Rc::new(Self {
             index,
             vring,
             memory,
             backing,
+            log: legacy.log,
+            left: RefCell::new(legacy.heads.into()),
+            again: RefCell::new(again),
             answered: RefCell::default(),
             in_flight: Cell::new(0),
             stopping: Cell::new(false),
             broken: Cell::new(false),
             turning: Cell::new(false),
-            wake: Notify::new(),
+            looked: Cell::new(Instant::now()),
+            wake: Rc::default(),
             has_ended: Cell::new(false),
             end: Notify::new(),
         })
@@ -182,6 +197,16 @@ impl Ring {
         self.wake.notify_one();
     }
 
+    /// Has another turn: requests may be taken that could not be before.
+    pub fn look_again(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Requests that were taken and are not answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     /// Waits until [`Ring::run`] is through.
     pub async fn ended(&self) {
         while !self.has_ended.get() {
@@ -191,7 +216,10 @@ impl Ring {
 
     /// Whether it was stopped and nothing of it is under way or unpublished.
     pub fn is_drained(&self) -> bool {
-        self.stopping.get() && self.in_flight.get() == 0 && self.answered.borrow().is_empty()
+        self.stopping.get()
+            && self.in_flight.get() == 0
+            && self.left.borrow().is_empty()
+            && self.answered.borrow().is_empty()
     }
 
     /// Whether the guest has made the ring unusable.
@@ -213,10 +241,13 @@ impl Ring {
         if self.vring.disable_notification().is_err() {
             self.give_up("its used ring is outside guest memory");
         }
+        self.looked.set(Instant::now());
         // Each pass takes a request or ends, except when the guest races with the look at the index:
         // such passes are counted too, so that it cannot hold this thread.
         for _ in 0..TURN_REQUESTS_MAX {
-            if self.stopping.get() || self.broken.get() {
+            // What a former process took is this one's to finish, also before a stop.
+            let takes_nothing_new = self.stopping.get() || self.backing.traffic().is_held();
+            if self.broken.get() || takes_nothing_new && self.left.borrow().is_empty() {
                 return false;
             }
             match self.take() {
@@ -233,49 +264,66 @@ impl Ring {
     }
 
     fn take(self: &Rc<Self>) -> Taken {
-        if self.backing.bytes_in_flight.get() >= BYTES_IN_FLIGHT_MAX {
-            self.backing
-                .starved
-                .borrow_mut()
-                .insert(self.index, Rc::clone(self));
+        let is_new = self.left.borrow().is_empty();
+        if self.backing.is_full() || is_new && self.backing.awaits_again() {
+            self.backing.wake_later(self.index, &self.wake);
             return Taken::Full;
         }
         let memory = self.memory.memory();
         let mut state = self.vring.get_mut();
         let queue = state.get_queue_mut();
+        let (table, size) = (GuestAddress(queue.desc_table()), queue.size());
+        let chain = |head| Taken::Chain(head, Buffers::collect(&memory, table, size, head));
+        if let Some(head) = self.left.borrow_mut().pop_front() {
+            return chain(head);
+        }
         // The guest may not have more requests under way than the ring has entries, whatever its
         // index says.
-        let size = queue.size();
         if self.in_flight.get() >= usize::from(size) {
             return Taken::Full;
         }
-        let Ok(mut available) = queue.iter(memory) else {
+        let Ok(mut available) = queue.iter(&*memory) else {
             self.give_up("its available index is impossible");
             return Taken::Empty;
         };
-        match available.next() {
-            Some(chain) if chain.head_index() < size => {
-                Taken::Chain(chain.head_index(), Buffers::collect(chain))
-            }
-            Some(_) => {
-                self.give_up("it names a descriptor that does not exist");
-                Taken::Empty
-            }
-            None => Taken::Empty,
+        let Some(head) = available.next().map(|chain| chain.head_index()) else {
+            return Taken::Empty;
+        };
+        if head >= size {
+            self.give_up("it names a descriptor that does not exist");
+            return Taken::Empty;
         }
+        // From here on a death leaves it to the next process.
+        if self.log.as_ref().is_some_and(|log| log.take(head).is_err()) {
+            self.give_up(LOG_UNUSABLE);
+            return Taken::Empty;
+        }
+        chain(head)
     }
 
     fn give_up(&self, reason: &'static str) {
         if !self.broken.replace(true) {
             error!(
                 ring = self.index,
-                reason, "the guest has broken a ring, which is left alone until it is reset"
+                reason, "a ring is broken, and is left alone until it is reset"
             );
+        }
+        // Nobody may wait for what is not done.
+        for head in self.left.take() {
+            self.is_answered(head);
+        }
+    }
+
+    /// What a former process had taken is answered, or given up.
+    fn is_answered(&self, head: u16) {
+        if self.again.borrow_mut().remove(&head) {
+            self.backing.done_again();
         }
     }
 
     fn start(self: &Rc<Self>, head: u16, buffers: Result<Buffers, ChainError>) {
         self.in_flight.set(self.in_flight.get() + 1);
+        let mut ticket = self.backing.traffic().take(self.looked.get());
         let buffers = match buffers {
             Ok(buffers) => buffers,
             Err(reason) => {
@@ -283,13 +331,17 @@ impl Ring {
                 if let Some(count) = self.backing.complaint() {
                     warn!(ring = self.index, count, %reason, "a request cannot be answered");
                 }
-                self.answer(head, 0);
+                ticket.has_failed();
+                self.answer(head, 0, ticket);
                 return;
             }
         };
         let memory = self.memory.memory();
         match self.parse(&buffers, &memory) {
-            Ok((request, operations)) => self.submit(head, buffers, memory, &request, operations),
+            Ok((request, operations)) => {
+                ticket.is_for(&request);
+                self.submit(head, buffers, memory, &request, operations, ticket);
+            }
             Err(refusal) => {
                 if let Some(count) = self.backing.complaint() {
                     warn!(ring = self.index, count, %refusal, "a request was refused");
@@ -298,7 +350,7 @@ impl Ring {
                     Refusal::Unsupported(_) => VIRTIO_BLK_S_UNSUPP,
                     Refusal::Invalid(_) => VIRTIO_BLK_S_IOERR,
                 };
-                let pending = self.pending(head, buffers, memory, 0, 0);
+                let pending = self.pending(head, buffers, memory, 0, 0, ticket);
                 pending.finish(status);
             }
         }
@@ -314,7 +366,7 @@ impl Ring {
             .ok_or(Refusal::Invalid("the header is shorter than 16 bytes"))?;
         buffers.copy_out(memory, 0, &mut header).map_err(|_| OUTSIDE)?;
         let writable = buffers.writable_bytes() - 1;
-        let block_size = self.backing.block_size;
+        let block_size = self.backing.block_size();
         let request = match request::parse(request::Shape {
             header: &header,
             readable,
@@ -369,16 +421,17 @@ impl Ring {
         memory: GuestMemoryLoadGuard<GuestMap>,
         request: &Request,
         operations: Vec<Operation>,
+        ticket: Ticket,
     ) {
         let bytes = match request {
             Request::Read(run) | Request::Write(run) => run.length,
             _ => 0,
         };
         if let Request::Write(run) = request {
-            let pending = self.pending(head, buffers, memory, bytes, run.parts().count());
+            let pending = self.pending(head, buffers, memory, bytes, run.parts().count(), ticket);
             return self.submit_write(&pending, *run);
         }
-        let pending = self.pending(head, buffers, memory, bytes, operations.len());
+        let pending = self.pending(head, buffers, memory, bytes, operations.len(), ticket);
         if operations.is_empty() {
             let status = match request {
                 Request::Identify => pending.identify(),
@@ -390,7 +443,7 @@ impl Ring {
         for operation in operations {
             let pending = Rc::clone(&pending);
             self.backing
-                .device
+                .device()
                 .submit(operation, Box::new(move |result| pending.part_done(result)));
         }
     }
@@ -400,7 +453,7 @@ impl Ring {
             let skip = request::HEADER_BYTES as u64 + part.offset - run.offset;
             // A part is shorter than what fits into memory.
             let length = usize::try_from(part.length).unwrap_or(usize::MAX);
-            let mut buffer = self.backing.device.buffer(length);
+            let mut buffer = self.backing.device().buffer(length);
             let copied = pending
                 .buffers
                 .copy_out(&pending.memory, skip, buffer.bytes_mut());
@@ -414,7 +467,7 @@ impl Ring {
             };
             let pending = Rc::clone(pending);
             self.backing
-                .device
+                .device()
                 .submit(operation, Box::new(move |result| pending.part_done(result)));
         }
     }
@@ -426,10 +479,9 @@ impl Ring {
         memory: GuestMemoryLoadGuard<GuestMap>,
         bytes: u64,
         parts: usize,
+        ticket: Ticket,
     ) -> Rc<Pending> {
-        self.backing
-            .bytes_in_flight
-            .set(self.backing.bytes_in_flight.get() + bytes);
+        self.backing.hold(bytes);
         let (parts, status) = (Cell::new(parts), Cell::new(VIRTIO_BLK_S_OK));
         Rc::new(Pending {
             ring: Rc::clone(self),
@@ -439,12 +491,14 @@ impl Ring {
             bytes,
             parts,
             status,
+            ticket,
         })
     }
 
-    fn answer(&self, head: u16, written: u32) {
-        self.answered.borrow_mut().push((head, written));
+    fn answer(&self, head: u16, written: u32, ticket: Ticket) {
+        self.answered.borrow_mut().push((head, written, ticket));
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
+        self.is_answered(head);
         if !self.turning.get() {
             self.wake.notify_one();
         }
@@ -455,11 +509,30 @@ impl Ring {
         if answered.is_empty() {
             return;
         }
+        self.put_into_ring(&answered);
+        // After that: who waits for a rest may look into the ring.
+        let tickets = answered.into_iter().map(|(_, _, ticket)| ticket);
+        self.backing.traffic().publish(tickets);
+    }
+
+    fn put_into_ring(&self, answered: &[(u16, u32, Ticket)]) {
         let mut state = self.vring.get_mut();
-        for (head, written) in answered {
-            if state.add_used(head, written).is_err() {
-                self.give_up("its used ring is outside guest memory");
-                return;
+        for (head, written, _) in answered {
+            // One by one, each in the order that the log asks for: what is published is a prefix of what
+            // was answered, whenever this process ends.
+            if self.log.as_ref().is_some_and(|log| log.publishing(*head).is_err()) {
+                return self.give_up(LOG_UNUSABLE);
+            }
+            if state.add_used(*head, *written).is_err() {
+                return self.give_up("its used ring is outside guest memory");
+            }
+            let used = state.get_queue().next_used();
+            if self
+                .log
+                .as_ref()
+                .is_some_and(|log| log.published(*head, used).is_err())
+            {
+                return self.give_up(LOG_UNUSABLE);
             }
         }
         // A failed look at the guest's wish means an interrupt too many, never one too few.
@@ -509,7 +582,7 @@ impl Pending {
     }
 
     fn identify(&self) -> u32 {
-        let serial = Bytes::copy_from_slice(&self.ring.backing.serial);
+        let serial = Bytes::copy_from_slice(self.ring.backing.serial());
         let room = usize::try_from(self.buffers.writable_bytes() - 1).unwrap_or(usize::MAX);
         self.copied(
             self.buffers
@@ -537,6 +610,10 @@ impl Pending {
         self.ring.backing.release(self.bytes);
         // The status is the last writable byte, so a guest looks at all of them.
         let written = u32::try_from(self.buffers.writable_bytes()).unwrap_or(u32::MAX);
-        self.ring.answer(self.head, written);
+        let mut ticket = self.ticket;
+        if u32::from(status) != VIRTIO_BLK_S_OK {
+            ticket.has_failed();
+        }
+        self.ring.answer(self.head, written, ticket);
     }
 }

@@ -56,6 +56,7 @@ pub fn spawn(
 
 fn serve(stream: UnixStream, front_end: &Arc<FrontEnd>, commands: &mpsc::Sender<Command>) {
     info!("a front end has connected");
+    front_end.connected();
     let ended = Session::new(Arc::clone(front_end), commands.clone()).and_then(|session| {
         let control = stream.try_clone()?;
         let session = Arc::new(Mutex::new(session));

@@ -4,12 +4,12 @@
 //! thread has it. The `vhost` crate has read and checked each message's form before it comes here.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use vhost::VhostUserMemoryRegionBase;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
@@ -20,12 +20,13 @@ use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut
 use vhost_user_backend::{VringMutex, VringT};
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::QueueT;
-use vm_memory::GuestAddressSpace;
+use vm_memory::{FileOffset, GuestAddressSpace};
 
-use crate::config_space::{ConfigSpace, QUEUE_SIZE_MAX};
+use crate::config_space::{ConfigSpace, QUEUE_SIZE_MAX, VHOST_F_LOG_ALL};
 use crate::front_end::FrontEnd;
 use crate::guest_memory::{AddressSpace, REGIONS_MAX};
-use crate::ring::Vring;
+use crate::inflight::{Log, Region};
+use crate::ring::{Legacy, Vring};
 use crate::worker::Command;
 
 /// One queue as the front end has configured it.
@@ -45,6 +46,10 @@ pub struct Session {
     commands: mpsc::Sender<Command>,
     memory: AddressSpace,
     queues: Vec<Queue>,
+    /// Where requests in flight are written down.
+    region: Option<Region>,
+    /// The state that a migration brings, until it is checked.
+    state: Option<File>,
     owned: bool,
     features: u64,
 }
@@ -71,6 +76,8 @@ impl Session {
             commands,
             memory,
             queues,
+            region: None,
+            state: None,
             owned: false,
             features: 0,
         })
@@ -91,14 +98,55 @@ impl Session {
         self.queues.get_mut(index).ok_or(Error::InvalidParam)
     }
 
-    /// Gives a ring to the data thread if all that it needs is there.
-    fn start_if_ready(&mut self, index: usize) -> Result<()> {
+    /// Gives all rings to the data thread for which all is there that they need.
+    ///
+    /// Rings of which a former process has left something come first, and nothing runs before all of these
+    /// can: what it left is done again before anything new is taken, over all rings.
+    fn start_what_is_ready(&mut self) -> Result<()> {
+        let (mut with_legacy, mut without) = (Vec::new(), Vec::new());
+        for (index, queue) in self.queues.iter().enumerate() {
+            if queue.running {
+                continue;
+            }
+            let ready = queue.enabled && queue.kick.is_some();
+            match (ready, self.has_legacy(index)?) {
+                (true, true) => with_legacy.push(index),
+                (true, false) => without.push(index),
+                (false, true) => return Ok(()),
+                (false, false) => {}
+            }
+        }
+        for index in with_legacy.into_iter().chain(without) {
+            self.start(index)?;
+        }
+        Ok(())
+    }
+
+    fn log(&self, index: usize) -> Result<Option<Log>> {
+        let Some(region) = &self.region else {
+            return Ok(None);
+        };
+        let number = u16::try_from(index).map_err(|_| Error::InvalidParam)?;
+        Ok(region.log(number))
+    }
+
+    fn has_legacy(&self, index: usize) -> Result<bool> {
+        Ok(match self.log(index)? {
+            Some(log) => !log.is_empty()?,
+            None => false,
+        })
+    }
+
+    fn start(&mut self, index: usize) -> Result<()> {
         let memory = self.memory.memory().clone();
         let commands = self.commands.clone();
-        let queue = self.queue(index)?;
-        if queue.running || !queue.enabled {
-            return Ok(());
+        let log = self.log(index)?;
+        if self.region.is_some() && log.is_none() {
+            return Err(invalid(
+                "the region for requests in flight has no log for this ring",
+            ));
         }
+        let queue = self.queue(index)?;
         let Some(kick) = &queue.kick else { return Ok(()) };
         {
             let mut state = queue.vring.get_mut();
@@ -113,6 +161,8 @@ impl Session {
         let kick = kick.try_clone().map_err(Error::ReqHandlerError)?;
         // A blocking eventfd would stop the whole data thread at a kick that somebody else has read.
         rustix::io::ioctl_fionbio(&kick, true).map_err(|cause| Error::ReqHandlerError(cause.into()))?;
+        let legacy = Legacy::inherit(&queue.vring, log)?;
+        let left = legacy.len();
         let vring = queue.vring.clone();
         let index_u16 = u16::try_from(index).map_err(|_| Error::InvalidParam)?;
         let started = order(&commands, |done| Command::Start {
@@ -120,14 +170,21 @@ impl Session {
             vring,
             memory,
             kick,
+            legacy,
             done,
         })?;
         if !started {
             return Err(invalid("the data thread cannot run the ring"));
         }
-        self.queue(index)?.running = true;
-        debug!(ring = index, "started");
-        Ok(())
+        let queue = self.queue(index)?;
+        queue.running = true;
+        info!(
+            ring = index,
+            left, "running; what a former process has left comes first"
+        );
+        // The former process may have ended between an answer and its interrupt. One call too many is
+        // harmless.
+        queue.vring.signal_used_queue().map_err(Error::ReqHandlerError)
     }
 
     /// Takes a ring back from the data thread, when all that it has taken is published.
@@ -145,12 +202,36 @@ impl Session {
         Ok(())
     }
 
+    /// Notes pages written from now on, or no longer. A migration that was called off comes back with the same
+    /// features but without this one.
+    fn keep_log(&mut self, kept: bool) -> Result<()> {
+        if kept == self.memory.keeps_log() {
+            return Ok(());
+        }
+        self.memory.keep_log(kept);
+        debug!(kept, "the log of pages written");
+        // The front end begins to copy when this message is answered. What the data thread wrote without
+        // noting it must be there by then.
+        order(&self.commands, |done| Command::Pass { done }).map(drop)
+    }
+
+    /// Refuses another place for a ring that runs.
+    fn is_at(&mut self, index: u32, places: [u64; 3]) -> Result<()> {
+        let state = self.queue(number(index))?.vring.get_ref();
+        let queue = state.get_queue();
+        if [queue.desc_table(), queue.avail_ring(), queue.used_ring()] == places {
+            Ok(())
+        } else {
+            Err(invalid("a ring that runs is to move"))
+        }
+    }
+
     fn set_enabled(&mut self, index: usize, enabled: bool) -> Result<()> {
         let queue = self.queue(index)?;
         queue.enabled = enabled;
         queue.vring.set_enabled(enabled);
         if enabled {
-            self.start_if_ready(index)
+            self.start_what_is_ready()
         } else {
             self.halt(index)
         }
@@ -207,6 +288,7 @@ impl VhostUserBackendReqHandlerMut for Session {
             return Err(invalid("the front end asks for features that were not offered"));
         }
         self.features = features;
+        self.keep_log(features & (1 << VHOST_F_LOG_ALL) != 0)?;
         let event_index = features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
         for queue in &self.queues {
             queue.vring.set_queue_event_idx(event_index);
@@ -260,6 +342,11 @@ impl VhostUserBackendReqHandlerMut for Session {
         let descriptor = self.memory.translate(descriptor)?;
         let available = self.memory.translate(available)?;
         let used = self.memory.translate(used)?;
+        // Whether a migration is under way is said with the features, and in each of these messages again,
+        // also while the ring runs. Its own index must not be touched then.
+        if self.queue(number(index))?.running {
+            return self.is_at(index, [descriptor, available, used]);
+        }
         let vring = &self.queue(number(index))?.vring;
         vring
             .set_queue_info(descriptor, available, used)
@@ -294,7 +381,7 @@ impl VhostUserBackendReqHandlerMut for Session {
         self.halt(usize::from(index))?;
         let queue = self.queue(usize::from(index))?;
         queue.kick = Some(file.ok_or(invalid("a ring without a kick eventfd is not supported"))?);
-        self.start_if_ready(usize::from(index))
+        self.start_what_is_ready()
     }
 
     fn set_vring_call(&mut self, index: u8, file: Option<File>) -> Result<()> {
@@ -372,6 +459,20 @@ impl VhostUserBackendReqHandlerMut for Session {
         Ok(self.memory.remove(region)?)
     }
 
+    fn get_inflight_fd(&mut self, inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        Ok(Region::create(inflight.num_queues, inflight.queue_size)?)
+    }
+
+    fn set_inflight_fd(&mut self, inflight: &VhostUserInflight, file: File) -> Result<()> {
+        if self.queues.iter().any(|queue| queue.running) {
+            return Err(invalid(
+                "the region for requests in flight is replaced while rings run",
+            ));
+        }
+        self.region = Some(Region::map(inflight, file)?);
+        Ok(())
+    }
+
     // What follows was not offered, so no well-made front end sends it.
 
     fn set_gpu_socket(&mut self, _gpu_backend: GpuBackend) -> Result<()> {
@@ -382,32 +483,43 @@ impl VhostUserBackendReqHandlerMut for Session {
         Err(invalid("shared objects are not offered"))
     }
 
-    fn get_inflight_fd(&mut self, _inflight: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
-        Err(invalid("in-flight tracking is not offered"))
-    }
-
-    fn set_inflight_fd(&mut self, _inflight: &VhostUserInflight, _file: File) -> Result<()> {
-        Err(invalid("in-flight tracking is not offered"))
-    }
-
     fn set_device_state_fd(
         &mut self,
-        _direction: VhostTransferStateDirection,
+        direction: VhostTransferStateDirection,
         _phase: VhostTransferStatePhase,
-        _file: File,
+        file: File,
     ) -> Result<Option<File>> {
-        Err(invalid("device state is not offered"))
+        self.state = None;
+        match direction {
+            // Closing it says that this is all. A ring that is stopped has nothing under way, and everything
+            // else that the other side needs is in the ring, the configuration and the volume.
+            VhostTransferStateDirection::SAVE => drop(file),
+            VhostTransferStateDirection::LOAD => self.state = Some(file),
+        }
+        Ok(None)
     }
 
     fn check_device_state(&mut self) -> Result<()> {
-        Err(invalid("device state is not offered"))
+        let Some(file) = self.state.take() else {
+            return Ok(());
+        };
+        let mut bytes = Vec::new();
+        // The other side has closed it, so this does not wait.
+        file.take(1).read_to_end(&mut bytes).map_err(Error::ReqHandlerError)?;
+        if bytes.is_empty() {
+            Ok(())
+        } else {
+            Err(invalid("the device's state is one of another program: ours is empty"))
+        }
     }
 
     fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
         Err(invalid("shared memory regions are not offered"))
     }
 
-    fn set_log_base(&mut self, _log: &VhostUserLog, _file: File) -> Result<()> {
-        Err(invalid("dirty page logging is not offered"))
+    fn set_log_base(&mut self, log: &VhostUserLog, file: File) -> Result<()> {
+        Ok(self
+            .memory
+            .replace_log(FileOffset::new(file, log.mmap_offset), log.mmap_size)?)
     }
 }

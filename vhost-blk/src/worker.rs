@@ -14,8 +14,11 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
+use crate::tenure::Tenure;
+
+use crate::backing::Backing;
 use crate::guest_memory::GuestMemory;
-use crate::ring::{Backing, Ring, Vring};
+use crate::ring::{Legacy, Ring, Vring};
 
 /// Commands that may wait for the data thread. The control thread waits for each to be
 /// acknowledged, so there is never more than one.
@@ -33,7 +36,15 @@ pub enum Command {
         memory: GuestMemory,
         /// The eventfd that the guest writes to, not blocking.
         kick: File,
+        /// What a former process has left of it.
+        legacy: Legacy,
         /// Written to when the ring runs, with whether it does.
+        done: SyncSender<bool>,
+    },
+    /// Nothing but the acknowledgement: all that the data thread does afterwards, it does with what was
+    /// changed before.
+    Pass {
+        /// Written to.
         done: SyncSender<bool>,
     },
     /// Let a ring finish what it has taken, then leave it alone.
@@ -49,6 +60,8 @@ pub enum Command {
 pub struct Worker {
     backing: Rc<Backing>,
     rings: RefCell<BTreeMap<u16, Rc<Ring>>>,
+    /// Told whether any ring runs.
+    tenure: Option<Rc<Tenure>>,
 }
 
 impl Worker {
@@ -57,6 +70,18 @@ impl Worker {
         Self {
             backing,
             rings: RefCell::default(),
+            tenure: None,
+        }
+    }
+
+    /// As [`Worker::new`], over a volume that is to know whether rings run.
+    pub fn with_tenure(self, tenure: Option<Rc<Tenure>>) -> Self {
+        Self { tenure, ..self }
+    }
+
+    fn tell_tenure(&self) {
+        if let Some(tenure) = &self.tenure {
+            tenure.set_busy(!self.rings.borrow().is_empty());
         }
     }
 
@@ -74,6 +99,15 @@ impl Worker {
         self.stop_all().await;
     }
 
+    /// The rings that run, in order of their numbers.
+    pub fn rings(&self) -> Vec<(u16, Rc<Ring>)> {
+        let rings = self.rings.borrow();
+        rings
+            .iter()
+            .map(|(index, ring)| (*index, Rc::clone(ring)))
+            .collect()
+    }
+
     async fn obey(&self, command: Command) {
         let (done, outcome) = match command {
             Command::Start {
@@ -81,8 +115,10 @@ impl Worker {
                 vring,
                 memory,
                 kick,
+                legacy,
                 done,
-            } => (done, self.start(index, vring, memory, kick)),
+            } => (done, self.start(index, vring, memory, kick, legacy)),
+            Command::Pass { done } => (done, true),
             Command::Stop { index, done } => {
                 self.stop(index).await;
                 (done, true)
@@ -92,7 +128,7 @@ impl Worker {
         let _ = done.send(outcome);
     }
 
-    fn start(&self, index: u16, vring: Vring, memory: GuestMemory, kick: File) -> bool {
+    fn start(&self, index: u16, vring: Vring, memory: GuestMemory, kick: File, legacy: Legacy) -> bool {
         // Tokio's pipe end is its one safe type for any descriptor that can be polled and read; an
         // eventfd is read like a pipe that holds eight bytes or none.
         let kick = match Receiver::from_file_unchecked(kick) {
@@ -102,10 +138,11 @@ impl Worker {
                 return false;
             }
         };
-        let ring = Ring::new(index, vring, memory, Rc::clone(&self.backing));
+        let ring = Ring::new(index, vring, memory, Rc::clone(&self.backing), legacy);
         tokio::task::spawn_local(Rc::clone(&ring).run(kick));
         let former = self.rings.borrow_mut().insert(index, ring);
         debug_assert!(former.is_none(), "the control thread starts a ring once");
+        self.tell_tenure();
         true
     }
 
@@ -116,6 +153,7 @@ impl Worker {
         ring.ended().await;
         // Only now: a shutdown may cut this call off, and must still find the ring to wait for.
         self.rings.borrow_mut().remove(&index);
+        self.tell_tenure();
     }
 
     async fn stop_all(&self) {

@@ -4,237 +4,16 @@
     reason = "a test ends at the first thing that it did not expect"
 )]
 
+#[path = "program/driver.rs"]
+mod driver;
+
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, Signal};
-use virtio_driver::{
-    VhostUser, VirtioBlkFeatureFlags, VirtioBlkQueue, VirtioBlkTransport, VirtioFeatureFlags,
-};
-use vm_memory::{Bytes as _, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
-
-/// A generous bound: nothing here takes long, and a test that hangs must end.
-const PATIENCE: Duration = Duration::from_mins(1);
-const DATA_BYTES: usize = 4 << 20;
-const SIZE: u64 = 64 << 20;
-
-struct Server {
-    child: Child,
-    socket: PathBuf,
-    _directory: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let socket = directory.path().join("vhost.sock");
-        let child = command(&socket, arguments).spawn().unwrap();
-        let server = Self {
-            child,
-            socket,
-            _directory: directory,
-        };
-        await_socket(&server.socket);
-        server
-    }
-
-    fn terminate(&mut self) -> ExitStatus {
-        let pid = Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, Signal::TERM).unwrap();
-        wait(&mut self.child)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(socket: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vhost-blk"));
-    command
-        .args(["--memory", &SIZE.to_string(), "--socket"])
-        .arg(socket)
-        .args(arguments);
-    command.stdin(Stdio::null()).stderr(Stdio::null());
-    command
-}
-
-fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "the process does not end");
-        std::thread::yield_now();
-    }
-}
-
-/// Waits until somebody listens. The probe connects, says nothing and leaves, as a careless client may.
-fn await_socket(socket: &Path) {
-    let deadline = Instant::now() + PATIENCE;
-    while UnixStream::connect(socket).is_err() {
-        assert!(
-            Instant::now() < deadline,
-            "nobody listens on {}",
-            socket.display()
-        );
-        std::thread::yield_now();
-    }
-}
-
-/// One connection, with some shared memory for data.
-struct Driver {
-    queues: Vec<VirtioBlkQueue<'static, u64>>,
-    transport: Arc<RwLock<Box<VirtioBlkTransport>>>,
-    data: GuestMemoryMmap<()>,
-    base: *mut u8,
-}
-
-impl Driver {
-    fn connect(socket: &Path, queues: usize) -> Self {
-        let features = VirtioFeatureFlags::VERSION_1
-            | VirtioFeatureFlags::RING_EVENT_IDX
-            | VirtioFeatureFlags::RING_INDIRECT_DESC;
-        let transport = VhostUser::new(
-            socket.to_str().unwrap(),
-            features.bits() | VirtioBlkFeatureFlags::all().bits(),
-        )
-        .unwrap();
-        let mut transport: Box<VirtioBlkTransport> = Box::new(transport);
-        let file =
-            std::fs::File::from(rustix::fs::memfd_create("data", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
-        file.set_len(DATA_BYTES as u64).unwrap();
-        let region =
-            MmapRegion::from_file(FileOffset::new(file.try_clone().unwrap(), 0), DATA_BYTES).unwrap();
-        let base = region.as_ptr();
-        transport
-            .map_mem_region(base as usize, DATA_BYTES, file.as_raw_fd(), 0)
-            .unwrap();
-        let region = GuestRegionMmap::new(region, GuestAddress(0)).unwrap();
-        let data = GuestMemoryMmap::from_regions(vec![region]).unwrap();
-        let transport = Arc::new(RwLock::new(transport));
-        let queues = VirtioBlkQueue::setup_queues(&mut **transport.write().unwrap(), queues, 64).unwrap();
-        Self {
-            queues,
-            transport,
-            data,
-            base,
-        }
-    }
-
-    fn features(&self) -> u64 {
-        self.transport.read().unwrap().get_features()
-    }
-
-    fn fill(&self, at: u64, bytes: &[u8]) {
-        self.data.write_slice(bytes, GuestAddress(at)).unwrap();
-    }
-
-    fn bytes(&self, at: u64, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        self.data.read_slice(&mut bytes, GuestAddress(at)).unwrap();
-        bytes
-    }
-
-    fn address(&self, at: u64, length: usize) -> *mut u8 {
-        let at = usize::try_from(at).unwrap();
-        assert!(at + length <= DATA_BYTES);
-        self.base.wrapping_add(at)
-    }
-
-    fn queue_write(&mut self, queue: usize, offset: u64, at: u64, length: usize) {
-        let address = self.address(at, length);
-        // SAFETY: the range lies in the mapping, which lives as long as the driver.
-        unsafe { self.queues[queue].write_raw(offset, address, length, at).unwrap() };
-    }
-
-    fn queue_read(&mut self, queue: usize, offset: u64, at: u64, length: usize) {
-        let address = self.address(at, length);
-        // SAFETY: as above.
-        unsafe { self.queues[queue].read_raw(offset, address, length, at).unwrap() };
-    }
-
-    fn kick(&mut self, queue: usize) {
-        if self.queues[queue].avail_notif_needed() {
-            self.transport
-                .read()
-                .unwrap()
-                .get_submission_notifier(queue)
-                .notify()
-                .unwrap();
-        }
-    }
-
-    /// Waits for `count` answers of one queue: context and result of each.
-    fn answers(&mut self, queue: usize, count: usize) -> Vec<(u64, i32)> {
-        let event = self.transport.read().unwrap().get_completion_fd(queue);
-        let deadline = Instant::now() + PATIENCE;
-        let mut answers = Vec::new();
-        loop {
-            self.queues[queue].set_used_notif_enabled(true);
-            answers.extend(
-                self.queues[queue]
-                    .completions()
-                    .map(|done| (done.context, done.ret)),
-            );
-            if answers.len() >= count {
-                assert_eq!(answers.len(), count);
-                return answers;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{} of {count} answers came",
-                answers.len()
-            );
-            let mut fds = [PollFd::from_borrowed_fd(event.as_fd(), PollFlags::IN)];
-            if rustix::event::poll(
-                &mut fds,
-                Some(&Timespec {
-                    tv_sec: 60,
-                    tv_nsec: 0,
-                }),
-            )
-            .unwrap()
-                > 0
-            {
-                event.read().unwrap();
-            }
-        }
-    }
-
-    fn one(&mut self, queue: usize) -> i32 {
-        self.kick(queue);
-        self.answers(queue, 1)[0].1
-    }
-
-    fn write(&mut self, queue: usize, offset: u64, bytes: &[u8]) -> i32 {
-        self.fill(0, bytes);
-        self.queue_write(queue, offset, 0, bytes.len());
-        self.one(queue)
-    }
-
-    fn read(&mut self, queue: usize, offset: u64, length: usize) -> (i32, Vec<u8>) {
-        self.queue_read(queue, offset, 0, length);
-        let status = self.one(queue);
-        (status, self.bytes(0, length))
-    }
-}
-
-fn pattern(seed: u64, length: usize) -> Vec<u8> {
-    (0..length as u64)
-        .map(|at| u8::try_from((at * 31 + seed * 17 + at / 256) % 251).unwrap())
-        .collect()
-}
+use driver::{Driver, PATIENCE, SIZE, Server, await_socket, command, pattern, wait};
+use virtio_driver::VirtioBlkFeatureFlags;
 
 #[test]
 fn data_written_through_one_queue_is_read_through_every_other() {
@@ -405,4 +184,44 @@ fn a_socket_in_use_is_left_alone_and_an_abandoned_one_is_replaced() {
     await_socket(&server.socket);
     let mut driver = Driver::connect(&server.socket, 1);
     assert_eq!(driver.write(0, 0, &pattern(1, 4096)), 0);
+}
+
+#[test]
+fn a_service_manager_hands_over_the_socket_and_is_told_when_it_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("vhost.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let news = std::os::unix::net::UnixDatagram::bind(directory.path().join("notify")).unwrap();
+    news.set_read_timeout(Some(PATIENCE)).unwrap();
+    // The shell plays the service manager: the socket is descriptor 3 of a process that knows its number.
+    let start = |path: &Path| {
+        let vhost_blk = command(path, &[]);
+        let mut shell = Command::new("sh");
+        shell
+            .args([
+                "-c",
+                "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\" 3<&0 </dev/null",
+            ])
+            .arg(vhost_blk.get_program())
+            .args(vhost_blk.get_args())
+            .env("NOTIFY_SOCKET", directory.path().join("notify"))
+            .stdin(Stdio::from(std::os::fd::OwnedFd::from(
+                listener.try_clone().unwrap(),
+            )))
+            .stderr(Stdio::null());
+        shell.spawn().unwrap()
+    };
+    for _ in 0..2 {
+        let mut child = start(&socket);
+        let mut word = [0; 64];
+        let length = news.recv(&mut word).unwrap();
+        assert_eq!(word[..length], *b"READY=1");
+        let mut driver = Driver::connect(&socket, 1);
+        assert_eq!(driver.write(0, 0, &pattern(1, 4096)), 0);
+        // The next one has the same socket, which nobody had to bind again.
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let elsewhere = wait(&mut start(&directory.path().join("other.sock")));
+    assert!(!elsewhere.success(), "a socket at another path is not taken");
 }

@@ -83,9 +83,23 @@ pub(crate) fn kill(profile: Profile, rounds: u32) -> Result<Tally> {
     programs::test(profile, KILL, PRODUCT, &["--rounds".into(), rounds.to_string()])
 }
 
+/// `vhost-blk`, killed so often under a real guest.
+pub(crate) fn guest_kills(profile: Profile, kills: u32, seed: u64) -> Result<Tally> {
+    let arguments = [
+        "--kills".into(),
+        kills.to_string(),
+        "--seed".into(),
+        seed.to_string(),
+    ];
+    programs::test(profile, GUESTS, PRODUCT, &arguments)
+}
+
 /// Clients that others wrote, against one of our servers.
 pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
-    debian::ensure(debian::NBD_CLIENTS)?;
+    debian::ensure(match name {
+        "libvirt" => debian::LIBVIRT,
+        _ => debian::NBD_CLIENTS,
+    })?;
     programs::test(profile, CONFORMANCE, PRODUCT, &[name.to_owned()])
 }
 

@@ -17,3 +17,9 @@ pub(crate) const NBD_CLIENTS: &[Need] = &[
     ("libnbd-bin", "nbdcopy"),
     ("fio", "fio"),
 ];
+
+/// libvirt with its QEMU driver. QEMU itself comes with the guests' image.
+pub(crate) const LIBVIRT: &[Need] = &[
+    ("libvirt-daemon-system", "libvirtd"),
+    ("libvirt-clients", "virsh"),
+];

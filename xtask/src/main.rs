@@ -64,11 +64,21 @@ enum Task {
         #[arg(long)]
         full: bool,
     },
-    /// Kills real processes under load, restarts them, and verifies every byte.
+    /// Kills real processes under load, restarts them, and verifies every byte: first with a program that
+    /// writes to a volume, then with a guest that has it as a disk.
     Kill {
-        /// How many kills.
+        /// How many kills without a guest.
         #[arg(long, default_value_t = 100)]
         rounds: u32,
+        /// How many kills of `vhost-blk` under a guest.
+        #[arg(long, default_value_t = 300)]
+        guest_kills: u32,
+        /// What the moments of the kills under a guest are drawn from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// As many as a release needs, whatever the other options say: takes hours.
+        #[arg(long)]
+        long: bool,
     },
     /// Feeds arbitrary bytes to every parser.
     Fuzz {
@@ -86,7 +96,7 @@ enum Task {
     /// Runs clients that others wrote against our servers.
     Conformance {
         /// Which server.
-        #[arg(value_parser = ["nbd"])]
+        #[arg(value_parser = ["nbd", "libvirt"])]
         name: String,
     },
     /// Boots real guests under QEMU.
@@ -139,7 +149,19 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
         Task::Tidy { sources_only } => tidy::tidy(*sources_only),
         Task::Sim { seeds, from } => campaigns::sim(Profile::Release, *seeds, *from),
         Task::Crash { full } => campaigns::crash(Profile::Release, *full),
-        Task::Kill { rounds } => campaigns::kill(Profile::Release, *rounds),
+        Task::Kill {
+            rounds,
+            guest_kills,
+            seed,
+            long,
+        } => {
+            let (rounds, kills) = if *long {
+                test::KILLS_OF_A_RELEASE
+            } else {
+                (*rounds, *guest_kills)
+            };
+            kill(rounds, kills, *seed)
+        }
         Task::Fuzz {
             seconds,
             keep,
@@ -153,4 +175,16 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
         }
     }?;
     Ok(Some(tally))
+}
+
+/// Both campaigns of kills, each unless none of it is wanted.
+fn kill(rounds: u32, guest_kills: u32, seed: u64) -> Result<Tally> {
+    let mut tally = Tally::default();
+    if rounds > 0 {
+        tally.add(campaigns::kill(Profile::Release, rounds)?);
+    }
+    if guest_kills > 0 {
+        tally.add(campaigns::guest_kills(Profile::Release, guest_kills, seed)?);
+    }
+    Ok(tally)
 }

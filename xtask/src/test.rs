@@ -15,8 +15,13 @@ struct Scale {
     fuzz_seconds: u64,
     fuzz_seed: Option<u32>,
     kill_rounds: u32,
+    /// Kills under a guest, beyond the few that are a scenario.
+    guest_kills: u32,
     full: bool,
 }
+
+/// Rounds without a guest, and kills under one.
+pub(crate) const KILLS_OF_A_RELEASE: (u32, u32) = (500, 1000);
 
 /// What every change must pass: under 45 minutes on two cores, builds included.
 const SHORT: Scale = Scale {
@@ -24,6 +29,7 @@ const SHORT: Scale = Scale {
     fuzz_seconds: 60,
     fuzz_seed: Some(1),
     kill_rounds: 10,
+    guest_kills: 0,
     full: false,
 };
 /// What a release must pass: hours.
@@ -31,7 +37,8 @@ const LONG: Scale = Scale {
     seeds: 20_000,
     fuzz_seconds: 3600,
     fuzz_seed: None,
-    kill_rounds: 500,
+    kill_rounds: KILLS_OF_A_RELEASE.0,
+    guest_kills: KILLS_OF_A_RELEASE.1,
     full: true,
 };
 
@@ -64,7 +71,7 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
     } else {
         Profile::Checked
     };
-    vec![
+    let mut steps: Vec<Step<'_>> = vec![
         ("tidy", Box::new(|| tidy::tidy(false))),
         ("unit, property and integration tests", Box::new(cargo_test)),
         (
@@ -89,7 +96,12 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
             "fuzzing",
             Box::new(|| fuzz::fuzz(scale.fuzz_seconds, &[], false, scale.fuzz_seed)),
         ),
-    ]
+    ];
+    if scale.guest_kills > 0 {
+        let kills = move || campaigns::guest_kills(profile, scale.guest_kills, 1);
+        steps.push(("kills under a guest", Box::new(kills)));
+    }
+    steps
 }
 
 /// All tests of all crates. The programs are built first: some tests start them.

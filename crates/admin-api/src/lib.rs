@@ -36,6 +36,8 @@
 //! | GET | `/v1/snapshots` | | [`snapshots::SnapshotList`] |
 //! | POST | `/v1/group-snapshots` | [`snapshots::CreateGroupSnapshot`] | 201 [`snapshots::SnapshotList`] |
 //!
+//! A `vhost-blk` serves a few words of its own on its control socket: see [`vhost`].
+//!
 //! Everything that goes wrong is answered with an [`error::ErrorBody`] and the status that its kind names.
 //! Times are milliseconds since 1970 in UTC. Sizes in answers are bytes; sizes in requests may be
 //! bytes or a text such as `10G` (see [`sizes`]). Unknown fields in requests are refused, so that a
@@ -52,6 +54,7 @@ pub mod sizes;
 pub mod snapshots;
 pub mod status;
 pub mod tasks;
+pub mod vhost;
 pub mod volumes;
 
 pub use error::{ErrorBody, ErrorKind};

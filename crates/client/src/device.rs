@@ -118,6 +118,8 @@ pub enum DeviceEvent {
     Resized(u64),
     /// The volume belongs to somebody else: [`DeviceError::Lost`] from now on.
     Lost,
+    /// Somebody waits for the volume: whoever has no use for it just now may close it.
+    Wanted,
 }
 
 /// Runs at every [`DeviceEvent`].

@@ -23,6 +23,7 @@ use replication::owner;
 
 use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, WriteBuffer};
 use crate::transport::Address;
+pub use direct::ReadRing;
 use driver::Driver;
 
 /// What to open, and how.
@@ -45,6 +46,12 @@ pub struct Options {
 /// What may be opened at a `storaged`.
 pub async fn list(program: &str, storaged: &[Address]) -> Result<Vec<ExportEntry>, OpenError> {
     session::list(program, storaged).await
+}
+
+/// What a volume is as a device, without opening it, whoever has it open.
+pub async fn look(program: &str, storaged: &[Address], volume: &str) -> Result<DeviceInfo, OpenError> {
+    let view = session::look(program, storaged, volume).await?;
+    Ok(driver::device_info(&view))
 }
 
 /// Why a volume was not opened.
@@ -83,15 +90,41 @@ impl Volume {
     ///
     /// Must be called on a `LocalSet`.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let session = session::open(options).await?;
+        Self::open_with(options, &mut None).await
+    }
+
+    /// As [`Volume::open`], reading directly with a ring that was made before. It is taken only if the volume is
+    /// opened.
+    pub async fn open_with(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
+        let session = session::open(options, false).await?;
         Ok(Self {
-            driver: Driver::start(session),
+            driver: Driver::start(session, ring.take()),
         })
+    }
+
+    /// As [`Volume::open_with`], for a guest that stood still elsewhere and goes on here: whoever has the volume and no
+    /// use for it any more is asked to give it back.
+    pub async fn succeed(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
+        let session = session::open(options, true).await?;
+        Ok(Self {
+            driver: Driver::start(session, ring.take()),
+        })
+    }
+
+    /// Takes the ring for direct reads out, when the volume is closed, for the next one.
+    pub fn take_read_ring(&self) -> Option<ReadRing> {
+        self.driver.direct.take_ring()
     }
 
     /// Waits until the take-over is done and operations are carried out.
     pub async fn opened(&self) {
         self.driver.opened().await;
+    }
+
+    /// Asks `storaged` for what the volume is now: size, disks, layers. True when the answer is taken in;
+    /// false if there is no connection, or if it breaks before.
+    pub async fn refresh(&self) -> bool {
+        self.driver.refresh().await
     }
 
     /// The generation that it is owned with; 0 for a snapshot.

@@ -29,6 +29,15 @@ pub enum SessionRequest {
         program: String,
         /// Its process.
         pid: u32,
+        /// Whether it may be told that somebody waits for its volume ([`SessionPush::Wanted`]). Left out when it
+        /// may not, as by programs that know nothing of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        yields: bool,
+    },
+    /// Look at a volume without opening it: answered as an open, with generation 0. It may be in use.
+    Look {
+        /// The volume's name.
+        volume: String,
     },
     /// Open a volume, or one of its snapshots (then nothing is owned and nothing can be written).
     Open {
@@ -40,6 +49,10 @@ pub enum SessionRequest {
         mode: OpenMode,
         /// Wait for this long for the present owner to leave, in milliseconds; 0 is refused at once.
         wait_ms: u64,
+        /// Whether this goes on with a guest that stands still elsewhere, as after a live migration: then the present
+        /// owner is told that the volume is wanted. Nobody else asks for what somebody has.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        succeeds: bool,
     },
     /// Go on with a volume after the connection to `storaged` was lost.
     Resume {
@@ -138,6 +151,12 @@ pub enum SessionPush {
     },
     /// The volume as it is from now on: another size, head, revision, placement or address.
     View(Box<VolumeView>),
+    /// Another front end waits for the volume. Whoever has no use for it just now, for its guest stands still,
+    /// gives it back; anybody else goes on.
+    Wanted {
+        /// Which volume.
+        volume: VolumeId,
+    },
     /// The volume belongs to somebody else now: stop all I/O.
     Revoked {
         /// Which volume.

@@ -21,7 +21,7 @@ use protocol::session::{
 use protocol::{Generation, VolumeId};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::ownership::{self, Owned, Refused};
@@ -35,6 +35,9 @@ use crate::moment::wall_clock_ms;
 const ORDERS_MAX: usize = 4;
 /// The longest that an open may wait for the present owner, whatever the front end says.
 const WAIT_MAX: Duration = Duration::from_hours(1);
+
+/// How often the owner is told anew that somebody waits: it may have connected to this `storaged` only now.
+const WANT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a front end has open.
 struct Open {
@@ -55,6 +58,7 @@ struct Waiting {
     volume: String,
     mode: OpenMode,
     until: Instant,
+    succeeds: bool,
 }
 
 /// A rest that was asked of the front end.
@@ -70,7 +74,12 @@ struct FrontEnd {
     link: Link,
     map: MapWatch,
     program: String,
+    /// As the front end says.
     pid: u32,
+    /// Whether it may be told that its volume is wanted.
+    yields: bool,
+    /// As the kernel says; zero if it does not.
+    process: u32,
     ourselves: bool,
     open: Option<Open>,
     waiting: Option<Waiting>,
@@ -88,6 +97,8 @@ pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
         map: sessions.map.clone(),
         program: String::new(),
         pid: 0,
+        yields: false,
+        process: peer.number(),
         ourselves: peer.is_ourselves(),
         open: None,
         waiting: None,
@@ -125,6 +136,7 @@ impl FrontEnd {
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                     self.refuse_waiting();
                 }
+                () = sleep(WANT_AGAIN), if until.is_some() => self.want_again(),
             }
         }
     }
@@ -165,13 +177,14 @@ impl FrontEnd {
             return Err(Refused::new(SessionRefusal::Invalid, "say hello first"));
         }
         match request {
-            SessionRequest::Hello { program, pid } => {
+            SessionRequest::Hello { program, pid, yields } => {
                 self.program = if program.is_empty() {
                     "unnamed".to_owned()
                 } else {
                     program
                 };
                 self.pid = pid;
+                self.yields = yields;
                 Ok(Some(SessionReply::Ok))
             }
             SessionRequest::Open {
@@ -184,6 +197,7 @@ impl FrontEnd {
                 snapshot: None,
                 mode,
                 wait_ms,
+                succeeds,
             } => {
                 self.refuse_second()?;
                 let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
@@ -192,9 +206,11 @@ impl FrontEnd {
                     volume,
                     mode,
                     until: Instant::now() + wait,
+                    succeeds,
                 });
                 self.try_waiting().await
             }
+            SessionRequest::Look { volume } => self.look(&volume).map(Some),
             SessionRequest::Resume { volume, generation } => self.resume(volume, generation).await.map(Some),
             SessionRequest::Renew { volume, generation } => {
                 let owned = self.owned(volume, generation)?;
@@ -233,6 +249,16 @@ impl FrontEnd {
         }
     }
 
+    /// Tells what a volume is, whoever has it open.
+    fn look(&self, name: &str) -> Result<SessionReply, Refused> {
+        let volume = self.map.current().volume_named(name);
+        let view = volume.and_then(|volume| self.owner_view(volume, Generation(0), false));
+        let view = view.ok_or_else(|| {
+            Refused::new(SessionRefusal::NotFound, format!("there is no volume {name:?}"))
+        })?;
+        Ok(SessionReply::Opened(Box::new(view)))
+    }
+
     fn refuse_second(&self) -> Result<(), Refused> {
         if self.open.is_some() || self.waiting.is_some() {
             let message = "this connection has a volume open already: use another connection";
@@ -254,11 +280,12 @@ impl FrontEnd {
         let owner = OwnerRecord {
             node: self.sessions.settings.node,
             program: self.program.clone(),
-            pid: self.pid,
+            pid: self.process,
             read_only: waiting.mode == OpenMode::ReadOnly,
             opened_ms: wall_clock_ms(),
         };
         let lease = self.sessions.settings.lease;
+        self.sessions.release_if_dead(volume).await;
         let store = self.sessions.store.as_ref();
         match ownership::acquire(store, &self.map, volume, &owner, lease).await? {
             Some(owned) => {
@@ -267,10 +294,21 @@ impl FrontEnd {
                 self.opened(volume, owned, owner.read_only).map(Some)
             }
             None if Instant::now() < waiting.until => {
+                if waiting.succeeds {
+                    self.sessions.want(volume);
+                }
                 self.waiting = Some(waiting);
                 Ok(None)
             }
             None => Err(self.busy(&waiting.volume)),
+        }
+    }
+
+    fn want_again(&self) {
+        let succeeding = self.waiting.as_ref().filter(|waiting| waiting.succeeds);
+        let named = succeeding.map(|waiting| &waiting.volume);
+        if let Some(volume) = named.and_then(|name| self.map.current().volume_named(name)) {
+            self.sessions.want(volume);
         }
     }
 
@@ -470,7 +508,16 @@ impl FrontEnd {
     }
 
     async fn carry_out(&mut self, order: Order) {
-        let Order::Quiesce { limit, drained, hold } = order;
+        let (limit, drained, hold) = match order {
+            Order::Quiesce { limit, drained, hold } => (limit, drained, hold),
+            Order::Yield => {
+                if let Some(open) = self.open.as_ref().filter(|_| self.yields) {
+                    let push = SessionPush::Wanted { volume: open.volume };
+                    self.link.outbox.push_session_push(&push);
+                }
+                return;
+            }
+        };
         // The end of the last rest may be on its way still, when the next one is asked for.
         if let Some(rest) = &mut self.rest {
             match rest.hold.try_recv() {

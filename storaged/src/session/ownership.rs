@@ -118,7 +118,7 @@ pub(super) async fn release(store: &dyn Coordination, volume: VolumeId, generati
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     //! One owner at a time; what was lost cannot be resumed; each owner has a generation of its own.
     use std::sync::Arc;
 
@@ -129,10 +129,10 @@ mod tests {
 
     use super::*;
 
-    const VOLUME: VolumeId = VolumeId(7);
-    const LEASE: Duration = Duration::from_hours(1);
+    pub(in crate::session) const VOLUME: VolumeId = VolumeId(7);
+    pub(in crate::session) const LEASE: Duration = Duration::from_hours(1);
 
-    fn owner() -> OwnerRecord {
+    pub(in crate::session) fn owner() -> OwnerRecord {
         OwnerRecord {
             node: NodeId(1),
             program: "test".into(),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     /// A store with one volume, and a map that follows it.
-    async fn world() -> (Arc<Embedded>, MapWatch) {
+    pub(in crate::session) async fn world() -> (Arc<Embedded>, MapWatch) {
         let store = Arc::new(Embedded::in_memory().unwrap());
         let volume = VolumeRecord {
             name: "alpha".into(),

@@ -25,6 +25,12 @@ impl Peer {
         Self { pid, descriptor }
     }
 
+    /// Its number as this process sees it; zero, which is nobody's, if it cannot be seen from here. What the
+    /// process calls itself does not count: it may live on another machine or in another world of numbers.
+    pub(super) fn number(&self) -> u32 {
+        self.pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
+    }
+
     /// Waits until the process has ended; for ever if nothing is known of it.
     pub(super) async fn ended(&self) {
         match &self.descriptor {

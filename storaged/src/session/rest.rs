@@ -29,6 +29,8 @@ const OWNER_GRACE: Duration = Duration::from_secs(2);
 
 /// What a session's connection is told to do.
 pub(super) enum Order {
+    /// Tell the front end that somebody waits for its volume.
+    Yield,
     /// Ask the front end to hold its volume still.
     Quiesce {
         limit: Duration,
@@ -207,6 +209,15 @@ impl Sessions {
                 _ = map.changed() => {}
                 () = sleep_until(deadline) => return Err(RestError::NotInTime(self.not_at_rest(volume))),
             }
+        }
+    }
+
+    /// Lets the owner of a volume know that somebody waits for it. It is told
+    /// again and again, so one that connects later hears of it too.
+    pub(super) fn want(&self, volume: VolumeId) {
+        if let Some(owner) = self.owner_here(volume) {
+            // A full queue means that it is being told other things: the wish comes again.
+            let _ = owner.orders.try_send(Order::Yield);
         }
     }
 

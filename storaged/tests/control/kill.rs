@@ -9,6 +9,7 @@ use std::time::Duration;
 use admin_api::snapshots::SnapshotList;
 use admin_api::tasks::{TaskList, TaskState};
 use admin_api::volumes::VolumeList;
+use client::transport::Address;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
@@ -48,6 +49,17 @@ impl Drop for Daemon {
 
 impl Daemon {
     async fn start(directory: &Path) -> Self {
+        let daemon = Self::spawn(directory);
+        let deadline = Instant::now() + LIMIT;
+        while daemon.request("GET", "/v1/version", None).await.is_none() {
+            assert!(Instant::now() < deadline, "storaged does not answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        daemon
+    }
+
+    /// Without waiting for anything.
+    fn spawn(directory: &Path) -> Self {
         let process = Command::new(env!("CARGO_BIN_EXE_storaged"))
             .args([
                 "--disks",
@@ -67,13 +79,7 @@ impl Daemon {
             .unix_socket(directory.join("admin.sock"))
             .build()
             .unwrap();
-        let daemon = Self { process, http };
-        let deadline = Instant::now() + LIMIT;
-        while daemon.request("GET", "/v1/version", None).await.is_none() {
-            assert!(Instant::now() < deadline, "storaged does not answer");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        daemon
+        Self { process, http }
     }
 
     /// Nothing if the process did not answer.
@@ -248,5 +254,30 @@ fn operations_that_were_answered_stand_whenever_the_process_is_killed() {
         }
         let (status, body) = daemon.request("DELETE", "/v1/pools/p", None).await.unwrap();
         assert_eq!(status, 204, "{body}");
+    });
+}
+
+#[test]
+fn front_ends_are_served_while_disks_still_start() {
+    // Defect guarded: leases run from the moment that the store is opened, but sessions were served only when
+    // all disks had read their logs. On a busy machine that took longer than a lease: every owner lost
+    // its volume, and its guest got I/O errors.
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Daemon::start(directory.path()).await);
+        // A disk that takes for ever to start: whoever opens this file waits for a writer.
+        let superblock = directory.path().join("disks/1/superblock");
+        std::fs::remove_file(&superblock).unwrap();
+        let pipe = Command::new("mkfifo").arg(&superblock).status().unwrap();
+        assert!(pipe.success());
+        let daemon = Daemon::spawn(directory.path());
+        let sessions = [Address::Unix(directory.path().join("storaged.sock"))];
+        let deadline = Instant::now() + LIMIT;
+        while client::volume::list("test", &sessions).await.is_err() {
+            assert!(Instant::now() < deadline, "sessions are not served");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let answer = daemon.request("GET", "/v1/version", None).await;
+        assert_eq!(answer, None, "the disk has started: nothing was tried");
     });
 }

@@ -1,6 +1,7 @@
 //! The program `conformance`: `conformance nbd` runs the checks of one protocol.
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -21,11 +22,22 @@ enum Suite {
         #[arg(default_value = "")]
         only: String,
     },
+    /// Debian's libvirt with a disk of vhost-blk, and a real guest that uses it
+    Libvirt {
+        /// Only checks whose names contain this
+        #[arg(default_value = "")]
+        only: String,
+        /// Where the guest's image is kept
+        #[arg(long, default_value = "target/guest")]
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let Suite::Nbd { only } = Arguments::parse().suite;
-    let tally = conformance::nbd::run(&Selection { only });
+    let tally = match Arguments::parse().suite {
+        Suite::Nbd { only } => conformance::nbd::run(&Selection { only }),
+        Suite::Libvirt { only, folder } => conformance::libvirt::run(&Selection { only }, &folder),
+    };
     println!("{tally}");
     if tally.is_good() {
         ExitCode::SUCCESS

@@ -47,6 +47,16 @@ impl Tally {
         self.failed == 0 && self.passed > 0
     }
 
+    /// Reads a count that was printed.
+    pub fn read(line: &str) -> Option<Self> {
+        let mut numbers = line.split(", ").map(|part| part.split_once(' ')?.0.parse().ok());
+        Some(Self {
+            passed: numbers.next()??,
+            failed: numbers.next()??,
+            skipped: numbers.next()??,
+        })
+    }
+
     /// Counts a failure outside of any check.
     pub fn fail(&mut self, what: &str, error: &anyhow::Error) {
         println!("{what} ... FAILED\n    {error:#}");
@@ -95,5 +105,22 @@ impl fmt::Display for Tally {
             "{} passed, {} failed, {} skipped",
             self.passed, self.failed, self.skipped
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A count that another process printed is read as it was.
+    use super::*;
+
+    #[test]
+    fn a_printed_count_reads_back() {
+        let tally = Tally {
+            passed: 5,
+            failed: 1,
+            skipped: 20,
+        };
+        assert_eq!(Tally::read(&tally.to_string()), Some(tally));
+        assert_eq!(Tally::read("thread panicked"), None);
     }
 }

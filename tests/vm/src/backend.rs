@@ -42,6 +42,33 @@ impl Backend {
         )
     }
 
+    /// As [`Backend::offer`], for a guest that runs elsewhere and comes by a live migration.
+    pub fn await_guest(node: &Node, volume: &str, name: &str) -> Result<Self> {
+        let storaged = node.session_socket().display().to_string();
+        let socket = node.folder().join(format!("{name}.vhost"));
+        Self::start(
+            &socket,
+            &["--storaged", &storaged, "--volume", volume, "--incoming"],
+        )
+    }
+
+    /// Kills it with SIGKILL, as a crash would.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// What it and those before it on this socket have said, without colours.
+    pub fn log(socket: &Path) -> Result<String> {
+        let text = std::fs::read_to_string(socket.with_extension("log"))?;
+        let mut plain = String::with_capacity(text.len());
+        for (number, part) in text.split('\u{1b}').enumerate() {
+            // Behind an escape comes a colour, which ends with an m.
+            let colour = if number == 0 { None } else { part.split_once('m') };
+            plain.push_str(colour.map_or(part, |(_, rest)| rest));
+        }
+        Ok(plain)
+    }
+
     /// Where QEMU connects to.
     pub fn socket(&self) -> &Path {
         &self.socket

@@ -1,23 +1,26 @@
 //! A running guest: a QEMU process, and a serial line on which the guest takes commands.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::accelerator::Accelerator;
+pub use crate::console::Output;
+use crate::console::{COMMAND, Console};
 use crate::image::Image;
 use crate::packages;
 use crate::patience::wait_for;
+use crate::qmp::Qmp;
 
 /// How long a guest may take to boot. Emulated, on a busy machine of two cores, it takes half a minute.
 const BOOT: Duration = Duration::from_mins(5);
-/// How long a single command may take, fio and file system checks included.
-const COMMAND: Duration = Duration::from_mins(4);
+/// In a machine's folder: what the guest's kernel says, and QEMU's monitor.
+const KERNEL_LOG: &str = "kernel.log";
+const MONITOR: &str = "qmp.sock";
 /// The first QEMU that counts the time between reconnects in milliseconds.
 const MILLISECONDS_SINCE: (u32, u32) = (9, 2);
 
@@ -45,28 +48,24 @@ impl Disk {
 pub struct Options {
     /// Its disks.
     pub disks: Vec<Disk>,
-    /// Whether it has fio.
+    /// Whether it has fio and sqlite3.
     pub fio: bool,
     /// How QEMU runs it.
     pub accelerator: Accelerator,
 }
 
-/// What a command in the guest printed and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
-    /// What it printed.
-    pub text: String,
-    /// Its status.
-    pub status: i32,
-}
-
 /// A running guest. Ends with this value.
 pub struct Guest {
+    machine: Machine,
+    console: Console,
+    /// What the kernel said in machines that the guest has left.
+    said: String,
+}
+
+/// A QEMU process with its folder. Ends with this value.
+pub(crate) struct Machine {
     qemu: Child,
-    console: BufReader<UnixStream>,
-    /// What the kernel said.
-    log: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Guest {
@@ -76,22 +75,106 @@ impl Guest {
     }
 
     pub(crate) fn boot_within(image: &Image, options: &Options, patience: Duration) -> Result<Self> {
+        let (machine, stream) = Machine::start(image, options, &[], patience)?;
+        match Console::open(stream, patience) {
+            Ok(console) => Ok(Self {
+                machine,
+                console,
+                said: String::new(),
+            }),
+            Err(cause) => {
+                let log = machine.kernel_log();
+                let tail: Vec<&str> = log.lines().rev().take(15).collect();
+                let context = format!("the guest does not boot; the last it said, newest first: {tail:#?}");
+                Err(cause.context(context))
+            }
+        }
+    }
+
+    /// The monitor of the QEMU that runs the guest.
+    pub(crate) fn monitor(&self) -> Result<Qmp> {
+        self.machine.monitor()
+    }
+
+    /// The guest runs in another machine from now on, whose console is this. The former one ends.
+    pub(crate) fn has_moved(&mut self, machine: Machine, console: UnixStream) -> Result<()> {
+        self.console = Console::resume(console)?;
+        self.said.push_str(&self.machine.kernel_log());
+        self.machine = machine;
+        Ok(())
+    }
+
+    /// Runs a command line of the guest's shell; an error if it fails.
+    pub fn run(&mut self, command: &str) -> Result<String> {
+        self.console.run(command)
+    }
+
+    /// Runs a command line of the guest's shell, however it ends.
+    pub fn try_run(&mut self, command: &str) -> Result<Output> {
+        self.console.try_run(command)
+    }
+
+    /// Lets the guest begin with a command line; [`Guest::finish`] waits for its end.
+    pub fn begin(&mut self, command: &str) -> Result<()> {
+        self.console.begin(command)
+    }
+
+    /// Waits for the end of what was begun.
+    pub fn finish(&mut self) -> Result<Output> {
+        self.console.finish()
+    }
+
+    /// Waits for a line of the output of what was begun.
+    pub fn wait_for_line(&mut self, wanted: &str) -> Result<String> {
+        self.console.wait_for_line(wanted)
+    }
+
+    /// What the guest's kernel has said so far.
+    pub fn kernel_log(&self) -> String {
+        self.said.clone() + &self.machine.kernel_log()
+    }
+
+    /// Kills QEMU with SIGKILL, as a power cut would.
+    pub fn kill(mut self) -> Result<()> {
+        self.machine.qemu.kill()?;
+        self.machine.qemu.wait()?;
+        Ok(())
+    }
+
+    /// Switches the guest off and waits for QEMU to end.
+    pub fn power_off(mut self) -> Result<()> {
+        self.begin("sync; poweroff -f")?;
+        let qemu = &mut self.machine.qemu;
+        let status = wait_for("QEMU to end", COMMAND, || Ok(qemu.try_wait()?))?;
+        ensure!(status.success(), "QEMU ended with {status}");
+        Ok(())
+    }
+}
+
+impl Machine {
+    /// Starts QEMU, with these arguments besides, and waits until it has opened the guest's console.
+    pub(crate) fn start(
+        image: &Image,
+        options: &Options,
+        besides: &[String],
+        patience: Duration,
+    ) -> Result<(Self, UnixStream)> {
         let folder = tempfile::tempdir()?;
         let listener = UnixListener::bind(folder.path().join("console.sock"))?;
         listener.set_nonblocking(true)?;
-        let log = folder.path().join("kernel.log");
         let errors = fs::File::create(folder.path().join("qemu.log"))?;
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(image, options, folder.path())?);
-        let mut qemu = command
+        let qemu = Command::new("qemu-system-x86_64")
+            .args(arguments(image, options, folder.path())?)
+            .args(besides)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(errors)
             .spawn()
             .context("start QEMU")?;
-        let connected = wait_for("QEMU to open the guest's console", patience, || {
-            if let Some(status) = qemu.try_wait()? {
-                let said = fs::read_to_string(folder.path().join("qemu.log")).unwrap_or_default();
+        let mut machine = Self { qemu, folder };
+        let stream = wait_for("QEMU to open the guest's console", patience, || {
+            if let Some(status) = machine.qemu.try_wait()? {
+                let said = fs::read_to_string(machine.folder.path().join("qemu.log")).unwrap_or_default();
                 bail!("QEMU has ended at once, {status}: {said}");
             }
             match listener.accept() {
@@ -99,129 +182,21 @@ impl Guest {
                 Err(cause) if cause.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
                 Err(cause) => Err(cause.into()),
             }
-        });
-        let stream = match connected {
-            Ok(stream) => stream,
-            Err(cause) => {
-                qemu.kill()?;
-                qemu.wait()?;
-                return Err(cause);
-            }
-        };
-        stream.set_nonblocking(false)?;
-        let mut guest = Self {
-            qemu,
-            console: BufReader::new(stream),
-            log,
-            _folder: folder,
-        };
-        guest
-            .read_until(|line| (line == "@@ready").then_some(()), patience)
-            .with_context(|| {
-                let log = fs::read_to_string(&guest.log).unwrap_or_default();
-                let tail: Vec<&str> = log.lines().rev().take(15).collect();
-                format!("the guest does not boot; the last it said, newest first: {tail:#?}")
-            })?;
-        Ok(guest)
+        })?;
+        Ok((machine, stream))
     }
 
-    /// Runs a command line of the guest's shell; an error if it fails.
-    pub fn run(&mut self, command: &str) -> Result<String> {
-        let output = self.try_run(command)?;
-        ensure!(
-            output.status == 0,
-            "in the guest, {command:?} ended with {}: {}",
-            output.status,
-            output.text
-        );
-        Ok(output.text)
+    /// Its monitor.
+    pub(crate) fn monitor(&self) -> Result<Qmp> {
+        Qmp::connect(&self.folder.path().join(MONITOR))
     }
 
-    /// Runs a command line of the guest's shell, however it ends.
-    pub fn try_run(&mut self, command: &str) -> Result<Output> {
-        self.begin(command)?;
-        self.finish()
-    }
-
-    /// Lets the guest begin with a command line; [`Guest::finish`] waits for its end.
-    pub fn begin(&mut self, command: &str) -> Result<()> {
-        ensure!(!command.contains('\n'), "a command is one line");
-        writeln!(self.console.get_mut(), "{command}").context("send a command to the guest")
-    }
-
-    /// Waits for the end of what was begun.
-    pub fn finish(&mut self) -> Result<Output> {
-        let (text, status) = self
-            .read_until(
-                |line| line.strip_prefix("@@status ")?.trim().parse().ok(),
-                COMMAND,
-            )
-            .context("wait for the guest to finish a command")?;
-        // The guest ends the last line before it says how the command ended.
-        let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-        Ok(Output { text, status })
-    }
-
-    /// Waits for a line of the output of what was begun.
-    pub fn wait_for_line(&mut self, wanted: &str) -> Result<String> {
-        Ok(self.read_until(|line| (line == wanted).then_some(()), COMMAND)?.0)
-    }
-
-    /// What the guest's kernel has said so far.
-    pub fn kernel_log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Kills QEMU with SIGKILL, as a power cut would.
-    pub fn kill(mut self) -> Result<()> {
-        self.qemu.kill()?;
-        self.qemu.wait()?;
-        Ok(())
-    }
-
-    /// Switches the guest off and waits for QEMU to end.
-    pub fn power_off(mut self) -> Result<()> {
-        self.begin("sync; poweroff -f")?;
-        let qemu = &mut self.qemu;
-        let status = wait_for("QEMU to end", COMMAND, || Ok(qemu.try_wait()?))?;
-        ensure!(status.success(), "QEMU ended with {status}");
-        Ok(())
-    }
-
-    /// Reads lines until one gives something; what came before it, and what it gave.
-    fn read_until<T>(
-        &mut self,
-        mut found: impl FnMut(&str) -> Option<T>,
-        patience: Duration,
-    ) -> Result<(String, T)> {
-        let deadline = Instant::now() + patience;
-        let mut text = String::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(
-                !left.is_zero(),
-                "the guest has not answered for {} seconds; it said: {text}",
-                patience.as_secs()
-            );
-            self.console.get_ref().set_read_timeout(Some(left))?;
-            let mut line = String::new();
-            let count = self
-                .console
-                .read_line(&mut line)
-                .with_context(|| format!("the guest said: {text}"))?;
-            ensure!(count > 0, "QEMU has closed the console; the guest said: {text}");
-            let line_end = line.trim_end_matches(['\r', '\n']).len();
-            line.truncate(line_end);
-            if let Some(value) = found(&line) {
-                return Ok((text, value));
-            }
-            text.push_str(&line);
-            text.push('\n');
-        }
+    fn kernel_log(&self) -> String {
+        fs::read_to_string(self.folder.path().join(KERNEL_LOG)).unwrap_or_default()
     }
 }
 
-impl Drop for Guest {
+impl Drop for Machine {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.qemu.kill();
@@ -264,7 +239,9 @@ fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<Stri
     ]);
     arguments.extend([
         "-serial".to_owned(),
-        format!("file:{}", path(&folder.join("kernel.log"))),
+        format!("file:{}", path(&folder.join(KERNEL_LOG))),
+        "-qmp".to_owned(),
+        format!("unix:{},server=on,wait=off", path(&folder.join(MONITOR))),
     ]);
     arguments.extend([
         "-chardev".to_owned(),

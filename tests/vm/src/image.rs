@@ -15,7 +15,7 @@ use crate::packages;
 /// Programs of this machine that every guest has, with the libraries that they need.
 const TOOLS: &[&str] = &["mkfs.ext4", "e2fsck", "resize2fs", "mkfs.xfs", "xfs_repair"];
 /// Programs that only some guests have, as their libraries make the guest's boot longer.
-const FIO: &[&str] = &["fio"];
+const LOADS: &[&str] = &["fio", "sqlite3"];
 
 const INIT: &str = include_str!("init.sh");
 
@@ -26,7 +26,7 @@ pub struct Image {
     pub kernel: PathBuf,
     /// The initramfs.
     pub initramfs: PathBuf,
-    /// The same with fio.
+    /// The same with fio and sqlite3.
     pub initramfs_with_fio: PathBuf,
 }
 
@@ -39,7 +39,7 @@ impl Image {
             initramfs_with_fio: folder.join("initramfs-with-fio.cpio"),
         };
         let stamp = folder.join("stamp");
-        let recipe = format!("{TOOLS:?} {FIO:?}\n{INIT}");
+        let recipe = format!("{TOOLS:?} {LOADS:?}\n{INIT}");
         if fs::read_to_string(&stamp).is_ok_and(|built| built == recipe) {
             return Ok(image);
         }
@@ -56,7 +56,7 @@ impl Image {
         let kernel = Kernel::find(&unpacked)?;
         fs::copy(&kernel.image, &image.kernel).context("keep the kernel")?;
         write(&image.initramfs, &unpacked, &kernel, TOOLS).context("build the initramfs")?;
-        let all = [TOOLS, FIO].concat();
+        let all = [TOOLS, LOADS].concat();
         write(&image.initramfs_with_fio, &unpacked, &kernel, &all).context("build the initramfs with fio")?;
         fs::remove_dir_all(&unpacked)?;
         // Last, so that a build that was cut off is done again.

@@ -8,9 +8,11 @@
 pub mod accelerator;
 pub mod archive;
 pub mod backend;
+pub mod console;
 pub mod guest;
 pub mod image;
 pub mod kernel;
 pub mod packages;
 pub mod patience;
+mod qmp;
 pub mod scenarios;

@@ -16,6 +16,7 @@ const INSTALLED: &[Need] = &[
     ("e2fsprogs", "mkfs.ext4"),
     ("xfsprogs", "mkfs.xfs"),
     ("fio", "fio"),
+    ("sqlite3", "sqlite3"),
 ];
 
 /// Installs what guests need and what is missing, and says so.

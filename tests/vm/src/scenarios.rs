@@ -1,6 +1,8 @@
 //! What is tried with real guests. Each scenario is one promise, from an empty folder to a verdict.
 
 mod device;
+pub mod killed;
+pub mod migrated;
 mod volume;
 
 use std::path::Path;
@@ -81,6 +83,14 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "vhost-blk is restarted under load, and the guest only waits",
         run: volume::backend_restarted,
+    },
+    Scenario {
+        name: "vhost-blk is killed under load, and the guest only waits",
+        run: killed::backend_killed,
+    },
+    Scenario {
+        name: "a guest moves to another QEMU under load, and moves that fail leave it where it was",
+        run: migrated::guest_migrated,
     },
     Scenario {
         name: "a volume grows under a mounted file system",

@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use client::device::BlockDevice;
 use client::memory::MemoryDevice;
+use vhost_blk::backing::Backing;
 use vhost_blk::guest_memory::{GuestMap, GuestMemory};
-use vhost_blk::ring::{Backing, Ring, Vring};
+use vhost_blk::inflight::Log;
+use vhost_blk::ring::{Legacy, Ring, Vring};
 use vhost_user_backend::{VringMutex, VringT};
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN};
 use vm_memory::{Bytes, GuestAddress};
@@ -44,6 +46,12 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(device: Rc<dyn BlockDevice>, event_index: bool) -> Self {
+        let alignment = device.info().alignment;
+        Self::on(0, Backing::new(device, alignment), event_index, None)
+    }
+
+    /// With a ring of this number over a device that other rings may share, and a log of its requests in flight.
+    pub(crate) fn on(index: u16, backing: Rc<Backing>, event_index: bool, log: Option<Log>) -> Self {
         let memory = GuestMap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap();
         let shared = GuestMemory::new(memory.clone());
         let vring: Vring = VringMutex::new(shared.clone(), QUEUE_SIZE).unwrap();
@@ -57,8 +65,8 @@ impl Guest {
         .unwrap();
         let call = File::from(call);
         vring.set_call(Some(call.try_clone().unwrap()));
-        let alignment = device.info().alignment;
-        let ring = Ring::new(0, vring.clone(), shared.clone(), Backing::new(device, alignment));
+        let legacy = Legacy::inherit(&vring, log).unwrap();
+        let ring = Ring::new(index, vring.clone(), shared.clone(), backing, legacy);
         Self {
             memory,
             shared,
@@ -68,6 +76,17 @@ impl Guest {
             published: 0,
             seen: 0,
         }
+    }
+
+    /// The process dies, and another one takes over; the guest and its memory live on.
+    pub(crate) fn succeed(&mut self, index: u16, backing: Rc<Backing>, log: Option<Log>) {
+        let vring: Vring = VringMutex::new(self.shared.clone(), QUEUE_SIZE).unwrap();
+        vring.set_queue_info(DESCRIPTORS, AVAILABLE, USED).unwrap();
+        vring.set_queue_ready(true);
+        vring.set_call(Some(self.call.try_clone().unwrap()));
+        let legacy = Legacy::inherit(&vring, log).unwrap();
+        self.ring = Ring::new(index, vring.clone(), self.shared.clone(), backing, legacy);
+        self.vring = vring;
     }
 
     pub(crate) fn descriptor(&self, index: u16, address: u64, length: u32, flags: u16, next: u16) {

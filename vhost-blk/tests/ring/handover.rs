@@ -7,7 +7,8 @@ use std::sync::mpsc::sync_channel;
 use client::device::BlockDevice;
 use client::memory::MemoryDevice;
 use tokio::sync::{mpsc, oneshot};
-use vhost_blk::ring::Backing;
+use vhost_blk::backing::Backing;
+use vhost_blk::ring::Legacy;
 use vhost_blk::worker::{COMMANDS_MAX, Command, Worker};
 use virtio_bindings::virtio_blk::VIRTIO_BLK_T_IN;
 
@@ -50,6 +51,7 @@ async fn a_shutdown_waits_for_a_ring_that_is_just_being_stopped() {
                     vring,
                     memory,
                     kick: eventfd(),
+                    legacy: Legacy::default(),
                     done,
                 })
                 .await

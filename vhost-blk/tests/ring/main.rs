@@ -9,4 +9,5 @@ mod flow;
 mod guest;
 mod handover;
 mod hostility;
+mod inflight;
 mod requests;

@@ -25,6 +25,8 @@ const EFFECTS: &[&str] = &[
 ];
 /// What only `storaged` and tests link: a front end talks to it over a socket.
 const NODE: &[&str] = &["store", "coordination", "storaged", "redb", "axum"];
+/// The same for a front end that answers HTTP itself, on its control socket.
+const STORAGE: &[&str] = &["store", "coordination", "storaged", "redb"];
 
 const PLACES: &[Place] = &[
     Place {
@@ -82,8 +84,8 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "vhost-blk",
-        uses: &["client", "protocol"],
-        never: NODE,
+        uses: &["admin-api", "client", "protocol"],
+        never: STORAGE,
     },
     Place {
         name: "storaged-nbd",

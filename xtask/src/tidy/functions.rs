@@ -44,7 +44,11 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
         "libFuzzer calls a function by its unmangled name",
     ),
     (
-        "vhost-blk/tests/process.rs",
+        "vhost-blk/tests/instants/steps.rs",
+        "a process is stepped through by ptrace",
+    ),
+    (
+        "vhost-blk/tests/program/driver.rs",
         "a foreign virtio driver takes raw addresses of the guest's memory",
     ),
 ];

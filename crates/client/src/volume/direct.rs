@@ -48,9 +48,27 @@ struct UnderWay {
     request: Request,
 }
 
+/// What direct reads are done with. Who opens volumes one after the other hands it from one to the next, and who
+/// gives up the right to make one makes it before.
+pub struct ReadRing {
+    reader: Reader,
+    /// Where the tokens of its reads have come to: what a former volume left must not be taken for the next one's.
+    next: u64,
+}
+
+impl ReadRing {
+    /// A new one, if the system gives it.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            reader: Reader::new()?,
+            next: 0,
+        })
+    }
+}
+
 #[derive(Default)]
 struct State {
-    reader: Option<Reader>,
+    ring: Option<ReadRing>,
     disks: BTreeMap<DiskId, Disk>,
     under_way: HashMap<u64, UnderWay>,
     questions: HashMap<u64, (DiskId, Shown)>,
@@ -74,20 +92,41 @@ impl State {
 }
 
 impl DirectReads {
-    /// Reads the files of a disk from now on. Gives what becomes readable when reads are finished,
-    /// the first time.
+    /// With a ring that was made before, or with one that is made when the first disk of this machine is met.
+    pub(super) fn new(ring: Option<ReadRing>) -> Self {
+        let reads = Self::default();
+        {
+            let mut state = reads.state.borrow_mut();
+            state.next = ring.as_ref().map_or(0, |ring| ring.next);
+            state.ring = ring;
+        }
+        reads
+    }
+
+    /// Becomes readable when reads are finished; nothing while there is no ring.
+    pub(super) fn wake(&self) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+        let state = self.state.borrow();
+        let ring = state.ring.as_ref();
+        ring.map(|ring| watched(ring.reader.wake_descriptor().try_clone_to_owned()?))
+            .transpose()
+    }
+
+    /// Takes the ring out, for another volume. Reads that are still under way end unheard.
+    pub(super) fn take_ring(&self) -> Option<ReadRing> {
+        let mut state = self.state.borrow_mut();
+        let next = state.next;
+        state.ring.take().map(|ring| ReadRing { next, ..ring })
+    }
+
+    /// Reads the files of a disk from now on. Gives what [`DirectReads::wake`] gives if the ring is new.
     pub(super) fn open(&self, disk: DiskId, shared: &Shared) -> io::Result<Option<AsyncFd<OwnedFd>>> {
         let opened = Disk::open(Path::new(OsStr::from_bytes(&shared.directory)), shared.opening)?;
-        let mut state = self.state.borrow_mut();
-        let wake = if state.reader.is_none() {
-            let reader = Reader::new()?;
-            let wake = watched(reader.wake_descriptor().try_clone_to_owned()?)?;
-            state.reader = Some(reader);
-            Some(wake)
-        } else {
-            None
-        };
-        state.disks.insert(disk, opened);
+        let is_new = self.state.borrow().ring.is_none();
+        if is_new {
+            self.state.borrow_mut().ring = Some(ReadRing::new()?);
+        }
+        let wake = if is_new { self.wake()? } else { None };
+        self.state.borrow_mut().disks.insert(disk, opened);
         info!(%disk, "its file is read directly");
         Ok(wake)
     }
@@ -115,8 +154,8 @@ impl DirectReads {
         };
         let mut state = self.state.borrow_mut();
         let token = state.next();
-        let State { reader, disks, .. } = &mut *state;
-        let (Some(reader), Some(open)) = (reader, disks.get_mut(&disk)) else {
+        let State { ring, disks, .. } = &mut *state;
+        let (Some(ReadRing { reader, .. }), Some(open)) = (ring, disks.get_mut(&disk)) else {
             return Begun::AtDisk(None);
         };
         let shown = Shown {
@@ -171,8 +210,8 @@ impl DirectReads {
 
     /// Hands the kernel what was begun. True if something is finished already.
     pub(super) fn submit(&self) -> bool {
-        match &mut self.state.borrow_mut().reader {
-            Some(reader) => {
+        match &mut self.state.borrow_mut().ring {
+            Some(ReadRing { reader, .. }) => {
                 reader.submit();
                 reader.has_ended()
             }
@@ -184,8 +223,8 @@ impl DirectReads {
     pub(super) fn finished(&self) -> Vec<(DiskId, u64, Result<Bytes, Request>)> {
         let mut state = self.state.borrow_mut();
         let mut finished = std::mem::take(&mut state.finished);
-        if let Some(reader) = &mut state.reader {
-            reader.finished(&mut finished);
+        if let Some(ring) = &mut state.ring {
+            ring.reader.finished(&mut finished);
         }
         let mut ended = Vec::with_capacity(finished.len());
         for read in finished.drain(..) {

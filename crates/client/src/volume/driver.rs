@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use direct::area::Area;
@@ -14,12 +15,13 @@ use protocol::DiskId;
 use protocol::message::Request;
 use protocol::session::{SessionRequest, VolumeView};
 use replication::owner::{Action, Event, IoId, Operation, Outcome, Owner};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::connection::{self, DiskConnection};
-use super::direct::{self as direct_reads, Begun, DirectReads};
+use super::direct::{self as direct_reads, Begun, DirectReads, ReadRing};
 use super::session::{self, OpenedSession, Session};
 use super::{device_error, timer};
 use crate::clock::now;
@@ -67,7 +69,7 @@ pub(super) struct Driver {
 
 impl Driver {
     /// Starts to drive the volume of a session that was just opened.
-    pub(super) fn start(opened: OpenedSession) -> Rc<Self> {
+    pub(super) fn start(opened: OpenedSession, ring: Option<ReadRing>) -> Rc<Self> {
         let mut actions = Vec::new();
         let view = opened.view.clone();
         let owner = Owner::open(now(), opened.leased, opened.view, &mut actions);
@@ -81,7 +83,7 @@ impl Driver {
             listener: RefCell::default(),
             phase: watch::Sender::new(Phase::Opening),
             disks: RefCell::default(),
-            direct: DirectReads::default(),
+            direct: DirectReads::new(ring),
             area: RefCell::default(),
             shared_writes: Cell::new(0),
             session: opened.session,
@@ -102,6 +104,10 @@ impl Driver {
             driver.perform(action);
         }
         driver.drain();
+        let followed = driver.direct.wake().map(|wake| driver.follow_direct(wake));
+        if let Err(error) = followed {
+            info!(%error, "direct reads cannot be waited for");
+        }
         driver
     }
 
@@ -218,12 +224,15 @@ impl Driver {
     /// A disk of this machine lets its file be read.
     pub(super) fn share(self: &Rc<Self>, disk: DiskId, shared: &direct_reads::Shared) {
         match self.direct.open(disk, shared) {
-            Ok(None) => {}
-            Ok(Some(wake)) => {
-                let task = spawn_local(direct_reads::follow(Rc::clone(self), wake));
-                self.tasks.borrow_mut().push(task.abort_handle());
-            }
+            Ok(wake) => self.follow_direct(wake),
             Err(error) => info!(%disk, %error, "its file cannot be read from here: reads go through it"),
+        }
+    }
+
+    fn follow_direct(self: &Rc<Self>, wake: Option<AsyncFd<OwnedFd>>) {
+        if let Some(wake) = wake {
+            let task = spawn_local(direct_reads::follow(Rc::clone(self), wake));
+            self.tasks.borrow_mut().push(task.abort_handle());
         }
     }
 
@@ -280,7 +289,7 @@ impl Driver {
         info!(volume = %name, phase = ?*self.phase.borrow(), "the volume's phase changed");
     }
 
-    fn tell(&self, event: DeviceEvent) {
+    pub(super) fn tell(&self, event: DeviceEvent) {
         // Taken out while it runs, so that it may ask for another one itself.
         let listener = self.listener.borrow_mut().take();
         if let Some(listener) = listener {
@@ -319,6 +328,12 @@ impl Driver {
     /// Whether the volume belongs to somebody else by now.
     pub(super) fn is_lost(&self) -> bool {
         *self.phase.borrow() == Phase::Lost
+    }
+
+    /// Asks for the present view. False if it does not come.
+    pub(super) async fn refresh(&self) -> bool {
+        let taken_in = self.session.refresh(&self.owner.borrow());
+        taken_in.await.is_ok()
     }
 
     pub(super) async fn opened(&self) {
@@ -370,7 +385,7 @@ fn is_large_write(request: &Request) -> bool {
     matches!(request, Request::Write { write, .. } if write.range.has_whole_chunk())
 }
 
-fn device_info(view: &VolumeView) -> DeviceInfo {
+pub(super) fn device_info(view: &VolumeView) -> DeviceInfo {
     DeviceInfo {
         name: view.name.clone(),
         // 20 characters, as many as a virtio serial number has.

@@ -24,6 +24,7 @@ use super::driver::Driver;
 use super::{OpenError, Options};
 use crate::backoff::Backoff;
 use crate::clock::now;
+use crate::device::DeviceEvent;
 use crate::transport::{self, Address, Link};
 
 /// How long giving a volume back may take. If `storaged` is away for longer, the lease lapses.
@@ -55,18 +56,28 @@ pub(super) struct Session {
 
 /// What a reply answers.
 enum Asked {
-    Renewal { sent: Moment },
-    View { sent: Moment },
+    Renewal {
+        sent: Moment,
+    },
+    View {
+        sent: Moment,
+    },
+    /// A view that somebody waits for.
+    Refresh {
+        sent: Moment,
+        done: oneshot::Sender<()>,
+    },
     Close(oneshot::Sender<()>),
     Other,
 }
 
-/// Opens a volume, and waits as long as the options say for `storaged` and for the present owner.
-pub(super) async fn open(options: Options) -> Result<OpenedSession, OpenError> {
+/// Opens a volume, and waits as long as the options say for `storaged` and for the present owner, who is
+/// asked to leave if this `succeeds` it.
+pub(super) async fn open(options: Options, succeeds: bool) -> Result<OpenedSession, OpenError> {
     let deadline = Instant::now() + options.wait;
     let mut backoff = Backoff::default();
     loop {
-        let error = match try_open(&options, deadline).await {
+        let error = match try_open(&options, succeeds, deadline).await {
             Err(error @ OpenError::Unreachable { .. }) => error,
             result => return result,
         };
@@ -77,7 +88,7 @@ pub(super) async fn open(options: Options) -> Result<OpenedSession, OpenError> {
     }
 }
 
-async fn try_open(options: &Options, deadline: Instant) -> Result<OpenedSession, OpenError> {
+async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Result<OpenedSession, OpenError> {
     let (mut link, address) = greet(&options.program, &options.storaged).await?;
     let unreachable = |source| OpenError::Unreachable {
         address: address.to_string(),
@@ -85,7 +96,7 @@ async fn try_open(options: &Options, deadline: Instant) -> Result<OpenedSession,
     };
     let asked = now();
     let wait = deadline.saturating_duration_since(Instant::now());
-    link.outbox.push_session_request(1, &open_request(options, wait));
+    link.outbox.push_session_request(1, &open_request(options, succeeds, wait));
     let view = match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Opened(view) => *view,
         SessionReply::Refused { kind, message } => return Err(OpenError::Refused { kind, message }),
@@ -124,7 +135,7 @@ async fn renewed(link: &mut Link, view: &VolumeView) -> io::Result<Moment> {
     }
 }
 
-fn open_request(options: &Options, wait: Duration) -> SessionRequest {
+fn open_request(options: &Options, succeeds: bool, wait: Duration) -> SessionRequest {
     SessionRequest::Open {
         volume: options.volume.clone(),
         snapshot: options.snapshot.clone(),
@@ -134,6 +145,7 @@ fn open_request(options: &Options, wait: Duration) -> SessionRequest {
             OpenMode::ReadWrite
         },
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        succeeds,
     }
 }
 
@@ -152,6 +164,23 @@ pub(super) async fn list(program: &str, storaged: &[Address]) -> Result<Vec<Expo
     }
 }
 
+/// What a volume is, whoever has it open.
+pub(super) async fn look(program: &str, storaged: &[Address], volume: &str) -> Result<VolumeView, OpenError> {
+    let (mut link, address) = greet(program, storaged).await?;
+    let volume = volume.to_owned();
+    link.outbox
+        .push_session_request(1, &SessionRequest::Look { volume });
+    let unreachable = |source| OpenError::Unreachable {
+        address: address.to_string(),
+        source,
+    };
+    match converse(&mut link).await.map_err(unreachable)? {
+        SessionReply::Opened(view) => Ok(*view),
+        SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
+        SessionReply::Ok | SessionReply::Volumes { .. } => Err(unreachable(out_of_turn())),
+    }
+}
+
 /// A link to the first `storaged` that greets back, and its address.
 async fn greet(program: &str, storaged: &[Address]) -> Result<(Link, Address), OpenError> {
     let mut last = OpenError::NoAddress;
@@ -161,6 +190,7 @@ async fn greet(program: &str, storaged: &[Address]) -> Result<(Link, Address), O
             let hello = SessionRequest::Hello {
                 program: program.to_owned(),
                 pid: std::process::id(),
+                yields: true,
             };
             link.outbox.push_session_request(0, &hello);
             match converse(&mut link).await? {
@@ -212,6 +242,14 @@ impl Session {
         self.ask(&self.resume_request(owner.view()), Asked::View { sent: now() });
     }
 
+    /// Asks for the present view; tells when it is taken in. The sender is dropped if it does not come.
+    pub(super) fn refresh(&self, owner: &Owner) -> oneshot::Receiver<()> {
+        let (done, taken_in) = oneshot::channel();
+        let asked = Asked::Refresh { sent: now(), done };
+        self.ask(&self.resume_request(owner.view()), asked);
+        taken_in
+    }
+
     /// Sends what needs no answer.
     pub(super) fn tell(&self, request: &SessionRequest) {
         self.ask(request, Asked::Other);
@@ -232,7 +270,7 @@ impl Session {
     fn resume_request(&self, view: &VolumeView) -> SessionRequest {
         if view.generation.0 == 0 {
             // A reader of a snapshot owns nothing that could be resumed.
-            return open_request(&self.options, Duration::ZERO);
+            return open_request(&self.options, false, Duration::ZERO);
         }
         SessionRequest::Resume {
             volume: view.volume,
@@ -355,6 +393,12 @@ fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
             driver.event(Event::View(view));
             driver.event(Event::Renewed { sent });
         }
+        (Asked::Refresh { sent, done }, SessionReply::Opened(view)) => {
+            driver.event(Event::View(view));
+            driver.event(Event::Renewed { sent });
+            // Nobody waits any more if that took too long.
+            let _ = done.send(());
+        }
         (_, SessionReply::Refused { message, .. }) => warn!(reason = message, "storaged refused"),
         _ => {}
     }
@@ -378,7 +422,8 @@ fn pushed(driver: &Rc<Driver>, push: SessionPush) {
             warn!(reason, "the volume is lost");
             driver.event(Event::Revoked);
         }
-        SessionPush::Quiesce { .. } | SessionPush::Revoked { .. } => {}
+        SessionPush::Wanted { volume: named } if named == volume => driver.tell(DeviceEvent::Wanted),
+        SessionPush::Quiesce { .. } | SessionPush::Revoked { .. } | SessionPush::Wanted { .. } => {}
     }
 }
 

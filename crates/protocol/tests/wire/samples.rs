@@ -314,6 +314,7 @@ fn sessions() -> Vec<(&'static str, Message)> {
         snapshot: None,
         mode: OpenMode::ReadWrite,
         wait_ms: 1000,
+        succeeds: false,
     };
     let revoked = SessionPush::Revoked {
         volume,
