@@ -1,16 +1,11 @@
 //! A real etcd keeps the contract, with one member and with three; what other users of it do disturbs
 //! nobody; watches outlive its restarts.
 
-use std::time::Duration;
-
 use coordination::etcd::Options;
 use coordination::store::{Batch, Event};
 use coordination::{Coordination, CoordinationError, Etcd, Revision, Transaction, Watch};
 
-use crate::law::{LONG, SHORT, committed, put, the_whole_contract};
-
-/// Nothing here takes that long unless it hangs.
-const LIMIT: Duration = Duration::from_mins(1);
+use crate::law::{LONG, SHORT, committed, in_time, put, the_whole_contract};
 
 /// A client of all members.
 pub(crate) async fn connect(etcd: &test_node::Etcd) -> Etcd {
@@ -27,9 +22,7 @@ pub(crate) async fn changes(watch: &mut Watch) -> Batch {
             }
         }
     };
-    tokio::time::timeout(LIMIT, next)
-        .await
-        .expect("the watch is silent")
+    in_time("the next changes of a watch", next).await
 }
 
 #[tokio::test]
@@ -80,9 +73,7 @@ async fn a_watch_gets_as_far_as_what_was_told_although_only_others_changed_anyth
     let told = store.range("/storaged/").await.unwrap().revision;
     assert!(told > after);
     let reached = async { while watch.next().await.unwrap().revision < told {} };
-    tokio::time::timeout(LIMIT, reached)
-        .await
-        .expect("the watch never gets there");
+    in_time("the watch to get there", reached).await;
 }
 
 #[tokio::test]

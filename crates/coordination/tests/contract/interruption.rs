@@ -10,11 +10,9 @@ use coordination::{Compare, Coordination, CoordinationError, Etcd, Outcome, Revi
 use tokio::sync::watch as signal;
 
 use crate::etcd::connect;
-use crate::law::{committed, put};
+use crate::law::{committed, in_time, put};
 use crate::proxy::{Proxy, Way};
 
-/// Nothing here takes that long unless it hangs.
-const LIMIT: Duration = Duration::from_mins(1);
 /// Writers at once.
 const WRITERS: usize = 4;
 
@@ -77,10 +75,7 @@ async fn hold_against(store: Etcd, break_it: impl AsyncFnOnce()) {
     stop.send_replace(true);
     let mut told = Told::new();
     for writer in writers {
-        let ended = tokio::time::timeout(LIMIT, writer)
-            .await
-            .expect("a transaction does not end");
-        told.extend(ended.unwrap());
+        told.extend(in_time("a writer's last transaction", writer).await.unwrap());
     }
     put(&store, "/storaged/end", "1").await;
     let range = store.range("/storaged/line/").await.unwrap();
@@ -108,8 +103,7 @@ async fn hold_against(store: Etcd, break_it: impl AsyncFnOnce()) {
     }
     assert!(made > 50, "only {made} of {} were made", told.len());
     println!("{made} made, {unknown} unknown, of {}", told.len());
-    let followed = tokio::time::timeout(LIMIT, followed).await;
-    let lines = followed.expect("the watch does not get to the end").unwrap();
+    let lines = in_time("the watch to get to the end", followed).await.unwrap();
     assert!(lines.is_sorted_by(|a, b| a.1 < b.1), "not in order, or twice");
     let lines: BTreeMap<_, _> = lines.into_iter().collect();
     assert_eq!(lines, is_there);
@@ -133,7 +127,7 @@ async fn until_more_is_made(store: &Etcd, more: usize) {
             }
         }
     };
-    tokio::time::timeout(LIMIT, wait).await.expect("nothing goes on");
+    in_time("writers to get further", wait).await;
 }
 
 #[tokio::test]
@@ -254,7 +248,5 @@ async fn an_outcome_that_cannot_be_found_out_in_time_is_said_to_be_unknown() {
             }
         }
     };
-    tokio::time::timeout(LIMIT, again)
-        .await
-        .expect("it never comes back");
+    in_time("etcd to be back", again).await;
 }

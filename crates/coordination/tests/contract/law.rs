@@ -11,6 +11,17 @@ pub(crate) const LONG: Duration = Duration::from_hours(1);
 /// Lapses while a test waits for it.
 pub(crate) const SHORT: Duration = Duration::from_millis(20);
 
+/// Nothing here takes that long unless it hangs.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Waits for something, and says what if it does not come.
+pub(crate) async fn in_time<T>(what: &str, wanted: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(LIMIT, wanted).await {
+        Ok(came) => came,
+        Err(late) => panic!("waited in vain for {what}: {late}"),
+    }
+}
+
 /// Writes a key.
 pub(crate) async fn put(store: &dyn Coordination, key: &str, value: &str) -> Revision {
     committed(store.commit(Transaction::new().put(key, value.as_bytes())).await)
