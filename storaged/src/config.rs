@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use admin_api::sizes::SizeInput;
 use client::transport::Address;
+use coordination::etcd::{self, ClientIdentity, Credentials};
 use serde::Deserialize;
 
 /// Where everything is kept unless told otherwise.
@@ -62,6 +63,40 @@ pub struct Settings {
     pub direct_reads: Option<bool>,
     /// Where the admin API is served, besides `admin.sock` in the work directory.
     pub admin_listen: Vec<String>,
+    /// Where the records are; follows from whether there is an `etcd` section if it is left out.
+    pub coordination: Option<Coordination>,
+    /// How to reach etcd.
+    pub etcd: Option<EtcdSettings>,
+}
+
+/// Where the records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coordination {
+    /// In a file in the work directory: for one node.
+    Embedded,
+    /// In an etcd, which several nodes share.
+    Etcd,
+}
+
+/// How to reach etcd, in the file's words.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdSettings {
+    /// Its members' client addresses: `http://HOST:PORT` or `https://HOST:PORT`.
+    pub endpoints: Vec<String>,
+    /// What is put before every key, for several clusters in one etcd.
+    pub prefix: Option<String>,
+    /// The certificates that its members' certificates are checked with.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate.
+    pub certificate: Option<PathBuf>,
+    /// The private key of our own certificate.
+    pub key: Option<PathBuf>,
+    /// Our user.
+    pub user: Option<String>,
+    /// The file with the user's password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// A checked configuration.
@@ -81,6 +116,8 @@ pub struct Config {
     pub direct_reads: bool,
     /// Where the admin API is served over TCP.
     pub admin_listen: Vec<Address>,
+    /// How to reach the etcd with the records; nothing if they are in a file.
+    pub etcd: Option<etcd::Options>,
 }
 
 impl Settings {
@@ -111,6 +148,8 @@ impl Settings {
             } else {
                 flags.admin_listen
             },
+            coordination: flags.coordination.or(self.coordination),
+            etcd: flags.etcd.or(self.etcd),
         }
     }
 
@@ -149,7 +188,51 @@ impl Settings {
             disk_log,
             direct_reads: self.direct_reads.unwrap_or(true),
             admin_listen: listen.collect::<Result<_, _>>()?,
+            etcd: etcd_options(self.coordination, self.etcd)?,
         })
+    }
+}
+
+fn etcd_options(
+    coordination: Option<Coordination>,
+    etcd: Option<EtcdSettings>,
+) -> Result<Option<etcd::Options>, ConfigError> {
+    match (coordination, etcd) {
+        (None | Some(Coordination::Embedded), None) => Ok(None),
+        (None | Some(Coordination::Etcd), Some(etcd)) => etcd.check().map(Some),
+        (Some(Coordination::Etcd), None) => Err(ConfigError::Value(
+            "coordination = \"etcd\" needs a section [etcd] with its endpoints".to_owned(),
+        )),
+        (Some(Coordination::Embedded), Some(_)) => Err(ConfigError::Value(
+            "coordination = \"embedded\" contradicts the section [etcd]: leave one of them out".to_owned(),
+        )),
+    }
+}
+
+impl EtcdSettings {
+    fn check(self) -> Result<etcd::Options, ConfigError> {
+        let halves = |message: &str| Err(ConfigError::Value(format!("etcd: {message}")));
+        let identity = match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Some(ClientIdentity { certificate, key }),
+            (None, None) => None,
+            _ => return halves("a certificate needs its key, and a key its certificate"),
+        };
+        let credentials = match (self.user, self.password_file) {
+            (Some(user), Some(password_file)) => Some(Credentials { user, password_file }),
+            (None, None) => None,
+            _ => return halves("a user needs a password_file, and a password_file a user"),
+        };
+        let options = etcd::Options {
+            prefix: self.prefix.unwrap_or_default(),
+            ca: self.ca,
+            identity,
+            credentials,
+            ..etcd::Options::plain(self.endpoints)
+        };
+        options
+            .check()
+            .map_err(|error| ConfigError::Value(error.to_string()))?;
+        Ok(options)
     }
 }
 
@@ -237,12 +320,34 @@ mod tests {
             ("admin_listen = ['tcp:0.0.0.0:7480']", "loopback"),
             ("admin_listen = ['tcp:example:7480']", "loopback"),
             ("admin_listen = ['here']", "not an address"),
+            ("coordination = 'etcd'", "needs a section"),
+            (
+                "coordination = 'embedded'\n[etcd]\nendpoints = ['http://a:2379']",
+                "contradicts",
+            ),
+            ("[etcd]\nendpoints = []", "1 to 16 endpoints"),
+            ("[etcd]\nendpoints = ['https://a:2379']", "need `ca`"),
+            (
+                "[etcd]\nendpoints = ['http://a:2379']\nuser = 'a'",
+                "password_file",
+            ),
+            ("[etcd]\nendpoints = ['http://a:2379']\nkey = 'a'", "certificate"),
         ] {
             let error = parsed(text).check().unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
         let parsed: Result<Settings, _> = toml::from_str("lease = 5");
         assert!(parsed.unwrap_err().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn an_etcd_section_is_enough_to_use_it() {
+        let text = "[etcd]\nendpoints = ['https://a:2379', 'https://b:2379']\nprefix = '/site'\nca = '/ca.pem'\n\
+                    user = 'storaged'\npassword_file = '/password'\n";
+        let etcd = parsed(text).check().unwrap().etcd.unwrap();
+        assert_eq!((etcd.endpoints.len(), etcd.prefix.as_str()), (2, "/site"));
+        assert_eq!(etcd.credentials.unwrap().user, "storaged");
+        assert_eq!(parsed("coordination = 'embedded'").check().unwrap().etcd, None);
     }
 
     #[test]

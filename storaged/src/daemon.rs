@@ -7,9 +7,10 @@ use std::time::Instant;
 use admin_api::disks::AddDisk;
 use client::transport::{Address, Listener};
 use coordination::embedded::OpenError;
+use coordination::etcd::ConnectError;
 use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
-use coordination::{ClusterMap, Coordination, CoordinationError, Embedded};
+use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info};
 
@@ -48,6 +49,18 @@ pub enum StartError {
     /// The records cannot be opened.
     #[error(transparent)]
     Records(#[from] OpenError),
+    /// The records cannot be reached.
+    #[error(transparent)]
+    Etcd(#[from] ConnectError),
+    /// It is told to use etcd, and has records of its own.
+    #[error(
+        "{path} holds records of the embedded coordination store, and the configuration says etcd, which \
+             does not know them: leave out the section [etcd], or remove the file if its volumes are not needed"
+    )]
+    TwoStores {
+        /// The file of the embedded store.
+        path: PathBuf,
+    },
     /// A record cannot be read.
     #[error(transparent)]
     Map(#[from] KeeperError),
@@ -85,7 +98,7 @@ impl Daemon {
         let started = Instant::now();
         prepare(&config.work_dir)?;
         prepare(&config.disks_dir())?;
-        let store: Arc<dyn Coordination> = Arc::new(Embedded::open(&config.coordination_file())?);
+        let store = records(config).await?;
         let (keeper, map) = MapKeeper::start(store.clone()).await?;
         let keeper = tokio::spawn(keeper.run());
         let (node, current) = cluster::enter(&store, &map).await?;
@@ -204,6 +217,23 @@ impl Daemon {
         }
         info!("stopped");
     }
+}
+
+/// The coordination store: an etcd, or a file.
+async fn records(config: &Config) -> Result<Arc<dyn Coordination>, StartError> {
+    let file = config.coordination_file();
+    let Some(options) = &config.etcd else {
+        return Ok(Arc::new(Embedded::open(&file)?));
+    };
+    if file.exists() {
+        return Err(StartError::TwoStores { path: file });
+    }
+    let store = Etcd::connect(options).await?;
+    info!(
+        endpoints = options.endpoints.join(", "),
+        "the records are in etcd"
+    );
+    Ok(Arc::new(store))
 }
 
 async fn make_disks(config: &Config, map: &ClusterMap, disks: &Disks) -> Result<(), StartError> {

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use command::Command;
 pub use command::Figures;
+use coordination::Revision;
 use coordination::map::MapWatch;
 
 /// Commands that may wait for a disk. Each waits for its answer, so this is the number of those who
@@ -95,6 +96,7 @@ pub enum CommandError {
 pub struct Disk {
     id: DiskId,
     listens: Vec<Address>,
+    remembers: Revision,
     commands: mpsc::Sender<Command>,
     thread: JoinHandle<()>,
 }
@@ -108,10 +110,11 @@ impl Disk {
         let thread = std::thread::Builder::new()
             .name(id.to_string())
             .spawn(move || thread::run(settings, map, receiver, started))?;
-        let listens = start.await.unwrap_or(Err(StartError::Ended))?;
+        let (listens, remembers) = start.await.unwrap_or(Err(StartError::Ended))?;
         Ok(Self {
             id,
             listens,
+            remembers,
             commands,
             thread,
         })
@@ -125,6 +128,11 @@ impl Disk {
     /// Where it listens, with the ports that the system chose.
     pub fn addresses(&self) -> &[Address] {
         &self.listens
+    }
+
+    /// The highest generation or interval that it saw before it was started.
+    pub fn remembers(&self) -> Revision {
+        self.remembers
     }
 
     /// A way to command the disk that may be kept elsewhere.

@@ -288,10 +288,19 @@ impl Disks {
         };
         let started = Disk::start(settings, self.map.clone()).await;
         let (running, result) = match started {
-            Ok(disk) => {
-                info!(disk = %id, path = record.path, "the disk serves");
-                (Running::Up(disk), Ok(()))
-            }
+            Ok(disk) => match self.volumes.raise_revision(disk.remembers()).await {
+                Ok(()) => {
+                    info!(disk = %id, path = record.path, "the disk serves");
+                    (Running::Up(disk), Ok(()))
+                }
+                // It would refuse the next owner, or worse, take it for one that it has known.
+                Err(error) => {
+                    let reason =
+                        format!("what the disk remembers cannot be told to the coordination store: {error}");
+                    disk.stop().await;
+                    (Running::Down(reason.clone()), Err(reason))
+                }
+            },
             Err(error) => (Running::Down(error.to_string()), Err(error.to_string())),
         };
         self.running.lock().await.insert(id, running);

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use admin_api::events::{Event, EventPage, Severity};
 use coordination::keys::{Counter, Key};
@@ -21,7 +22,9 @@ use crate::volumes::OperationError;
 /// Events that are kept.
 const EVENTS_MAX: usize = 10_000;
 /// Events that are deleted from the store at once, when there are more.
-const PRUNE: usize = 500;
+const PRUNE: usize = 100;
+/// Between attempts to read the log again when the store is away: a guess that neither presses nor dawdles.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The event log. Cheap to clone.
 #[derive(Clone)]
@@ -198,9 +201,15 @@ impl EventKeeper {
                 }
                 Err(_) => match self.events.list_again().await {
                     Ok(watch) => self.watch = watch,
-                    Err(error) => {
+                    // It does not come back by itself.
+                    Err(error @ CoordinationError::Failed(_)) => {
                         warn!(%error, "the event log ends here");
                         return;
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot read the event log, trying again");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                        continue;
                     }
                 },
             }

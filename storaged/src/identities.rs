@@ -16,6 +16,11 @@ use crate::volumes::OperationError;
 
 /// Numbers that are reserved at once, where many are needed.
 const BLOCK: u64 = 64;
+/// A store that was restored from a backup numbers its transactions above this, for it raises them by as
+/// much (`Coordination::raise_revision`). Its counters have gone back, and disks may hold data of layers
+/// that it has forgotten: their numbers must not be given out again. Every block cost a transaction, so
+/// all numbers so far are below the last revision times [`BLOCK`].
+const RAISED: u64 = 1 << 20;
 /// Attempts against others that reserve at the same moment.
 const ATTEMPTS_MAX: usize = 32;
 /// The first number of each kind: 0 means none in many places.
@@ -62,7 +67,8 @@ impl Identities {
     async fn reserve(&self, counter: Counter, block: u64) -> Result<Range<u64>, OperationError> {
         let key = Key::Counter(counter).to_text();
         for _ in 0..ATTEMPTS_MAX {
-            let entry = self.store.get(&key).await?;
+            let range = self.store.range(&key).await?;
+            let entry = range.entries.into_iter().find(|entry| entry.key == key);
             let (next, compare) = match &entry {
                 Some(entry) => {
                     let record: CounterRecord = records::decode(entry)?;
@@ -70,10 +76,18 @@ impl Identities {
                 }
                 None => (FIRST, Compare::Absent(key.clone())),
             };
-            let after = records::encode(&CounterRecord { next: next + block })?;
+            let next = match counter {
+                Counter::Volume if range.revision.0 > RAISED => {
+                    next.max(range.revision.0.saturating_mul(BLOCK))
+                }
+                _ => next,
+            };
+            let used_up = || OperationError::Internal("all numbers of this kind are used up".to_owned());
+            let end = next.checked_add(block).ok_or_else(used_up)?;
+            let after = records::encode(&CounterRecord { next: end })?;
             let transaction = Transaction::new().when(compare).put(key.clone(), after);
             if let Outcome::Committed(_) = self.store.commit(transaction).await? {
-                return Ok(next..next + block);
+                return Ok(next..end);
             }
         }
         Err(OperationError::contended())
@@ -101,6 +115,25 @@ mod tests {
         }
         assert_eq!(seen.len(), 420);
         assert!(!seen.contains(&0));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_was_restored_gives_out_no_number_that_it_has_forgotten() {
+        // Disks may still hold a layer of that number: a new volume would show its data.
+        let lost = Arc::new(Embedded::in_memory().unwrap());
+        let identities = Identities::new(lost.clone());
+        let mut highest = 0;
+        for _ in 0..200 {
+            highest = identities.next(Counter::Volume).await.unwrap();
+        }
+        let seen = lost.range("/").await.unwrap().revision;
+        let restored: Arc<dyn Coordination> = Arc::new(Embedded::in_memory().unwrap());
+        restored
+            .raise_revision(coordination::Revision(seen.0 + RAISED))
+            .await
+            .unwrap();
+        let identities = Identities::new(restored);
+        assert!(identities.next(Counter::Volume).await.unwrap() > highest);
     }
 
     #[tokio::test]

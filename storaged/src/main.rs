@@ -72,6 +72,7 @@ impl Flags {
             disk_log: self.disk_log.map(SizeInput::Text),
             direct_reads: self.direct_reads,
             admin_listen: self.admin_listen,
+            ..Settings::default()
         };
         Ok(file.overridden_by(flags).check()?)
     }

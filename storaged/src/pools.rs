@@ -1,5 +1,7 @@
 //! Pools: a redundancy policy over a set of disks, split into placement groups that are laid out once.
 
+use std::collections::BTreeSet;
+
 use admin_api::names::check_name;
 use admin_api::pools::{COPIES_MAX, CreatePool, GROUPS_MAX};
 use coordination::keys::{Counter, Key};
@@ -20,16 +22,28 @@ const GROUPS_PER_DISK: u32 = 64;
 /// The fewest and the most placement groups that are chosen without being told.
 const GROUPS_DEFAULT: std::ops::RangeInclusive<u32> = 128..=512;
 
+/// Placement groups that are written or deleted in one transaction, and disks that one is bound to.
+/// Below the coordination store's limit, with room for the rest.
+const STEPS_MAX: usize = 100;
+
 impl Volumes {
-    /// Makes a pool.
+    /// Makes a pool: first its record, closed to volumes, then its placement groups in several
+    /// transactions, for they may be more than one takes; then it is opened. If that is cut short, a
+    /// closed pool stays, to be deleted.
     pub async fn create_pool(&self, request: &CreatePool) -> Result<PoolId, OperationError> {
         check_name(&request.name)?;
         let shape = Shape::of(request)?;
         // Before a number is given out, which people see.
-        plan_creation(self.fresh_map().await?.as_ref(), request, &shape, PoolId(0))?;
+        Layout::plan(self.fresh_map().await?.as_ref(), request, &shape, PoolId(0))?;
         let pool = PoolId(self.identities().next_short(Counter::Pool).await?);
-        self.carry_out(|map| plan_creation(map, request, &shape, pool))
-            .await
+        let layout = Layout::plan(self.fresh_map().await?.as_ref(), request, &shape, pool)?;
+        self.carry_out(|map| layout.plan_beginning(map)).await?;
+        let mut laid_out = 0;
+        while laid_out < layout.groups.len() {
+            laid_out = self.carry_out(|map| layout.plan_groups(map, laid_out)).await?;
+        }
+        self.carry_out(|map| layout.plan_opening(map)).await?;
+        Ok(pool)
     }
 
     /// Deletes a pool that no volume is in, and no layer that waits to be reclaimed.
@@ -37,12 +51,16 @@ impl Volumes {
         check_name(name)?;
         // First nobody may put a volume into it, then it can be seen whether one is there.
         self.carry_out(|map| plan_closing(map, name, true)).await?;
-        match self.carry_out(|map| plan_deletion(map, name)).await {
-            Err(error @ OperationError::InUse(_)) => {
-                self.carry_out(|map| plan_closing(map, name, false)).await?;
-                Err(error)
+        loop {
+            match self.carry_out(|map| plan_deletion(map, name)).await {
+                Ok(false) => {}
+                Ok(true) => return Ok(()),
+                Err(error @ OperationError::InUse(_)) => {
+                    self.carry_out(|map| plan_closing(map, name, false)).await?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
             }
-            other => other,
         }
     }
 }
@@ -91,59 +109,133 @@ impl Shape {
     }
 }
 
-fn plan_creation(
-    map: &ClusterMap,
-    request: &CreatePool,
-    shape: &Shape,
+/// A pool that is to be made.
+struct Layout {
     id: PoolId,
-) -> Result<Decision<PoolId>, OperationError> {
-    let name = &request.name;
-    if map.pool_named(name).is_some() {
-        let message = format!("there is a pool {name:?} already: use another name");
-        return Err(OperationError::AlreadyExists(message));
-    }
-    let candidates = candidates(map, shape)?;
-    let groups = request.groups.unwrap_or_else(|| groups_for(candidates.len()));
-    let record = PoolRecord {
-        name: name.clone(),
-        redundancy: Redundancy::Replicated { copies: shape.copies },
-        min_in_sync: shape.min_in_sync,
-        groups,
-        failure_domain: FailureDomain::Disk,
-        disks: shape.disks.clone(),
-        closing: false,
-        created_ms: wall_clock_ms(),
-    };
-    let name_key = Key::PoolName(name.clone()).to_text();
-    let mut transaction = Transaction::new()
-        .when(Compare::Absent(name_key.clone()))
-        .put(name_key, encode(&NameRecord { id: u64::from(id.0) })?)
-        .put(Key::Pool(id).to_text(), encode(&record)?);
-    for candidate in &candidates {
-        transaction = transaction.when(Compare::Present(Key::Disk(candidate.disk).to_text()));
-    }
-    for number in 0..groups {
-        let pg = PgId { pool: id, number };
-        let disks = choose(pg, usize::from(shape.copies), record.failure_domain, &candidates);
-        let slots = disks
-            .into_iter()
-            .map(|disk| Slot {
+    record: PoolRecord,
+    groups: Vec<GroupRecord>,
+    disks: usize,
+}
+
+impl Layout {
+    fn plan(
+        map: &ClusterMap,
+        request: &CreatePool,
+        shape: &Shape,
+        id: PoolId,
+    ) -> Result<Self, OperationError> {
+        refuse_taken(map, &request.name)?;
+        let candidates = candidates(map, shape)?;
+        let groups = request.groups.unwrap_or_else(|| groups_for(candidates.len()));
+        let record = PoolRecord {
+            name: request.name.clone(),
+            redundancy: Redundancy::Replicated { copies: shape.copies },
+            min_in_sync: shape.min_in_sync,
+            groups,
+            failure_domain: FailureDomain::Disk,
+            disks: shape.disks.clone(),
+            closing: true,
+            created_ms: wall_clock_ms(),
+        };
+        let group = |number| {
+            let pg = PgId { pool: id, number };
+            let disks = choose(pg, usize::from(shape.copies), record.failure_domain, &candidates);
+            let slots = disks.into_iter().map(|disk| Slot {
                 disk,
                 state: SlotState::InSync,
-            })
-            .collect();
-        transaction = transaction.put(Key::Group(pg).to_text(), encode(&GroupRecord { slots })?);
+            });
+            GroupRecord {
+                slots: slots.collect(),
+            }
+        };
+        let groups = (0..groups).map(group).collect();
+        Ok(Self {
+            id,
+            record,
+            groups,
+            disks: candidates.len(),
+        })
     }
-    let message = format!(
-        "pool {name} was created: {} of each block on {}, in {groups} placement groups",
-        counted(usize::from(shape.copies), "copy", "copies"),
-        counted(candidates.len(), "disk", "disks")
-    );
-    Ok(Plan::decide(
-        transaction,
-        event("pool_created", name.clone(), message),
-        id,
-    ))
+
+    fn plan_beginning(&self, map: &ClusterMap) -> Result<Decision<()>, OperationError> {
+        let name = &self.record.name;
+        refuse_taken(map, name)?;
+        let name_key = Key::PoolName(name.clone()).to_text();
+        let pointer = NameRecord {
+            id: u64::from(self.id.0),
+        };
+        let transaction = Transaction::new()
+            .when(Compare::Absent(name_key.clone()))
+            .put(name_key, encode(&pointer)?)
+            .put(Key::Pool(self.id).to_text(), encode(&self.record)?);
+        Ok(Plan::decide_quietly(transaction, ()))
+    }
+
+    /// The groups from `first` on, as many as a transaction takes; answers which comes next.
+    fn plan_groups(&self, map: &ClusterMap, first: usize) -> Result<Decision<usize>, OperationError> {
+        let mut transaction = Transaction::new().when(self.unchanged(map)?);
+        let mut disks = BTreeSet::new();
+        let mut next = first;
+        for (number, group) in (0_u32..).zip(&self.groups).skip(first).take(STEPS_MAX) {
+            let more = group.slots.iter().map(|slot| slot.disk);
+            let with_more: BTreeSet<DiskId> = disks.iter().copied().chain(more).collect();
+            if with_more.len() > STEPS_MAX {
+                break;
+            }
+            disks = with_more;
+            let pg = PgId {
+                pool: self.id,
+                number,
+            };
+            transaction = transaction.put(Key::Group(pg).to_text(), encode(group)?);
+            next += 1;
+        }
+        for disk in disks {
+            transaction = transaction.when(Compare::Present(Key::Disk(disk).to_text()));
+        }
+        Ok(Plan::decide_quietly(transaction, next))
+    }
+
+    fn plan_opening(&self, map: &ClusterMap) -> Result<Decision<()>, OperationError> {
+        let name = &self.record.name;
+        let record = PoolRecord {
+            closing: false,
+            ..self.record.clone()
+        };
+        let transaction = Transaction::new()
+            .when(self.unchanged(map)?)
+            .put(Key::Pool(self.id).to_text(), encode(&record)?);
+        let Redundancy::Replicated { copies } = record.redundancy;
+        let message = format!(
+            "pool {name} was created: {} of each block on {}, in {} placement groups",
+            counted(usize::from(copies), "copy", "copies"),
+            counted(self.disks, "disk", "disks"),
+            record.groups
+        );
+        let created = event("pool_created", name.clone(), message);
+        Ok(Plan::decide(transaction, created, ()))
+    }
+
+    /// The condition that the pool is as it was begun.
+    fn unchanged(&self, map: &ClusterMap) -> Result<Compare, OperationError> {
+        match map.pool(self.id) {
+            Some(pool) if pool.record == self.record => {
+                Ok(Compare::Modified(Key::Pool(self.id).to_text(), pool.modified))
+            }
+            _ => Err(OperationError::Conflict(format!(
+                "pool {} was deleted while it was being made",
+                self.record.name
+            ))),
+        }
+    }
+}
+
+fn refuse_taken(map: &ClusterMap, name: &str) -> Result<(), OperationError> {
+    if map.pool_named(name).is_none() {
+        return Ok(());
+    }
+    let message = format!("there is a pool {name:?} already: use another name");
+    Err(OperationError::AlreadyExists(message))
 }
 
 fn groups_for(disks: usize) -> u32 {
@@ -217,7 +309,8 @@ fn plan_closing(map: &ClusterMap, name: &str, closing: bool) -> Result<Decision<
     ))
 }
 
-fn plan_deletion(map: &ClusterMap, name: &str) -> Result<Decision<()>, OperationError> {
+/// Answers whether the pool is gone, or only some of its many placement groups.
+fn plan_deletion(map: &ClusterMap, name: &str) -> Result<Decision<bool>, OperationError> {
     let (id, pool) = find(map, name)?;
     let (mut volumes, mut families) = (0, 0);
     for (_, family) in map.families().filter(|(_, family)| family.pool() == Some(id)) {
@@ -237,18 +330,22 @@ fn plan_deletion(map: &ClusterMap, name: &str) -> Result<Decision<()>, Operation
         return Err(OperationError::InUse(message));
     }
     let key = Key::Pool(id).to_text();
-    let mut transaction = Transaction::new()
-        .when(Compare::Modified(key.clone(), pool.modified))
+    let mut transaction = Transaction::new().when(Compare::Modified(key.clone(), pool.modified));
+    let groups: Vec<PgId> = map.groups(id).map(|group| group.pg).take(STEPS_MAX + 1).collect();
+    for pg in groups.iter().take(STEPS_MAX) {
+        transaction = transaction.delete(Key::Group(*pg).to_text());
+    }
+    if groups.len() > STEPS_MAX {
+        return Ok(Plan::decide_quietly(transaction, false));
+    }
+    let transaction = transaction
         .delete(key)
         .delete(Key::PoolName(name.to_owned()).to_text());
-    for number in 0..pool.record.groups {
-        transaction = transaction.delete(Key::Group(PgId { pool: id, number }).to_text());
-    }
     let message = format!("pool {name} was deleted");
     Ok(Plan::decide(
         transaction,
         event("pool_deleted", name, message),
-        (),
+        true,
     ))
 }
 

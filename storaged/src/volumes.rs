@@ -48,7 +48,7 @@ pub struct Plan<T> {
     /// Its conditions and changes.
     pub transaction: Transaction,
     /// The line of the event log that goes with it.
-    pub event: EventRecord,
+    pub event: Option<EventRecord>,
     /// What the operation answers when it is committed.
     pub result: T,
 }
@@ -58,7 +58,16 @@ impl<T> Plan<T> {
     pub fn decide(transaction: Transaction, event: EventRecord, result: T) -> Decision<T> {
         Decision::Change(Box::new(Self {
             transaction,
-            event,
+            event: Some(event),
+            result,
+        }))
+    }
+
+    /// The decision to make a part of a change that is told of with its last part.
+    pub fn decide_quietly(transaction: Transaction, result: T) -> Decision<T> {
+        Decision::Change(Box::new(Self {
+            transaction,
+            event: None,
             result,
         }))
     }
@@ -106,7 +115,7 @@ impl Volumes {
         &self,
         mut plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
     ) -> Result<T, OperationError> {
-        let number = self.identities.next(Counter::Event).await?;
+        let mut number = None;
         let mut map = self.fresh_map().await?;
         for _ in 0..ATTEMPTS_MAX {
             let decision = plan(&map)?;
@@ -118,7 +127,16 @@ impl Volumes {
                 Decision::Unchanged(result) => return Ok(result),
                 Decision::Change(plan) => *plan,
             };
-            let transaction = transaction.put(Key::Event(number).to_text(), records::encode(&event)?);
+            let transaction = match event {
+                Some(event) => {
+                    if number.is_none() {
+                        number = Some(self.identities.next(Counter::Event).await?);
+                    }
+                    let key = Key::Event(number.unwrap_or_default()).to_text();
+                    transaction.put(key, records::encode(&event)?)
+                }
+                None => transaction,
+            };
             match self.store.commit(transaction).await? {
                 Outcome::Committed(revision) => {
                     self.map.at_least(revision).await;
@@ -131,6 +149,12 @@ impl Volumes {
     }
 
     /// Where identities come from.
+    /// Generations and intervals from now on are higher than one that a disk remembers. They always are,
+    /// unless the records were restored from a backup that is older than what the disk has seen.
+    pub async fn raise_revision(&self, floor: Revision) -> Result<(), OperationError> {
+        Ok(self.store.raise_revision(floor).await?)
+    }
+
     pub(crate) fn identities(&self) -> &Identities {
         &self.identities
     }

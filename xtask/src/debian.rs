@@ -1,7 +1,27 @@
 //! The Debian packages that commands need. Installing them is the guests' business, who need most.
 
+use anyhow::{Context, Result};
 use vm_tests::packages::Need;
 pub(crate) use vm_tests::packages::ensure;
+use vm_tests::packages::{find, unpack};
+
+use crate::workspace;
+
+/// etcd's packages, and the program of each.
+const ETCD: &[Need] = &[("etcd-server", "etcd"), ("etcd-client", "etcdctl")];
+
+/// Fetches etcd if it is not installed. It is only unpacked, beside what cargo builds, where tests look
+/// for it: an installed one would be started at once, on this machine's ports.
+pub(crate) fn fetch_etcd() -> Result<()> {
+    let folder = workspace::target().join("etcd");
+    for (package, program) in ETCD {
+        if find(program).is_none() && !folder.join("usr/bin").join(program).is_file() {
+            println!("{package} is fetched and unpacked into {}", folder.display());
+            unpack(package, &folder).with_context(|| format!("fetch {package}"))?;
+        }
+    }
+    Ok(())
+}
 
 /// A C++ compiler, for libFuzzer.
 pub(crate) const COMPILER: &[Need] = &[("g++", "g++")];

@@ -126,12 +126,21 @@ impl Coordination for Embedded {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, CoordinationError> {
-        self.ask(|reply| Command::Commit(transaction, reply)).await
+        let told = self.ask(|reply| Command::Commit(transaction, reply)).await;
+        // Its thread may have ended with the transaction made, and the answer not given.
+        told.map_err(|error| match error {
+            CoordinationError::Unavailable(why) => CoordinationError::Unknown(why),
+            error => error,
+        })
     }
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, CoordinationError> {
         self.ask(|reply| Command::Watch(prefix.to_owned(), after, reply))
             .await
+    }
+
+    async fn raise_revision(&self, floor: Revision) -> Result<(), CoordinationError> {
+        self.ask(|reply| Command::Raise(floor, reply)).await
     }
 
     async fn grant_lease(&self, time_to_live: Duration) -> Result<LeaseId, CoordinationError> {

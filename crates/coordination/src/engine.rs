@@ -7,16 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::store::{
-    Batch, Change, Compare, CoordinationError, Entry, Event, LeaseId, Outcome, Range, Revision, Transaction,
+    Batch, Change, Compare, CoordinationError, Entry, Event, LeaseId, Outcome, REVISION_FLOOR_MAX, Range,
+    Revision, TRANSACTION_LENGTH_MAX, TRANSACTION_STEPS_MAX, Transaction,
 };
 
 /// The longest key, in bytes: room for the longest name twice and then some.
 pub const KEY_LENGTH_MAX: usize = 512;
 /// The largest value, in bytes. Records are far smaller; etcd's limit for a request is 1.5 MiB.
 pub const VALUE_LENGTH_MAX: usize = 256 * 1024;
-/// Conditions and changes in one transaction, each. etcd's default is 128 as a sum; creating a pool
-/// writes a key for each of its placement groups.
-pub const TRANSACTION_STEPS_MAX: usize = 2048;
 /// Transactions that are remembered for watches that begin in the past.
 pub const HISTORY_MAX: usize = 4096;
 
@@ -131,6 +129,16 @@ impl Engine {
         }
         let effect = self.apply(&transaction.changes, None);
         Ok((Outcome::Committed(self.revision), Some(effect)))
+    }
+
+    /// Revisions from now on are above `floor`. With an effect, it must be made durable before it is
+    /// told; nothing if that is so already.
+    pub fn raise_revision(&mut self, floor: Revision) -> Result<Option<Effect>, CoordinationError> {
+        check_floor(floor)?;
+        Ok((self.revision < floor).then(|| {
+            self.revision = floor;
+            self.apply(&[], None)
+        }))
     }
 
     /// A new lease. It must be made durable, with [`Engine::next_lease`], before it is told.
@@ -266,7 +274,17 @@ impl Engine {
     }
 }
 
-fn check_limits(transaction: &Transaction) -> Result<(), CoordinationError> {
+/// Whether revisions may be raised so far.
+pub(crate) fn check_floor(floor: Revision) -> Result<(), CoordinationError> {
+    if floor < REVISION_FLOOR_MAX {
+        return Ok(());
+    }
+    let message = format!("{floor} is near the end of all numbers: whoever remembers it is mistaken");
+    Err(CoordinationError::Invalid(message.into()))
+}
+
+/// Whether a transaction keeps the limits that are the same for every store.
+pub(crate) fn check_limits(transaction: &Transaction) -> Result<(), CoordinationError> {
     let invalid = |message: String| Err(CoordinationError::Invalid(message.into()));
     if transaction.compares.len() > TRANSACTION_STEPS_MAX || transaction.changes.len() > TRANSACTION_STEPS_MAX
     {
@@ -274,6 +292,8 @@ fn check_limits(transaction: &Transaction) -> Result<(), CoordinationError> {
             "a transaction has more than {TRANSACTION_STEPS_MAX} steps"
         ));
     }
+    let conditions = transaction.compares.iter().map(|compare| compare.key().len());
+    let mut length: usize = conditions.sum();
     let mut changed = HashSet::new();
     for change in &transaction.changes {
         let (key, value_length) = match change {
@@ -291,9 +311,15 @@ fn check_limits(transaction: &Transaction) -> Result<(), CoordinationError> {
                 "the value of {key} is larger than {VALUE_LENGTH_MAX} bytes"
             ));
         }
+        length += key.len() + value_length;
         if !changed.insert(key) {
             return invalid(format!("{key} is changed twice in one transaction"));
         }
+    }
+    if length > TRANSACTION_LENGTH_MAX {
+        return invalid(format!(
+            "a transaction of {length} bytes is larger than {TRANSACTION_LENGTH_MAX}"
+        ));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 pub mod embedded;
 pub mod engine;
+pub mod etcd;
 pub mod keys;
 pub mod map;
 pub mod placement;
@@ -14,6 +15,7 @@ pub mod records;
 pub mod store;
 
 pub use embedded::Embedded;
+pub use etcd::Etcd;
 pub use map::ClusterMap;
 pub use store::{
     Change, Compare, Coordination, CoordinationError, Entry, Event, LeaseId, Outcome, Range, Revision,

@@ -14,9 +14,19 @@ use tokio::sync::mpsc;
 /// Batches of events that a watch may fall behind before it is ended; its user lists again then.
 /// A guess: far more than a burst of operations makes, and a few hundred KiB at most.
 pub const WATCH_BACKLOG_MAX: usize = 1024;
+/// Conditions and changes in one transaction, each. etcd takes 128 unless told otherwise, and some of
+/// them are needed for what this crate adds; the other stores keep to it too, so that what works with
+/// one works with all. What needs more is made in several transactions, by those who know how.
+pub const TRANSACTION_STEPS_MAX: usize = 120;
+/// Bytes of keys and values in one transaction, those of its conditions included. etcd takes requests of
+/// 1.5 MiB unless told otherwise; the rest is for prefixes and frames.
+pub const TRANSACTION_LENGTH_MAX: usize = 1280 * 1024;
+/// Revisions are not raised further: a higher one is nonsense, and would leave no numbers.
+pub const REVISION_FLOOR_MAX: Revision = Revision(1 << 62);
 
-/// The number of the transaction that changed something last. Grows by one with each transaction
-/// that commits, over all keys. Zero is the empty store.
+/// The number of the transaction that changed something last. Grows with each transaction
+/// that commits, over all keys, and never goes back, not even if the store is restored from a backup
+/// (see [`Coordination::raise_revision`]). Zero is the empty store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
@@ -58,6 +68,15 @@ pub enum Compare {
     Modified(String, Revision),
     /// The key exists and was made by this transaction.
     Created(String, Revision),
+}
+
+impl Compare {
+    /// The key that it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Absent(key) | Self::Present(key) | Self::Modified(key, _) | Self::Created(key, _) => key,
+        }
+    }
 }
 
 /// A step of a transaction.
@@ -190,10 +209,14 @@ impl Watch {
 /// Why the coordination store did not do as it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoordinationError {
-    /// It cannot be reached, or is shutting down. Whether a transaction was made is unknown: read
-    /// it back.
+    /// It cannot be reached, or is shutting down. Nothing was changed.
     #[error("the coordination store is not available: {0}")]
     Unavailable(Arc<str>),
+    /// The answer to a transaction was lost, and what became of it could not be found out in time. It
+    /// may have been made, and may even be made yet: read it back, and rely on its not being made only
+    /// after another transaction that excludes it.
+    #[error("it is not known whether the change was made, the coordination store did not answer: {0}")]
+    Unknown(Arc<str>),
     /// Its storage failed. It takes no more changes until it is opened again.
     #[error("the coordination store is out of service after a failed write: {0}")]
     Failed(Arc<str>),
@@ -217,14 +240,19 @@ pub trait Coordination: Send + Sync + 'static {
     /// All keys that begin with `prefix`, in order.
     async fn range(&self, prefix: &str) -> Result<Range, CoordinationError>;
 
-    /// Makes the changes if all conditions hold.
+    /// Makes the changes if all conditions hold. If the caller stops waiting, it may be made all the same.
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, CoordinationError>;
 
     /// Every transaction after `after`, with its changes of keys that begin with `prefix`.
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, CoordinationError>;
 
-    /// A new lease that lapses when it was not kept for `time_to_live`. It survives a restart of
-    /// the store, and then starts its time anew.
+    /// Revisions from now on are above `floor`. For those who remember a higher revision than the store
+    /// does: it was restored from a backup, and must not give a number a second time. Nothing to do if
+    /// that is so already.
+    async fn raise_revision(&self, floor: Revision) -> Result<(), CoordinationError>;
+
+    /// A new lease that lapses when it was not kept for `time_to_live`, or somewhat longer if the store
+    /// cannot count so finely. It survives a restart of the store, and then starts its time anew.
     async fn grant_lease(&self, time_to_live: Duration) -> Result<LeaseId, CoordinationError>;
 
     /// Starts a lease's time anew.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use client::transport::{Address, Listener};
+use coordination::Revision;
 use coordination::map::MapWatch;
 use replication::replica::Event;
 use store::Store;
@@ -29,7 +30,8 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait after the system refused a connection: it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) type Started = oneshot::Sender<Result<Vec<Address>, StartError>>;
+/// Where the disk listens, and the highest generation or interval that it remembers.
+pub(super) type Started = oneshot::Sender<Result<(Vec<Address>, Revision), StartError>>;
 
 /// Runs a disk on this thread until it is told to stop.
 pub(super) fn run(settings: Settings, map: MapWatch, commands: mpsc::Receiver<Command>, started: Started) {
@@ -49,6 +51,7 @@ pub(super) fn run(settings: Settings, map: MapWatch, commands: mpsc::Receiver<Co
                     .iter()
                     .map(Listener::address)
                     .collect::<io::Result<_>>();
+                let addresses = addresses.map(|addresses| (addresses, open.remembers));
                 if started.send(addresses.map_err(StartError::System)).is_err() {
                     return None;
                 }
@@ -77,6 +80,7 @@ struct Open {
     listeners: Vec<Listener>,
     wake: Option<OwnedFd>,
     identity: Identity,
+    remembers: Revision,
 }
 
 async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
@@ -90,6 +94,12 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
             expected: settings.disk,
         });
     }
+    let generations = store
+        .generations()
+        .into_iter()
+        .map(|(_, generation)| generation.0);
+    let intervals = store.intervals().into_iter().map(|(_, interval)| interval.0);
+    let remembers = Revision(generations.chain(intervals).max().unwrap_or(0));
     let driver = Driver::new(store, &settings.directory, map.current());
     let mut listeners = Vec::with_capacity(settings.listen.len());
     for address in settings.listen {
@@ -108,6 +118,7 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
         listeners,
         wake,
         identity,
+        remembers,
     })
 }
 
@@ -122,6 +133,7 @@ async fn serve(
         listeners,
         wake,
         identity,
+        remembers: _,
     } = open;
     info!(disk = %identity.disk, "serving");
     let mut tasks = vec![

@@ -35,6 +35,7 @@ impl From<CoordinationError> for Refused {
             CoordinationError::NoLease => SessionRefusal::Lost,
             CoordinationError::Invalid(_) => SessionRefusal::Invalid,
             CoordinationError::Unavailable(_)
+            | CoordinationError::Unknown(_)
             | CoordinationError::Failed(_)
             | CoordinationError::Compacted(_) => SessionRefusal::Unavailable,
         };

@@ -9,7 +9,7 @@ use super::{Decision, OperationError, Plan, Volumes, event, find};
 
 /// Snapshots that go in one transaction; of a volume that has more, the oldest names go first, in
 /// transactions of their own. Below the coordination store's limit, with room for the rest.
-const SNAPSHOTS_PER_TRANSACTION: usize = 1000;
+const SNAPSHOTS_PER_TRANSACTION: usize = 100;
 
 impl Volumes {
     /// Deletes a volume that nobody has open; with its snapshots, if these may go. Clones stay.

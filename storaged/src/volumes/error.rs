@@ -80,7 +80,9 @@ impl OperationError {
             Self::WouldShrink(_) => ErrorKind::WouldShrink,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::NotEnoughDisks(_) => ErrorKind::NotEnoughDisks,
-            Self::Unavailable(_) | Self::Rest(_) | Self::Store(CoordinationError::Unavailable(_)) => {
+            Self::Unavailable(_)
+            | Self::Rest(_)
+            | Self::Store(CoordinationError::Unavailable(_) | CoordinationError::Unknown(_)) => {
                 ErrorKind::Unavailable
             }
             Self::Store(_) | Self::Record(_) | Self::Internal(_) => ErrorKind::Internal,

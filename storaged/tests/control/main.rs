@@ -4,6 +4,7 @@
 
 mod api;
 mod disks;
+mod etcd;
 mod kill;
 mod life;
 mod node;

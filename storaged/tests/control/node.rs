@@ -39,17 +39,16 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     });
 }
 
-fn config(directory: &Path, disks: u32) -> Config {
-    let settings = Settings {
+/// What a daemon with so many disks is told.
+pub(crate) fn settings(directory: &Path, disks: u32) -> Settings {
+    Settings {
         work_dir: Some(directory.to_owned()),
         disks: Some(disks),
         disk_log: Some("4M".into()),
-        direct_reads: None,
         memory: Some("256M".into()),
         admin_listen: vec!["tcp:127.0.0.1:0".to_owned()],
-        lease_ms: None,
-    };
-    settings.check().unwrap()
+        ..Settings::default()
+    }
 }
 
 impl Node {
@@ -60,7 +59,12 @@ impl Node {
 
     /// Starts a daemon that is told to have so many disks.
     pub(crate) async fn with_disks(directory: &Path, disks: u32) -> Self {
-        let config = config(directory, disks);
+        Self::configured(settings(directory, disks)).await
+    }
+
+    /// Starts a daemon that is told this.
+    pub(crate) async fn configured(settings: Settings) -> Self {
+        let config = settings.check().unwrap();
         let daemon = Daemon::start(&config).await.unwrap();
         let tcp = daemon.admin_addresses().iter().find_map(|address| match address {
             Address::Tcp(host) => Some(host.clone()),
@@ -78,8 +82,13 @@ impl Node {
     /// Starts a daemon with a pool of three copies.
     pub(crate) async fn with_pool(directory: &Path) -> Self {
         let node = Self::start(directory).await;
-        node.post("/v1/pools", json!({"name": "pool", "groups": 8})).await;
+        node.make_pool().await;
         node
+    }
+
+    /// Makes a pool of three copies.
+    pub(crate) async fn make_pool(&self) {
+        self.post("/v1/pools", json!({"name": "pool", "groups": 8})).await;
     }
 
     /// Stops the daemon cleanly and starts it again.

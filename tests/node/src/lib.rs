@@ -2,8 +2,10 @@
 //! killed and stopped. It knows nothing of what is tested.
 #![forbid(unsafe_code)]
 
+pub mod etcd;
 pub mod node;
 pub mod process;
 
+pub use etcd::Etcd;
 pub use node::Node;
 pub use process::{Process, program};

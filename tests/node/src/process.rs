@@ -49,10 +49,18 @@ impl Process {
         arguments: impl IntoIterator<Item = A>,
         log: &Path,
     ) -> Result<Self> {
+        Self::start_at(&program(name)?, arguments, log)
+    }
+
+    /// Starts any program; what it says is appended to the file `log`.
+    pub fn start_at<A: AsRef<OsStr>>(
+        path: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        log: &Path,
+    ) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
-        let path = program(name)?;
-        let mut command = Command::new(&path);
+        let mut command = Command::new(path);
         command.args(arguments).stdin(Stdio::null());
         command
             .stdout(file.try_clone().context("share a log")?)
@@ -62,7 +70,11 @@ impl Process {
             .with_context(|| format!("start {}", path.display()))?;
         Ok(Self {
             child,
-            name: name.into(),
+            name: path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             log: log.to_owned(),
         })
     }

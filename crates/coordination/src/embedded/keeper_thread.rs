@@ -33,6 +33,7 @@ pub(super) enum Command {
     Range(String, Reply<Range>),
     Commit(Transaction, Reply<Outcome>),
     Watch(String, Revision, Reply<Watch>),
+    Raise(Revision, Reply<()>),
     Grant(Duration, Reply<LeaseId>),
     Keep(LeaseId, Reply<()>),
     Revoke(LeaseId, Reply<()>),
@@ -170,6 +171,13 @@ impl Keeper {
             Command::Watch(prefix, after, reply) => {
                 let watch = self.watch(&prefix, after, &pending.effects);
                 self.defer(pending, reply, watch);
+            }
+            Command::Raise(floor, reply) => {
+                let raised = self
+                    .unless_failed()
+                    .and_then(|()| self.engine.raise_revision(floor));
+                let raised = raised.map(|effect| pending.effects.extend(effect));
+                self.defer(pending, reply, raised);
             }
             Command::Grant(time_to_live, reply) => {
                 let time_to_live_ms = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX);
