@@ -47,8 +47,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// `vhost-blk` listens on the same socket. A second SIGTERM ends it at once: what was taken is then done
 /// again by the next one, as after a crash.
 ///
-/// A service manager may hand over the listening socket (LISTEN_FDS) and is told when it is served
-/// (NOTIFY_SOCKET).
+/// A service manager may hand over the listening socket (`LISTEN_FDS`) and is told when it is served
+/// (`NOTIFY_SOCKET`).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

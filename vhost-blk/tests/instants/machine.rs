@@ -160,7 +160,8 @@ impl Machine {
             let head: u32 = self.get(USED + 4 + u64::from(at) * 8);
             let mut requests = (0..HEADS.len()).filter(|number| u32::from(HEADS[*number]) == head);
             let number = requests.find(|number| !numbers.contains(number));
-            numbers.push(number.expect("a request is answered twice"));
+            assert!(number.is_some(), "a request is answered twice");
+            numbers.push(number.unwrap());
         }
         numbers
     }

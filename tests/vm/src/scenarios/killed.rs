@@ -6,7 +6,7 @@
 //! reach the disks after its death, while the next one takes the volume over.
 //!
 //! On the first disk fio writes and verifies with many requests under way. On the second is ext4 with an
-//! SQLite database, each of whose transactions is durable before the next one begins.
+//! `SQLite` database, each of whose transactions is durable before the next one begins.
 
 use std::fmt;
 use std::path::PathBuf;
