@@ -4,7 +4,8 @@
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_CONFIG_WCE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH,
-    VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_TOPOLOGY, VIRTIO_BLK_F_WRITE_ZEROES,
+    VIRTIO_BLK_F_MQ, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_SIZE_MAX, VIRTIO_BLK_F_TOPOLOGY,
+    VIRTIO_BLK_F_WRITE_ZEROES,
 };
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
@@ -22,6 +23,9 @@ pub const QUEUES_MAX: u16 = 64;
 /// Data buffers of one request: QEMU's default queue of 128 without header and status, so that a guest
 /// without indirect descriptors can send the largest request that it was allowed.
 const SEG_MAX: u32 = 126;
+/// The longest data buffer, in bytes. With [`SEG_MAX`] it keeps a request of a well-made guest below the 32 MiB that
+/// are taken at all.
+const SIZE_MAX: u32 = 256 << 10;
 /// Where `writeback` lies, the one byte that a guest may write.
 const WRITEBACK_OFFSET: u32 = 32;
 /// The bit by which the two ends agree on vhost-user's own features.
@@ -79,6 +83,7 @@ impl ConfigSpace {
             VIRTIO_RING_F_INDIRECT_DESC,
             VHOST_USER_F_PROTOCOL_FEATURES,
             VHOST_F_LOG_ALL,
+            VIRTIO_BLK_F_SIZE_MAX,
             VIRTIO_BLK_F_SEG_MAX,
             VIRTIO_BLK_F_BLK_SIZE,
             VIRTIO_BLK_F_TOPOLOGY,
@@ -153,6 +158,7 @@ impl ConfigSpace {
                 .for_each(|(byte, value)| *byte = *value);
         };
         put(0, &self.sectors.to_le_bytes());
+        put(8, &SIZE_MAX.to_le_bytes());
         put(12, &SEG_MAX.to_le_bytes());
         put(20, &self.shape.block_size.to_le_bytes());
         put(24, &[physical_exponent, 0]);
@@ -192,7 +198,7 @@ mod tests {
         let bytes = ConfigSpace::new(SHAPE, 10 << 30).read(0, 60);
         let expected: Vec<u8> = [
             &(20u64 << 20).to_le_bytes()[..], // capacity
-            &[0; 4],                          // size_max, not offered
+            &(256u32 << 10).to_le_bytes(),    // size_max
             &126u32.to_le_bytes(),            // seg_max
             &[0; 4],                          // geometry, not offered
             &512u32.to_le_bytes(),            // blk_size

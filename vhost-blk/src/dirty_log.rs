@@ -153,8 +153,8 @@ impl NewBitmap for RegionLog {
 #[cfg(test)]
 mod tests {
     //! What is written while the log is kept is marked, page by page; nothing is before or after.
-    use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
     use vm_memory::mmap::MmapRegionBuilder;
+    use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
     use super::*;
 
@@ -191,16 +191,24 @@ mod tests {
         let (shared, file) = share(4096);
         memory.write_slice(&[1; 100], GuestAddress(BASE)).unwrap();
         log.replace(shared, 4096, BASE + 0x10_0000).unwrap();
-        memory.write_slice(&[1; 100], GuestAddress(BASE + 0x1000)).unwrap();
+        memory
+            .write_slice(&[1; 100], GuestAddress(BASE + 0x1000))
+            .unwrap();
         assert!(marked(&file).is_empty(), "it is not kept yet");
         log.keep(true);
-        memory.write_slice(&[1; 100], GuestAddress(BASE + 0x2000 - 50)).unwrap();
+        memory
+            .write_slice(&[1; 100], GuestAddress(BASE + 0x2000 - 50))
+            .unwrap();
         memory.write_obj(7u16, GuestAddress(BASE + 0x5ffe)).unwrap();
-        memory.write_slice(&[1; 0x3000], GuestAddress(BASE + 0x8000)).unwrap();
+        memory
+            .write_slice(&[1; 0x3000], GuestAddress(BASE + 0x8000))
+            .unwrap();
         let first = BASE / PAGE_BYTES;
         assert_eq!(marked(&file), [1, 2, 5, 8, 9, 10].map(|page| first + page));
         log.keep(false);
-        memory.write_slice(&[1; 100], GuestAddress(BASE + 0xf000)).unwrap();
+        memory
+            .write_slice(&[1; 100], GuestAddress(BASE + 0xf000))
+            .unwrap();
         assert_eq!(marked(&file).len(), 6, "it is kept no more");
     }
 
@@ -213,7 +221,10 @@ mod tests {
             Err(LogError::Short { .. })
         ));
         for length in [0, LOG_BYTES_MAX + 1, u64::MAX] {
-            assert!(matches!(log.replace(shared.clone(), length, 0), Err(LogError::Length(_))));
+            assert!(matches!(
+                log.replace(shared.clone(), length, 0),
+                Err(LogError::Length(_))
+            ));
         }
         assert!(matches!(log.replace(shared, 8192, 0), Err(LogError::Cut)));
     }

@@ -520,7 +520,11 @@ impl Ring {
         for (head, written, _) in answered {
             // One by one, each in the order that the log asks for: what is published is a prefix of what
             // was answered, whenever this process ends.
-            if self.log.as_ref().is_some_and(|log| log.publishing(*head).is_err()) {
+            if self
+                .log
+                .as_ref()
+                .is_some_and(|log| log.publishing(*head).is_err())
+            {
                 return self.give_up(LOG_UNUSABLE);
             }
             if state.add_used(*head, *written).is_err() {

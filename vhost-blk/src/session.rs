@@ -505,11 +505,15 @@ impl VhostUserBackendReqHandlerMut for Session {
         };
         let mut bytes = Vec::new();
         // The other side has closed it, so this does not wait.
-        file.take(1).read_to_end(&mut bytes).map_err(Error::ReqHandlerError)?;
+        file.take(1)
+            .read_to_end(&mut bytes)
+            .map_err(Error::ReqHandlerError)?;
         if bytes.is_empty() {
             Ok(())
         } else {
-            Err(invalid("the device's state is one of another program: ours is empty"))
+            Err(invalid(
+                "the device's state is one of another program: ours is empty",
+            ))
         }
     }
 

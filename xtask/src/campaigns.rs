@@ -116,6 +116,7 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 /// Benchmarks. They print their own tables and last line.
 pub(crate) fn bench(name: &str, arguments: &[String]) -> Result<()> {
     debian::ensure(debian::STORAGE_DAEMON)?;
+    debian::ensure(debian::NBD_CLIENTS)?;
     let arguments: Vec<String> = std::iter::once(name)
         .map(str::to_owned)
         .chain(arguments.iter().cloned())

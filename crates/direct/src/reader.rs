@@ -219,7 +219,8 @@ impl Reader {
             while let Some(completion) = self.next_completion() {
                 let data = completion.user_data();
                 let index = usize::try_from(data >> 32).unwrap_or(usize::MAX);
-                let whole = u64::try_from(completion.result()).is_ok_and(|length| length == data & LENGTH_MASK);
+                let whole =
+                    u64::try_from(completion.result()).is_ok_and(|length| length == data & LENGTH_MASK);
                 out.extend(self.part_done(index, whole));
             }
             // The kernel sets the eventfd off twice for a deferred completion: when there is one, and when it

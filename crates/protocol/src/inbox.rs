@@ -278,7 +278,11 @@ mod tests {
     #[test]
     fn a_long_session_message_fits_and_small_ones_follow_it() {
         let program = "x".repeat(300_000);
-        let long = SessionRequest::Hello { program, pid: 1, yields: false };
+        let long = SessionRequest::Hello {
+            program,
+            pid: 1,
+            yields: false,
+        };
         let mut outbox = Outbox::new();
         outbox.push_session_request(1, &long);
         outbox.push_request(2, &Request::Ping { scope: scope() });

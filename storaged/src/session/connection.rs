@@ -253,9 +253,8 @@ impl FrontEnd {
     fn look(&self, name: &str) -> Result<SessionReply, Refused> {
         let volume = self.map.current().volume_named(name);
         let view = volume.and_then(|volume| self.owner_view(volume, Generation(0), false));
-        let view = view.ok_or_else(|| {
-            Refused::new(SessionRefusal::NotFound, format!("there is no volume {name:?}"))
-        })?;
+        let view = view
+            .ok_or_else(|| Refused::new(SessionRefusal::NotFound, format!("there is no volume {name:?}")))?;
         Ok(SessionReply::Opened(Box::new(view)))
     }
 

@@ -3,11 +3,11 @@
 //! For each pattern and round the systems run one after the other, so that what else the machine
 //! does falls on all of them; the result is the median of the rounds.
 
-mod drive;
-mod guest;
-mod pattern;
-mod report;
-mod system;
+pub(crate) mod drive;
+pub(crate) mod guest;
+pub(crate) mod pattern;
+pub(crate) mod report;
+pub(crate) mod system;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,12 +74,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         eprintln!("{}: filled in {:.1} s", kind.name(), tally.elapsed.as_secs_f64());
         systems.push(system);
     }
+    let comparison = Comparison {
+        span,
+        rounds: options.rounds,
+        seconds: options.seconds,
+    };
     let mut lines = Vec::new();
     for pattern in PATTERNS
         .iter()
         .filter(|pattern| pattern.name.contains(&options.only))
     {
-        lines.extend(compare(&mut systems, *pattern, span, options)?);
+        lines.extend(compare(&mut systems, *pattern, &comparison)?);
     }
     println!("load at the end: {}", machine::load());
     let tsv = report::tsv(&lines);
@@ -96,13 +101,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// How systems are compared.
+pub(crate) struct Comparison {
+    /// Where in the device, from its beginning, in bytes.
+    pub(crate) span: u64,
+    /// How often.
+    pub(crate) rounds: u64,
+    /// How long each time.
+    pub(crate) seconds: u64,
+}
+
 /// Runs one pattern on all systems in turns.
-fn compare(systems: &mut [System], pattern: Pattern, span: u64, options: &Options) -> Result<Vec<Line>> {
+pub(crate) fn compare(
+    systems: &mut [System],
+    pattern: Pattern,
+    comparison: &Comparison,
+) -> Result<Vec<Line>> {
     let mut samples = vec![Vec::new(); systems.len()];
-    for round in 0..options.rounds {
+    for round in 0..comparison.rounds {
         for (at, system) in systems.iter_mut().enumerate() {
-            let until = Until::Elapsed(Duration::from_secs(options.seconds));
-            let sample = measure(system, pattern, span, round + 1, until)
+            let until = Until::Elapsed(Duration::from_secs(comparison.seconds));
+            let sample = measure(system, pattern, comparison.span, round + 1, until)
                 .with_context(|| format!("{} on {}", pattern.name, system.kind.name()))?;
             eprintln!(
                 "{} round {} {}: {:.0} IOPS, {:.1} us, {:.1} us CPU",

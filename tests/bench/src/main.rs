@@ -1,4 +1,4 @@
-//! The benchmarks: `local` (beside qemu-storage-daemon), `snapshots`, `memory`. `cargo xtask bench`
+//! The benchmarks: `local` and `vhost` (beside qemu-storage-daemon), `snapshots`, `memory`. `cargo xtask bench`
 //! builds and runs them; results, with the machine they were taken on, are kept in
 //! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
 #![allow(clippy::cast_precision_loss)] // Figures for people: 52 bits are plenty.
@@ -10,6 +10,7 @@ mod memory;
 mod node;
 mod process;
 mod snapshots;
+mod vhost;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Benchmark {
     Local(local::Options),
     /// Whether a disk keeps to its memory with a terabyte on it, and how fast it starts after a crash.
     Memory(memory::Options),
+    /// A guest's disk beside qemu-storage-daemon's and beside NBD.
+    Vhost(vhost::Options),
     /// What snapshots and clones cost, by size and by depth.
     Snapshots(snapshots::Options),
 }
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Local(options) => local::run(&options),
         Benchmark::Memory(options) => memory::run(&options),
+        Benchmark::Vhost(options) => vhost::run(&options),
         Benchmark::Snapshots(options) => snapshots::run(&options),
     }
 }

@@ -13,8 +13,8 @@ use tracing::{info, warn};
 
 use super::holds::{Holds, milliseconds};
 use super::{AnnounceError, HoldError, Order, summary};
-use crate::front_end::FrontEnd;
 use crate::backing::Backing;
+use crate::front_end::FrontEnd;
 use crate::tenure::Tenure;
 use crate::worker::Worker;
 

@@ -96,7 +96,8 @@ async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Resul
     };
     let asked = now();
     let wait = deadline.saturating_duration_since(Instant::now());
-    link.outbox.push_session_request(1, &open_request(options, succeeds, wait));
+    link.outbox
+        .push_session_request(1, &open_request(options, succeeds, wait));
     let view = match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Opened(view) => *view,
         SessionReply::Refused { kind, message } => return Err(OpenError::Refused { kind, message }),

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::guest::{Guest, Notification};
 use crate::node::Node;
@@ -30,6 +30,9 @@ pub(crate) enum Kind {
     OneCopy,
     /// vhost-blk on storaged, three copies on three disks of the same file system.
     ThreeCopies,
+    /// storaged-nbd on storaged, one copy on one disk; `bench vhost` has it, with another client.
+    #[value(skip)]
+    Nbd,
     /// vhost-blk alone, over memory: what the ring and the process cost without storage.
     Memory,
 }
@@ -41,6 +44,7 @@ impl Kind {
             Self::Qemu => "qemu-storage-daemon",
             Self::OneCopy => "storaged-1-copy",
             Self::ThreeCopies => "storaged-3-copies",
+            Self::Nbd => "storaged-1-copy-nbd",
             Self::Memory => "vhost-blk-memory",
         }
     }
@@ -60,6 +64,7 @@ impl System {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         let (processes, socket) = match kind {
             Kind::Qemu => start_qemu(folder, size)?,
+            Kind::Nbd => bail!("NBD has a client of its own: see `bench vhost`"),
             Kind::OneCopy => start_storaged(folder, size, 1)?,
             Kind::ThreeCopies => start_storaged(folder, size, 3)?,
             Kind::Memory => start_vhost_blk(folder, &["--memory".into(), size.to_string().into()])?,
@@ -80,19 +85,22 @@ impl System {
     /// Waits until it has finished what it does in the background: that is charged to the pattern
     /// that caused it, and must not slow down the next system.
     pub(crate) fn settle(&self) {
-        let begin = Instant::now();
-        while begin.elapsed() < QUIET_LIMIT {
-            let before = (self.cpu_seconds(), self.written_bytes());
-            thread::sleep(QUIET_FOR);
-            let after = (self.cpu_seconds(), self.written_bytes());
-            if after.1 == before.1 && after.0 - before.0 <= QUIET_CPU_SECONDS {
-                return;
-            }
-        }
+        settle(&self.processes);
     }
+}
 
-    fn written_bytes(&self) -> u64 {
-        self.processes.iter().map(Process::written_bytes).sum()
+/// Waits until processes neither compute nor write.
+pub(crate) fn settle(processes: &[Process]) {
+    let cpu = || processes.iter().map(Process::cpu_seconds).sum::<f64>();
+    let written = || processes.iter().map(Process::written_bytes).sum::<u64>();
+    let begin = Instant::now();
+    while begin.elapsed() < QUIET_LIMIT {
+        let before = (cpu(), written());
+        thread::sleep(QUIET_FOR);
+        let after = (cpu(), written());
+        if after.1 == before.1 && after.0 - before.0 <= QUIET_CPU_SECONDS {
+            return;
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 use test_node::Node;
 
-use super::device::fio_verify;
 use super::Setting;
+use super::device::fio_verify;
 use crate::backend::Backend;
 use crate::guest::{Disk, Guest, Machine, Options};
 use crate::patience::wait_for;
@@ -132,7 +132,10 @@ impl<'a> Stage<'a> {
             self.await_progress()?;
             // One of each kind, then whatever comes.
             let drawn = self.random.random_range(0..KINDS.len() + 3);
-            let kind = first.next().or(KINDS.get(drawn).copied()).unwrap_or(Kind::Through);
+            let kind = first
+                .next()
+                .or(KINDS.get(drawn).copied())
+                .unwrap_or(Kind::Through);
             let context = || format!("move {:?}, number {}", kind, self.count + 1);
             let context = context();
             self.migrate(kind).context(context)?;
@@ -155,7 +158,10 @@ impl<'a> Stage<'a> {
     /// Reads and writes of the disk that were answered.
     fn answered(&mut self) -> Result<u64> {
         let text = self.guest.run("cat /sys/block/vda/stat")?;
-        let fields: Vec<u64> = text.split_whitespace().map_while(|field| field.parse().ok()).collect();
+        let fields: Vec<u64> = text
+            .split_whitespace()
+            .map_while(|field| field.parse().ok())
+            .collect();
         Ok(fields.first().copied().unwrap_or(0) + fields.get(4).copied().unwrap_or(0))
     }
 
@@ -187,9 +193,15 @@ impl<'a> Stage<'a> {
         };
         let besides = ["-incoming".to_owned(), format!("unix:{}", door.display())];
         let (machine, console) = Machine::start(&self.setting.image, &options, &besides, PATIENCE)?;
-        wait_for("QEMU to await the guest", PATIENCE, || Ok(door.exists().then_some(())))?;
+        wait_for("QEMU to await the guest", PATIENCE, || {
+            Ok(door.exists().then_some(()))
+        })?;
         let at_the_end = matches!(kind, Kind::CalledOffAtTheEnd | Kind::TargetKilledAtTheEnd);
-        let speed = if matches!(kind, Kind::CalledOff | Kind::TargetKilled) { SLOW } else { FAST };
+        let speed = if matches!(kind, Kind::CalledOff | Kind::TargetKilled) {
+            SLOW
+        } else {
+            FAST
+        };
         self.begin(&door, speed, at_the_end)?;
         let awaited = match kind {
             Kind::Through => "completed",
@@ -227,7 +239,10 @@ impl<'a> Stage<'a> {
     fn begin(&self, door: &std::path::Path, speed: u64, stop_at_the_end: bool) -> Result<()> {
         let mut monitor = self.guest.monitor()?;
         let capability = json!({ "capability": "pause-before-switchover", "state": stop_at_the_end });
-        monitor.execute("migrate-set-capabilities", &json!({ "capabilities": [capability] }))?;
+        monitor.execute(
+            "migrate-set-capabilities",
+            &json!({ "capabilities": [capability] }),
+        )?;
         monitor.execute("migrate-set-parameters", &json!({ "max-bandwidth": speed }))?;
         monitor.execute("migrate", &json!({ "uri": format!("unix:{}", door.display()) }))?;
         Ok(())
@@ -240,7 +255,10 @@ impl<'a> Stage<'a> {
         let began = Instant::now();
         wait_for("the migration", PATIENCE, || {
             let answer = monitor.execute("query-migrate", &json!({}))?;
-            let status = answer.get("status").and_then(|status| status.as_str()).unwrap_or_default();
+            let status = answer
+                .get("status")
+                .and_then(|status| status.as_str())
+                .unwrap_or_default();
             if wanted.contains(&status) {
                 if let Some(pause) = answer.get("downtime").and_then(serde_json::Value::as_u64) {
                     self.figures.pauses.push(pause);
