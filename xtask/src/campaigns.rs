@@ -108,6 +108,11 @@ pub(crate) fn guests(profile: Profile) -> Result<Tally> {
     programs::test(profile, GUESTS, PRODUCT, &[])
 }
 
+/// One guest, moved live between two QEMUs.
+pub(crate) fn guest_moves(profile: Profile, moves: u32) -> Result<Tally> {
+    programs::test(profile, GUESTS, PRODUCT, &["--moves".into(), moves.to_string()])
+}
+
 /// The demonstration.
 pub(crate) fn demo(arguments: &[String]) -> Result<()> {
     run_released(DEMO, arguments)

@@ -100,8 +100,12 @@ enum Task {
         name: String,
     },
     /// Boots real guests under QEMU.
-    Vm,
-    /// Measures: `local` (beside qemu-storage-daemon), `snapshots`, `memory`; `NAME --help` tells more.
+    Vm {
+        /// Instead, move one guest between two QEMUs so often, with moves that fail in between.
+        #[arg(long, value_name = "NUMBER")]
+        moves: Option<u32>,
+    },
+    /// Measures: `local` and `vhost` (beside qemu-storage-daemon), `snapshots`, `memory`; `NAME --help` tells more.
     /// Ends with what was measured; nothing passes or fails.
     #[command(disable_help_flag = true)]
     Bench {
@@ -169,7 +173,8 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
         } => fuzz::fuzz(*seconds, targets, *keep, None),
         Task::Mutants => campaigns::mutants(Profile::Release),
         Task::Conformance { name } => campaigns::conformance(Profile::Release, name),
-        Task::Vm => campaigns::guests(Profile::Release),
+        Task::Vm { moves: Some(moves) } => campaigns::guest_moves(Profile::Release, *moves),
+        Task::Vm { moves: None } => campaigns::guests(Profile::Release),
         Task::Package => {
             bail!("nothing was packaged: packages come with the roll-out, which is not built yet")
         }

@@ -17,6 +17,7 @@ struct Scale {
     kill_rounds: u32,
     /// Kills under a guest, beyond the few that are a scenario.
     guest_kills: u32,
+    guest_moves: u32,
     full: bool,
 }
 
@@ -30,6 +31,7 @@ const SHORT: Scale = Scale {
     fuzz_seed: Some(1),
     kill_rounds: 10,
     guest_kills: 0,
+    guest_moves: 0,
     full: false,
 };
 /// What a release must pass: hours.
@@ -39,6 +41,7 @@ const LONG: Scale = Scale {
     fuzz_seed: None,
     kill_rounds: KILLS_OF_A_RELEASE.0,
     guest_kills: KILLS_OF_A_RELEASE.1,
+    guest_moves: 50,
     full: true,
 };
 
@@ -101,6 +104,10 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
     if scale.guest_kills > 0 {
         let kills = move || campaigns::guest_kills(profile, scale.guest_kills, 1);
         steps.push(("kills under a guest", Box::new(kills)));
+    }
+    if scale.guest_moves > 0 {
+        let moves = move || campaigns::guest_moves(profile, scale.guest_moves);
+        steps.push(("a guest that moves", Box::new(moves)));
     }
     steps
 }
