@@ -2,6 +2,8 @@
 //!
 //! Runs on the control thread. A ring is configured here while it stands still; while it runs, the data
 //! thread has it. The `vhost` crate has read and checked each message's form before it comes here.
+//!
+//! One file because that crate wants an answer to every message from one type.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -9,7 +9,7 @@ pub(crate) mod pattern;
 pub(crate) mod report;
 pub(crate) mod system;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -52,27 +52,12 @@ pub(crate) struct Options {
 
 /// Runs the benchmark and prints its tables.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    println!("machine: {}", machine::description());
-    println!("load at the start: {}", machine::load());
-    let directory = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(&options.directory)
-        .with_context(|| format!("make a folder in {}", options.directory.display()))?;
+    let directory = machine::stage(&options.directory)?;
     let span = options.size_mib << 20;
     let mut systems = Vec::new();
     for kind in &options.systems {
-        let mut system = System::start(
-            *kind,
-            &directory.path().join(kind.name()),
-            span,
-            options.notification,
-        )?;
-        drive::prepare(&system.guest)?;
-        let until = Until::Operations(span / FILL.block as u64);
-        let tally = drive::run(&mut system.guest, FILL, span, 0, until).context("fill the volume")?;
-        system.settle();
-        eprintln!("{}: filled in {:.1} s", kind.name(), tally.elapsed.as_secs_f64());
-        systems.push(system);
+        let folder = directory.path().join(kind.name());
+        systems.push(start_filled(*kind, &folder, span, options.notification)?);
     }
     let comparison = Comparison {
         span,
@@ -99,6 +84,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         std::fs::write(path, tsv).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Starts a system whose device has been written from end to end, and waits until it rests.
+pub(crate) fn start_filled(
+    kind: Kind,
+    folder: &Path,
+    span: u64,
+    notification: Notification,
+) -> Result<System> {
+    let mut system = System::start(kind, folder, span, notification)?;
+    drive::prepare(&system.guest)?;
+    let until = Until::Operations(span / FILL.block as u64);
+    let tally = drive::run(&mut system.guest, FILL, span, 0, until).context("fill the volume")?;
+    system.settle();
+    eprintln!("{}: filled in {:.1} s", kind.name(), tally.elapsed.as_secs_f64());
+    Ok(system)
 }
 
 /// How systems are compared.

@@ -1,6 +1,19 @@
 //! What a result was measured on, and what else the machine was doing meanwhile.
 
 use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+/// Begins a report, and makes a folder for what is measured, which goes with its end.
+pub(crate) fn stage(directory: &Path) -> Result<tempfile::TempDir> {
+    println!("machine: {}", description());
+    println!("load at the start: {}", load());
+    tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(directory)
+        .with_context(|| format!("make a folder in {}", directory.display()))
+}
 
 /// One line for the head of a report: processor, cores, memory, kernel.
 pub(crate) fn description() -> String {

@@ -72,12 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(Phase::Open) => return open(options),
         None => {}
     }
-    println!("machine: {}", machine::description());
-    println!("load at the start: {}", machine::load());
-    let directory = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(&options.directory)
-        .with_context(|| format!("make a folder in {}", options.directory.display()))?;
+    let directory = machine::stage(&options.directory)?;
     // Killed, as it should be: that is no failure.
     let _ = phase(options, "write", directory.path())?;
     ensure!(

@@ -61,12 +61,7 @@ struct Line {
 
 /// Runs the benchmark and prints its table.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    println!("machine: {}", machine::description());
-    println!("load at the start: {}", machine::load());
-    let directory = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(&options.directory)
-        .with_context(|| format!("make a folder in {}", options.directory.display()))?;
+    let directory = machine::stage(&options.directory)?;
     let node = Node::start(directory.path(), options.copies)?;
     let lines = LocalSet::new().block_on(&node::runtime()?, all_volumes(&node, options))?;
     println!("load at the end: {}", machine::load());

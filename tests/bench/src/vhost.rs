@@ -12,11 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::local::drive::{self, Until};
 use crate::local::guest::Notification;
-use crate::local::pattern::{Direction, FILL, PATTERNS, Pattern};
+use crate::local::pattern::{Direction, PATTERNS, Pattern};
 use crate::local::report::{self, Line, Sample};
-use crate::local::system::{Kind, System};
+use crate::local::system::Kind;
 use crate::local::{self, Comparison};
 use crate::machine;
 use crate::node::{Node, runtime};
@@ -57,22 +56,12 @@ struct Gateway {
 
 /// Runs the benchmark and prints its tables.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    println!("machine: {}", machine::description());
-    println!("load at the start: {}", machine::load());
-    let directory = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(&options.directory)
-        .with_context(|| format!("make a folder in {}", options.directory.display()))?;
+    let directory = machine::stage(&options.directory)?;
     let span = options.size_mib << 20;
     let mut systems = Vec::new();
     for kind in SYSTEMS {
         let folder = directory.path().join(kind.name());
-        let mut system = System::start(kind, &folder, span, Notification::Events)?;
-        drive::prepare(&system.guest)?;
-        let until = Until::Operations(span / FILL.block as u64);
-        drive::run(&mut system.guest, FILL, span, 0, until).context("fill the volume")?;
-        system.settle();
-        systems.push(system);
+        systems.push(local::start_filled(kind, &folder, span, Notification::Events)?);
     }
     let gateway = Gateway::start(&directory.path().join("nbd"), span)?;
     gateway.fill(span)?;
