@@ -75,6 +75,7 @@ impl Worker {
     }
 
     /// As [`Worker::new`], over a volume that is to know whether rings run.
+    #[must_use]
     pub fn with_tenure(self, tenure: Option<Rc<Tenure>>) -> Self {
         Self { tenure, ..self }
     }

@@ -136,8 +136,7 @@ impl<'a> Stage<'a> {
                 .next()
                 .or(KINDS.get(drawn).copied())
                 .unwrap_or(Kind::Through);
-            let context = || format!("move {:?}, number {}", kind, self.count + 1);
-            let context = context();
+            let context = format!("move {kind:?}, number {}", self.count + 1);
             self.migrate(kind).context(context)?;
         }
         self.await_progress()?;
@@ -211,7 +210,7 @@ impl<'a> Stage<'a> {
         self.await_status(&[awaited])?;
         match kind {
             Kind::Through => {
-                self.await_arrival(&machine)?;
+                await_arrival(&machine)?;
                 self.guest.has_moved(machine, console)?;
                 std::mem::replace(&mut self.backend, backend).stop()?;
                 self.figures.through += 1;
@@ -274,14 +273,6 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn await_arrival(&self, machine: &Machine) -> Result<()> {
-        let mut monitor = machine.monitor()?;
-        wait_for("the guest to run at the target", PATIENCE, || {
-            let answer = monitor.execute("query-status", &json!({}))?;
-            Ok((answer.get("status").and_then(|status| status.as_str()) == Some("running")).then_some(()))
-        })
-    }
-
     /// A guest whose move failed at the very end may have been left standing: then it is let go on, as an operator or
     /// libvirt does.
     fn await_running(&self) -> Result<()> {
@@ -295,4 +286,12 @@ impl<'a> Stage<'a> {
             }
         })
     }
+}
+
+fn await_arrival(machine: &Machine) -> Result<()> {
+    let mut monitor = machine.monitor()?;
+    wait_for("the guest to run at the target", PATIENCE, || {
+        let answer = monitor.execute("query-status", &json!({}))?;
+        Ok((answer.get("status").and_then(|status| status.as_str()) == Some("running")).then_some(()))
+    })
 }
