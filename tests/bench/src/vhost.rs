@@ -125,7 +125,10 @@ impl Gateway {
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
-        serde_json::from_slice(&output.stdout).context("read what fio prints")
+        // Its engine says a word to people before.
+        let text = String::from_utf8_lossy(&output.stdout);
+        let figures = text.find('{').and_then(|at| text.get(at..)).unwrap_or_default();
+        serde_json::from_str(figures).with_context(|| format!("read what fio prints: {text}"))
     }
 
     fn fill(&self, span: u64) -> Result<()> {
