@@ -11,6 +11,7 @@ use coordination::Revision;
 use coordination::map::MapWatch;
 use replication::replica::Event;
 use store::Store;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
@@ -191,7 +192,8 @@ async fn take_turns(driver: Rc<Driver>, wake: Option<OwnedFd>) {
     reason = "an `OwnedFd` keeps what the unsafe `register` asks its caller to keep"
 )]
 fn watched(descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
-    match AsyncFd::new(descriptor) {
+    // An eventfd can always be written to, and would wake the thread for that, too.
+    match AsyncFd::with_interest(descriptor, Interest::READABLE) {
         Ok(wake) => Some(wake),
         Err(error) => {
             error!(%error, "the store cannot wake its disk");

@@ -18,6 +18,7 @@ use direct::places::Shown;
 use direct::reader::{Disk, Finished, Reader};
 use protocol::DiskId;
 use protocol::message::{Request, Response};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
 
@@ -251,7 +252,8 @@ impl DirectReads {
     reason = "an `OwnedFd` keeps what the unsafe `register` asks its caller to keep"
 )]
 fn watched(wake: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(wake)
+    // An eventfd can always be written to, and would wake the thread for that, too.
+    AsyncFd::with_interest(wake, Interest::READABLE)
 }
 
 /// Takes in finished reads whenever there are any.
