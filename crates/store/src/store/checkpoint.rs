@@ -19,9 +19,11 @@ use crate::object::{BLOCK, OverlayBlock, bits, data_offset};
 use crate::store::{Store, Task};
 use crate::tables::Commit;
 
-/// Writes of a checkpoint under way at a time: enough to keep a disk busy, few enough not to be in
-/// the way of reads.
+/// Writes of a checkpoint under way at a time when the log runs full: enough to keep a disk busy.
 const WRITES_MAX: usize = 16;
+/// The same while there is time: each write of a guest waits behind these on a disk that does one after the
+/// other. Two keep such a disk busy while nobody else wants it.
+const WRITES_UNHURRIED: usize = 2;
 /// Slots given back in one call: 64 MiB.
 const PUNCH_SLOTS_MAX: u64 = 1024;
 /// Slots that wait to be set free before a checkpoint is worth it for them alone: 128 MiB.
@@ -181,7 +183,7 @@ impl Store {
             self.moves += 1;
         }
         if checkpoint.stage == Stage::Writing {
-            while checkpoint.under_way < WRITES_MAX
+            while checkpoint.under_way < self.checkpoint_width()
                 && let Some(write) = checkpoint.writes.pop_front()
             {
                 let offset = data_offset(write.slot, write.block);
@@ -212,6 +214,19 @@ impl Store {
             checkpoint.under_way = 1;
         }
         self.checkpoint = Some(checkpoint);
+    }
+
+    /// How many writes of a checkpoint may be under way: the nearer the log or the overlay is to its end, when
+    /// writes would have to wait for the checkpoint, the more.
+    fn checkpoint_width(&self) -> usize {
+        let in_a_hurry = |used: u64, limit: u64| used > limit / 4 * 3;
+        let log = in_a_hurry(self.log.promised(), self.log.usable());
+        let overlay = in_a_hurry(self.table.overlay_bytes, self.options.memory.overlay);
+        if log || overlay || !self.stalled.is_empty() {
+            WRITES_MAX
+        } else {
+            WRITES_UNHURRIED
+        }
     }
 
     /// One of the checkpoint's operations is done.
