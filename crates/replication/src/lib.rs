@@ -5,6 +5,7 @@
 //! knows tokio: the same code runs in production and in the seeded simulator.
 #![forbid(unsafe_code)]
 
+pub mod membership;
 pub mod moment;
 pub mod mutation;
 pub mod owner;

@@ -72,6 +72,8 @@ pub enum Mutation {
     IgnoreFollows,
     /// A layer is merged while reads that began at it are under way.
     MergeUnderReads,
+    /// A disk is taken out of a group that needs it (rule 4).
+    EvictTheNeeded,
 }
 
 impl Mutation {
@@ -110,7 +112,7 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 7] = [
+    pub const SECOND_LINES: [(Self, &'static str); 8] = [
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",
@@ -138,6 +140,10 @@ impl Mutation {
         (
             Self::MergeUnderReads,
             "replica::tests::a_merge_waits_until_nobody_shows_the_layer_and_the_reads_there_are_done",
+        ),
+        (
+            Self::EvictTheNeeded,
+            "membership::tests::a_disk_in_sync_goes_while_enough_others_are_in_sync",
         ),
     ];
 }

@@ -546,7 +546,8 @@ impl Owner {
             return;
         }
         link.pause(now, TROUBLE_PAUSE_MS);
-        link.suspected = true;
+        // Told however often: nothing is graver.
+        link.suspect(now);
         let reason = format!("it lost a write that it had confirmed: {object} is at {at}, not at {follows}");
         out.push(Action::Suspect { disk, reason });
     }
