@@ -44,6 +44,7 @@ pub enum Decision<T> {
 }
 
 /// A transaction that was thought out against one map.
+#[derive(Debug)]
 pub struct Plan<T> {
     /// Its conditions and changes.
     pub transaction: Transaction,
@@ -246,8 +247,8 @@ fn refuse_unfinished_shrink(record: &VolumeRecord) -> Result<(), OperationError>
     }
 }
 
-/// The condition that a volume's owner is still the one that came to rest.
-fn owned_by(id: VolumeId, generation: Generation) -> Compare {
+/// The condition that a volume's owner is still this one.
+pub(crate) fn owned_by(id: VolumeId, generation: Generation) -> Compare {
     Compare::Created(Key::Owner(id).to_text(), Revision(generation.0))
 }
 
