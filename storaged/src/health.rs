@@ -148,7 +148,10 @@ fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
         if groups == 0 {
             continue;
         }
-        let disks: Vec<String> = missing.iter().map(|(disk, in_groups)| format!("{disk} ({in_groups})")).collect();
+        let disks: Vec<String> = missing
+            .iter()
+            .map(|(disk, in_groups)| format!("{disk} ({in_groups})"))
+            .collect();
         let waits = fewest < usize::from(pool.min_in_sync);
         let consequence = if waits {
             format!("writes wait, for {} are needed", pool.min_in_sync)

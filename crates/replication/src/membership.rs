@@ -54,7 +54,13 @@ pub fn count(slots: &[Slot], state: SlotState) -> usize {
 }
 
 fn with(slots: &[Slot], disk: DiskId, state: SlotState) -> Vec<Slot> {
-    let changed = |slot: &Slot| if slot.disk == disk { Slot { disk, state } } else { *slot };
+    let changed = |slot: &Slot| {
+        if slot.disk == disk {
+            Slot { disk, state }
+        } else {
+            *slot
+        }
+    };
     slots.iter().map(changed).collect()
 }
 
@@ -68,7 +74,13 @@ mod tests {
     const C: DiskId = DiskId(3);
 
     fn slots(states: [SlotState; 3]) -> Vec<Slot> {
-        (1..).zip(states).map(|(disk, state)| Slot { disk: DiskId(disk), state }).collect()
+        (1..)
+            .zip(states)
+            .map(|(disk, state)| Slot {
+                disk: DiskId(disk),
+                state,
+            })
+            .collect()
     }
 
     #[test]
@@ -104,7 +116,10 @@ mod tests {
     #[test]
     fn a_slot_advances_only_from_the_state_that_it_is_in_and_while_there_is_a_source() {
         let group = slots([InSync, Down, Syncing]);
-        assert_eq!(advance(&group, C, Syncing, Joining), Some(slots([InSync, Down, Joining])));
+        assert_eq!(
+            advance(&group, C, Syncing, Joining),
+            Some(slots([InSync, Down, Joining]))
+        );
         assert_eq!(advance(&group, C, Down, Syncing), None);
         assert_eq!(advance(&slots([Down, Down, Down]), C, Down, Syncing), None);
     }

@@ -75,6 +75,9 @@ impl World {
 
     /// The disk's process starts, with the map of this instant and what the store remembers.
     pub(crate) fn start_disk(&mut self, id: DiskId) {
+        if self.dead == Some(id) {
+            return;
+        }
         let map = self.cluster.map.clone();
         let now = self.schedule.now;
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| !disk.is_up()) else {

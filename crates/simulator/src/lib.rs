@@ -12,6 +12,7 @@ mod cluster;
 mod direct_reads;
 mod disk;
 mod front;
+mod membership;
 mod model_store;
 mod nemesis;
 mod network;

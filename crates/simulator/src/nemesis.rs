@@ -36,7 +36,8 @@ impl World {
             65..=69 => self.slow_down_disk(disk),
             70..=73 => self.fill_or_empty(disk),
             74..=76 => self.damage(),
-            77..=82 => self.change_group(),
+            77..=81 => self.change_group(),
+            82 => self.kill_disk(disk),
             _ => self.operate(),
         }
         let pause = self.chance.between(5_000, 400_000);

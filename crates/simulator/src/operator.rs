@@ -197,6 +197,10 @@ impl World {
         let mut requests = Vec::new();
         let steps: Vec<(DiskId, ObjectId)> = reclaiming.left.iter().copied().collect();
         for (disk, object) in steps {
+            if self.dead == Some(disk) {
+                reclaiming.left.remove(&(disk, object));
+                continue;
+            }
             let up = self.disks.get(&disk).is_some_and(crate::disk::Disk::is_up);
             if !up || self.chance.percent(40) {
                 continue;
@@ -255,6 +259,7 @@ impl World {
         });
         let left = objects
             .flat_map(|object| self.disks.keys().map(move |disk| (*disk, object)))
+            .filter(|(disk, _)| self.dead != Some(*disk))
             .collect();
         self.reclaiming = Some(Reclaiming {
             family,
@@ -286,7 +291,8 @@ impl World {
             .filter(|slot| slots[*slot].state == SlotState::InSync)
             .collect();
         if in_sync.len() > usize::from(self.shape.min_in_sync) && self.chance.percent(20) {
-            if let Some(slot) = self.chance.pick(&in_sync) {
+            let slot = self.chance.pick(&in_sync);
+            if let Some(slot) = slot.filter(|slot| self.spares(pg, slots[*slot].disk)) {
                 slots[slot].state = SlotState::Down;
                 self.evicted.insert((pg, slots[slot].disk));
                 self.meet("disk evicted");

@@ -109,7 +109,11 @@ impl World {
             |disk: &crate::disk::Disk| disk.replica().is_some_and(|replica| replica.in_doubt() > 0);
         let evicted: BTreeSet<DiskId> = self.evicted.iter().map(|(_, disk)| *disk).collect();
         let clean = |(id, disk): (&DiskId, &crate::disk::Disk)| evicted.contains(id) || !in_doubt(disk);
-        self.disks.iter().all(clean) && self.disks.values().all(|disk| disk.store.is_quiet())
+        self.disks.iter().all(clean)
+            && self
+                .disks
+                .values()
+                .all(|disk| !disk.is_up() || disk.store.is_quiet())
     }
 
     /// It did not come to rest: says what everybody waits for.
@@ -143,7 +147,8 @@ impl World {
         let layers = self.cluster.layers();
         let mut wrong = Vec::new();
         let mut contents: BTreeMap<ObjectId, BTreeMap<DiskId, Content>> = BTreeMap::new();
-        for (id, disk) in &mut self.disks {
+        let live = |(id, _): &(&DiskId, &mut crate::disk::Disk)| self.dead != Some(**id);
+        for (id, disk) in self.disks.iter_mut().filter(live) {
             let objects = disk.store.objects(&layers).unwrap_or_else(|error| {
                 wrong.push(format!("{id}: {error}"));
                 Vec::new()

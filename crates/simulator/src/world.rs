@@ -172,6 +172,12 @@ pub(crate) enum Happening {
     DeathNoticed {
         lease: coordination::store::LeaseId,
     },
+    /// An owner's complaint of a disk reaches storaged.
+    Evict {
+        volume: VolumeId,
+        generation: protocol::Generation,
+        disk: DiskId,
+    },
     /// A stopped process goes on.
     Resume {
         life: Life,
@@ -209,6 +215,8 @@ pub(crate) struct World {
     pub(crate) next_token: u64,
     pub(crate) reclaiming: Option<Reclaiming>,
     pub(crate) evicted: BTreeSet<(PgId, DiskId)>,
+    /// The disk that died for good.
+    pub(crate) dead: Option<DiskId>,
     /// The one disk whose blocks get damaged: with two, a block might be lost for good.
     pub(crate) damaged: Option<DiskId>,
     pub(crate) ending: Ending,
@@ -245,6 +253,7 @@ impl World {
             next_token: 1,
             reclaiming: None,
             evicted: BTreeSet::new(),
+            dead: None,
             damaged: None,
             ending: Ending::default(),
             operations: 0,
@@ -362,6 +371,11 @@ impl World {
                 self.cluster.revoke(lease);
                 self.map_changed();
             }
+            Happening::Evict {
+                volume,
+                generation,
+                disk,
+            } => self.evict(volume, generation, disk),
             Happening::Resume { life } => self.resume(life),
             Happening::Work { life } => self.work(life),
             Happening::Reclaim => self.reclaim(),

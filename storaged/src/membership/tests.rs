@@ -28,19 +28,32 @@ fn decided(map: &ClusterMap, suspicion: &Suspicion) -> Result<Box<Plan<Outcome>>
 fn an_eviction_is_on_the_condition_that_owner_and_groups_are_as_they_were() {
     // P10, rule 4: a zombie, or one who saw an older record, changes nothing.
     let plan = decided(&map(2, 2), &suspicion(OWNED_AT)).unwrap();
-    let group = Key::Group(PgId { pool: POOL, number: 1 }).to_text();
+    let group = Key::Group(PgId {
+        pool: POOL,
+        number: 1,
+    })
+    .to_text();
     assert_eq!(
         plan.transaction.compares[0],
         Compare::Created(Key::Owner(VOLUME).to_text(), Revision(OWNED_AT))
     );
-    assert_eq!(plan.transaction.compares[2], Compare::Modified(group, Revision(3)));
+    assert_eq!(
+        plan.transaction.compares[2],
+        Compare::Modified(group, Revision(3))
+    );
     let told = plan.event.unwrap();
-    assert!(told.message.contains("disk-3") && told.message.contains("2 placement groups"), "{told:?}");
+    assert!(
+        told.message.contains("disk-3") && told.message.contains("2 placement groups"),
+        "{told:?}"
+    );
 }
 
 #[test]
 fn a_former_owner_evicts_nobody() {
-    assert_eq!(decided(&map(2, 2), &suspicion(OWNED_AT - 1)).unwrap_err(), Outcome::default());
+    assert_eq!(
+        decided(&map(2, 2), &suspicion(OWNED_AT - 1)).unwrap_err(),
+        Outcome::default()
+    );
 }
 
 #[test]

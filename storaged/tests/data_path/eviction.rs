@@ -17,11 +17,15 @@ fn writes_go_on_when_one_of_three_disks_is_gone_for_good() {
         node.create_volume("alpha", 64 << 20).await;
         let volume = node.open("alpha").await.unwrap();
         for number in 0..8 {
-            request::write(&volume, number * (4 << 20), filled(1, BLOCK)).await.unwrap();
+            request::write(&volume, number * (4 << 20), filled(1, BLOCK))
+                .await
+                .unwrap();
         }
         node.stop_disk(DiskId(3)).await;
         for number in 0..8 {
-            request::write(&volume, number * (4 << 20), filled(2, BLOCK)).await.unwrap();
+            request::write(&volume, number * (4 << 20), filled(2, BLOCK))
+                .await
+                .unwrap();
         }
         let map = node.volumes.map();
         let (pool, _) = map.pool_named("pool").unwrap();

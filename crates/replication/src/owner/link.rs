@@ -188,7 +188,10 @@ impl Link {
         };
         let stall = since.map(|since| since + STALL_MS);
         let silence = since.filter(|_| self.connected).map(|since| since + SILENCE_MS);
-        let again = self.suspected.filter(|_| awaited).map(|last| last + SUSPECT_AGAIN_MS);
+        let again = self
+            .suspected
+            .filter(|_| awaited)
+            .map(|last| last + SUSPECT_AGAIN_MS);
         let looks = [stall, silence, again].into_iter().flatten();
         looks.filter(|moment| *moment > now).chain(pause).min()
     }
