@@ -9,6 +9,7 @@ pub mod membership;
 pub mod moment;
 pub mod mutation;
 pub mod owner;
+pub mod recovery;
 pub mod replica;
 
 pub use moment::Moment;

@@ -18,6 +18,7 @@ mod nemesis;
 mod network;
 mod operator;
 mod oracle;
+mod recovery;
 mod schedule;
 mod verdict;
 mod workload;

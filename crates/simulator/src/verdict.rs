@@ -1,7 +1,7 @@
 //! The end of a world: the faults are over; does everything come to rest, is everything readable,
 //! and are all copies equal?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use protocol::map::MapView;
 use protocol::session::SlotState;
@@ -46,7 +46,8 @@ impl World {
             self.read_everything();
         } else if !self.ending.closing {
             let quiet = self.fronts.iter().all(|front| front.submitted.is_empty());
-            if quiet && self.reclaimed() && self.guards.is_empty() && self.chains_are_short() {
+            if quiet && self.whole() && self.reclaimed() && self.guards.is_empty() && self.chains_are_short()
+            {
                 self.next_step();
                 self.ending.closing = true;
             }
@@ -107,8 +108,7 @@ impl World {
     fn settled(&self) -> bool {
         let in_doubt =
             |disk: &crate::disk::Disk| disk.replica().is_some_and(|replica| replica.in_doubt() > 0);
-        let evicted: BTreeSet<DiskId> = self.evicted.iter().map(|(_, disk)| *disk).collect();
-        let clean = |(id, disk): (&DiskId, &crate::disk::Disk)| evicted.contains(id) || !in_doubt(disk);
+        let clean = |(id, disk): (&DiskId, &crate::disk::Disk)| self.dead == Some(*id) || !in_doubt(disk);
         self.disks.iter().all(clean)
             && self
                 .disks

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordination::map::ClusterMap;
 use protocol::message::{Request, Response};
-use protocol::session::VolumeView;
+use protocol::session::{SlotState, VolumeView};
 use protocol::storage::{StorageReply, StorageRequest};
 use protocol::{DiskId, PgId, VolumeId};
 use replication::Moment;
@@ -171,6 +171,37 @@ pub(crate) enum Happening {
     /// storaged learns that a front end's process is gone.
     DeathNoticed {
         lease: coordination::store::LeaseId,
+    },
+    /// A disk goes on with what was refused.
+    Nudge {
+        disk: DiskId,
+        life: u64,
+    },
+    /// A question of a disk reaches another one; its answer reaches the first.
+    Question {
+        from: DiskId,
+        life: u64,
+        to: DiskId,
+        number: u64,
+        question: Box<replication::recovery::Question>,
+    },
+    Told {
+        disk: DiskId,
+        life: u64,
+        number: u64,
+        told: Box<replication::recovery::Told>,
+    },
+    /// A disk's wish for a swap reaches storaged; the outcome reaches the disk.
+    Propose {
+        disk: DiskId,
+        life: u64,
+        group: (PgId, protocol::Interval),
+        step: (SlotState, SlotState),
+    },
+    Proposed {
+        disk: DiskId,
+        life: u64,
+        pg: PgId,
     },
     /// An owner's complaint of a disk reaches storaged.
     Evict {
@@ -371,6 +402,27 @@ impl World {
                 self.cluster.revoke(lease);
                 self.map_changed();
             }
+            Happening::Nudge { disk, life } => self.nudge(disk, life),
+            Happening::Question {
+                from,
+                life,
+                to,
+                number,
+                question,
+            } => self.question_arrives((from, life), to, number, *question),
+            Happening::Told {
+                disk,
+                life,
+                number,
+                told,
+            } => self.told_arrives(disk, life, number, *told),
+            Happening::Propose {
+                disk,
+                life,
+                group,
+                step,
+            } => self.proposal_arrives((disk, life), group, step),
+            Happening::Proposed { disk, life, pg } => self.proposed(disk, life, pg),
             Happening::Evict {
                 volume,
                 generation,
