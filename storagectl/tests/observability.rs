@@ -90,7 +90,8 @@ impl NbdClient {
             .args(["-f", "raw", &url])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut process = command.spawn().expect("qemu-io is needed: install qemu-utils");
+        let spawned = command.spawn();
+        let mut process = spawned.unwrap_or_else(|error| panic!("qemu-io is needed (qemu-utils): {error}"));
         let commands = process.stdin.take().unwrap();
         let answers = BufReader::new(process.stdout.take().unwrap());
         Self {
@@ -172,10 +173,7 @@ fn label_names(line: &str) -> impl Iterator<Item = String> {
 /// The families that the document lists for a program.
 fn documented(program: &str) -> BTreeMap<String, Meaning> {
     let heading = format!("\n## {program}\n");
-    let section = DOCUMENT
-        .split_once(&heading)
-        .expect("the document has a section")
-        .1;
+    let (_, section) = DOCUMENT.split_once(&heading).unwrap();
     let section = section
         .split_once("\n## ")
         .map_or(section, |(section, _)| section);

@@ -61,11 +61,11 @@ impl Windows {
                 .filter(|(operation, _)| OPERATIONS.contains(operation))
                 .map(|(operation, figures)| (operation, figures.latency))
                 .collect();
-            let window = |(operation, times): &(&'static str, Latencies)| {
-                let earlier = former.iter().find(|(name, _)| name == operation);
+            let window = |&(operation, ref times): &(&'static str, Latencies)| {
+                let earlier = former.iter().find(|(name, _)| *name == operation);
                 let new = earlier.map_or_else(|| times.clone(), |(_, earlier)| times.since(earlier));
                 Window {
-                    operation: *operation,
+                    operation,
                     count: new.count(),
                     p99: new.quantile(0.99),
                 }

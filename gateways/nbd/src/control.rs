@@ -12,6 +12,7 @@ use admin_api::{ErrorBody, ErrorKind};
 use axum::extract::{Json, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use client::volume::Volume;
 use telemetry::Figures;
 use telemetry::prometheus::{Family, Text, counter, gauge, labels};
 use telemetry::traffic::{Kind, Traffic};
@@ -56,9 +57,9 @@ impl Counted {
             generation: volume.map_or(0, |volume| volume.generation().0),
             clients,
             in_flight: traffic.in_flight(),
-            waiting: volume.map(|volume| volume.waiting()).unwrap_or_default(),
-            direct_reads: volume.map_or(0, |volume| volume.direct_reads()),
-            shared_writes: volume.map_or(0, |volume| volume.shared_writes()),
+            waiting: volume.map(Volume::waiting).unwrap_or_default(),
+            direct_reads: volume.map_or(0, Volume::direct_reads),
+            shared_writes: volume.map_or(0, Volume::shared_writes),
             figures: traffic.figures(),
         }
     }

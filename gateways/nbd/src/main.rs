@@ -158,7 +158,7 @@ fn control_socket(text: &str) -> Result<PathBuf, String> {
     match text.parse::<ListenAddress>() {
         Ok(ListenAddress::Unix(path)) => Ok(path),
         Ok(ListenAddress::Tcp(_)) => Err("the control socket is a unix socket: unix:PATH".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     }
 }
 

@@ -51,13 +51,12 @@ fn redraw(text: &str) -> Result<()> {
 }
 
 fn describe(view: &View) -> String {
-    let notes: String = view.notes.iter().map(|note| format!("\n- {note}")).collect();
-    format!(
-        "{}\n\n{}{}{notes}",
-        volumes(&view.volumes),
-        disks(&view.disks),
-        if notes.is_empty() { "" } else { "\n" }
-    )
+    let mut parts = vec![volumes(&view.volumes), disks(&view.disks)];
+    if !view.notes.is_empty() {
+        let notes = view.notes.iter().map(|note| format!("- {note}"));
+        parts.push(notes.collect::<Vec<_>>().join("\n"));
+    }
+    parts.join("\n\n")
 }
 
 fn volumes(lines: &[VolumeLine]) -> String {
