@@ -12,7 +12,7 @@ use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info};
+use tracing::{Instrument, Span, error, field, info};
 
 use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster;
@@ -102,11 +102,12 @@ impl Daemon {
         let (keeper, map) = MapKeeper::start(store.clone()).await?;
         let keeper = tokio::spawn(keeper.run());
         let (node, current) = cluster::enter(&store, &map).await?;
+        Span::current().record("node", field::display(node));
         let mut background = JoinSet::new();
 
         let identities = Arc::new(Identities::new(store.clone()));
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
-        background.spawn(event_keeper.run());
+        background.spawn(event_keeper.run().in_current_span());
         let address = Address::Unix(config.session_socket());
         let settings = Settings {
             node,
@@ -137,7 +138,7 @@ impl Daemon {
                 address: address.clone(),
                 source,
             })?;
-        background.spawn(sessions.serve(listener));
+        background.spawn(sessions.serve(listener).in_current_span());
 
         let disks = Arc::new(Disks::new(place, volumes.clone(), map));
         disks.start_all().await;
@@ -147,10 +148,10 @@ impl Daemon {
             make_disks(config, &current, &disks).await?;
         }
 
-        background.spawn(watchman::run(disks.clone(), events.clone()));
+        background.spawn(watchman::run(disks.clone(), events.clone()).in_current_span());
         let tasks = Tasks::default();
         let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
-        background.spawn(reclaim.clone().run());
+        background.spawn(reclaim.clone().run().in_current_span());
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
 

@@ -20,6 +20,7 @@ pub mod pools;
 pub mod reclaim;
 pub mod session;
 pub mod shrink;
+pub mod slow;
 pub mod tasks;
 pub mod volumes;
 pub mod watchman;
