@@ -27,6 +27,7 @@ mod answer;
 mod describe;
 mod disks;
 mod log;
+mod nodes;
 mod pools;
 mod serve;
 mod snapshots;
@@ -84,6 +85,8 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(log::events))
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get, nodes::remove))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change))
         .routes(routes!(pools::list, pools::create))

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use admin_api::disks::{AddDisk, ChangeDisk, DiskState, WEIGHT_MAX};
 use admin_api::sizes::SizeInput;
-use client::transport::Address;
 use coordination::keys::{Counter, Key};
 use coordination::map::Versioned;
 use coordination::records::{DiskRecord, encode};
@@ -21,9 +20,12 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tracing::{error, info};
 
+use crate::config::Listen;
 use crate::disk::{self, Disk, Figures, Remote};
 use crate::moment::wall_clock_ms;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
+
+mod addresses;
 
 /// Left free on a disk's file system, for metadata and for others.
 const RESERVE_BYTES: u64 = 256 << 20;
@@ -49,6 +51,8 @@ pub struct Place {
     pub log_bytes: u64,
     /// Whether front ends of this node may read the disks' files themselves.
     pub direct_reads: bool,
+    /// Where disks are reached from other nodes; nothing if they are not.
+    pub listen: Option<Listen>,
 }
 
 /// The disks of this node.
@@ -73,8 +77,10 @@ pub struct Condition {
     pub state: DiskState,
     /// Why it is not up.
     pub reason: Option<String>,
-    /// Its figures, if it is up.
+    /// Its figures, if it is up and on this node.
     pub figures: Figures,
+    /// Whether it is on this node: of other nodes' disks only this node's map tells.
+    pub here: bool,
 }
 
 impl Disks {
@@ -139,11 +145,15 @@ impl Disks {
             state: DiskState::Down,
             reason: Some(reason),
             figures: Figures::default(),
+            here: true,
         };
         let remote = match self.running.lock().await.get(&id) {
             Some(Running::Up(disk)) => disk.remote(),
             Some(Running::Down(reason)) => return down(reason.clone()),
-            None => return down("it is not on this node, or storaged is stopping".to_owned()),
+            None => {
+                let elsewhere = elsewhere(&self.map.current(), id, self.place.node);
+                return elsewhere.unwrap_or_else(|| down("storaged is stopping".to_owned()));
+            }
         };
         match timeout(ANSWER_LIMIT, remote.figures()).await {
             Ok(Ok(figures)) => {
@@ -161,6 +171,7 @@ impl Disks {
                     state,
                     reason,
                     figures,
+                    here: true,
                 }
             }
             Ok(Err(stopped)) => down(stopped.to_string()),
@@ -205,7 +216,7 @@ impl Disks {
             node: self.place.node,
             path: path.display().to_string(),
             weight,
-            addresses: vec![self.socket(id).to_string()],
+            addresses: self.place.addresses(id, &self.map.current()),
             capacity,
             created_ms: wall_clock_ms(),
         };
@@ -226,8 +237,9 @@ impl Disks {
         self.volumes.carry_out(|map| plan_change(map, id, request)).await
     }
 
-    fn socket(&self, id: DiskId) -> Address {
-        Address::Unix(self.place.sockets.join(format!("{}.sock", id.0)))
+    /// The node that they are of.
+    pub fn node(&self) -> NodeId {
+        self.place.node
     }
 
     fn at<'a>(&self, map: &'a ClusterMap, path: &Path) -> Option<(DiskId, &'a Versioned<DiskRecord>)> {
@@ -283,20 +295,21 @@ impl Disks {
             disk: id,
             cluster: self.place.cluster,
             directory: record.path.clone().into(),
-            listen: vec![self.socket(id)],
+            listen: addresses::parsed(&self.place.addresses(id, &self.map.current())),
             options,
         };
         let started = Disk::start(settings, self.map.clone()).await;
         let (running, result) = match started {
-            Ok(disk) => match self.volumes.raise_revision(disk.remembers()).await {
+            Ok(disk) => match self.announce(&disk).await {
                 Ok(()) => {
                     info!(disk = %id, path = record.path, "the disk serves");
                     (Running::Up(disk), Ok(()))
                 }
                 // It would refuse the next owner, or worse, take it for one that it has known.
                 Err(error) => {
-                    let reason =
-                        format!("what the disk remembers cannot be told to the coordination store: {error}");
+                    let reason = format!(
+                        "what others must know of the disk cannot be told to the coordination store: {error}"
+                    );
                     disk.stop().await;
                     (Running::Down(reason.clone()), Err(reason))
                 }
@@ -308,9 +321,37 @@ impl Disks {
         result
     }
 
+    /// Tells the others what the disk remembers, and where it listens now.
+    async fn announce(&self, disk: &Disk) -> Result<(), OperationError> {
+        self.volumes.raise_revision(disk.remembers()).await?;
+        let addresses = self.place.announced(disk.addresses());
+        self.volumes
+            .carry_out(|map| addresses::plan_move(map, disk.id(), &addresses))
+            .await
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
+}
+
+/// How a disk of another node is, as far as that can be known from here; nothing if it is one of ours.
+fn elsewhere(map: &ClusterMap, id: DiskId, ours: NodeId) -> Option<Condition> {
+    let node = map.disks().get(&id)?.record.node;
+    if node == ours {
+        return None;
+    }
+    let name = map
+        .nodes()
+        .get(&node)
+        .map_or("", |node| node.record.name.as_str());
+    let up = map.up().contains_key(&node);
+    Some(Condition {
+        state: if up { DiskState::Up } else { DiskState::Down },
+        reason: (!up).then(|| format!("{node} ({name}) is down")),
+        figures: Figures::default(),
+        here: false,
+    })
 }
 
 /// What a directory holds.

@@ -69,6 +69,7 @@ mod tests {
             state,
             reason: Some("the cable is loose".to_owned()),
             figures: Figures::default(),
+            here: true,
         }
     }
 

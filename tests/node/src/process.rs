@@ -144,6 +144,11 @@ impl Process {
             return Ok(status);
         }
         self.signal(Signal::TERM)?;
+        self.wait_until_it_ends()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_until_it_ends(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -151,7 +156,7 @@ impl Process {
             }
             ensure!(
                 Instant::now() < deadline,
-                "{} does not stop; it said:\n{}",
+                "{} does not end; it said:\n{}",
                 self.name,
                 self.said()
             );
