@@ -15,7 +15,7 @@ use coordination::records::{DiskRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction, map::MapWatch};
 use protocol::{DiskId, NodeId};
 use rand::Rng;
-use store::{Format, MemoryBudget, Store};
+use store::{Format, MemoryBudget};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tracing::{error, info};
@@ -26,6 +26,9 @@ use crate::moment::wall_clock_ms;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
 
 mod addresses;
+mod directory;
+
+use directory::{Found, create, inspect};
 
 /// Left free on a disk's file system, for metadata and for others.
 const RESERVE_BYTES: u64 = 256 << 20;
@@ -33,8 +36,6 @@ const RESERVE_BYTES: u64 = 256 << 20;
 const WEIGHT_UNIT: u64 = 1 << 30;
 /// A disk that does not tell its figures in this time is stuck in its medium.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// A disk's file by which its directory is known.
-const SUPERBLOCK: &str = "superblock";
 
 /// How the disks of this node are run.
 #[derive(Clone, Debug)]
@@ -354,12 +355,6 @@ fn elsewhere(map: &ClusterMap, id: DiskId, ours: NodeId) -> Option<Condition> {
     })
 }
 
-/// What a directory holds.
-enum Found {
-    Nothing,
-    Disk(Format),
-}
-
 fn absolute(path: &str) -> Result<PathBuf, OperationError> {
     let path = PathBuf::from(path);
     if !path.is_absolute()
@@ -383,74 +378,6 @@ fn check_weight(weight: Option<u32>) -> Result<(), OperationError> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// Looks into a directory, which need not be there.
-async fn inspect(path: PathBuf) -> Result<Found, OperationError> {
-    blocking(move || {
-        let mut entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => {
-                return Err(OperationError::Invalid(format!(
-                    "cannot look into {}: {error}",
-                    path.display()
-                )));
-            }
-        };
-        if path.join(SUPERBLOCK).exists() {
-            let store = Store::open(&path, &store::Options::default());
-            return store
-                .map(|store| Found::Disk(store.format().clone()))
-                .map_err(|error| {
-                    OperationError::Invalid(format!("{} cannot be taken up: {error}", path.display()))
-                });
-        }
-        match entries.next() {
-            None => Ok(Found::Nothing),
-            Some(_) => Err(OperationError::Invalid(format!(
-                "{} has other things in it: give an empty directory, or one that does not exist",
-                path.display()
-            ))),
-        }
-    })
-    .await
-}
-
-/// Makes a disk. A directory that is made for it appears when the disk in it is whole, so that a
-/// crash leaves nothing that would have to be judged.
-async fn create(path: PathBuf, format: Format) -> Result<(), OperationError> {
-    blocking(move || {
-        make(&path, &format).map_err(|error| {
-            OperationError::Invalid(format!("cannot make a disk in {}: {error}", path.display()))
-        })
-    })
-    .await
-}
-
-fn make(path: &Path, format: &Format) -> Result<(), Box<dyn std::error::Error>> {
-    let name = path.file_name().ok_or("it has no name")?.to_string_lossy();
-    if path.exists() {
-        return Ok(Store::create(path, format)?);
-    }
-    let unfinished = path.with_file_name(format!(".{name}.unfinished"));
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished)?;
-    }
-    std::fs::create_dir_all(&unfinished)?;
-    Store::create(&unfinished, format)?;
-    std::fs::rename(&unfinished, path)?;
-    let parent = path.parent().ok_or("it has no parent")?;
-    Ok(std::fs::File::open(parent)?.sync_all()?)
-}
-
-/// Runs what waits for the file system where it holds up nobody.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, OperationError> + Send + 'static,
-) -> Result<T, OperationError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(OperationError::Internal(error.to_string())))
 }
 
 /// What a disk could hold, in bytes: what it is given, or what its file system has.
