@@ -19,6 +19,7 @@ use crate::identities::Identities;
 use crate::moment::wall_clock_ms;
 use crate::volumes::OperationError;
 
+pub mod authority;
 pub mod identity;
 pub mod presence;
 pub mod removal;

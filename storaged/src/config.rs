@@ -268,8 +268,14 @@ fn loopback(text: &str) -> Result<Address, ConfigError> {
     let address: Address = text
         .parse()
         .map_err(|error| ConfigError::Value(format!("admin_listen: {error}")))?;
-    let Address::Tcp(host_and_port) = &address else {
-        return Ok(address);
+    let host_and_port = match &address {
+        Address::Unix(_) => return Ok(address),
+        Address::Tcp(host_and_port) => host_and_port,
+        Address::Tls { .. } => {
+            return Err(ConfigError::Value(format!(
+                "admin_listen: {text} has TLS, which the admin API does not speak: write tcp:127.0.0.1:PORT"
+            )));
+        }
     };
     let host = host_and_port.rsplit_once(':').map_or("", |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin, Context, ListenError};
+use crate::cluster::authority::{Authority, AuthorityError};
 use crate::cluster::presence::Presence;
 use crate::cluster::{self, EnterError, identity};
 use crate::config::Config;
@@ -70,6 +71,9 @@ pub enum StartError {
     /// It does not become a node of the cluster.
     #[error(transparent)]
     Enter(#[from] EnterError),
+    /// It has no certificates to show.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The records cannot be changed.
     #[error(transparent)]
     Store(#[from] CoordinationError),
@@ -121,6 +125,13 @@ impl Daemon {
         let node = presence.node();
         let mut background = JoinSet::new();
 
+        let mut shown = None;
+        if config.listen.as_ref().is_some_and(|listen| !listen.plaintext) {
+            let authority = Authority::enter(&store, &config.work_dir, current.cluster(), node).await?;
+            let (certificates, renewal) = authority.show()?;
+            background.spawn(renewal);
+            shown = Some(certificates);
+        }
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
         background.spawn(event_keeper.run());
         let address = Address::Unix(config.session_socket());
@@ -129,6 +140,7 @@ impl Daemon {
             presence: presence.clone(),
             lease: config.lease,
             address: address.clone(),
+            credentials: shown.as_ref().map(|shown| shown.front_ends.clone()),
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());
         let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
@@ -146,6 +158,7 @@ impl Daemon {
             log_bytes: config.disk_log,
             direct_reads: config.direct_reads,
             listen: config.listen.clone(),
+            credentials: shown.map(|shown| shown.node),
         };
         // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
         // nobody to renew its lease with loses its volume, and its guest its disk.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use admin_api::disks::{AddDisk, ChangeDisk, DiskState, WEIGHT_MAX};
 use admin_api::sizes::SizeInput;
+use client::transport::CredentialsWatch;
 use coordination::keys::{Counter, Key};
 use coordination::map::Versioned;
 use coordination::records::{DiskRecord, encode};
@@ -54,6 +55,8 @@ pub struct Place {
     pub direct_reads: bool,
     /// Where disks are reached from other nodes; nothing if they are not.
     pub listen: Option<Listen>,
+    /// What they show there; nothing where nodes speak in plaintext.
+    pub credentials: Option<CredentialsWatch>,
 }
 
 /// The disks of this node.
@@ -297,6 +300,7 @@ impl Disks {
             cluster: self.place.cluster,
             directory: record.path.clone().into(),
             listen: addresses::parsed(&self.place.addresses(id, &self.map.current())),
+            credentials: self.place.credentials.clone(),
             options,
         };
         let started = Disk::start(settings, self.map.clone()).await;

@@ -20,8 +20,9 @@ use std::time::Duration;
 use client::transport::{Address, Listener};
 use coordination::Coordination;
 use coordination::map::MapWatch;
+use protocol::session::CredentialsView;
 use protocol::{Generation, NodeId, VolumeId};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -48,6 +49,8 @@ pub struct Settings {
     /// Where this `storaged` itself finds the session socket, for volumes that it takes over to
     /// bring them to rest.
     pub address: Address,
+    /// What front ends show to disks of other nodes; nothing where nodes speak in plaintext.
+    pub credentials: Option<watch::Receiver<CredentialsView>>,
 }
 
 /// All sessions of this `storaged`.
@@ -197,6 +200,7 @@ mod tests {
             presence: Presence::new(NodeId(1), LeaseId(0)),
             lease: LEASE,
             address: Address::Unix("/nowhere".into()),
+            credentials: None,
         }
     }
 

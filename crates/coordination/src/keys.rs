@@ -13,6 +13,8 @@ pub const ROOT: &str = "/storaged/";
 pub enum Key {
     /// The format of all records, and the cluster's identity.
     Schema,
+    /// The certificate of the cluster's authority.
+    Authority,
     /// The next free identity of a kind.
     Counter(Counter),
     /// A node.
@@ -90,6 +92,7 @@ impl Key {
     pub fn to_text(&self) -> String {
         let tail = match self {
             Self::Schema => "schema".to_owned(),
+            Self::Authority => "authority".to_owned(),
             Self::Counter(counter) => format!("counter/{}", counter.as_str()),
             Self::Node(id) => format!("node/{:08x}", id.0),
             Self::NodeUp(id) => format!("node-up/{:08x}", id.0),
@@ -121,6 +124,7 @@ impl Key {
         let (kind, rest) = match text.strip_prefix(ROOT)?.split_once('/') {
             Some(parts) => parts,
             None if text == "/storaged/schema" => return Some(Self::Schema),
+            None if text == "/storaged/authority" => return Some(Self::Authority),
             None => return None,
         };
         Some(match kind {
@@ -195,6 +199,7 @@ mod tests {
         let word = "[A-Za-z0-9][A-Za-z0-9._-]{0,20}";
         prop_oneof![
             Just(Key::Schema),
+            Just(Key::Authority),
             Just(Key::Counter(Counter::Event)),
             any::<u32>().prop_map(|n| Key::Node(NodeId(n))),
             any::<u32>().prop_map(|n| Key::Disk(DiskId(n))),

@@ -282,7 +282,7 @@ impl ClusterMap {
         let record = &self.disks.get(&disk)?.record;
         let local = record.node == node;
         // A path means something on the disk's own node only; on another one somebody else may listen there.
-        let reachable = |address: &&String| local || address.starts_with("tcp:");
+        let reachable = |address: &&String| local || !address.starts_with("unix:");
         Some(DiskView {
             disk,
             addresses: record.addresses.iter().filter(reachable).cloned().collect(),
@@ -338,7 +338,7 @@ impl ClusterMap {
                 Arc::make_mut(&mut self.wishes).put(&key, entry)?;
             }
             // Read from the store when they are asked for; and what a later version may add.
-            Some(Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+            Some(Key::Authority | Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
         }
         Ok(())
     }
@@ -390,7 +390,7 @@ impl ClusterMap {
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).delete(&key);
             }
-            Some(Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+            Some(Key::Authority | Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
         }
     }
 

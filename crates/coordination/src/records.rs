@@ -25,6 +25,13 @@ pub struct SchemaRecord {
     pub created_ms: u64,
 }
 
+/// The authority that signs the certificates of nodes and front ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityRecord {
+    /// Its certificate, as the text of a PEM file.
+    pub certificate: String,
+}
+
 /// The next identity of a kind that nobody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterRecord {

@@ -39,6 +39,8 @@ pub struct Listen {
     pub host: String,
     /// The first port; zero: the system chooses.
     pub port: u16,
+    /// Whether without certificates and encryption.
+    pub plaintext: bool,
 }
 
 impl ClusterSettings {
@@ -91,20 +93,18 @@ impl ClusterSettings {
             )));
         }
         let loopback = bare == "localhost" || address.is_some_and(|address| address.is_loopback());
-        match (self.plaintext.unwrap_or(false), loopback) {
-            (true, true) => Ok(Some(Listen {
-                host: host.to_owned(),
-                port,
-            })),
-            (true, false) => Err(wrong(format!(
+        let plaintext = self.plaintext.unwrap_or(false);
+        if plaintext && !loopback {
+            return Err(wrong(format!(
                 "plaintext = true is for loopback addresses, and {bare} is none: what nodes tell each other \
                  must not cross a network that way"
-            ))),
-            (false, _) => Err(wrong(
-                "without plaintext = true, nodes need certificates, which this version cannot make yet"
-                    .to_owned(),
-            )),
+            )));
         }
+        Ok(Some(Listen {
+            host: host.to_owned(),
+            port,
+            plaintext,
+        }))
     }
 }
 
@@ -133,13 +133,14 @@ mod tests {
             ("listen = 'example:7470'\nplaintext = true", "loopback"),
             ("listen = '0.0.0.0:7470'\nplaintext = true", "connect to"),
             ("listen = '[::]:7470'\nplaintext = true", "connect to"),
-            ("listen = '127.0.0.1:7470'", "certificates"),
             ("listen = '127.0.0.1'\nplaintext = true", "HOST:PORT"),
             ("listen = ':7470'\nplaintext = true", "HOST:PORT"),
         ] {
             let error = parsed(text).listen(false).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
+        let listen = parsed("listen = 'example:7470'").listen(false).unwrap();
+        assert!(!listen.unwrap().plaintext);
         let error = parsed("listen = '127.0.0.1:1'").listen(true).unwrap_err();
         assert!(error.to_string().contains("[etcd]"), "{error}");
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use client::transport::Address;
+use client::transport::{Address, Role};
 use coordination::keys::Key;
 use coordination::records::{DiskRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction};
@@ -22,9 +22,16 @@ impl Place {
                 0 => Some(0),
                 base => self.port_of(id, map, base),
             };
-            addresses.extend(port.map(|port| format!("tcp:{}:{port}", listen.host)));
+            addresses.extend(port.map(|port| self.reached_at(&listen.host, &port.to_string())));
         }
         addresses
+    }
+
+    fn reached_at(&self, host: &str, port: &str) -> String {
+        if self.credentials.is_none() {
+            return format!("tcp:{host}:{port}");
+        }
+        format!("tls:{}@{host}:{port}", Role::Node(self.node.0).name())
     }
 
     /// The port that a disk has by its record, or the first after `base` that no other disk of the node has;
@@ -52,9 +59,9 @@ impl Place {
     /// they can reach, not by what it was resolved to.
     pub(super) fn announced(&self, listens: &[Address]) -> Vec<String> {
         let told = listens.iter().map(|address| match (address, &self.listen) {
-            (Address::Tcp(at), Some(listen)) => {
+            (Address::Tcp(at) | Address::Tls { host: at, .. }, Some(listen)) => {
                 let port = at.rsplit_once(':').map_or("", |(_, port)| port);
-                format!("tcp:{}:{port}", listen.host)
+                self.reached_at(&listen.host, port)
             }
             _ => address.to_string(),
         });
@@ -63,8 +70,10 @@ impl Place {
 }
 
 fn port(address: &str) -> Option<u16> {
-    let at = address.strip_prefix("tcp:")?;
-    at.rsplit_once(':')?.1.parse().ok()
+    match address.parse().ok()? {
+        Address::Unix(_) => None,
+        Address::Tcp(at) | Address::Tls { host: at, .. } => at.rsplit_once(':')?.1.parse().ok(),
+    }
 }
 
 /// As addresses that can be listened at.
@@ -119,7 +128,9 @@ mod tests {
             listen: Some(Listen {
                 host: "a".to_owned(),
                 port,
+                plaintext: true,
             }),
+            credentials: None,
         }
     }
 

@@ -16,11 +16,12 @@ use coordination::map::MapWatch;
 use coordination::records::OwnerRecord;
 use protocol::codec::Message;
 use protocol::session::{
-    ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
+    CredentialsView, ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest,
+    VolumeView,
 };
 use protocol::{Generation, VolumeId};
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
@@ -73,6 +74,8 @@ struct FrontEnd {
     id: u64,
     link: Link,
     map: MapWatch,
+    /// What the front end shows to disks of other nodes.
+    credentials: Option<watch::Receiver<CredentialsView>>,
     program: String,
     /// As the front end says.
     pid: u32,
@@ -95,6 +98,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
         id: sessions.new_connection(),
         link: Link::new(stream),
         map: sessions.map.clone(),
+        credentials: sessions.settings.credentials.clone(),
         program: String::new(),
         pid: 0,
         yields: false,
@@ -130,6 +134,9 @@ impl FrontEnd {
                         return io::Error::other("no more maps come");
                     }
                     self.map_changed().await;
+                }
+                view = renewed(&mut self.credentials) => {
+                    self.link.outbox.push_session_push(&SessionPush::Credentials(view));
                 }
                 Some(order) = orders.recv() => self.carry_out(order).await,
                 at = held(&mut self.rest) => self.end_rest(at).await,
@@ -185,7 +192,11 @@ impl FrontEnd {
                 };
                 self.pid = pid;
                 self.yields = yields;
-                Ok(Some(SessionReply::Ok))
+                let credentials = self.credentials.as_mut();
+                let credentials = credentials.map(|shown| shown.borrow_and_update().clone());
+                Ok(Some(
+                    credentials.map_or(SessionReply::Ok, SessionReply::Credentials),
+                ))
             }
             SessionRequest::Open {
                 volume,
@@ -596,6 +607,16 @@ impl FrontEnd {
             ownership::release(sessions.store.as_ref(), volume, owned.generation).await;
         }
     }
+}
+
+/// Waits for new certificates.
+async fn renewed(credentials: &mut Option<watch::Receiver<CredentialsView>>) -> CredentialsView {
+    if let Some(shown) = credentials
+        && shown.changed().await.is_ok()
+    {
+        return shown.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 /// Waits until a rest ends: with the revision to go on at, or with nothing if it was called off.

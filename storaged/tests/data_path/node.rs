@@ -78,6 +78,7 @@ impl Node {
                 cluster: CLUSTER,
                 directory: directory.join(disk.to_string()),
                 listen: vec![Address::Unix(socket(directory, disk))],
+                credentials: None,
                 options: store::Options {
                     share: Some([u8::try_from(disk.0).unwrap(); 16]),
                     ..store::Options::default()
@@ -91,6 +92,7 @@ impl Node {
             presence: Presence::new(NODE, LeaseId(0)),
             lease: session::LEASE_DEFAULT,
             address: address.clone(),
+            credentials: None,
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());
         sessions.release_the_dead().await;

@@ -32,11 +32,21 @@ impl Node {
 
     /// As [`Node::start`], with a configuration file that says this.
     pub fn configured(disks: u32, configuration: &str) -> Result<Self> {
+        Self::prepared(disks, configuration, |_| Ok(()))
+    }
+
+    /// As [`Node::configured`], with something done in its folder before it starts.
+    pub fn prepared(
+        disks: u32,
+        configuration: &str,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("storaged-test-")
             .tempdir_in(FOLDERS)
             .context("make a folder")?;
         std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
+        prepare(folder.path())?;
         let storaged = spawn(folder.path(), disks)?;
         let mut node = Self {
             storaged,

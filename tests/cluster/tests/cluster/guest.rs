@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use client::request;
-use client::transport::Address;
+use client::transport::{self, Address, Link};
 use client::volume::{Options, Volume};
+use protocol::codec::Message;
+use protocol::session::{DiskView, SessionReply, SessionRequest};
 use serde::de::DeserializeOwned;
 use test_node::Node;
 use tokio::task::LocalSet;
@@ -38,6 +40,27 @@ pub(crate) fn options(node: &Node, name: &str) -> Options {
         snapshot,
         read_only: false,
         wait: Duration::from_secs(20),
+    }
+}
+
+/// Where a front end on that node is told to look for a volume's disks.
+pub(crate) async fn disks_of(node: &Node, volume: &str) -> Vec<DiskView> {
+    let address = Address::Unix(node.session_socket());
+    let mut link = Link::new(transport::connect(&address, None).await.unwrap());
+    let hello = SessionRequest::Hello {
+        program: "test".to_owned(),
+        pid: std::process::id(),
+        yields: false,
+    };
+    let look = SessionRequest::Look {
+        volume: volume.to_owned(),
+    };
+    link.outbox.push_session_request(0, &hello);
+    link.outbox.push_session_request(1, &look);
+    loop {
+        if let (1, Message::SessionReply(SessionReply::Opened(view))) = link.converse().await.unwrap() {
+            return view.disks;
+        }
     }
 }
 

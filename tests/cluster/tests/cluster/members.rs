@@ -1,5 +1,6 @@
 //! Nodes enter the cluster, stay who they are, and leave it.
 
+use admin_api::disks::DiskList;
 use admin_api::nodes::{Node as Told, NodeList, NodeState};
 use test_node::{Cluster, Node};
 
@@ -64,6 +65,33 @@ fn a_node_is_the_same_when_it_starts_again_and_leaves_only_when_nothing_lies_on_
         let says = cluster.nodes[1].refused().unwrap();
         assert!(says.contains("node-2 was removed"), "{says}");
     });
+}
+
+#[test]
+fn a_node_that_stood_still_for_longer_than_its_lease_is_down_meanwhile_and_up_afterwards() {
+    run(async {
+        let cluster = Cluster::start(2, 0).unwrap();
+        let storaged = cluster.nodes[1].storaged();
+        let until = async |state: NodeState| while listed(&cluster.nodes[0]).await[1].state != state {};
+        storaged.signal(test_node::process::Signal::STOP).unwrap();
+        until(NodeState::Down).await;
+        storaged.signal(test_node::process::Signal::CONT).unwrap();
+        until(NodeState::Up).await;
+    });
+}
+
+#[test]
+fn a_node_without_the_authority_of_the_cluster_is_refused() {
+    let cluster = Cluster::secured(1, 1).unwrap();
+    let key = cluster.nodes[0].folder().join("authority/key.pem");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(key).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+    let configuration = cluster.configuration(2, "/cluster").unwrap();
+    let refused = Node::configured(1, &configuration).err().unwrap().to_string();
+    assert!(refused.contains("copy the folder from another node"), "{refused}");
+    let listed = cluster.nodes[0].storagectl(&["--json", "disk", "list"]).unwrap();
+    let listed: DiskList = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed.disks.len(), 1);
 }
 
 #[test]

@@ -7,19 +7,28 @@ use admin_api::tasks::{Task, TaskList, TaskState};
 use serde_json::Value;
 use test_node::Cluster;
 
-use crate::guest::{ask, fill, open, refused, run, value};
+use crate::guest::{ask, disks_of, fill, open, refused, run, value};
 
 const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_volume_on_three_nodes_outlives_the_restart_of_one_under_io_and_its_snapshots_are_seen_everywhere() {
     run(async {
-        let mut cluster = Cluster::start(3, 1).unwrap();
+        let mut cluster = Cluster::secured(3, 1).unwrap();
         let says = refused(&cluster.nodes[0], "pool create wide --copies 4");
         assert!(says.contains("there are 3"), "{says}");
         let pool: Pool = ask(&cluster.nodes[0], "pool create main --copies 3 --groups 8").await;
         assert_eq!((pool.failure_domain, pool.disks.len()), (FailureDomain::Node, 3));
         let _: Value = ask(&cluster.nodes[2], "volume create a 16M").await;
+
+        // On another node the path of a disk's socket is somebody else's, and here it would even be found.
+        for disk in disks_of(&cluster.nodes[1], "a").await {
+            let over_tls = format!("tls:node-{}.nodes.storaged@127.0.0.1:", disk.disk.0);
+            let (last, nearer) = disk.addresses.split_last().unwrap();
+            assert!(last.starts_with(&over_tls), "{disk:?}");
+            assert_eq!(nearer.len(), usize::from(disk.local), "{disk:?}");
+            assert_eq!(disk.local, disk.disk.0 == 2);
+        }
 
         let device = open(&cluster.nodes[1], "a").await;
         for step in 0..16 {
