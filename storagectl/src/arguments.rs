@@ -2,6 +2,7 @@
 
 mod disk;
 mod image;
+mod node;
 mod pool;
 mod snapshot;
 mod top;
@@ -17,6 +18,7 @@ use crate::exit;
 
 pub(crate) use disk::DiskCommand;
 pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArguments};
+pub(crate) use node::NodeCommand;
 pub(crate) use pool::PoolCommand;
 pub(crate) use snapshot::SnapshotCommand;
 pub(crate) use top::TopArguments;
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// The units of storage; also offline examination of one.
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// The machines of the cluster.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Background work.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -148,6 +153,8 @@ mod tests {
             "pool create fast --copies 3",
             "disk add /srv/disk-1",
             "disk check /srv/disk-1",
+            "node list",
+            "node remove 3 --yes",
             "events --follow",
             "task wait 7",
             "vhost stats /run/db.control",

@@ -4,6 +4,7 @@ mod disk;
 mod documents;
 mod event;
 mod image;
+mod node;
 mod offline;
 mod pool;
 mod snapshot;
@@ -38,6 +39,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Snapshot(command) => snapshot::perform(&api, form, command).await,
         Command::Pool(command) => pool::perform(&api, form, command).await,
         Command::Disk(command) => disk::perform(&api, form, command).await,
+        Command::Node(command) => node::perform(&api, form, command).await,
         Command::Task(command) => task::perform(&api, form, command).await,
         Command::Status { check } => status::status(&api, form, check).await,
         Command::Top(arguments) => top::top(&api, form, &arguments).await,

@@ -28,6 +28,7 @@ mod describe;
 mod disks;
 mod figures;
 mod log;
+mod nodes;
 mod pools;
 mod serve;
 mod snapshots;
@@ -86,6 +87,8 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(log::events))
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get, nodes::remove))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change))
         .routes(routes!(pools::list, pools::create))

@@ -14,7 +14,7 @@ mod thread;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use client::transport::Address;
+use client::transport::{Address, CredentialsWatch};
 use protocol::storage::{StorageError, StorageRequest};
 use protocol::{DiskId, FamilyId, LayerId, ObjectId};
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +41,8 @@ pub struct Settings {
     pub directory: PathBuf,
     /// Where it listens.
     pub listen: Vec<Address>,
+    /// What it shows where it listens with TLS.
+    pub credentials: Option<CredentialsWatch>,
     /// How its store is opened.
     pub options: store::Options,
 }

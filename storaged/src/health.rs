@@ -22,6 +22,10 @@ pub async fn status(context: &Context) -> Status {
         conditions.insert(*id, context.disks.condition(*id).await);
     }
     let (mut health, mut reasons) = judge(&map, &conditions);
+    for (id, node) in map.nodes().iter().filter(|(id, _)| !map.up().contains_key(id)) {
+        health = health.max(Health::Degraded);
+        reasons.push(format!("{id} ({}) is down", node.record.name));
+    }
     if map.disks().is_empty() {
         health = health.max(Health::Degraded);
         reasons.push("there is no disk yet: add one (disk add)".to_owned());
@@ -39,6 +43,9 @@ pub async fn status(context: &Context) -> Status {
         _,
         &coordination::map::Versioned<coordination::records::DiskRecord>,
     )| {
+        if disk.record.node != context.node {
+            return disk.record.capacity.unwrap_or(0);
+        }
         capacity_of(std::path::Path::new(&disk.record.path), disk.record.capacity).unwrap_or(0)
     };
     Status {
@@ -103,6 +110,9 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
                 pools => format!("writes to {} wait for it", pools.join(", ")),
             };
             reasons.push(format!("{id} does not serve ({reason}); {consequence}"));
+            continue;
+        }
+        if !condition.here {
             continue;
         }
         let store = condition.figures.store;

@@ -17,6 +17,7 @@ pub mod identities;
 pub mod metrics;
 pub mod moment;
 pub mod pools;
+pub mod process;
 pub mod reclaim;
 pub mod session;
 pub mod shrink;

@@ -11,7 +11,7 @@ use coordination::keys::{Counter, Key};
 use coordination::map::{MapWatch, Versioned};
 use coordination::records::{self, EventRecord, SnapshotRecord, VolumeRecord};
 use coordination::{ClusterMap, Compare, Coordination, Outcome, Revision, Transaction};
-use protocol::{FamilyId, Generation, LayerId, VolumeId};
+use protocol::{FamilyId, LayerId, VolumeId};
 
 use crate::identities::Identities;
 use crate::moment::wall_clock_ms;
@@ -100,6 +100,11 @@ impl Volumes {
     /// The newest map.
     pub fn map(&self) -> Arc<ClusterMap> {
         self.map.current()
+    }
+
+    /// The newest map, and all that come.
+    pub fn watch(&self) -> MapWatch {
+        self.map.clone()
     }
 
     /// A map that shows all that was committed before this call, by whomever: nothing is refused on
@@ -246,15 +251,18 @@ fn refuse_unfinished_shrink(record: &VolumeRecord) -> Result<(), OperationError>
     }
 }
 
-/// The condition that a volume's owner is still the one that came to rest.
-fn owned_by(id: VolumeId, generation: Generation) -> Compare {
-    Compare::Created(Key::Owner(id).to_text(), Revision(generation.0))
+/// On what conditions a volume is still at rest.
+fn at_rest(rest: &dyn rest::AtRest, id: VolumeId) -> Result<Vec<Compare>, OperationError> {
+    rest.conditions(id)
+        .ok_or_else(|| OperationError::Internal(format!("{id} did not come to rest")))
 }
 
-/// The generation of a volume at rest.
-fn generation(rest: &dyn rest::AtRest, id: VolumeId) -> Result<Generation, OperationError> {
-    rest.generation(id)
-        .ok_or_else(|| OperationError::Internal(format!("{id} did not come to rest")))
+/// A transaction on these conditions.
+fn on(conditions: &[Compare]) -> Transaction {
+    Transaction {
+        compares: conditions.to_vec(),
+        changes: Vec::new(),
+    }
 }
 
 /// A number of things: `1 snapshot`, `2 snapshots`.

@@ -128,6 +128,7 @@ mod tests {
             reason: Some("the cable is loose".to_owned()),
             slow: None,
             figures: Figures::default(),
+            here: true,
         }
     }
 

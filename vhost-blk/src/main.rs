@@ -103,7 +103,9 @@ struct Arguments {
 fn control_socket(text: &str) -> Result<PathBuf, String> {
     match text.parse::<Address>() {
         Ok(Address::Unix(path)) => Ok(path),
-        Ok(Address::Tcp(_)) => Err("the control socket is a unix socket: unix:PATH".to_owned()),
+        Ok(Address::Tcp(_) | Address::Tls { .. }) => {
+            Err("the control socket is a unix socket: unix:PATH".to_owned())
+        }
         Err(cause) => Err(cause.to_string()),
     }
 }

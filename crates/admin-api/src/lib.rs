@@ -13,6 +13,9 @@
 //! | GET | `/v1/events` | [`events::EventQuery`] | [`events::EventPage`] |
 //! | GET | `/v1/tasks` | | [`tasks::TaskList`] |
 //! | GET | `/v1/tasks/{task}` | [`tasks::TaskQuery`] | [`tasks::Task`] |
+//! | GET | `/v1/nodes` | | [`nodes::NodeList`] |
+//! | GET | `/v1/nodes/{node}` | | [`nodes::Node`] |
+//! | DELETE | `/v1/nodes/{node}` | | 204 |
 //! | GET | `/v1/disks` | | [`disks::DiskList`] |
 //! | POST | `/v1/disks` | [`disks::AddDisk`] | 201 [`disks::Disk`] |
 //! | GET | `/v1/disks/{disk}` | | [`disks::Disk`] |
@@ -51,6 +54,7 @@ pub mod error;
 pub mod events;
 pub mod figures;
 pub mod names;
+pub mod nodes;
 pub mod pools;
 pub mod routes;
 pub mod sizes;

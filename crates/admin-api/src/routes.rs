@@ -16,6 +16,10 @@ pub const EVENTS: &str = "/v1/events";
 pub const TASKS: &str = "/v1/tasks";
 /// One task.
 pub const TASK: &str = "/v1/tasks/{task}";
+/// All nodes.
+pub const NODES: &str = "/v1/nodes";
+/// One node.
+pub const NODE: &str = "/v1/nodes/{node}";
 /// All disks.
 pub const DISKS: &str = "/v1/disks";
 /// One disk.

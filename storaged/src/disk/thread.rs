@@ -108,7 +108,7 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
     let driver = Driver::new(store, ledger, &settings.directory, map.current());
     let mut listeners = Vec::with_capacity(settings.listen.len());
     for address in settings.listen {
-        match Listener::bind(&address).await {
+        match Listener::bind_with(&address, settings.credentials.as_ref()).await {
             Ok(listener) => listeners.push(listener),
             Err(source) => return Err(StartError::Listen { address, source }),
         }
