@@ -2,8 +2,10 @@
 
 mod disk;
 mod image;
+mod node;
 mod pool;
 mod snapshot;
+mod top;
 mod vhost;
 mod volume;
 
@@ -16,8 +18,10 @@ use crate::exit;
 
 pub(crate) use disk::DiskCommand;
 pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArguments};
+pub(crate) use node::NodeCommand;
 pub(crate) use pool::PoolCommand;
 pub(crate) use snapshot::SnapshotCommand;
+pub(crate) use top::TopArguments;
 pub(crate) use vhost::VhostCommand;
 pub(crate) use volume::VolumeCommand;
 
@@ -66,6 +70,9 @@ pub(crate) enum Command {
     /// The units of storage; also offline examination of one.
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// The machines of the cluster.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Background work.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -78,6 +85,8 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// What volumes and disks do just now: rates and times, refreshed until interrupted.
+    Top(TopArguments),
     /// What happened lately.
     Events {
         /// Go on and show what happens, until interrupted.
@@ -144,6 +153,8 @@ mod tests {
             "pool create fast --copies 3",
             "disk add /srv/disk-1",
             "disk check /srv/disk-1",
+            "node list",
+            "node remove 3 --yes",
             "events --follow",
             "task wait 7",
             "vhost stats /run/db.control",
@@ -151,6 +162,8 @@ mod tests {
             "vhost resume /run/db.control --hold 3",
             "vhost resize /run/db.control",
             "--json status",
+            "top --once --json",
+            "top --interval 5 --controls /run/a --controls /run/b.control",
             "status --json --check",
             "import image.qcow2 golden",
             "export golden@v1 image.qcow2",

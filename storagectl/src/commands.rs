@@ -4,11 +4,13 @@ mod disk;
 mod documents;
 mod event;
 mod image;
+mod node;
 mod offline;
 mod pool;
 mod snapshot;
 mod status;
 mod task;
+mod top;
 mod vhost;
 mod volume;
 
@@ -37,8 +39,10 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Snapshot(command) => snapshot::perform(&api, form, command).await,
         Command::Pool(command) => pool::perform(&api, form, command).await,
         Command::Disk(command) => disk::perform(&api, form, command).await,
+        Command::Node(command) => node::perform(&api, form, command).await,
         Command::Task(command) => task::perform(&api, form, command).await,
         Command::Status { check } => status::status(&api, form, check).await,
+        Command::Top(arguments) => top::top(&api, form, &arguments).await,
         Command::Events { follow, number } => event::events(&api, form, follow, number).await,
         Command::Import(arguments) => image::import(&api, form, arguments).await,
         Command::Export(arguments) => image::export(&api, form, arguments).await,

@@ -26,7 +26,9 @@ use crate::volumes::Volumes;
 mod answer;
 mod describe;
 mod disks;
+mod figures;
 mod log;
+mod nodes;
 mod pools;
 mod serve;
 mod snapshots;
@@ -81,9 +83,12 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(status::version))
         .routes(routes!(status::status))
         .routes(routes!(status::metrics))
+        .routes(routes!(figures::figures))
         .routes(routes!(log::events))
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::get, nodes::remove))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change))
         .routes(routes!(pools::list, pools::create))

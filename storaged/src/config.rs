@@ -10,6 +10,12 @@ use client::transport::Address;
 use coordination::etcd::{self, ClientIdentity, Credentials};
 use serde::Deserialize;
 
+use crate::cluster as node;
+
+pub mod cluster;
+
+pub use cluster::{ClusterSettings, Listen};
+
 /// Where everything is kept unless told otherwise.
 const WORK_DIR_DEFAULT: &str = "/var/lib/storaged";
 /// The lease of an owner, by default.
@@ -67,6 +73,8 @@ pub struct Settings {
     pub coordination: Option<Coordination>,
     /// How to reach etcd.
     pub etcd: Option<EtcdSettings>,
+    /// What the node is called, where it stands, and where others reach it.
+    pub cluster: Option<ClusterSettings>,
 }
 
 /// Where the records are.
@@ -118,6 +126,10 @@ pub struct Config {
     pub admin_listen: Vec<Address>,
     /// How to reach the etcd with the records; nothing if they are in a file.
     pub etcd: Option<etcd::Options>,
+    /// What the node is called, and where it stands.
+    pub node: node::Settings,
+    /// Where its disks are reached from other nodes.
+    pub listen: Option<Listen>,
 }
 
 impl Settings {
@@ -150,6 +162,7 @@ impl Settings {
             },
             coordination: flags.coordination.or(self.coordination),
             etcd: flags.etcd.or(self.etcd),
+            cluster: flags.cluster.or(self.cluster),
         }
     }
 
@@ -180,7 +193,11 @@ impl Settings {
             return value(format!("disk_log is from 128K to 4G, not {disk_log} bytes"));
         }
         let listen = self.admin_listen.iter().map(|text| loopback(text));
+        let etcd = etcd_options(self.coordination, self.etcd)?;
+        let cluster = self.cluster.unwrap_or_default();
         Ok(Config {
+            node: cluster.node(&work_dir, etcd.is_none())?,
+            listen: cluster.listen(etcd.is_none())?,
             work_dir,
             new_disks: self.disks.unwrap_or(0),
             lease,
@@ -188,7 +205,7 @@ impl Settings {
             disk_log,
             direct_reads: self.direct_reads.unwrap_or(true),
             admin_listen: listen.collect::<Result<_, _>>()?,
-            etcd: etcd_options(self.coordination, self.etcd)?,
+            etcd,
         })
     }
 }
@@ -251,8 +268,14 @@ fn loopback(text: &str) -> Result<Address, ConfigError> {
     let address: Address = text
         .parse()
         .map_err(|error| ConfigError::Value(format!("admin_listen: {error}")))?;
-    let Address::Tcp(host_and_port) = &address else {
-        return Ok(address);
+    let host_and_port = match &address {
+        Address::Unix(_) => return Ok(address),
+        Address::Tcp(host_and_port) => host_and_port,
+        Address::Tls { .. } => {
+            return Err(ConfigError::Value(format!(
+                "admin_listen: {text} has TLS, which the admin API does not speak: write tcp:127.0.0.1:PORT"
+            )));
+        }
     };
     let host = host_and_port.rsplit_once(':').map_or("", |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -1,5 +1,6 @@
 //! The life of a `storaged`: open the records, start the disks, serve, drain, close.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,14 +9,17 @@ use admin_api::disks::AddDisk;
 use client::transport::{Address, Listener};
 use coordination::embedded::OpenError;
 use coordination::etcd::ConnectError;
-use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
+use coordination::map::{MapKeeper, Versioned};
+use coordination::records::DiskRecord;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info};
+use tracing::{Instrument, Span, error, field, info, warn};
 
 use crate::admin::{self, Admin, Context, ListenError};
-use crate::cluster;
+use crate::cluster::authority::{Authority, AuthorityError};
+use crate::cluster::presence::Presence;
+use crate::cluster::{self, EnterError, identity};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
@@ -65,6 +69,12 @@ pub enum StartError {
     /// A record cannot be read.
     #[error(transparent)]
     Map(#[from] KeeperError),
+    /// It does not become a node of the cluster.
+    #[error(transparent)]
+    Enter(#[from] EnterError),
+    /// It has no certificates to show.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The records cannot be changed.
     #[error(transparent)]
     Store(#[from] CoordinationError),
@@ -91,6 +101,12 @@ pub struct Daemon {
     /// What runs until the end.
     background: JoinSet<()>,
     keeper: JoinHandle<KeeperError>,
+    /// What keeps the node up; it ends when another process is the node.
+    up: JoinHandle<String>,
+    presence: Presence,
+    store: Arc<dyn Coordination>,
+    /// The work directory is ours as long as this lives.
+    _work_dir: OwnedFd,
 }
 
 impl Daemon {
@@ -99,26 +115,41 @@ impl Daemon {
         let started = Instant::now();
         prepare(&config.work_dir)?;
         prepare(&config.disks_dir())?;
+        let work_dir = identity::take(&config.work_dir).map_err(EnterError::from)?;
         let store = records(config).await?;
         let (keeper, map) = MapKeeper::start(store.clone()).await?;
         let keeper = tokio::spawn(keeper.run());
-        let (node, current) = cluster::enter(&store, &map).await?;
+        let identities = Arc::new(Identities::new(store.clone()));
+        let (up, current) = cluster::enter(&store, &map, &identities, &config.node).await?;
+        let presence = up.presence();
+        let up = tokio::spawn(up.run().in_current_span());
+        let node = presence.node();
+        Span::current().record("node", field::display(node));
         let mut background = JoinSet::new();
 
-        let identities = Arc::new(Identities::new(store.clone()));
+        let mut shown = None;
+        if config.listen.as_ref().is_some_and(|listen| !listen.plaintext) {
+            let authority = Authority::enter(&store, &config.work_dir, current.cluster(), node).await?;
+            let (certificates, renewal) = authority.show()?;
+            background.spawn(renewal);
+            shown = Some(certificates);
+        }
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
-        background.spawn(event_keeper.run());
+        background.spawn(event_keeper.run().in_current_span());
         let address = Address::Unix(config.session_socket());
         let settings = Settings {
             node,
+            presence: presence.clone(),
             lease: config.lease,
             address: address.clone(),
+            credentials: shown.as_ref().map(|shown| shown.front_ends.clone()),
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());
         let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
-        let volumes = Arc::new(Volumes::new(store, map.clone(), identities, owners));
+        let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
 
-        let disk_count = u64::try_from(current.disks().len())
+        let own = |disk: &&Versioned<DiskRecord>| disk.record.node == node;
+        let disk_count = u64::try_from(current.disks().values().filter(own).count())
             .unwrap_or(u64::MAX)
             .max(DISKS_MIN);
         let place = Place {
@@ -128,6 +159,8 @@ impl Daemon {
             memory_per_disk: config.memory.saturating_sub(MEMORY_RESERVED) / disk_count,
             log_bytes: config.disk_log,
             direct_reads: config.direct_reads,
+            listen: config.listen.clone(),
+            credentials: shown.map(|shown| shown.node),
         };
         // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
         // nobody to renew its lease with loses its volume, and its guest its disk.
@@ -141,20 +174,23 @@ impl Daemon {
                 address: address.clone(),
                 source,
             })?;
-        background.spawn(sessions.serve(listener));
+        background.spawn(sessions.clone().follow_wishes().in_current_span());
+        background.spawn(sessions.serve(listener).in_current_span());
 
         let disks = Arc::new(Disks::new(place, volumes.clone(), map));
         disks.start_all().await;
-        // Until somebody makes a pool, what was asked for at the first start is completed: it may
+        // Until somebody makes a pool of them, what was asked for at the first start is completed: it may
         // have been cut short.
-        if current.pools().next().is_none() {
+        let mut ours = current.disks().iter().filter(|(_, disk)| own(disk));
+        if ours.all(|(id, _)| current.groups_on(*id).next().is_none()) {
             make_disks(config, &current, &disks).await?;
         }
 
-        background.spawn(watchman::run(disks.clone(), events.clone()));
+        background.spawn(watchman::run(disks.clone(), events.clone()).in_current_span());
         let tasks = Tasks::default();
         let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
-        background.spawn(reclaim.clone().run());
+        background.spawn(reclaim.clone().run().in_current_span());
+        background.spawn(reclaim.clone().follow().in_current_span());
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
 
@@ -177,6 +213,10 @@ impl Daemon {
             admin,
             background,
             keeper,
+            up,
+            presence,
+            store,
+            _work_dir: work_dir,
         })
     }
 
@@ -192,10 +232,11 @@ impl Daemon {
 
     /// Waits for something that makes it senseless to go on, which is told.
     pub async fn failed(&mut self) -> String {
-        match (&mut self.keeper).await {
-            Ok(error) => error.to_string(),
-            Err(error) => error.to_string(),
-        }
+        let ended = tokio::select! {
+            ended = &mut self.keeper => ended.map(|error| error.to_string()),
+            ended = &mut self.up => ended,
+        };
+        ended.unwrap_or_else(|error| error.to_string())
     }
 
     /// Stops: operators' requests may finish, disks complete what is in flight. Front ends keep
@@ -206,11 +247,20 @@ impl Daemon {
             admin,
             mut background,
             keeper,
+            up,
+            presence,
+            store,
+            _work_dir,
         } = self;
         info!("stopping");
         admin.stop().await;
         background.shutdown().await;
         context.disks.stop_all().await;
+        up.abort();
+        if let Err(error) = store.revoke_lease(presence.lease()).await {
+            warn!(%error, "the node counts as up until its lease lapses");
+        }
+        drop(store);
         keeper.abort();
         // The last of those who hold the records closes them.
         drop(context);
@@ -243,7 +293,8 @@ async fn records(config: &Config) -> Result<Arc<dyn Coordination>, StartError> {
 async fn make_disks(config: &Config, map: &ClusterMap, disks: &Disks) -> Result<(), StartError> {
     for number in 1..=config.new_disks {
         let path = config.disks_dir().join(number.to_string()).display().to_string();
-        if map.disks().values().any(|disk| disk.record.path == path) {
+        let ours = |disk: &DiskRecord| disk.node == disks.node() && disk.path == path;
+        if map.disks().values().any(|disk| ours(&disk.record)) {
             continue;
         }
         disks

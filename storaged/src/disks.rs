@@ -4,26 +4,32 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use admin_api::disks::{AddDisk, ChangeDisk, DiskState, WEIGHT_MAX};
 use admin_api::sizes::SizeInput;
-use client::transport::Address;
+use client::transport::CredentialsWatch;
 use coordination::keys::{Counter, Key};
 use coordination::map::Versioned;
 use coordination::records::{DiskRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction, map::MapWatch};
 use protocol::{DiskId, NodeId};
 use rand::Rng;
-use store::{Format, MemoryBudget, Store};
+use store::{Format, MemoryBudget};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{Instrument, error, error_span, info};
 
-use crate::disk::{self, Disk, Figures, Remote};
+use crate::config::Listen;
+use crate::disk::{self, Disk, Figures, Remote, Times};
 use crate::moment::wall_clock_ms;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
+
+mod addresses;
+mod directory;
+
+use directory::{Found, create, inspect};
 
 /// Left free on a disk's file system, for metadata and for others.
 const RESERVE_BYTES: u64 = 256 << 20;
@@ -31,8 +37,6 @@ const RESERVE_BYTES: u64 = 256 << 20;
 const WEIGHT_UNIT: u64 = 1 << 30;
 /// A disk that does not tell its figures in this time is stuck in its medium.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// A disk's file by which its directory is known.
-const SUPERBLOCK: &str = "superblock";
 
 /// How the disks of this node are run.
 #[derive(Clone, Debug)]
@@ -49,6 +53,10 @@ pub struct Place {
     pub log_bytes: u64,
     /// Whether front ends of this node may read the disks' files themselves.
     pub direct_reads: bool,
+    /// Where disks are reached from other nodes; nothing if they are not.
+    pub listen: Option<Listen>,
+    /// What they show there; nothing where nodes speak in plaintext.
+    pub credentials: Option<CredentialsWatch>,
 }
 
 /// The disks of this node.
@@ -57,6 +65,8 @@ pub struct Disks {
     volumes: Arc<Volumes>,
     map: MapWatch,
     running: Mutex<BTreeMap<DiskId, Running>>,
+    /// Disks that are much slower than their peers, and why they are thought to be.
+    slow: StdMutex<BTreeMap<DiskId, String>>,
     /// Counts starts and ends, for those who wait for a disk.
     changes: watch::Sender<u64>,
 }
@@ -73,8 +83,12 @@ pub struct Condition {
     pub state: DiskState,
     /// Why it is not up.
     pub reason: Option<String>,
-    /// Its figures, if it is up.
+    /// Why it is thought to be much slower than its peers.
+    pub slow: Option<String>,
+    /// Its figures, if it is up and on this node.
     pub figures: Figures,
+    /// Whether it is on this node: of other nodes' disks only this node's map tells.
+    pub here: bool,
 }
 
 impl Disks {
@@ -86,6 +100,7 @@ impl Disks {
             volumes,
             map,
             running: Mutex::default(),
+            slow: StdMutex::default(),
             changes,
         }
     }
@@ -133,17 +148,41 @@ impl Disks {
         self.changes.subscribe()
     }
 
+    /// How long things took on a disk; nothing if it does not answer.
+    pub async fn times(&self, id: DiskId) -> Option<Times> {
+        let remote = self.remote(id).await?;
+        timeout(ANSWER_LIMIT, remote.times()).await.ok()?.ok()
+    }
+
+    /// A disk is thought to be slow from now on, or not any more.
+    pub fn mark_slow(&self, id: DiskId, why: Option<String>) {
+        match why {
+            Some(why) => self.slow_disks().insert(id, why),
+            None => self.slow_disks().remove(&id),
+        };
+    }
+
+    fn slow_disks(&self) -> MutexGuard<'_, BTreeMap<DiskId, String>> {
+        // Nothing panics while it is held.
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How a disk is.
     pub async fn condition(&self, id: DiskId) -> Condition {
         let down = |reason: String| Condition {
             state: DiskState::Down,
             reason: Some(reason),
+            slow: None,
             figures: Figures::default(),
+            here: true,
         };
         let remote = match self.running.lock().await.get(&id) {
             Some(Running::Up(disk)) => disk.remote(),
             Some(Running::Down(reason)) => return down(reason.clone()),
-            None => return down("it is not on this node, or storaged is stopping".to_owned()),
+            None => {
+                let elsewhere = elsewhere(&self.map.current(), id, self.place.node);
+                return elsewhere.unwrap_or_else(|| down("storaged is stopping".to_owned()));
+            }
         };
         match timeout(ANSWER_LIMIT, remote.figures()).await {
             Ok(Ok(figures)) => {
@@ -160,7 +199,9 @@ impl Disks {
                 Condition {
                     state,
                     reason,
+                    slow: self.slow_disks().get(&id).cloned(),
                     figures,
+                    here: true,
                 }
             }
             Ok(Err(stopped)) => down(stopped.to_string()),
@@ -205,7 +246,7 @@ impl Disks {
             node: self.place.node,
             path: path.display().to_string(),
             weight,
-            addresses: vec![self.socket(id).to_string()],
+            addresses: self.place.addresses(id, &self.map.current()),
             capacity,
             created_ms: wall_clock_ms(),
         };
@@ -226,8 +267,9 @@ impl Disks {
         self.volumes.carry_out(|map| plan_change(map, id, request)).await
     }
 
-    fn socket(&self, id: DiskId) -> Address {
-        Address::Unix(self.place.sockets.join(format!("{}.sock", id.0)))
+    /// The node that they are of.
+    pub fn node(&self) -> NodeId {
+        self.place.node
     }
 
     fn at<'a>(&self, map: &'a ClusterMap, path: &Path) -> Option<(DiskId, &'a Versioned<DiskRecord>)> {
@@ -283,20 +325,23 @@ impl Disks {
             disk: id,
             cluster: self.place.cluster,
             directory: record.path.clone().into(),
-            listen: vec![self.socket(id)],
+            listen: addresses::parsed(&self.place.addresses(id, &self.map.current())),
+            credentials: self.place.credentials.clone(),
             options,
         };
-        let started = Disk::start(settings, self.map.clone()).await;
+        let span = error_span!("storaged", node = %self.place.node);
+        let started = Disk::start(settings, self.map.clone()).instrument(span).await;
         let (running, result) = match started {
-            Ok(disk) => match self.volumes.raise_revision(disk.remembers()).await {
+            Ok(disk) => match self.announce(&disk).await {
                 Ok(()) => {
                     info!(disk = %id, path = record.path, "the disk serves");
                     (Running::Up(disk), Ok(()))
                 }
                 // It would refuse the next owner, or worse, take it for one that it has known.
                 Err(error) => {
-                    let reason =
-                        format!("what the disk remembers cannot be told to the coordination store: {error}");
+                    let reason = format!(
+                        "what others must know of the disk cannot be told to the coordination store: {error}"
+                    );
                     disk.stop().await;
                     (Running::Down(reason.clone()), Err(reason))
                 }
@@ -308,15 +353,38 @@ impl Disks {
         result
     }
 
+    /// Tells the others what the disk remembers, and where it listens now.
+    async fn announce(&self, disk: &Disk) -> Result<(), OperationError> {
+        self.volumes.raise_revision(disk.remembers()).await?;
+        let addresses = self.place.announced(disk.addresses());
+        self.volumes
+            .carry_out(|map| addresses::plan_move(map, disk.id(), &addresses))
+            .await
+    }
+
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 }
 
-/// What a directory holds.
-enum Found {
-    Nothing,
-    Disk(Format),
+/// How a disk of another node is, as far as that can be known from here; nothing if it is one of ours.
+fn elsewhere(map: &ClusterMap, id: DiskId, ours: NodeId) -> Option<Condition> {
+    let node = map.disks().get(&id)?.record.node;
+    if node == ours {
+        return None;
+    }
+    let name = map
+        .nodes()
+        .get(&node)
+        .map_or("", |node| node.record.name.as_str());
+    let up = map.up().contains_key(&node);
+    Some(Condition {
+        state: if up { DiskState::Up } else { DiskState::Down },
+        reason: (!up).then(|| format!("{node} ({name}) is down")),
+        slow: None,
+        figures: Figures::default(),
+        here: false,
+    })
 }
 
 fn absolute(path: &str) -> Result<PathBuf, OperationError> {
@@ -342,74 +410,6 @@ fn check_weight(weight: Option<u32>) -> Result<(), OperationError> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// Looks into a directory, which need not be there.
-async fn inspect(path: PathBuf) -> Result<Found, OperationError> {
-    blocking(move || {
-        let mut entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => {
-                return Err(OperationError::Invalid(format!(
-                    "cannot look into {}: {error}",
-                    path.display()
-                )));
-            }
-        };
-        if path.join(SUPERBLOCK).exists() {
-            let store = Store::open(&path, &store::Options::default());
-            return store
-                .map(|store| Found::Disk(store.format().clone()))
-                .map_err(|error| {
-                    OperationError::Invalid(format!("{} cannot be taken up: {error}", path.display()))
-                });
-        }
-        match entries.next() {
-            None => Ok(Found::Nothing),
-            Some(_) => Err(OperationError::Invalid(format!(
-                "{} has other things in it: give an empty directory, or one that does not exist",
-                path.display()
-            ))),
-        }
-    })
-    .await
-}
-
-/// Makes a disk. A directory that is made for it appears when the disk in it is whole, so that a
-/// crash leaves nothing that would have to be judged.
-async fn create(path: PathBuf, format: Format) -> Result<(), OperationError> {
-    blocking(move || {
-        make(&path, &format).map_err(|error| {
-            OperationError::Invalid(format!("cannot make a disk in {}: {error}", path.display()))
-        })
-    })
-    .await
-}
-
-fn make(path: &Path, format: &Format) -> Result<(), Box<dyn std::error::Error>> {
-    let name = path.file_name().ok_or("it has no name")?.to_string_lossy();
-    if path.exists() {
-        return Ok(Store::create(path, format)?);
-    }
-    let unfinished = path.with_file_name(format!(".{name}.unfinished"));
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished)?;
-    }
-    std::fs::create_dir_all(&unfinished)?;
-    Store::create(&unfinished, format)?;
-    std::fs::rename(&unfinished, path)?;
-    let parent = path.parent().ok_or("it has no parent")?;
-    Ok(std::fs::File::open(parent)?.sync_all()?)
-}
-
-/// Runs what waits for the file system where it holds up nobody.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, OperationError> + Send + 'static,
-) -> Result<T, OperationError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(OperationError::Internal(error.to_string())))
 }
 
 /// What a disk could hold, in bytes: what it is given, or what its file system has.

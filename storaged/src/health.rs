@@ -27,6 +27,10 @@ pub async fn status(context: &Context) -> Status {
         health = health.max(degree);
         reasons.push(reason);
     }
+    for (id, node) in map.nodes().iter().filter(|(id, _)| !map.up().contains_key(id)) {
+        health = health.max(Health::Degraded);
+        reasons.push(format!("{id} ({}) is down", node.record.name));
+    }
     if map.disks().is_empty() {
         health = health.max(Health::Degraded);
         reasons.push("there is no disk yet: add one (disk add)".to_owned());
@@ -44,6 +48,9 @@ pub async fn status(context: &Context) -> Status {
         _,
         &coordination::map::Versioned<coordination::records::DiskRecord>,
     )| {
+        if disk.record.node != context.node {
+            return disk.record.capacity.unwrap_or(0);
+        }
         capacity_of(std::path::Path::new(&disk.record.path), disk.record.capacity).unwrap_or(0)
     };
     Status {
@@ -110,12 +117,22 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
             reasons.push(format!("{id} does not serve ({reason}); {consequence}"));
             continue;
         }
+        if !condition.here {
+            continue;
+        }
         let store = condition.figures.store;
         if store.free_bytes < store.used_bytes.saturating_add(store.free_bytes) / 100 * NEARLY_FULL_PERCENT {
             health = health.max(Health::Degraded);
             let free = admin_api::sizes::format_size(store.free_bytes);
             reasons.push(format!(
                 "{id} has only {free} of room: delete something, or add disks"
+            ));
+        }
+        if let Some(why) = &condition.slow {
+            health = health.max(Health::Degraded);
+            reasons.push(format!(
+                "{id} is slow, and every write to its groups waits for it: {why}; look after its hardware and its \
+                 cables, or what else uses it"
             ));
         }
         if store.damaged_blocks > 0 {

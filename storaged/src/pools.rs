@@ -70,6 +70,8 @@ struct Shape {
     copies: u8,
     min_in_sync: u8,
     disks: Option<Vec<DiskId>>,
+    /// Chosen by the disks if it is not said.
+    failure_domain: Option<FailureDomain>,
 }
 
 impl Shape {
@@ -105,6 +107,11 @@ impl Shape {
             copies: narrow(copies)?,
             min_in_sync: narrow(min_in_sync)?,
             disks,
+            failure_domain: request.failure_domain.map(|domain| match domain {
+                admin_api::pools::FailureDomain::Disk => FailureDomain::Disk,
+                admin_api::pools::FailureDomain::Node => FailureDomain::Node,
+                admin_api::pools::FailureDomain::Zone => FailureDomain::Zone,
+            }),
         })
     }
 }
@@ -126,13 +133,14 @@ impl Layout {
     ) -> Result<Self, OperationError> {
         refuse_taken(map, &request.name)?;
         let candidates = candidates(map, shape)?;
+        let failure_domain = domain(shape, &candidates)?;
         let groups = request.groups.unwrap_or_else(|| groups_for(candidates.len()));
         let record = PoolRecord {
             name: request.name.clone(),
             redundancy: Redundancy::Replicated { copies: shape.copies },
             min_in_sync: shape.min_in_sync,
             groups,
-            failure_domain: FailureDomain::Disk,
+            failure_domain,
             disks: shape.disks.clone(),
             closing: true,
             created_ms: wall_clock_ms(),
@@ -191,7 +199,7 @@ impl Layout {
             next += 1;
         }
         for disk in disks {
-            transaction = transaction.when(Compare::Present(Key::Disk(disk).to_text()));
+            transaction = transaction.when(still_there(map, disk)?);
         }
         Ok(Plan::decide_quietly(transaction, next))
     }
@@ -227,6 +235,17 @@ impl Layout {
                 self.record.name
             ))),
         }
+    }
+}
+
+/// The condition that a disk is as the map shows it, where it may be used: a disk that is to be removed loses
+/// its weight first.
+fn still_there(map: &ClusterMap, id: DiskId) -> Result<Compare, OperationError> {
+    match map.disks().get(&id) {
+        Some(disk) if disk.record.weight > 0 => Ok(Compare::Modified(Key::Disk(id).to_text(), disk.modified)),
+        _ => Err(OperationError::Conflict(format!(
+            "{id} was taken out of use while the pool was being made: delete the pool and make it anew"
+        ))),
     }
 }
 
@@ -269,19 +288,48 @@ fn candidates(map: &ClusterMap, shape: &Shape) -> Result<Vec<Candidate>, Operati
             return Err(OperationError::NotFound(format!("there is no disk {}", id.0)));
         }
     }
-    if candidates.len() < usize::from(shape.copies) {
-        let message = format!(
-            "{} on distinct disks need as many disks; there {} with a weight above 0: add disks, or ask for fewer copies",
-            counted(usize::from(shape.copies), "copy", "copies"),
-            match candidates.len() {
-                0 => "is none".to_owned(),
-                1 => "is 1".to_owned(),
-                count => format!("are {count}"),
-            }
-        );
-        return Err(OperationError::NotEnoughDisks(message));
-    }
     Ok(candidates)
+}
+
+/// How far apart copies are to be, if there are enough places for that.
+fn domain(shape: &Shape, candidates: &[Candidate]) -> Result<FailureDomain, OperationError> {
+    let nodes = candidates
+        .iter()
+        .map(|disk| disk.node)
+        .collect::<BTreeSet<_>>()
+        .len();
+    let zones = candidates
+        .iter()
+        .map(|disk| &disk.zone)
+        .collect::<BTreeSet<_>>()
+        .len();
+    let domain = shape.failure_domain.unwrap_or(if nodes > 1 {
+        FailureDomain::Node
+    } else {
+        FailureDomain::Disk
+    });
+    let (count, one, many, instead) = match domain {
+        FailureDomain::Disk => (candidates.len(), "disk", "disks", ""),
+        FailureDomain::Node => (nodes, "node", "nodes", ", or say that distinct disks are enough"),
+        FailureDomain::Zone => (zones, "zone", "zones", ", or say that distinct nodes are enough"),
+    };
+    if count >= usize::from(shape.copies) {
+        return Ok(domain);
+    }
+    Err(OperationError::NotEnoughDisks(format!(
+        "{} on distinct {many} need as many {many}; there {} with {}: add {many}, or ask for fewer copies{instead}",
+        counted(usize::from(shape.copies), "copy", "copies"),
+        match count {
+            0 => "is none".to_owned(),
+            1 => format!("is 1 {one}"),
+            count => format!("are {count}"),
+        },
+        if matches!(domain, FailureDomain::Disk) {
+            "a weight above 0"
+        } else {
+            "disks of a weight above 0"
+        },
+    )))
 }
 
 fn plan_closing(map: &ClusterMap, name: &str, closing: bool) -> Result<Decision<()>, OperationError> {

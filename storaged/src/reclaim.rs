@@ -3,15 +3,18 @@
 //!
 //! What is to be done follows from the tree alone, so nothing is remembered about it: after a restart
 //! it is found again, and each step may be done twice. It is paced: guests come first.
+//!
+//! Each node sees to its own disks. Where a family lies on several nodes, one that is done says so in the
+//! coordination store, and whoever finds that all have said so takes the layer out of the tree.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordination::ClusterMap;
 use coordination::map::family::Reclaim as What;
 use protocol::session::SlotState;
-use protocol::{DiskId, FamilyId, ObjectId};
+use protocol::{DiskId, FamilyId, NodeId, ObjectId};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -34,6 +37,8 @@ const REST: u32 = 2;
 const NOWHERE: u32 = u32::MAX;
 /// The longest of these rests.
 const REST_MAX: Duration = Duration::from_millis(500);
+/// Between looks at what other nodes have changed.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(500);
 /// When to try again after something was away, if nothing tells sooner that it is back.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -61,6 +66,8 @@ struct Job {
 enum Obstacle {
     /// A disk is away, or refused; tried again later.
     Disk(DiskId, String),
+    /// A node has not said yet that it is done.
+    Node(NodeId),
     /// The records could not be changed.
     Records(OperationError),
 }
@@ -147,8 +154,11 @@ impl Reclaim {
 
     async fn postpone(&self, family: FamilyId, worker: Worker, obstacle: &Obstacle) {
         let mut changes = self.0.disks.subscribe();
+        let mut map = self.0.volumes.watch();
+        map.current_and_seen();
         match obstacle {
             Obstacle::Disk(disk, reason) => worker.say(format!("waits for {disk}: {reason}")),
+            Obstacle::Node(node) => worker.say(format!("waits for {node}")),
             Obstacle::Records(error) => {
                 warn!(%family, %error, "cannot change the records of reclaimed layers, trying again");
                 worker.say(format!("tries again: {error}"));
@@ -165,8 +175,12 @@ impl Reclaim {
         if others {
             tokio::time::sleep(REST_MAX).await;
         } else {
-            // Either a disk comes back, or it is time to try all the same.
-            let _ = tokio::time::timeout(RETRY_AFTER, changes.changed()).await;
+            // Either a disk comes back or a node is done, or it is time to try all the same.
+            tokio::select! {
+                _ = changes.changed() => {}
+                _ = map.changed(), if matches!(obstacle, Obstacle::Node(_)) => {}
+                () = tokio::time::sleep(RETRY_AFTER) => {}
+            }
         }
     }
 
@@ -181,7 +195,15 @@ impl Reclaim {
                 What::Drop(layer) => format!("drops {layer}"),
                 What::Merge { parent, child } => format!("merges {parent} into {child}"),
             });
-            self.everywhere(&map, family, what, worker).await?;
+            let ours = self.0.disks.node();
+            if !map
+                .wishes()
+                .reclaimed(family, what.layer())
+                .any(|node| node == ours)
+            {
+                self.everywhere(&map, family, what, worker).await?;
+            }
+            self.agree(family, what).await?;
             self.0
                 .volumes
                 .retire(family, what)
@@ -190,7 +212,44 @@ impl Reclaim {
         }
     }
 
-    /// Does one thing on every disk that may hold objects of the family.
+    /// Sees to it that all nodes that may hold objects of the layer are done with it, as this one is.
+    async fn agree(&self, family: FamilyId, what: What) -> Result<(), Obstacle> {
+        let ours = self.0.disks.node();
+        let missing = |map: &ClusterMap| {
+            let done: BTreeSet<NodeId> = map.wishes().reclaimed(family, what.layer()).collect();
+            let nodes = nodes_of(map, family).into_iter();
+            nodes.filter(|node| *node != ours && !done.contains(node)).next()
+        };
+        if missing(&self.0.volumes.map()).is_none() {
+            return Ok(());
+        }
+        let noted = self.0.volumes.note_reclaimed(family, what.layer(), ours).await;
+        noted.map_err(Obstacle::Records)?;
+        missing(&self.0.volumes.map()).map_or(Ok(()), |node| Err(Obstacle::Node(node)))
+    }
+
+    /// Looks at families that other nodes change, for ever: run it as a task.
+    pub async fn follow(self) {
+        let mut map = self.0.volumes.watch();
+        let mut before = map.current_and_seen();
+        loop {
+            if !map.changed().await {
+                return;
+            }
+            let now = map.current_and_seen();
+            if now.nodes().len() > 1 {
+                let same = |id, family| before.family(id).is_some_and(|old| Arc::ptr_eq(old, family));
+                for (id, _) in now.families().filter(|(id, family)| !same(*id, *family)) {
+                    self.look(id);
+                }
+            }
+            before = now;
+            // All that changes meanwhile is looked at once.
+            tokio::time::sleep(FOLLOW_PAUSE).await;
+        }
+    }
+
+    /// Does one thing on every disk of this node that may hold objects of the family.
     async fn everywhere(
         &self,
         map: &ClusterMap,
@@ -200,7 +259,8 @@ impl Reclaim {
     ) -> Result<(), Obstacle> {
         let (progress, mut steps) = tokio::sync::mpsc::channel::<Step>(64);
         let mut disks = JoinSet::new();
-        for id in disks_of(map, family) {
+        let ours = |id: &DiskId| node_of(map, *id) == Some(self.0.disks.node());
+        for id in disks_of(map, family).into_iter().filter(ours) {
             let remote = self.0.disks.remote(id).await;
             let remote = remote.ok_or_else(|| Obstacle::Disk(id, "it does not run".to_owned()))?;
             let progress = progress.clone();
@@ -245,6 +305,16 @@ fn disks_of(map: &ClusterMap, family: FamilyId) -> Vec<DiskId> {
     disks.sort_unstable();
     disks.dedup();
     disks
+}
+
+/// The nodes of these disks.
+fn nodes_of(map: &ClusterMap, family: FamilyId) -> BTreeSet<NodeId> {
+    let disks = disks_of(map, family).into_iter();
+    disks.filter_map(|id| node_of(map, id)).collect()
+}
+
+fn node_of(map: &ClusterMap, id: DiskId) -> Option<NodeId> {
+    map.disks().get(&id).map(|disk| disk.record.node)
 }
 
 async fn on_disk(

@@ -10,6 +10,7 @@ mod ownership;
 mod peer;
 mod rest;
 mod visit;
+mod wishes;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,11 +20,13 @@ use std::time::Duration;
 use client::transport::{Address, Listener};
 use coordination::Coordination;
 use coordination::map::MapWatch;
+use protocol::session::CredentialsView;
 use protocol::{Generation, NodeId, VolumeId};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::cluster::presence::Presence;
 use crate::membership::{Complaints, Suspicion};
 use rest::Order;
 
@@ -40,11 +43,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// This node.
     pub node: NodeId,
+    /// What this node asks of others goes away with it.
+    pub presence: Presence,
     /// How long a lease lasts.
     pub lease: Duration,
     /// Where this `storaged` itself finds the session socket, for volumes that it takes over to
     /// bring them to rest.
     pub address: Address,
+    /// What front ends show to disks of other nodes; nothing where nodes speak in plaintext.
+    pub credentials: Option<watch::Receiver<CredentialsView>>,
 }
 
 /// All sessions of this `storaged`.
@@ -119,7 +126,7 @@ impl Sessions {
         let map = self.map.current();
         let Some(owner) = map.owner(volume) else { return };
         let here = owner.record.node == self.settings.node;
-        if !here || self.registered().contains_key(&volume) || !peer::is_gone(owner.record.pid) {
+        if !here || self.registered().contains_key(&volume) || !crate::process::is_gone(owner.record.pid) {
             return;
         }
         let generation = Generation(owner.created.0);
@@ -198,6 +205,7 @@ mod tests {
     //! A dead owner is no reason to wait; a live one, or one that nobody can see, is not robbed.
     use std::process::Command;
 
+    use coordination::LeaseId;
     use coordination::records::OwnerRecord;
 
     use super::ownership::tests::{LEASE, VOLUME, owner, world};
@@ -206,8 +214,10 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             node: NodeId(1),
+            presence: Presence::new(NodeId(1), LeaseId(0)),
             lease: LEASE,
             address: Address::Unix("/nowhere".into()),
+            credentials: None,
         }
     }
 

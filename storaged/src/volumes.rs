@@ -103,6 +103,11 @@ impl Volumes {
         self.map.current()
     }
 
+    /// The newest map, and all that come.
+    pub fn watch(&self) -> MapWatch {
+        self.map.clone()
+    }
+
     /// A map that shows all that was committed before this call, by whomever: nothing is refused on
     /// the ground of what is over.
     pub async fn fresh_map(&self) -> Result<Arc<ClusterMap>, OperationError> {
@@ -252,10 +257,18 @@ pub(crate) fn owned_by(id: VolumeId, generation: Generation) -> Compare {
     Compare::Created(Key::Owner(id).to_text(), Revision(generation.0))
 }
 
-/// The generation of a volume at rest.
-fn generation(rest: &dyn rest::AtRest, id: VolumeId) -> Result<Generation, OperationError> {
-    rest.generation(id)
+/// On what conditions a volume is still at rest.
+fn at_rest(rest: &dyn rest::AtRest, id: VolumeId) -> Result<Vec<Compare>, OperationError> {
+    rest.conditions(id)
         .ok_or_else(|| OperationError::Internal(format!("{id} did not come to rest")))
+}
+
+/// A transaction on these conditions.
+fn on(conditions: &[Compare]) -> Transaction {
+    Transaction {
+        compares: conditions.to_vec(),
+        changes: Vec::new(),
+    }
 }
 
 /// A number of things: `1 snapshot`, `2 snapshots`.

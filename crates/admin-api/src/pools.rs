@@ -9,6 +9,18 @@ pub const COPIES_MAX: u32 = 7;
 /// opens a volume, and into one transaction when the pool is made.
 pub const GROUPS_MAX: u32 = 512;
 
+/// How far apart the copies of a block are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureDomain {
+    /// On distinct disks.
+    Disk,
+    /// On distinct nodes.
+    Node,
+    /// In distinct zones.
+    Zone,
+}
+
 /// Asks for a new pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +40,9 @@ pub struct CreatePool {
     /// The disks to use, by number; all if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks: Option<Vec<u32>>,
+    /// How far apart copies are. On distinct nodes if left out, once more than one node has disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_domain: Option<FailureDomain>,
 }
 
 /// A pool.
@@ -41,6 +56,8 @@ pub struct Pool {
     pub copies: u32,
     /// With fewer copies in sync than this, writes wait.
     pub min_in_sync: u32,
+    /// How far apart copies are.
+    pub failure_domain: FailureDomain,
     /// How many placement groups it has.
     pub groups: u32,
     /// How many of them have all copies in sync.

@@ -6,6 +6,8 @@ pub const VERSION: &str = "/v1/version";
 pub const STATUS: &str = "/v1/status";
 /// Prometheus text.
 pub const METRICS: &str = "/v1/metrics";
+/// Counts and times of all that was asked for.
+pub const FIGURES: &str = "/v1/figures";
 /// The OpenAPI document.
 pub const OPENAPI: &str = "/v1/openapi.json";
 /// The event log.
@@ -14,6 +16,10 @@ pub const EVENTS: &str = "/v1/events";
 pub const TASKS: &str = "/v1/tasks";
 /// One task.
 pub const TASK: &str = "/v1/tasks/{task}";
+/// All nodes.
+pub const NODES: &str = "/v1/nodes";
+/// One node.
+pub const NODE: &str = "/v1/nodes/{node}";
 /// All disks.
 pub const DISKS: &str = "/v1/disks";
 /// One disk.

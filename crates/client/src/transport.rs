@@ -16,9 +16,13 @@ use protocol::outbox::Outbox;
 use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 
+mod tls;
 mod unix;
 
+use tls::TlsSocket;
+pub use tls::{Credentials, CredentialsError, Role};
 use unix::UnixSocket;
 
 /// What the kernel may buffer in each direction of a unix socket, in bytes: so that a large write
@@ -32,11 +36,18 @@ pub enum Address {
     Unix(PathBuf),
     /// `tcp:host:port`.
     Tcp(String),
+    /// `tls:name@host:port`.
+    Tls {
+        /// What the certificate of whoever listens there must name.
+        name: String,
+        /// `host:port`.
+        host: String,
+    },
 }
 
 /// A text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address: write `unix:/path/of/socket` or `tcp:host:port`")]
+#[error("`{0}` is not an address: write `unix:/path/of/socket`, `tcp:host:port` or `tls:name@host:port`")]
 pub struct AddressError(String);
 
 impl FromStr for Address {
@@ -51,11 +62,17 @@ impl FromStr for Address {
                 Ok(Self::Unix(path.into()))
             };
         }
+        let with_port = |host: &str| {
+            let port = host.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            matches!(port, Some(Ok(_))).then(|| host.to_owned())
+        };
         if let Some(host) = text.strip_prefix("tcp:") {
-            let port = host
-                .rsplit_once(':')
-                .and_then(|(_, port)| port.parse::<u16>().ok());
-            return port.map(|_| Self::Tcp(host.to_owned())).ok_or_else(wrong);
+            return with_port(host).map(Self::Tcp).ok_or_else(wrong);
+        }
+        if let Some((name, host)) = text.strip_prefix("tls:").and_then(|rest| rest.split_once('@')) {
+            let host = with_port(host).filter(|_| !name.is_empty()).ok_or_else(wrong)?;
+            let name = name.to_owned();
+            return Ok(Self::Tls { name, host });
         }
         if text.starts_with(['/', '.']) {
             Ok(Self::Unix(text.into()))
@@ -70,6 +87,7 @@ impl fmt::Display for Address {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(host) => write!(f, "tcp:{host}"),
+            Self::Tls { name, host } => write!(f, "tls:{name}@{host}"),
         }
     }
 }
@@ -81,30 +99,46 @@ pub enum Stream {
     Unix(UnixSocket),
     /// Elsewhere.
     Tcp(TcpStream),
+    /// Elsewhere, encrypted.
+    Tls(Box<TlsSocket>),
 }
 
-/// Connects to an address.
-pub async fn connect(address: &Address) -> io::Result<Stream> {
-    let stream = match address {
-        Address::Unix(path) => Stream::Unix(UnixSocket::new(UnixStream::connect(path).await?)?),
-        Address::Tcp(host) => Stream::Tcp(TcpStream::connect(host.as_str()).await?),
-    };
-    stream.prepare();
-    Ok(stream)
+/// Connects to an address, showing these credentials if somebody asks there.
+pub async fn connect(address: &Address, credentials: Option<&Credentials>) -> io::Result<Stream> {
+    match address {
+        Address::Unix(path) => {
+            let stream = Stream::Unix(UnixSocket::new(UnixStream::connect(path).await?)?);
+            stream.prepare();
+            Ok(stream)
+        }
+        Address::Tcp(host) => Ok(Stream::Tcp(prepared(TcpStream::connect(host.as_str()).await?))),
+        Address::Tls { name, host } => {
+            let missing =
+                || io::Error::new(io::ErrorKind::PermissionDenied, "there is no certificate to show");
+            let credentials = credentials.ok_or_else(missing)?;
+            let stream = prepared(TcpStream::connect(host.as_str()).await?);
+            Ok(Stream::Tls(Box::new(TlsSocket::client(
+                stream,
+                name,
+                credentials,
+            )?)))
+        }
+    }
+}
+
+/// A TCP connection that sends at once. The kernel sizes its buffers by itself; one that refuses the option
+/// works all the same.
+fn prepared(stream: TcpStream) -> TcpStream {
+    let _ = stream.set_nodelay(true);
+    stream
 }
 
 impl Stream {
     /// Sets what makes it fast. A socket that refuses an option works all the same, so errors are
     /// left alone.
     fn prepare(&self) {
-        match self {
-            Self::Unix(socket) => {
-                let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER);
-            }
-            // The kernel sizes the buffers of TCP by itself.
-            Self::Tcp(stream) => {
-                let _ = stream.set_nodelay(true);
-            }
+        if let Self::Unix(socket) = self {
+            let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER);
         }
     }
 
@@ -112,6 +146,7 @@ impl Stream {
         match self {
             Self::Unix(socket) => socket.try_read(spaces),
             Self::Tcp(stream) => stream.try_read_vectored(spaces),
+            Self::Tls(socket) => socket.try_read(spaces),
         }
     }
 
@@ -123,6 +158,8 @@ impl Stream {
         let _ = match self {
             Self::Unix(socket) => socket.mark_drained(nothing),
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+            // Its reads end at the end of a record, whatever else there is.
+            Self::Tls(_) => Ok(()),
         };
     }
 
@@ -130,6 +167,31 @@ impl Stream {
         match self {
             Self::Unix(socket) => socket.try_write(slices),
             Self::Tcp(stream) => stream.try_write_vectored(slices),
+            Self::Tls(socket) => socket.try_write(slices),
+        }
+    }
+
+    /// Gives the socket what was written and is still here.
+    fn try_flush(&self) -> io::Result<()> {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => Ok(()),
+            Self::Tls(socket) => socket.try_flush(),
+        }
+    }
+
+    /// Whether something that was written is still here.
+    fn has_unsent(&self) -> bool {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => false,
+            Self::Tls(socket) => socket.has_unsent(),
+        }
+    }
+
+    /// What the peer is by its certificate; nothing if it showed none, or none yet.
+    pub fn peer_role(&self) -> Option<Role> {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => None,
+            Self::Tls(socket) => socket.peer_role(),
         }
     }
 
@@ -138,7 +200,7 @@ impl Stream {
     pub fn peer_process(&self) -> Option<i32> {
         match self {
             Self::Unix(socket) => socket.peer_process(),
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
 
@@ -147,6 +209,7 @@ impl Stream {
         match self {
             Self::Unix(socket) => socket.ready(interest).await,
             Self::Tcp(stream) => stream.ready(interest).await.map(drop),
+            Self::Tls(socket) => socket.ready(interest).await,
         }
     }
 }
@@ -158,7 +221,19 @@ pub enum Listener {
     Unix(UnixListener),
     /// For others.
     Tcp(TcpListener),
+    /// For others, encrypted.
+    Tls {
+        /// The socket.
+        listener: TcpListener,
+        /// What our certificate names.
+        name: String,
+        /// The newest of our certificates.
+        credentials: CredentialsWatch,
+    },
 }
+
+/// The newest of our own certificates, for those who accept connections while it changes.
+pub type CredentialsWatch = watch::Receiver<Credentials>;
 
 impl Listener {
     /// Listens at an address. A unix socket that a dead process left behind is replaced; one that a
@@ -176,17 +251,44 @@ impl Listener {
                 Ok(Self::Unix(UnixListener::bind(path)?))
             }
             Address::Tcp(host) => Ok(Self::Tcp(TcpListener::bind(host.as_str()).await?)),
+            Address::Tls { .. } => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "there is no certificate to show",
+            )),
+        }
+    }
+
+    /// As [`Listener::bind`], where addresses with TLS may be among them.
+    pub async fn bind_with(address: &Address, credentials: Option<&CredentialsWatch>) -> io::Result<Self> {
+        match (address, credentials) {
+            (Address::Tls { name, host }, Some(credentials)) => Ok(Self::Tls {
+                listener: TcpListener::bind(host.as_str()).await?,
+                name: name.clone(),
+                credentials: credentials.clone(),
+            }),
+            _ => Self::bind(address).await,
         }
     }
 
     /// The next connection.
     pub async fn accept(&self) -> io::Result<Stream> {
-        let stream = match self {
-            Self::Unix(listener) => Stream::Unix(UnixSocket::new(listener.accept().await?.0)?),
-            Self::Tcp(listener) => Stream::Tcp(listener.accept().await?.0),
-        };
-        stream.prepare();
-        Ok(stream)
+        match self {
+            Self::Unix(listener) => {
+                let stream = Stream::Unix(UnixSocket::new(listener.accept().await?.0)?);
+                stream.prepare();
+                Ok(stream)
+            }
+            Self::Tcp(listener) => Ok(Stream::Tcp(prepared(listener.accept().await?.0))),
+            Self::Tls {
+                listener,
+                credentials,
+                ..
+            } => {
+                let stream = prepared(listener.accept().await?.0);
+                let credentials = credentials.borrow().clone();
+                Ok(Stream::Tls(Box::new(TlsSocket::server(stream, &credentials)?)))
+            }
+        }
     }
 
     /// Where it listens, as others may connect to it: with the port that was chosen.
@@ -198,6 +300,10 @@ impl Listener {
                 Ok(Address::Unix(path.to_owned()))
             }
             Self::Tcp(listener) => Ok(Address::Tcp(listener.local_addr()?.to_string())),
+            Self::Tls { listener, name, .. } => Ok(Address::Tls {
+                name: name.clone(),
+                host: listener.local_addr()?.to_string(),
+            }),
         }
     }
 }
@@ -258,7 +364,12 @@ impl Link {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.stream.try_flush()
+    }
+
+    /// Whether all of the outbox has gone out to the socket.
+    pub fn is_sent(&self) -> bool {
+        self.outbox.is_empty() && !self.stream.has_unsent()
     }
 
     /// Waits for the next message, sending what is to be sent meanwhile: for the slow conversations
@@ -277,7 +388,7 @@ impl Link {
 
     /// What to wait for: bytes to read, and room to write if something could not be sent.
     pub fn interest(&self) -> Interest {
-        if self.outbox.is_empty() {
+        if self.is_sent() {
             Interest::READABLE
         } else {
             Interest::READABLE | Interest::WRITABLE
@@ -301,6 +412,7 @@ mod tests {
             "unix:/run/storaged/disk-1.sock",
             "tcp:127.0.0.1:7000",
             "tcp:[::1]:7000",
+            "tls:node-1.nodes.storaged@10.0.0.1:7000",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
@@ -311,6 +423,9 @@ mod tests {
             "tcp:",
             "tcp:host",
             "tcp:host:99999",
+            "tls:host:1",
+            "tls:@host:1",
+            "tls:name@host",
             "host:1",
             "http://x",
         ] {

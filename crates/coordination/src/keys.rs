@@ -13,10 +13,14 @@ pub const ROOT: &str = "/storaged/";
 pub enum Key {
     /// The format of all records, and the cluster's identity.
     Schema,
+    /// The certificate of the cluster's authority.
+    Authority,
     /// The next free identity of a kind.
     Counter(Counter),
     /// A node.
     Node(NodeId),
+    /// That a node is up: goes away with the lease of its `storaged`.
+    NodeUp(NodeId),
     /// A disk.
     Disk(DiskId),
     /// A pool.
@@ -37,6 +41,15 @@ pub enum Key {
     Snapshot(FamilyId, VolumeId, String),
     /// Who has a volume open. The generation is the revision that made the key.
     Owner(VolumeId),
+    /// Somebody waits for a volume that is open on another node. Goes away with that node's lease.
+    Want(VolumeId),
+    /// A node asks for a volume to be brought to rest whose owner is on another one. Goes away with the
+    /// asking node's lease.
+    Rest(VolumeId),
+    /// The owner of a volume holds still, as its node says. Goes away with that node's lease.
+    Rested(VolumeId),
+    /// A node has given back what its disks held of a layer.
+    Reclaimed(FamilyId, LayerId, NodeId),
     /// A line of the event log.
     Event(u64),
 }
@@ -79,8 +92,10 @@ impl Key {
     pub fn to_text(&self) -> String {
         let tail = match self {
             Self::Schema => "schema".to_owned(),
+            Self::Authority => "authority".to_owned(),
             Self::Counter(counter) => format!("counter/{}", counter.as_str()),
             Self::Node(id) => format!("node/{:08x}", id.0),
+            Self::NodeUp(id) => format!("node-up/{:08x}", id.0),
             Self::Disk(id) => format!("disk/{:08x}", id.0),
             Self::Pool(id) => format!("pool/{:08x}", id.0),
             Self::PoolName(name) => format!("pool-name/{name}"),
@@ -93,6 +108,12 @@ impl Key {
                 format!("snapshot/{:016x}/{:016x}/{name}", family.0, volume.0)
             }
             Self::Owner(volume) => format!("owner/{:016x}", volume.0),
+            Self::Want(volume) => format!("want/{:016x}", volume.0),
+            Self::Rest(volume) => format!("rest/{:016x}", volume.0),
+            Self::Rested(volume) => format!("rested/{:016x}", volume.0),
+            Self::Reclaimed(family, layer, node) => {
+                format!("reclaimed/{:016x}/{:016x}/{:08x}", family.0, layer.0, node.0)
+            }
             Self::Event(number) => format!("event/{number:016x}"),
         };
         format!("{ROOT}{tail}")
@@ -103,11 +124,13 @@ impl Key {
         let (kind, rest) = match text.strip_prefix(ROOT)?.split_once('/') {
             Some(parts) => parts,
             None if text == "/storaged/schema" => return Some(Self::Schema),
+            None if text == "/storaged/authority" => return Some(Self::Authority),
             None => return None,
         };
         Some(match kind {
             "counter" => Self::Counter(Counter::parse(rest)?),
             "node" => Self::Node(NodeId(short(rest)?)),
+            "node-up" => Self::NodeUp(NodeId(short(rest)?)),
             "disk" => Self::Disk(DiskId(short(rest)?)),
             "pool" => Self::Pool(PoolId(short(rest)?)),
             "pool-name" => Self::PoolName(name(rest)?),
@@ -131,6 +154,18 @@ impl Key {
                 Self::Snapshot(FamilyId(long(family)?), VolumeId(long(volume)?), name(rest)?)
             }
             "owner" => Self::Owner(VolumeId(long(rest)?)),
+            "want" => Self::Want(VolumeId(long(rest)?)),
+            "rest" => Self::Rest(VolumeId(long(rest)?)),
+            "rested" => Self::Rested(VolumeId(long(rest)?)),
+            "reclaimed" => {
+                let (family, rest) = rest.split_once('/')?;
+                let (layer, node) = rest.split_once('/')?;
+                Self::Reclaimed(
+                    FamilyId(long(family)?),
+                    LayerId(long(layer)?),
+                    NodeId(short(node)?),
+                )
+            }
             "event" => Self::Event(long(rest)?),
             _ => return None,
         })
@@ -164,6 +199,7 @@ mod tests {
         let word = "[A-Za-z0-9][A-Za-z0-9._-]{0,20}";
         prop_oneof![
             Just(Key::Schema),
+            Just(Key::Authority),
             Just(Key::Counter(Counter::Event)),
             any::<u32>().prop_map(|n| Key::Node(NodeId(n))),
             any::<u32>().prop_map(|n| Key::Disk(DiskId(n))),
@@ -183,6 +219,11 @@ mod tests {
                 n
             )),
             any::<u64>().prop_map(|n| Key::Owner(VolumeId(n))),
+            any::<u32>().prop_map(|n| Key::NodeUp(NodeId(n))),
+            any::<u64>().prop_map(|n| Key::Want(VolumeId(n))),
+            any::<u64>().prop_map(|n| Key::Rest(VolumeId(n))),
+            any::<u64>().prop_map(|n| Key::Rested(VolumeId(n))),
+            any::<(u64, u64, u32)>().prop_map(|(f, l, n)| Key::Reclaimed(FamilyId(f), LayerId(l), NodeId(n))),
             any::<u64>().prop_map(Key::Event),
         ]
     }

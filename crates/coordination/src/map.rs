@@ -17,16 +17,18 @@ use protocol::{
 
 use crate::keys::Key;
 use crate::records::{
-    self, DiskRecord, GroupRecord, NodeRecord, OwnerRecord, PoolRecord, RecordError, SchemaRecord,
-    SnapshotRecord, VolumeRecord,
+    self, DiskRecord, GroupRecord, NodeRecord, NodeUpRecord, OwnerRecord, PoolRecord, RecordError,
+    SchemaRecord, SnapshotRecord, VolumeRecord,
 };
 use crate::store::{Batch, Entry, Event, Range, Revision};
 
 pub mod family;
 pub mod keeper;
+pub mod wishes;
 
 pub use family::Family;
 pub use keeper::{MapKeeper, MapWatch};
+pub use wishes::Wishes;
 
 /// A record, and which transactions made and changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +55,14 @@ pub struct ClusterMap {
     revision: Revision,
     schema: Option<Arc<SchemaRecord>>,
     nodes: Arc<BTreeMap<NodeId, Versioned<NodeRecord>>>,
+    up: Arc<BTreeMap<NodeId, Versioned<NodeUpRecord>>>,
     disks: Arc<BTreeMap<DiskId, Versioned<DiskRecord>>>,
     pools: Arc<BTreeMap<PoolId, Pool>>,
     families: Arc<BTreeMap<FamilyId, Arc<Family>>>,
     volumes: Arc<HashMap<VolumeId, FamilyId>>,
     names: Arc<BTreeMap<Arc<str>, VolumeId>>,
     owners: Arc<BTreeMap<VolumeId, Versioned<OwnerRecord>>>,
+    wishes: Arc<Wishes>,
 }
 
 impl ClusterMap {
@@ -100,6 +104,16 @@ impl ClusterMap {
     /// The nodes.
     pub fn nodes(&self) -> &BTreeMap<NodeId, Versioned<NodeRecord>> {
         &self.nodes
+    }
+
+    /// The nodes that are up.
+    pub fn up(&self) -> &BTreeMap<NodeId, Versioned<NodeUpRecord>> {
+        &self.up
+    }
+
+    /// What nodes ask of each other.
+    pub fn wishes(&self) -> &Wishes {
+        &self.wishes
     }
 
     /// The disks.
@@ -266,10 +280,13 @@ impl ClusterMap {
 
     fn disk_view(&self, disk: DiskId, node: NodeId) -> Option<DiskView> {
         let record = &self.disks.get(&disk)?.record;
+        let local = record.node == node;
+        // A path means something on the disk's own node only; on another one somebody else may listen there.
+        let reachable = |address: &&String| local || !address.starts_with("unix:");
         Some(DiskView {
             disk,
-            addresses: record.addresses.clone(),
-            local: record.node == node,
+            addresses: record.addresses.iter().filter(reachable).cloned().collect(),
+            local,
         })
     }
 
@@ -278,6 +295,9 @@ impl ClusterMap {
             Some(Key::Schema) => self.schema = Some(Arc::new(records::decode(entry)?)),
             Some(Key::Node(id)) => {
                 Arc::make_mut(&mut self.nodes).insert(id, versioned(entry)?);
+            }
+            Some(Key::NodeUp(id)) => {
+                Arc::make_mut(&mut self.up).insert(id, versioned(entry)?);
             }
             Some(Key::Disk(id)) => {
                 Arc::make_mut(&mut self.disks).insert(id, versioned(entry)?);
@@ -314,8 +334,11 @@ impl ClusterMap {
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).insert(volume, versioned(entry)?);
             }
+            Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
+                Arc::make_mut(&mut self.wishes).put(&key, entry)?;
+            }
             // Read from the store when they are asked for; and what a later version may add.
-            Some(Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+            Some(Key::Authority | Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
         }
         Ok(())
     }
@@ -325,6 +348,9 @@ impl ClusterMap {
             Some(Key::Schema) => self.schema = None,
             Some(Key::Node(id)) => {
                 Arc::make_mut(&mut self.nodes).remove(&id);
+            }
+            Some(Key::NodeUp(id)) => {
+                Arc::make_mut(&mut self.up).remove(&id);
             }
             Some(Key::Disk(id)) => {
                 Arc::make_mut(&mut self.disks).remove(&id);
@@ -361,7 +387,10 @@ impl ClusterMap {
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).remove(&volume);
             }
-            Some(Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+            Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
+                Arc::make_mut(&mut self.wishes).delete(&key);
+            }
+            Some(Key::Authority | Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
         }
     }
 

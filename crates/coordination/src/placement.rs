@@ -122,6 +122,62 @@ mod tests {
         assert!((1350..1650).contains(&moved), "{moved}");
     }
 
+    /// `nodes` nodes, each with two disks of one weight, in as many zones as copies.
+    fn nodes(nodes: u32) -> Vec<Candidate> {
+        (0..2 * nodes)
+            .map(|id| Candidate {
+                disk: DiskId(id + 1),
+                weight: 100,
+                node: id / 2,
+                zone: format!("zone-{}", id / 2 % 3),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_added_node_or_disk_moves_its_share_and_little_more() {
+        // Ideal: as many places move as the newcomer's part of all weight, and each to the newcomer.
+        for (domain, before, after) in [
+            (
+                FailureDomain::Disk,
+                nodes(6),
+                nodes(6).into_iter().chain(nodes(7).pop()).collect(),
+            ),
+            (FailureDomain::Node, nodes(6), nodes(7)),
+            (FailureDomain::Node, nodes(12), nodes(13)),
+            (FailureDomain::Zone, nodes(9), nodes(12)),
+        ] {
+            let after: Vec<Candidate> = after;
+            let is_new = |disk: &DiskId| before.iter().all(|known| known.disk != *disk);
+            let (mut came, mut shuffled, mut places) = (0u32, 0u32, 0u32);
+            for number in 0..4000 {
+                let old = choose(group(number), 3, domain, &before);
+                for disk in choose(group(number), 3, domain, &after) {
+                    places += 1;
+                    match (old.contains(&disk), is_new(&disk)) {
+                        (true, _) => {}
+                        (false, true) => came += 1,
+                        (false, false) => shuffled += 1,
+                    }
+                }
+            }
+            let (b, a) = (before.len(), after.len());
+            let newcomers = u32::try_from(a - b).unwrap();
+            let ideal = places * newcomers / u32::try_from(a).unwrap();
+            println!(
+                "{domain:?}, {b} to {a} disks: {came} of {places} places moved to new disks (ideal {ideal}), {shuffled} among old ones"
+            );
+            assert!(
+                came.abs_diff(ideal) < ideal / 6,
+                "{domain:?}: {came}, not {ideal}"
+            );
+            assert!(
+                shuffled < ideal / 10,
+                "{domain:?}: {shuffled} places moved for nothing"
+            );
+        }
+    }
+
     #[test]
     fn no_two_copies_share_a_failure_domain() {
         let candidates = disks(&[1, 1, 1, 1, 1, 1]);

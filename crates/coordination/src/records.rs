@@ -25,6 +25,13 @@ pub struct SchemaRecord {
     pub created_ms: u64,
 }
 
+/// The authority that signs the certificates of nodes and front ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityRecord {
+    /// Its certificate, as the text of a PEM file.
+    pub certificate: String,
+}
+
 /// The next identity of a kind that nobody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterRecord {
@@ -35,10 +42,69 @@ pub struct CounterRecord {
 /// A node: one `storaged`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRecord {
-    /// For people: the host's name.
+    /// For people: the host's name, unless told otherwise.
     pub name: String,
     /// The failure zone that it is in.
     pub zone: String,
+    /// Random, and kept in its work directory too: what tells it from a stranger with its number. All zero
+    /// in records of before there was one.
+    #[serde(default)]
+    pub serial: [u8; 16],
+    /// Where other nodes reach it: `tcp:host:port`. None if it is not to be reached.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// When it was made, in milliseconds since 1970.
+    #[serde(default)]
+    pub created_ms: u64,
+}
+
+/// A node's `storaged` that is up. Goes away with its lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeUpRecord {
+    /// The world of process numbers that it lives in: a boot of a kernel, and a namespace of that.
+    pub world: String,
+    /// Its process in that world.
+    pub pid: u32,
+    /// How long its lease lasts, in milliseconds.
+    pub lease_ms: u64,
+    /// The version of its program.
+    pub version: String,
+    /// Since when it is up, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Somebody waits for a volume that is open on another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantRecord {
+    /// The node where he waits.
+    pub node: NodeId,
+}
+
+/// A volume is to be brought to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestRecord {
+    /// The node that asks.
+    pub node: NodeId,
+    /// The owner that is asked.
+    pub generation: u64,
+    /// How long it is given, in milliseconds.
+    pub limit_ms: u64,
+}
+
+/// A volume is at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestedRecord {
+    /// The owner that holds still.
+    pub generation: u64,
+    /// The transaction that asked for it.
+    pub asked: u64,
+}
+
+/// A node is done with a layer that is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReclaimedRecord {
+    /// When, in milliseconds since 1970.
+    pub done_ms: u64,
 }
 
 /// A disk.

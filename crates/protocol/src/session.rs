@@ -103,6 +103,8 @@ pub enum SessionRequest {
 pub enum SessionReply {
     /// Done.
     Ok,
+    /// Done, and here is what to show to disks of other nodes: the answer to `Hello` where nodes use TLS.
+    Credentials(CredentialsView),
     /// A volume is open.
     Opened(Box<VolumeView>),
     /// What may be opened.
@@ -117,6 +119,24 @@ pub enum SessionReply {
         /// A sentence, for people.
         message: String,
     },
+}
+
+/// What a front end shows to disks of other nodes, and checks them with: the texts of PEM files.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialsView {
+    /// The certificate of the cluster's authority.
+    pub authority: String,
+    /// The front end's own certificate.
+    pub certificate: String,
+    /// The private key of that.
+    pub key: String,
+}
+
+impl std::fmt::Debug for CredentialsView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its key must not get into a log.
+        f.write_str("CredentialsView")
+    }
 }
 
 /// Why `storaged` refused.
@@ -149,6 +169,8 @@ pub enum SessionPush {
         /// The longest time to hold still, in milliseconds.
         limit_ms: u64,
     },
+    /// What to show to disks of other nodes from now on.
+    Credentials(CredentialsView),
     /// The volume as it is from now on: another size, head, revision, placement or address.
     View(Box<VolumeView>),
     /// Another front end waits for the volume. Whoever has no use for it just now, for its guest stands still,

@@ -32,6 +32,9 @@ pub(crate) type StackId = (FamilyId, u32);
 #[derive(Debug, Default)]
 pub(crate) struct Stack {
     pub(crate) layers: BTreeMap<LayerId, Object>,
+    /// The newest batch that took an object out: what a read finds missing may come back with a power cut until that
+    /// batch is durable. Zero once the stack was loaded again, for it leaves only when a checkpoint has its changes.
+    removed: u64,
     /// Looked at since the last pass of the eviction.
     used: bool,
     /// About how many bytes it takes in memory, as counted when it was loaded or last committed.
@@ -185,6 +188,11 @@ impl Table {
         self.stacks.get(&id).map(|stack| &stack.layers)
     }
 
+    /// The newest batch that took an object out of a stack that was loaded.
+    pub(crate) fn removed(&self, id: StackId) -> u64 {
+        self.stacks.get(&id).map_or(0, |stack| stack.removed)
+    }
+
     /// An object of a stack that was loaded.
     pub(crate) fn object(&self, object: ObjectId) -> Option<&Object> {
         self.stacks
@@ -265,7 +273,7 @@ impl Table {
                 chunks,
             } => self.replace(batch, *object, (*follows, *stamp), *doubt, (merged, chunks)),
             Record::Drop(object) => {
-                self.drop_object(*object);
+                self.drop_object(batch, *object);
                 Ok(())
             }
             Record::Generation(volume, generation) => {
@@ -587,6 +595,7 @@ impl Table {
         let Some(gone) = stack.layers.remove(&parent) else {
             return Ok(());
         };
+        stack.removed = batch;
         let mut object = stack.layers.remove(&child).unwrap_or_default();
         object.add_merged(gone.merged.into_iter().chain([parent]));
         let (parent_id, child_id) = (object_id(id, parent), object_id(id, child));
@@ -631,13 +640,14 @@ impl Table {
         Ok(())
     }
 
-    fn drop_object(&mut self, id: ObjectId) {
+    fn drop_object(&mut self, batch: u64, id: ObjectId) {
         let Some(stack) = self.stacks.get_mut(&(id.family, id.index)) else {
             return;
         };
         let Some(object) = stack.layers.remove(&id.layer) else {
             return;
         };
+        stack.removed = batch;
         for mut chunk in object.chunks.into_values() {
             self.discard(&mut chunk, Freed::Discarded);
         }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::storage::{Change, ObjectWrite, StorageReply, StorageRequest};
+use protocol::storage::{Change, ObjectWrite, StorageReply, StorageRequest, StorageView as _};
 use protocol::{BlockRange, DiskId, FamilyId, Generation, LayerChain, LayerId, ObjectId, Stamp};
 use store::medium::memory::{Disk, Memory};
 use store::medium::{Completion, File, Medium, MetaFile, Operation};
@@ -135,6 +135,18 @@ fn answer(store: &mut Store, token: u64) -> StorageReply {
     panic!("request {token} is not answered");
 }
 
+fn formatted() -> Disk {
+    let disk = Disk::default();
+    let format = Format {
+        cluster: [1; 16],
+        disk: DiskId(7),
+        serial: [2; 16],
+        log_bytes: 4 << 20,
+    };
+    Store::create_on(&mut disk.medium(), &format).unwrap();
+    disk
+}
+
 fn checkpoint(store: &mut Store) {
     let before = store.statistics().checkpoints;
     store.checkpoint();
@@ -153,14 +165,7 @@ fn checkpoint(store: &mut Store) {
 /// returned as good.
 #[test]
 fn a_late_read_never_returns_what_another_object_has_in_the_slot_by_now() {
-    let disk = Disk::default();
-    let format = Format {
-        cluster: [1; 16],
-        disk: DiskId(7),
-        serial: [2; 16],
-        log_bytes: 4 << 20,
-    };
-    Store::create_on(&mut disk.medium(), &format).unwrap();
+    let disk = formatted();
     let gate = Rc::new(RefCell::new(Gate::default()));
     let late = Late {
         disk: disk.medium(),
@@ -190,4 +195,54 @@ fn a_late_read_never_returns_what_another_object_has_in_the_slot_by_now() {
         panic!("not data: {reply:?}");
     };
     assert_eq!(bytes[0], 0, "the object is gone, so its block reads as zeros");
+}
+
+/// Guards: a read that found an object dropped was answered at once; with a power cut before the drop was durable the
+/// object was there again, so that what was shown was taken back.
+#[test]
+fn a_read_that_misses_what_was_dropped_waits_until_the_drop_is_durable() {
+    let disk = formatted();
+    let mut store = Store::open_on(Box::new(disk.medium()), &Options::default()).unwrap();
+    store.submit(1, write(0, sealed_block(1)));
+    answer(&mut store, 1);
+
+    store.submit(2, StorageRequest::Drop(object(0)));
+    let StorageRequest::Read {
+        chain,
+        family,
+        index,
+        range,
+    } = read(0)
+    else {
+        panic!("not a read")
+    };
+    store.submit(
+        3,
+        StorageRequest::Map {
+            chain,
+            family,
+            index,
+            range,
+        },
+    );
+    store.submit(4, read(0));
+    store.submit(
+        5,
+        StorageRequest::Pull {
+            object: object(0),
+            above: Stamp::ZERO,
+        },
+    );
+    let mut answers = Vec::new();
+    store.poll(&mut answers);
+    let answered: Vec<u64> = answers.iter().map(|(token, _)| *token).collect();
+    assert_eq!(answered, [0_u64; 0], "nothing was written, so nothing is durable");
+
+    disk.cut_power(1);
+    drop(store);
+    let mut store = Store::open_on(Box::new(disk.medium()), &Options::default()).unwrap();
+    assert!(
+        store.stamp(object(0)).unwrap() > Stamp::ZERO,
+        "it was not dropped"
+    );
 }

@@ -1,6 +1,28 @@
 //! `storagectl pool`.
 
-use clap::Subcommand;
+use admin_api::pools::FailureDomain;
+use clap::{Subcommand, ValueEnum};
+
+/// How far apart the copies of a block are.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Apart {
+    /// On distinct disks.
+    Disk,
+    /// On distinct nodes.
+    Node,
+    /// In distinct zones.
+    Zone,
+}
+
+impl From<Apart> for FailureDomain {
+    fn from(apart: Apart) -> Self {
+        match apart {
+            Apart::Disk => Self::Disk,
+            Apart::Node => Self::Node,
+            Apart::Zone => Self::Zone,
+        }
+    }
+}
 
 /// Redundancy policies over disks.
 #[derive(Subcommand)]
@@ -24,6 +46,9 @@ pub(crate) enum PoolCommand {
         /// The disks to use, by number; all if left out.
         #[arg(long, value_delimiter = ',')]
         disks: Option<Vec<u32>>,
+        /// How far apart copies are; on distinct nodes if left out, once more than one node has disks.
+        #[arg(long, value_enum)]
+        failure_domain: Option<Apart>,
     },
     /// Lists pools.
     #[command(visible_alias = "ls")]

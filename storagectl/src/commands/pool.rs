@@ -1,7 +1,7 @@
 //! `storagectl pool`.
 
 use admin_api::names::check_name;
-use admin_api::pools::{CreatePool, Pool, PoolList};
+use admin_api::pools::{CreatePool, FailureDomain, Pool, PoolList};
 use admin_api::routes::{self, fill};
 use admin_api::sizes::format_size;
 use anyhow::Result;
@@ -20,6 +20,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Resu
             min_in_sync,
             groups,
             disks,
+            failure_domain,
         } => {
             let pool: Pool = api
                 .post(
@@ -30,6 +31,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Resu
                         min_in_sync,
                         groups,
                         disks,
+                        failure_domain: failure_domain.map(Into::into),
                     },
                 )
                 .await?;
@@ -97,11 +99,20 @@ fn describe(pool: &Pool) -> String {
             "groups healthy",
             format!("{} of {}", pool.groups_healthy, pool.groups),
         ),
+        ("copies are on distinct", domain(pool.failure_domain).to_owned()),
         ("disks", numbers(&pool.disks)),
         ("volumes", pool.volumes.to_string()),
         ("provisioned", exact_size(pool.provisioned)),
         ("available", exact_size(pool.available)),
     ])
+}
+
+fn domain(domain: FailureDomain) -> &'static str {
+    match domain {
+        FailureDomain::Disk => "disks",
+        FailureDomain::Node => "nodes",
+        FailureDomain::Zone => "zones",
+    }
 }
 
 fn numbers(numbers: &[u32]) -> String {
@@ -120,6 +131,7 @@ mod tests {
             name: "main".into(),
             copies: 3,
             min_in_sync: 2,
+            failure_domain: FailureDomain::Node,
             groups: 64,
             groups_healthy: 63,
             disks: vec![1, 2, 3],
@@ -128,6 +140,7 @@ mod tests {
             available: 100 << 30,
         };
         assert!(describe(&pool).contains("63 of 64"));
+        assert!(describe(&pool).contains("nodes"));
         let text = render_list(&PoolList { pools: vec![pool] });
         assert!(text.contains("1,2,3") && text.contains("63/64"), "{text}");
     }

@@ -74,7 +74,10 @@ async fn describe(context: &Context, id: DiskId, record: &DiskRecord) -> Disk {
     let condition = context.disks.condition(id).await;
     let store = condition.figures.store;
     // A disk without a limit of its own has what its file system has.
-    let capacity = capacity_of(FilePath::new(&record.path), record.capacity).unwrap_or(0);
+    let capacity = match (condition.here, record.capacity) {
+        (true, limit) => capacity_of(FilePath::new(&record.path), limit).unwrap_or(0),
+        (false, limit) => limit.unwrap_or(0),
+    };
     Disk {
         id: id.0,
         node: record.node.0,

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use admin_api::ErrorBody;
-use admin_api::pools::{CreatePool, Pool, PoolList};
+use admin_api::pools::{CreatePool, FailureDomain, Pool, PoolList};
 use axum::extract::{Path, State};
-use coordination::ClusterMap;
+use coordination::{ClusterMap, records};
 use protocol::session::SlotState;
 use protocol::{DiskId, PoolId};
 
@@ -60,7 +60,6 @@ async fn one(context: &Context, name: &str) -> Result<Pool, Failure> {
 async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Pool> {
     let record = &map.pool(id)?.record;
     let mut disks: BTreeSet<DiskId> = BTreeSet::new();
-    let mut slots_on_fullest = 0u64;
     let (mut healthy, mut groups) = (0, 0u64);
     for group in map.groups(id) {
         groups += 1;
@@ -71,8 +70,11 @@ async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Poo
     let mut available = u64::MAX;
     for disk in &disks {
         let share = map.groups_on(*disk).filter(|(pg, _)| pg.pool == id).count() as u64;
-        slots_on_fullest = slots_on_fullest.max(share);
-        let free = context.disks.condition(*disk).await.figures.store.free_bytes;
+        let condition = context.disks.condition(*disk).await;
+        if !condition.here {
+            continue;
+        }
+        let free = condition.figures.store.free_bytes;
         let fits = u128::from(free) * u128::from(groups) / u128::from(share.max(1));
         available = available.min(u64::try_from(fits).unwrap_or(u64::MAX));
     }
@@ -87,11 +89,17 @@ async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Poo
         name: record.name.clone(),
         copies: u32::from(record.redundancy.width()),
         min_in_sync: u32::from(record.min_in_sync),
+        failure_domain: match record.failure_domain {
+            records::FailureDomain::Disk => FailureDomain::Disk,
+            records::FailureDomain::Node => FailureDomain::Node,
+            records::FailureDomain::Zone => FailureDomain::Zone,
+        },
         groups: record.groups,
         groups_healthy: healthy,
         disks: disks.into_iter().map(|disk| disk.0).collect(),
         volumes: count,
         provisioned,
-        available: if slots_on_fullest == 0 { 0 } else { available },
+        // Nothing is known of the room on other nodes.
+        available: if available == u64::MAX { 0 } else { available },
     })
 }

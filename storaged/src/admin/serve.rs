@@ -53,6 +53,7 @@ impl Admin {
                     let server = axum::serve(listener, router.clone());
                     admin.spawn(server.with_graceful_shutdown(stopped(stopping.clone())));
                 }
+                Address::Tls { .. } => return Err(failed(std::io::ErrorKind::Unsupported.into())),
                 Address::Tcp(host) => {
                     let listener = TcpListener::bind(host).await.map_err(failed)?;
                     let bound = listener.local_addr().map_err(failed)?;

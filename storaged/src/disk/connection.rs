@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use client::transport::{Link, Stream};
+use client::transport::{Link, Role, Stream};
 use direct::area::Window;
 use protocol::DiskId;
 use protocol::codec::Message;
@@ -95,7 +95,7 @@ impl Connection {
     pub(super) fn send(&self) {
         self.gathered.set(false);
         let mut link = self.link.borrow_mut();
-        if link.send().is_err() || !link.outbox.is_empty() {
+        if link.send().is_err() || !link.is_sent() {
             self.wake.notify_one();
         }
     }
@@ -142,6 +142,7 @@ async fn greet(link: &mut Link, identity: Identity) -> io::Result<()> {
         }
         _ => None,
     };
+    let version = version.filter(|_| may_ask(&link.stream()));
     let answer = match version {
         Some(version) => Response::Welcome {
             version,
@@ -155,6 +156,15 @@ async fn greet(link: &mut Link, identity: Identity) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+/// Whether the peer may ask a disk at all. Over TLS its certificate says so: nodes do, for volumes that nobody has
+/// open, and front ends. Who reaches the unix socket is of this node, and plaintext is for tests.
+fn may_ask(stream: &Stream) -> bool {
+    match stream {
+        Stream::Unix(_) | Stream::Tcp(_) => true,
+        Stream::Tls(_) => matches!(stream.peer_role(), Some(Role::Node(_) | Role::FrontEnd(_))),
     }
 }
 

@@ -16,11 +16,12 @@ use coordination::map::MapWatch;
 use coordination::records::OwnerRecord;
 use protocol::codec::Message;
 use protocol::session::{
-    ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
+    CredentialsView, ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest,
+    VolumeView,
 };
 use protocol::{Generation, VolumeId};
 use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
@@ -38,7 +39,7 @@ const ORDERS_MAX: usize = 4;
 const WAIT_MAX: Duration = Duration::from_hours(1);
 
 /// How often the owner is told anew that somebody waits: it may have connected to this `storaged` only now.
-const WANT_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const WANT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a front end has open.
 struct Open {
@@ -74,6 +75,8 @@ struct FrontEnd {
     id: u64,
     link: Link,
     map: MapWatch,
+    /// What the front end shows to disks of other nodes.
+    credentials: Option<watch::Receiver<CredentialsView>>,
     program: String,
     /// As the front end says.
     pid: u32,
@@ -96,6 +99,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
         id: sessions.new_connection(),
         link: Link::new(stream),
         map: sessions.map.clone(),
+        credentials: sessions.settings.credentials.clone(),
         program: String::new(),
         pid: 0,
         yields: false,
@@ -132,12 +136,15 @@ impl FrontEnd {
                     }
                     self.map_changed().await;
                 }
+                view = renewed(&mut self.credentials) => {
+                    self.link.outbox.push_session_push(&SessionPush::Credentials(view));
+                }
                 Some(order) = orders.recv() => self.carry_out(order).await,
                 at = held(&mut self.rest) => self.end_rest(at).await,
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
-                    self.refuse_waiting();
+                    self.refuse_waiting().await;
                 }
-                () = sleep(WANT_AGAIN), if until.is_some() => self.want_again(),
+                () = sleep(WANT_AGAIN), if until.is_some() => self.want_again().await,
             }
         }
     }
@@ -186,7 +193,11 @@ impl FrontEnd {
                 };
                 self.pid = pid;
                 self.yields = yields;
-                Ok(Some(SessionReply::Ok))
+                let credentials = self.credentials.as_mut();
+                let credentials = credentials.map(|shown| shown.borrow_and_update().clone());
+                Ok(Some(
+                    credentials.map_or(SessionReply::Ok, SessionReply::Credentials),
+                ))
             }
             SessionRequest::Open {
                 volume,
@@ -301,11 +312,14 @@ impl FrontEnd {
             Some(owned) => {
                 info!(volume = waiting.volume, program = self.program, pid = self.pid,
                     generation = %owned.generation, "opened");
+                if waiting.succeeds {
+                    self.sessions.want_no_more(volume).await;
+                }
                 self.opened(volume, owned, owner.read_only).map(Some)
             }
             None if Instant::now() < waiting.until => {
                 if waiting.succeeds {
-                    self.sessions.want(volume);
+                    self.sessions.want(volume).await;
                 }
                 self.waiting = Some(waiting);
                 Ok(None)
@@ -314,12 +328,18 @@ impl FrontEnd {
         }
     }
 
-    fn want_again(&self) {
-        let succeeding = self.waiting.as_ref().filter(|waiting| waiting.succeeds);
-        let named = succeeding.map(|waiting| &waiting.volume);
-        if let Some(volume) = named.and_then(|name| self.map.current().volume_named(name)) {
-            self.sessions.want(volume);
+    async fn want_again(&self) {
+        if let Some(volume) = self.waiting.as_ref().and_then(|waiting| self.wanted(waiting)) {
+            self.sessions.want(volume).await;
         }
+    }
+
+    /// The volume that the present owner is asked for, if he is.
+    fn wanted(&self, waiting: &Waiting) -> Option<VolumeId> {
+        let named = waiting
+            .succeeds
+            .then(|| self.map.current().volume_named(&waiting.volume));
+        named.flatten()
     }
 
     fn busy(&self, name: &str) -> Refused {
@@ -340,8 +360,11 @@ impl FrontEnd {
         )
     }
 
-    fn refuse_waiting(&mut self) {
+    async fn refuse_waiting(&mut self) {
         if let Some(waiting) = self.waiting.take() {
+            if let Some(volume) = self.wanted(&waiting) {
+                self.sessions.want_no_more(volume).await;
+            }
             let Refused { kind, message } = self.busy(&waiting.volume);
             let reply = SessionReply::Refused { kind, message };
             self.link.outbox.push_session_reply(waiting.number, &reply);
@@ -565,6 +588,9 @@ impl FrontEnd {
     /// What follows when the connection has ended: a dead process gives its volume back at once, a
     /// live one has the time of its lease to come again.
     async fn leave(mut self, peer: &Peer) {
+        if let Some(volume) = self.waiting.as_ref().and_then(|waiting| self.wanted(waiting)) {
+            self.sessions.want_no_more(volume).await;
+        }
         let Some(Open {
             volume,
             kind: OpenKind::Owner(owned),
@@ -592,6 +618,16 @@ impl FrontEnd {
             ownership::release(sessions.store.as_ref(), volume, owned.generation).await;
         }
     }
+}
+
+/// Waits for new certificates.
+async fn renewed(credentials: &mut Option<watch::Receiver<CredentialsView>>) -> CredentialsView {
+    if let Some(shown) = credentials
+        && shown.changed().await.is_ok()
+    {
+        return shown.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 /// Waits until a rest ends: with the revision to go on at, or with nothing if it was called off.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use client::transport::Stream;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
 /// A front end's process.
@@ -52,27 +52,4 @@ impl Peer {
 )]
 fn watched(descriptor: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
     AsyncFd::new(descriptor).ok()
-}
-
-/// Whether no process of this number is there. Zero is nobody's number.
-pub(super) fn is_gone(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
-}
-
-#[cfg(test)]
-mod tests {
-    //! A process that ended is told from one that lives, by its number and by its socket.
-    use super::*;
-    use std::process::Command;
-
-    #[test]
-    fn a_process_that_ended_is_gone_and_this_one_is_not() {
-        let mut child = Command::new("true").spawn().unwrap();
-        let pid = child.id();
-        child.wait().unwrap();
-        assert!(is_gone(pid));
-        assert!(!is_gone(std::process::id()));
-        assert!(!is_gone(0));
-    }
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coordination::Revision;
+use coordination::keys::Key;
+use coordination::{Compare, Revision};
 use protocol::{Generation, VolumeId};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::visit::Visitor;
+use super::wishes::RestElsewhere;
 use super::{Registered, Sessions};
 use crate::volumes::rest::{AtRest, Owners, RestError};
 
@@ -42,13 +44,13 @@ pub(super) enum Order {
 }
 
 /// Marks volumes as ours to bring to rest, for as long as it lives.
-struct Mark {
+pub(super) struct Mark {
     volumes: Vec<VolumeId>,
     sessions: Arc<Sessions>,
 }
 
 impl Mark {
-    fn set(sessions: &Arc<Sessions>, volumes: &[VolumeId]) -> Result<Self, RestError> {
+    pub(super) fn set(sessions: &Arc<Sessions>, volumes: &[VolumeId]) -> Result<Self, RestError> {
         let mut resting = sessions.resting();
         if let Some(volume) = volumes.iter().find(|volume| resting.contains_key(volume)) {
             let message = format!("{volume} is held still for another operation: try again");
@@ -66,7 +68,7 @@ impl Mark {
 impl Mark {
     /// From now on none of them is resumed: an owner that goes on now could write while its head is
     /// being sealed.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         let mut resting = self.sessions.resting();
         resting.extend(self.volumes.iter().map(|volume| (*volume, true)));
     }
@@ -86,20 +88,33 @@ struct Resting {
     volumes: Vec<(VolumeId, Generation)>,
     holds: Vec<oneshot::Sender<Revision>>,
     visitors: Vec<Visitor>,
+    elsewhere: Vec<RestElsewhere>,
     mark: Mark,
+}
+
+/// Where the owner of a volume was found.
+enum Found {
+    /// It has a connection here, maybe as a visitor that was sent for this.
+    Here(Registered, Option<Visitor>),
+    /// On another node.
+    Elsewhere(Generation),
 }
 
 #[async_trait]
 impl AtRest for Resting {
-    fn generation(&self, volume: VolumeId) -> Option<Generation> {
-        let found = self.volumes.iter().find(|(id, _)| *id == volume);
-        found.map(|(_, generation)| *generation)
+    fn conditions(&self, volume: VolumeId) -> Option<Vec<Compare>> {
+        let (_, generation) = self.volumes.iter().find(|(id, _)| *id == volume)?;
+        let owner = Compare::Created(Key::Owner(volume).to_text(), Revision(generation.0));
+        let elsewhere = self.elsewhere.iter().find(|rest| rest.volume() == volume);
+        let holds = elsewhere.map(RestElsewhere::condition);
+        Some(std::iter::once(owner).chain(holds).collect())
     }
 
     async fn end(self: Box<Self>, at: Revision) {
         let Self {
             holds,
             visitors,
+            elsewhere,
             mark,
             ..
         } = *self;
@@ -110,6 +125,9 @@ impl AtRest for Resting {
         for hold in holds {
             // A connection that ended needs no telling: it resumes with the map as it is.
             let _ = hold.send(at);
+        }
+        for rest in elsewhere {
+            rest.take_back().await;
         }
         for visitor in visitors {
             let (volume, generation) = visitor.leave().await;
@@ -125,19 +143,31 @@ impl Owners for Arc<Sessions> {
             volumes: Vec::with_capacity(volumes.len()),
             holds: Vec::with_capacity(volumes.len()),
             visitors: Vec::new(),
+            elsewhere: Vec::new(),
             mark: Mark::set(self, volumes)?,
         };
         for volume in volumes {
-            let (owner, visitor) = self.find_or_visit(*volume).await?;
-            resting.volumes.push((*volume, owner.generation));
-            resting.visitors.extend(visitor);
+            match self.find_or_visit(*volume).await? {
+                Found::Here(owner, visitor) => {
+                    resting.volumes.push((*volume, owner.generation));
+                    resting.visitors.extend(visitor);
+                }
+                Found::Elsewhere(generation) => {
+                    resting.volumes.push((*volume, generation));
+                    let asked = RestElsewhere::ask(self, *volume, generation, DRAIN_LIMIT).await?;
+                    resting.elsewhere.push(asked);
+                }
+            }
         }
         resting.mark.close();
         let deadline = Instant::now() + DRAIN_LIMIT;
         let mut drains = Vec::with_capacity(volumes.len());
         // All are asked before the first is waited for. The connection is looked up once more: one
         // that was resumed in between is asked itself.
-        for (volume, generation) in resting.volumes.clone() {
+        let here = |volume| !resting.elsewhere.iter().any(|rest| rest.volume() == volume);
+        let all = resting.volumes.iter().copied();
+        let ours: Vec<_> = all.filter(|(volume, _)| here(*volume)).collect();
+        for (volume, generation) in ours {
             let (drained, drain) = oneshot::channel();
             let (hold, held) = oneshot::channel();
             let order = Order::Quiesce {
@@ -151,12 +181,16 @@ impl Owners for Arc<Sessions> {
                 let _ = owner.orders.send(order).await;
             }
             resting.holds.push(hold);
-            drains.push(drain);
+            drains.push((drain, volume));
         }
-        for (drain, volume) in drains.into_iter().zip(volumes) {
+        for (drain, volume) in drains {
             if !matches!(timeout_at(deadline, drain).await, Ok(Ok(()))) {
-                let message = self.not_at_rest(*volume);
-                return Err(RestError::NotInTime(message));
+                return Err(RestError::NotInTime(self.not_at_rest(volume)));
+            }
+        }
+        for rest in &mut resting.elsewhere {
+            if !rest.holds_still(deadline).await {
+                return Err(RestError::NotInTime(self.not_at_rest(rest.volume())));
             }
         }
         Ok(Box::new(resting))
@@ -177,25 +211,27 @@ impl Owners for Arc<Sessions> {
 }
 
 impl Sessions {
-    /// The owner of a volume, maybe a visitor that was sent for this. An owner that has no
+    /// The owner of a volume, maybe a visitor that was sent for this. An owner of this node that has no
     /// connection just now (this `storaged` was restarted a moment ago) is waited for.
-    async fn find_or_visit(
-        self: &Arc<Self>,
-        volume: VolumeId,
-    ) -> Result<(Registered, Option<Visitor>), RestError> {
+    async fn find_or_visit(self: &Arc<Self>, volume: VolumeId) -> Result<Found, RestError> {
         let deadline = Instant::now() + self.settings.lease + OWNER_GRACE;
         let mut map = self.map.clone();
         loop {
             let mut arrived = pin!(self.arrived.notified());
             arrived.as_mut().enable();
             if let Some(owner) = self.owner_here(volume) {
-                return Ok((owner, None));
+                return Ok(Found::Here(owner, None));
             }
-            if map.current_and_seen().owner(volume).is_none() {
+            let current = map.current_and_seen();
+            let owner = current.owner(volume);
+            if let Some(owner) = owner.filter(|owner| owner.record.node != self.settings.node) {
+                return Ok(Found::Elsewhere(Generation(owner.created.0)));
+            }
+            if owner.is_none() {
                 match Visitor::enter(self, volume).await {
                     Ok(visitor) => {
                         if let Some(owner) = self.owner_here(volume) {
-                            return Ok((owner, Some(visitor)));
+                            return Ok(Found::Here(owner, Some(visitor)));
                         }
                         visitor.leave().await;
                     }
@@ -212,16 +248,7 @@ impl Sessions {
         }
     }
 
-    /// Lets the owner of a volume know that somebody waits for it. It is told
-    /// again and again, so one that connects later hears of it too.
-    pub(super) fn want(&self, volume: VolumeId) {
-        if let Some(owner) = self.owner_here(volume) {
-            // A full queue means that it is being told other things: the wish comes again.
-            let _ = owner.orders.try_send(Order::Yield);
-        }
-    }
-
-    fn owner_here(&self, volume: VolumeId) -> Option<Registered> {
+    pub(super) fn owner_here(&self, volume: VolumeId) -> Option<Registered> {
         self.registered().get(&volume).cloned()
     }
 
@@ -234,8 +261,8 @@ impl Sessions {
             || "its owner left".to_owned(),
             |owner| {
                 format!(
-                    "its owner is {} (process {})",
-                    owner.record.program, owner.record.pid
+                    "its owner is {} (process {} on {})",
+                    owner.record.program, owner.record.pid, owner.record.node
                 )
             },
         );

@@ -6,7 +6,7 @@ use admin_api::sizes::{SizeInput, format_size};
 use coordination::keys::Key;
 use coordination::records::{VolumeRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction};
-use protocol::{Generation, VolumeId};
+use protocol::VolumeId;
 
 use super::create::checked_size;
 use super::{Decision, OperationError, Plan, Volumes, event, find};
@@ -52,9 +52,9 @@ impl Volumes {
         }
         super::refuse_open(&map, id, name)?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
-        let generation = super::generation(rest.as_ref(), id)?;
+        let holds = super::at_rest(rest.as_ref(), id)?;
         let shrunk = self
-            .carry_out(|map| plan_shrink(map, id, name, size, generation))
+            .carry_out(|map| plan_shrink(map, id, name, size, &holds))
             .await;
         rest.end(self.map().revision()).await;
         shrunk?;
@@ -112,7 +112,7 @@ fn plan_shrink(
     id: VolumeId,
     name: &str,
     size: u64,
-    generation: Generation,
+    holds: &[Compare],
 ) -> Result<Decision<()>, OperationError> {
     let mut record = super::volume(map, id)?.record.clone();
     if size >= record.size {
@@ -125,7 +125,8 @@ fn plan_shrink(
     );
     record.discard_to = Some(record.discard_to.unwrap_or(0).max(record.size));
     record.size = size;
-    let transaction = put_volume(id, map, &record)?.when(super::owned_by(id, generation));
+    let mut transaction = put_volume(id, map, &record)?;
+    transaction.compares.extend_from_slice(holds);
     Ok(Plan::decide(
         transaction,
         event("volume_shrunk", name, message),

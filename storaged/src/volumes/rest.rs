@@ -4,8 +4,8 @@
 //! and a volume that nobody has open is taken over, so that all its copies are level (rule 7).
 
 use async_trait::async_trait;
-use coordination::Revision;
-use protocol::{Generation, VolumeId};
+use coordination::{Compare, Revision};
+use protocol::VolumeId;
 
 /// Why a volume did not come to rest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +43,9 @@ pub trait Owners: Send + Sync + 'static {
 /// Volumes at rest. Dropping it lets the owners go on as they were.
 #[async_trait]
 pub trait AtRest: Send + Sync {
-    /// The generation that the volume is owned with: a transaction about it must be on the condition
-    /// that its owner key was made by that revision. Nothing if it is not one of these volumes.
-    fn generation(&self, volume: VolumeId) -> Option<Generation>;
+    /// On what conditions the volume is still at rest: a transaction about it must be made on these. Nothing if
+    /// it is not one of these volumes.
+    fn conditions(&self, volume: VolumeId) -> Option<Vec<Compare>>;
 
     /// Ends the rest: owners go on with their volumes as the map shows them at this revision. When it
     /// returns, the map shows no owner any more of volumes that were taken over for this: whoever

@@ -3,8 +3,8 @@
 use admin_api::names::check_name;
 use coordination::keys::Key;
 use coordination::records::{LayerRecord, encode};
-use coordination::{ClusterMap, Compare, Transaction};
-use protocol::{Generation, LayerId, VolumeId};
+use coordination::{ClusterMap, Compare};
+use protocol::{LayerId, VolumeId};
 
 use super::{Decision, OperationError, Plan, Volumes, event, find};
 use crate::moment::wall_clock_ms;
@@ -20,9 +20,9 @@ impl Volumes {
         super::refuse_open(&map, id, name)?;
         let layer = self.new_layer().await?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
-        let generation = super::generation(rest.as_ref(), id)?;
+        let holds = super::at_rest(rest.as_ref(), id)?;
         let done = self
-            .carry_out(|map| plan(map, id, name, snapshot, layer, generation))
+            .carry_out(|map| plan(map, id, name, snapshot, layer, &holds))
             .await;
         rest.end(self.map().revision()).await;
         done.map(|()| id)
@@ -35,7 +35,7 @@ fn plan(
     name: &str,
     snapshot: &str,
     layer: LayerId,
-    generation: Generation,
+    holds: &[Compare],
 ) -> Result<Decision<()>, OperationError> {
     let volume = super::volume(map, id)?;
     let sealed = super::snapshot(map, id, name, snapshot)?;
@@ -51,10 +51,9 @@ fn plan(
     };
     let key = Key::Volume(id).to_text();
     let snapshot_key = Key::Snapshot(family, id, snapshot.to_owned()).to_text();
-    let transaction = Transaction::new()
+    let transaction = super::on(holds)
         .when(Compare::Modified(key.clone(), volume.modified))
         .when(Compare::Modified(snapshot_key, sealed.modified))
-        .when(super::owned_by(id, generation))
         .put(key, encode(&record)?)
         .put(Key::Layer(family, layer).to_text(), encode(&new_layer)?);
     let message = format!("volume {name} was rolled back to snapshot {snapshot}");

@@ -98,7 +98,6 @@ fn plan(
     let mut transaction = Transaction::new();
     for member in members {
         let volume = super::volume(map, member.id)?;
-        let generation = super::generation(rest, member.id)?;
         let family = volume.record.family;
         let mut record = volume.record.clone();
         let sealed = SnapshotRecord {
@@ -114,10 +113,11 @@ fn plan(
         record.head = member.new_head;
         let key = Key::Volume(member.id).to_text();
         let snapshot_key = Key::Snapshot(family, member.id, snapshot.to_owned()).to_text();
+        // A snapshot of that name would have changed the volume's record since: it needs no condition of its
+        // own, of which a transaction for many volumes has none to spare.
+        transaction.compares.extend(super::at_rest(rest, member.id)?);
         transaction = transaction
             .when(Compare::Modified(key.clone(), volume.modified))
-            .when(Compare::Absent(snapshot_key.clone()))
-            .when(super::owned_by(member.id, generation))
             .put(key, encode(&record)?)
             .put(snapshot_key, encode(&sealed)?)
             .put(Key::Layer(family, member.new_head).to_text(), encode(&new_head)?);

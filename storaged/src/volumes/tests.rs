@@ -11,7 +11,7 @@ use coordination::keys::ROOT;
 use coordination::map::MapKeeper;
 use coordination::records::{FailureDomain, NameRecord, OwnerRecord, PoolRecord, Redundancy, encode};
 use coordination::{Embedded, LeaseId};
-use protocol::{NodeId, PoolId};
+use protocol::{Generation, NodeId, PoolId};
 
 use super::rest::{AtRest, RestError};
 use super::*;
@@ -98,11 +98,10 @@ impl rest::Owners for Idle {
 
 #[async_trait]
 impl AtRest for Resting {
-    fn generation(&self, volume: VolumeId) -> Option<Generation> {
-        self.taken
-            .iter()
-            .find(|(id, ..)| *id == volume)
-            .map(|(_, generation, _)| *generation)
+    fn conditions(&self, volume: VolumeId) -> Option<Vec<Compare>> {
+        let (id, generation, _) = self.taken.iter().find(|(id, ..)| *id == volume)?;
+        let owner = Key::Owner(*id).to_text();
+        Some(vec![Compare::Created(owner, Revision(generation.0))])
     }
 
     async fn end(self: Box<Self>, _: Revision) {
@@ -340,13 +339,11 @@ async fn a_snapshot_by_an_owner_that_was_replaced_meanwhile_is_not_made() {
     let id = world.create("a", 4096).await.unwrap();
     let owners = world.volumes.owners.clone();
     let rest = owners.bring_to_rest(&[id]).await.unwrap();
-    let generation = rest.generation(id).unwrap();
+    let holds = rest.conditions(id).unwrap();
     rest.end(Revision(0)).await;
     let lease = world.open(id).await;
     let record = volume(&world.volumes.map(), id).unwrap().clone();
-    let transaction = Transaction::new()
-        .when(owned_by(id, generation))
-        .put(Key::Volume(id).to_text(), encode(&record.record).unwrap());
+    let transaction = on(&holds).put(Key::Volume(id).to_text(), encode(&record.record).unwrap());
     assert!(matches!(
         world.store.commit(transaction).await.unwrap(),
         Outcome::Conflict(_)

@@ -68,7 +68,7 @@ impl Node {
         let daemon = Daemon::start(&config).await.unwrap();
         let tcp = daemon.admin_addresses().iter().find_map(|address| match address {
             Address::Tcp(host) => Some(host.clone()),
-            Address::Unix(_) => None,
+            Address::Unix(_) | Address::Tls { .. } => None,
         });
         let base = format!("http://{}", tcp.unwrap());
         Self {

@@ -11,8 +11,9 @@ use client::volume::{OpenError, Options, Volume};
 use coordination::keys::Key;
 use coordination::map::{MapKeeper, MapWatch};
 use coordination::records::{DiskRecord, NodeRecord, SchemaRecord, encode};
-use coordination::{Compare, Coordination, Embedded, Outcome, Transaction};
+use coordination::{Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
 use protocol::{DiskId, NodeId};
+use storaged::cluster::presence::Presence;
 use storaged::disk::{Disk, Settings};
 use storaged::identities::Identities;
 use storaged::membership::Membership;
@@ -57,6 +58,7 @@ impl Node {
             min_in_sync: Some(2),
             groups: Some(8),
             disks: None,
+            failure_domain: None,
         };
         node.volumes.create_pool(&pool).await.unwrap();
         node
@@ -78,8 +80,10 @@ impl Node {
         let address = Address::Unix(directory.join("storaged.sock"));
         let settings = session::Settings {
             node: NODE,
+            presence: Presence::new(NODE, LeaseId(0)),
             lease: session::LEASE_DEFAULT,
             address: address.clone(),
+            credentials: None,
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());
         sessions.release_the_dead().await;
@@ -162,6 +166,7 @@ async fn start_disk(directory: &Path, disk: DiskId, map: MapWatch) -> Disk {
         cluster: CLUSTER,
         directory: directory.join(disk.to_string()),
         listen: vec![Address::Unix(socket(directory, disk))],
+        credentials: None,
         options: store::Options {
             share: Some([u8::try_from(disk.0).unwrap(); 16]),
             ..store::Options::default()
@@ -188,6 +193,9 @@ async fn register(store: &Embedded, directory: &Path) {
     let node = NodeRecord {
         name: "here".into(),
         zone: String::new(),
+        serial: [1; 16],
+        addresses: Vec::new(),
+        created_ms: 0,
     };
     transaction = transaction.put(Key::Node(NODE).to_text(), encode(&node).unwrap());
     for disk in DISKS {

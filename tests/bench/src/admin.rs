@@ -39,6 +39,7 @@ impl Admin {
             min_in_sync: None,
             groups: None,
             disks: None,
+            failure_domain: None,
         };
         self.post(routes::POOLS, &body).await.map(drop)
     }

@@ -299,9 +299,14 @@ impl Life {
                 .find(|number| place.views[*number].allows(&seen));
             let Some(found) = found else {
                 panic!(
-                    "index {index} shows nothing from {} to {}",
+                    "index {index} shows nothing from {} to {}: {}",
                     place.answered,
-                    place.views.len() - 1
+                    place.views.len() - 1,
+                    place.views[place.answered..]
+                        .iter()
+                        .map(|view| view.difference(&seen))
+                        .collect::<Vec<_>>()
+                        .join("; ")
                 );
             };
             self.become_state(index, found, seen);

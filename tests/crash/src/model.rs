@@ -67,6 +67,35 @@ impl View {
             && seen.doubts.iter().all(known)
     }
 
+    /// In which respects something seen is not this, for people.
+    pub fn difference(&self, seen: &Self) -> String {
+        let mut found = Vec::new();
+        if self.chains != seen.chains {
+            let chains = self.chains.iter().zip(&seen.chains).enumerate();
+            for (number, (expected, shown)) in chains.filter(|(_, (expected, shown))| expected != shown) {
+                let blocks = expected.iter().zip(shown).enumerate();
+                let unequal: Vec<_> = blocks
+                    .filter(|(_, (expected, shown))| expected != shown)
+                    .collect();
+                found.push(format!(
+                    "chain of layer {}: (block, (expected, shown)) {unequal:?}",
+                    number + 1
+                ));
+            }
+        }
+        if self.stamps != seen.stamps || self.highest != seen.highest {
+            found.push(format!("stamps {:?}, not {:?}", seen.stamps, self.stamps));
+        }
+        if self.doubts != seen.doubts {
+            let (doubts, settled) = (&self.doubts, &self.settled);
+            found.push(format!(
+                "doubts {:?}, not {doubts:?} (settled: {settled:?})",
+                seen.doubts
+            ));
+        }
+        found.join(", ")
+    }
+
     /// Notes that a layer's object was settled, whenever that takes effect.
     pub fn settle(&mut self, layer: u64) {
         self.settled.extend(self.doubts.remove_entry(&layer));

@@ -2,10 +2,12 @@
 //! killed and stopped. It knows nothing of what is tested.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod etcd;
 pub mod node;
 pub mod process;
 
+pub use cluster::Cluster;
 pub use etcd::Etcd;
 pub use node::Node;
 pub use process::{Process, program};

@@ -12,6 +12,11 @@ use crate::process::{Process, program};
 /// the path of a unix socket has at most 107 bytes.
 const FOLDERS: &str = "/var/tmp";
 
+/// What it said, in a node's folder.
+const LOG: &str = "storaged.log";
+/// The configuration file in a node's folder.
+const CONFIGURATION: &str = "storaged.toml";
+
 /// A running `storaged`.
 pub struct Node {
     storaged: Process,
@@ -22,10 +27,26 @@ pub struct Node {
 impl Node {
     /// Starts `storaged` with so many disks in a new folder, and waits until it answers.
     pub fn start(disks: u32) -> Result<Self> {
+        Self::configured(disks, "")
+    }
+
+    /// As [`Node::start`], with a configuration file that says this.
+    pub fn configured(disks: u32, configuration: &str) -> Result<Self> {
+        Self::prepared(disks, configuration, |_| Ok(()))
+    }
+
+    /// As [`Node::configured`], with something done in its folder before it starts.
+    pub fn prepared(
+        disks: u32,
+        configuration: &str,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("storaged-test-")
             .tempdir_in(FOLDERS)
             .context("make a folder")?;
+        std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
+        prepare(folder.path())?;
         let storaged = spawn(folder.path(), disks)?;
         let mut node = Self {
             storaged,
@@ -100,6 +121,23 @@ impl Node {
         self.storaged.stop()
     }
 
+    /// Writes another configuration, for the next start.
+    pub fn configure(&self, configuration: &str) -> Result<()> {
+        std::fs::write(self.folder().join(CONFIGURATION), configuration).context("write a configuration")
+    }
+
+    /// Starts `storaged` where it must refuse; the answer is what it said.
+    pub fn refused(&mut self) -> Result<String> {
+        self.storaged.kill()?;
+        let log = self.folder().join(LOG);
+        let before = std::fs::read(&log).context("read a log")?.len();
+        let status = spawn(self.folder(), self.disks)?.wait_until_it_ends()?;
+        ensure!(!status.success(), "storaged started, and should have refused");
+        let said = std::fs::read(&log).context("read a log")?;
+        let said = said.get(before..).unwrap_or_default();
+        Ok(String::from_utf8_lossy(said).into_owned())
+    }
+
     /// `storaged` itself.
     pub fn storaged(&self) -> &Process {
         &self.storaged
@@ -131,11 +169,13 @@ impl Node {
 
 fn spawn(folder: &Path, disks: u32) -> Result<Process> {
     let arguments = [
+        Path::new("--config"),
+        &folder.join(CONFIGURATION),
         Path::new("--work-dir"),
         folder,
         Path::new("--disks"),
         Path::new(&disks.to_string()),
     ]
     .map(Path::to_owned);
-    Process::start("storaged", arguments, &folder.join("storaged.log"))
+    Process::start("storaged", arguments, &folder.join(LOG))
 }

@@ -7,7 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 /// How long a program may take to start, whatever its logs hold, or to stop.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -62,6 +63,8 @@ impl Process {
         let file = file.with_context(|| format!("open {}", log.display()))?;
         let mut command = Command::new(path);
         command.args(arguments).stdin(Stdio::null());
+        // The last words of a program that refuses are an error, not where it came from.
+        command.env("RUST_LIB_BACKTRACE", "0");
         command
             .stdout(file.try_clone().context("share a log")?)
             .stderr(file);
@@ -144,6 +147,11 @@ impl Process {
             return Ok(status);
         }
         self.signal(Signal::TERM)?;
+        self.wait_until_it_ends()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_until_it_ends(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -151,7 +159,7 @@ impl Process {
             }
             ensure!(
                 Instant::now() < deadline,
-                "{} does not stop; it said:\n{}",
+                "{} does not end; it said:\n{}",
                 self.name,
                 self.said()
             );

@@ -88,7 +88,7 @@ impl DiskConnection {
             return;
         };
         // The task finds out about an error, and waits for room if the socket is full.
-        if link.send().is_err() || !link.outbox.is_empty() {
+        if link.send().is_err() || !link.is_sent() {
             self.wake.notify_one();
         }
     }
@@ -157,7 +157,8 @@ async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Opened
 }
 
 async fn greet(driver: &Driver, address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result<Opened> {
-    let mut link = Link::new(transport::connect(address).await?);
+    let credentials = driver.session.credentials();
+    let mut link = Link::new(transport::connect(address, credentials.as_ref()).await?);
     let hello = Request::Hello {
         version_min: *VERSIONS.start(),
         version_max: *VERSIONS.end(),

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use protocol::codec::Message;
 use protocol::session::{
-    ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
+    CredentialsView, ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest,
+    VolumeView,
 };
 use replication::Moment;
 use replication::owner::{Event, Owner};
@@ -25,7 +26,7 @@ use super::{OpenError, Options};
 use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::device::DeviceEvent;
-use crate::transport::{self, Address, Link};
+use crate::transport::{self, Address, Credentials, Link};
 
 /// How long giving a volume back may take. If `storaged` is away for longer, the lease lapses.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ pub(super) struct Session {
     /// What was asked and not answered. Bounded: the owner renews and asks for views one at a time,
     /// and all else is as rare as snapshots.
     asked: RefCell<HashMap<u64, Asked>>,
+    /// What to show to disks of other nodes.
+    credentials: RefCell<Option<Credentials>>,
 }
 
 /// What a reply answers.
@@ -89,7 +92,11 @@ pub(super) async fn open(options: Options, succeeds: bool) -> Result<OpenedSessi
 }
 
 async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Result<OpenedSession, OpenError> {
-    let (mut link, address) = greet(&options.program, &options.storaged).await?;
+    let Greeted {
+        mut link,
+        address,
+        credentials,
+    } = greet(&options.program, &options.storaged).await?;
     let unreachable = |source| OpenError::Unreachable {
         address: address.to_string(),
         source,
@@ -101,7 +108,9 @@ async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Resul
     let view = match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Opened(view) => *view,
         SessionReply::Refused { kind, message } => return Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Volumes { .. } => return Err(unreachable(out_of_turn())),
+        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Volumes { .. } => {
+            return Err(unreachable(out_of_turn()));
+        }
     };
     let leased = if wait.is_zero() || view.generation.0 == 0 {
         asked
@@ -115,6 +124,7 @@ async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Resul
         connected: Notify::new(),
         numbers: Cell::new(2),
         asked: RefCell::default(),
+        credentials: RefCell::new(credentials),
     };
     Ok(OpenedSession {
         session,
@@ -152,7 +162,9 @@ fn open_request(options: &Options, succeeds: bool, wait: Duration) -> SessionReq
 
 /// What may be opened, for gateways that list exports.
 pub(super) async fn list(program: &str, storaged: &[Address]) -> Result<Vec<ExportEntry>, OpenError> {
-    let (mut link, address) = greet(program, storaged).await?;
+    let Greeted {
+        mut link, address, ..
+    } = greet(program, storaged).await?;
     link.outbox.push_session_request(1, &SessionRequest::List);
     let unreachable = |source| OpenError::Unreachable {
         address: address.to_string(),
@@ -161,13 +173,17 @@ pub(super) async fn list(program: &str, storaged: &[Address]) -> Result<Vec<Expo
     match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Volumes { volumes } => Ok(volumes),
         SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Opened(_) => Err(unreachable(out_of_turn())),
+        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Opened(_) => {
+            Err(unreachable(out_of_turn()))
+        }
     }
 }
 
 /// What a volume is, whoever has it open.
 pub(super) async fn look(program: &str, storaged: &[Address], volume: &str) -> Result<VolumeView, OpenError> {
-    let (mut link, address) = greet(program, storaged).await?;
+    let Greeted {
+        mut link, address, ..
+    } = greet(program, storaged).await?;
     let volume = volume.to_owned();
     link.outbox
         .push_session_request(1, &SessionRequest::Look { volume });
@@ -178,16 +194,33 @@ pub(super) async fn look(program: &str, storaged: &[Address], volume: &str) -> R
     match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Opened(view) => Ok(*view),
         SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Volumes { .. } => Err(unreachable(out_of_turn())),
+        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Volumes { .. } => {
+            Err(unreachable(out_of_turn()))
+        }
     }
 }
 
-/// A link to the first `storaged` that greets back, and its address.
-async fn greet(program: &str, storaged: &[Address]) -> Result<(Link, Address), OpenError> {
+/// A `storaged` that greeted back.
+struct Greeted {
+    link: Link,
+    address: Address,
+    credentials: Option<Credentials>,
+}
+
+/// Credentials, if they are of use. Disks of this node do not ask for them.
+fn usable(view: &CredentialsView) -> Option<Credentials> {
+    let credentials = Credentials::from_pem(&view.authority, &view.certificate, &view.key);
+    credentials
+        .inspect_err(|error| warn!(%error, "disks of other nodes cannot be reached"))
+        .ok()
+}
+
+/// The first `storaged` that greets back.
+async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted, OpenError> {
     let mut last = OpenError::NoAddress;
     for address in storaged {
         let attempt = async {
-            let mut link = Link::new(transport::connect(address).await?);
+            let mut link = Link::new(transport::connect(address, None).await?);
             let hello = SessionRequest::Hello {
                 program: program.to_owned(),
                 pid: std::process::id(),
@@ -195,13 +228,20 @@ async fn greet(program: &str, storaged: &[Address]) -> Result<(Link, Address), O
             };
             link.outbox.push_session_request(0, &hello);
             match converse(&mut link).await? {
-                SessionReply::Ok => Ok(link),
+                SessionReply::Ok => Ok((link, None)),
+                SessionReply::Credentials(view) => Ok((link, usable(&view))),
                 _ => Err(out_of_turn()),
             }
         };
         let result = timeout(GREETING_LIMIT, attempt).await;
         match result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(link) => return Ok((link, address.clone())),
+            Ok((link, credentials)) => {
+                return Ok(Greeted {
+                    link,
+                    address: address.clone(),
+                    credentials,
+                });
+            }
             Err(source) => {
                 last = OpenError::Unreachable {
                     address: address.to_string(),
@@ -228,6 +268,11 @@ fn out_of_turn() -> io::Error {
 }
 
 impl Session {
+    /// What to show to disks of other nodes.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        self.credentials.borrow().clone()
+    }
+
     /// Asks for the lease to be kept.
     pub(super) fn renew(&self, owner: &Owner) {
         let view = owner.view();
@@ -300,9 +345,16 @@ pub(super) async fn keep(driver: Rc<Driver>) {
 /// Connects again and resumes the volume. False if that must be tried again.
 async fn resume(driver: &Rc<Driver>) -> bool {
     let session = &driver.session;
-    let Ok((mut link, _)) = greet(&session.options.program, &session.options.storaged).await else {
+    let greeted = greet(&session.options.program, &session.options.storaged).await;
+    let Ok(Greeted {
+        mut link,
+        credentials,
+        ..
+    }) = greeted
+    else {
         return false;
     };
+    session.credentials.replace(credentials);
     let sent = now();
     link.outbox
         .push_session_request(1, &driver.view(|view| session.resume_request(view)));
@@ -414,6 +466,9 @@ fn pushed(driver: &Rc<Driver>, push: SessionPush) {
             limit_ms,
         } if named == volume => {
             driver.event(Event::Quiesce { token, limit_ms });
+        }
+        SessionPush::Credentials(view) => {
+            driver.session.credentials.replace(usable(&view));
         }
         SessionPush::View(view) => driver.event(Event::View(view)),
         SessionPush::Revoked {

@@ -40,7 +40,9 @@ impl Store {
             .layers(id)
             .map(|layers| visible(chain, layers))
             .unwrap_or_default();
-        let chunks = parts(range).map(|part| chunk_places(witness, &visible, id, part.chunk, durable));
+        let removed = self.table.removed(id);
+        let place = |number| chunk_places(witness, &visible, (id, number), removed, durable);
+        let chunks = parts(range).map(|part| place(part.chunk));
         Ok(StorageReply::Placed {
             admission: witness.admission(),
             chunks: chunks.collect(),
@@ -51,11 +53,11 @@ impl Store {
 fn chunk_places(
     witness: &Witness,
     visible: &[(LayerId, &Object)],
-    (family, index): StackId,
-    number: u8,
+    ((family, index), number): (StackId, u8),
+    removed: u64,
     durable: u64,
 ) -> ChunkPlaces {
-    let mut touched = 0;
+    let mut touched = removed;
     let owners = owners(visible, number, u16::MAX, &mut touched);
     let mut places = [Place::Unknown; BLOCKS_PER_CHUNK as usize];
     // What is not durable is not shown to anybody.

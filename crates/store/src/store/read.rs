@@ -109,7 +109,7 @@ struct Plan {
     copies: Vec<(usize, Bytes)>,
     /// Blocks that read as zeros, in blocks of the buffer.
     zeros: Vec<usize>,
-    /// The newest batch that any looked-at chunk was changed by.
+    /// The newest batch that any looked-at chunk was changed by, or that took an object away.
     touched: u64,
     /// Whether every block is a run of its own.
     apart: bool,
@@ -437,6 +437,7 @@ impl Store {
     fn plan(&mut self, target: &Target, apart: bool) -> Plan {
         let mut plan = Plan {
             apart,
+            touched: self.table.removed(target.stack()),
             ..Plan::default()
         };
         let mut cached = Cached {
@@ -501,7 +502,7 @@ impl Store {
             } => {
                 let object_chunks = self.table.object(*object).map(|object| &object.chunks);
                 if let Some(chunk) = object_chunks.and_then(|chunks| chunks.get(number)) {
-                    plan.touched = chunk.touched;
+                    plan.touched = plan.touched.max(chunk.touched);
                     for block in bits(chunk.data() & blocks) {
                         plan.add(&mut cached, *object, *number, block, chunk);
                     }
@@ -515,7 +516,7 @@ impl Store {
     }
 
     fn map(&self, chain: &LayerChain, id: StackId, range: BlockRange) -> (u64, StorageReply) {
-        let mut touched = 0;
+        let mut touched = self.table.removed(id);
         let mut runs: Vec<(u32, u32, MapKind)> = Vec::new();
         let visible = self
             .table

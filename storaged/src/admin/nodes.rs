@@ -1,0 +1,66 @@
+//! `/v1/nodes`.
+
+use admin_api::ErrorBody;
+use admin_api::nodes::{Node, NodeList, NodeState};
+use axum::extract::{Path, State};
+use coordination::ClusterMap;
+use protocol::NodeId;
+
+use super::answer::{Failure, NoContent, Reply, invalid, not_found};
+use super::{Context, Shared};
+
+/// All nodes.
+#[utoipa::path(get, path = "/v1/nodes", tag = "nodes", responses((status = 200, body = NodeList)))]
+pub(super) async fn list(State(context): Shared) -> Reply<NodeList> {
+    let map = context.volumes.map();
+    let nodes = map.nodes().keys().filter_map(|id| describe(&context, &map, *id));
+    Reply(NodeList {
+        nodes: nodes.collect(),
+    })
+}
+
+/// One node.
+#[utoipa::path(get, path = "/v1/nodes/{node}", tag = "nodes", params(("node" = u32, Path)),
+    responses((status = 200, body = Node), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn get(State(context): Shared, Path(id): Path<String>) -> Result<Reply<Node>, Failure> {
+    let id = number(&id)?;
+    describe(&context, &context.volumes.map(), id)
+        .map(Reply)
+        .ok_or_else(|| not_found(format!("there is no node {}", id.0)))
+}
+
+/// Takes a node that is down and holds no data out of the cluster, for good.
+#[utoipa::path(delete, path = "/v1/nodes/{node}", tag = "nodes", params(("node" = u32, Path)),
+    responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn remove(State(context): Shared, Path(id): Path<String>) -> Result<NoContent, Failure> {
+    context.volumes.remove_node(number(&id)?).await?;
+    Ok(NoContent)
+}
+
+fn number(text: &str) -> Result<NodeId, Failure> {
+    let number = text.strip_prefix("node-").unwrap_or(text).parse();
+    number
+        .map(NodeId)
+        .map_err(|_| invalid(format!("{text:?} is not a node: give its number")))
+}
+
+fn describe(context: &Context, map: &ClusterMap, id: NodeId) -> Option<Node> {
+    let record = &map.nodes().get(&id)?.record;
+    let up = map.up().get(&id).map(|up| &up.record);
+    let disks = map.disks().iter().filter(|(_, disk)| disk.record.node == id);
+    Some(Node {
+        id: id.0,
+        name: record.name.clone(),
+        zone: record.zone.clone(),
+        addresses: record.addresses.clone(),
+        state: if up.is_some() {
+            NodeState::Up
+        } else {
+            NodeState::Down
+        },
+        since_ms: up.map(|up| up.since_ms),
+        version: up.map(|up| up.version.clone()),
+        disks: disks.map(|(id, _)| id.0).collect(),
+        answers: id == context.node,
+    })
+}

@@ -1,0 +1,246 @@
+//! The authority of a cluster: who signs the certificates that nodes and front ends show each other.
+//!
+//! Every node has it, certificate and key, in its work directory: so each signs its own short-lived
+//! certificates, and those of its front ends, and depends on nobody when they run out. The first node makes it;
+//! the coordination store keeps its certificate, so that no second one is made.
+
+use std::fs::{File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::transport::{Credentials, CredentialsError, Role};
+use coordination::keys::Key;
+use coordination::records::{self, AuthorityRecord, RecordError, encode};
+use coordination::{Compare, Coordination, CoordinationError, Outcome, Transaction};
+use protocol::NodeId;
+use protocol::session::CredentialsView;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::identity::hexadecimal;
+
+/// The folder in the work directory.
+const FOLDER: &str = "authority";
+/// The authority's certificate.
+const CERTIFICATE: &str = "certificate.pem";
+/// The authority's private key.
+const KEY: &str = "key.pem";
+/// Only the user that runs `storaged` reads what is in it.
+const FOLDER_MODE: u32 = 0o700;
+/// And the key in particular.
+const KEY_MODE: u32 = 0o600;
+/// How long the authority's certificate is good.
+const AUTHORITY_LIFE: Duration = Duration::from_hours(24 * 365 * 20);
+/// How long certificates of nodes and front ends are good.
+const LIFE: Duration = Duration::from_hours(24);
+/// Between new ones: two may fail before the last has run out.
+const RENEWAL: Duration = Duration::from_hours(8);
+/// How far clocks of nodes may differ.
+const SKEW: Duration = Duration::from_hours(1);
+
+/// Why there is no authority.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// The file system refuses.
+    #[error("cannot use {path}, where the cluster's authority is: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The cluster has one, and this node has not.
+    #[error(
+        "the cluster has an authority that signs its nodes' certificates, and {path} does not hold it: copy the \
+         folder from another node's work directory, by a way that nobody else reads"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// This node has another one.
+    #[error("{path} holds the authority of another cluster: copy the one of this cluster, from another node")]
+    Foreign {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Certificates cannot be made.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// What was made is of no use.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The coordination store refuses.
+    #[error(transparent)]
+    Store(#[from] CoordinationError),
+    /// Its record cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// See the module.
+pub struct Authority {
+    node: NodeId,
+    certificate: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// What a node shows, and its front ends; both change while it runs.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Of the node's disks.
+    pub node: watch::Receiver<Credentials>,
+    /// Of the node's front ends.
+    pub front_ends: watch::Receiver<CredentialsView>,
+}
+
+impl Authority {
+    /// Reads the authority from a work directory, or makes it if the cluster has none.
+    pub async fn enter(
+        store: &Arc<dyn Coordination>,
+        work_dir: &Path,
+        cluster: [u8; 16],
+        node: NodeId,
+    ) -> Result<Self, AuthorityError> {
+        let folder = work_dir.join(FOLDER);
+        let key = Key::Authority.to_text();
+        let known = store.get(&key).await?;
+        let known: Option<AuthorityRecord> = known.as_ref().map(records::decode).transpose()?;
+        let here = folder.join(KEY).exists();
+        let (certificate, pair) = match (&known, here) {
+            (Some(_), false) => return Err(AuthorityError::Missing { path: folder }),
+            (None, false) => make(&folder, cluster)?,
+            (_, true) => read(&folder)?,
+        };
+        if known.is_none() {
+            let record = AuthorityRecord {
+                certificate: certificate.clone(),
+            };
+            let transaction = Transaction::new()
+                .when(Compare::Absent(key.clone()))
+                .put(key, encode(&record)?);
+            if let Outcome::Conflict(_) = store.commit(transaction).await? {
+                // Another node was faster: what was made here is nobody's.
+                return Err(AuthorityError::Foreign { path: folder });
+            }
+        }
+        if known.is_some_and(|known| known.certificate != certificate) {
+            return Err(AuthorityError::Foreign { path: folder });
+        }
+        Ok(Self {
+            node,
+            certificate,
+            issuer: Issuer::new(params(cluster), pair),
+        })
+    }
+
+    /// Certificates for the node and its front ends, and what renews them for ever: run it as a task.
+    pub fn show(self) -> Result<(Shown, impl Future<Output = ()> + Send), AuthorityError> {
+        let (node, shown) = watch::channel(self.of_node()?);
+        let (front_ends, told) = watch::channel(self.of_front_ends()?);
+        let keep = async move {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                match (self.of_node(), self.of_front_ends()) {
+                    (Ok(of_node), Ok(of_front_ends)) => {
+                        node.send_replace(of_node);
+                        front_ends.send_replace(of_front_ends);
+                    }
+                    (Err(error), _) | (_, Err(error)) => warn!(%error, "certificates are not renewed"),
+                }
+            }
+        };
+        let shown = Shown {
+            node: shown,
+            front_ends: told,
+        };
+        Ok((shown, keep))
+    }
+
+    fn of_node(&self) -> Result<Credentials, AuthorityError> {
+        let view = self.issue(&Role::Node(self.node.0))?;
+        Ok(Credentials::from_pem(
+            &view.authority,
+            &view.certificate,
+            &view.key,
+        )?)
+    }
+
+    fn of_front_ends(&self) -> Result<CredentialsView, AuthorityError> {
+        self.issue(&Role::FrontEnd(self.node.0))
+    }
+
+    fn issue(&self, role: &Role) -> Result<CredentialsView, AuthorityError> {
+        let pair = KeyPair::generate()?;
+        let mut params = CertificateParams::new(vec![role.name()])?;
+        let now = OffsetDateTime::now_utc();
+        (params.not_before, params.not_after) = (now - SKEW, now + LIFE);
+        params.extended_key_usages = match role {
+            Role::Node(_) => vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ],
+            Role::FrontEnd(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        };
+        let certificate = params.signed_by(&pair, &self.issuer)?;
+        Ok(CredentialsView {
+            authority: self.certificate.clone(),
+            certificate: certificate.pem(),
+            key: pair.serialize_pem(),
+        })
+    }
+}
+
+/// What the authority says of itself: the same on every node, so that all sign in one name.
+fn params(cluster: [u8; 16]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let name = format!("storaged cluster {}", hexadecimal(&cluster));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let now = OffsetDateTime::now_utc();
+    (params.not_before, params.not_after) = (now - SKEW, now + AUTHORITY_LIFE);
+    params
+}
+
+fn make(folder: &Path, cluster: [u8; 16]) -> Result<(String, KeyPair), AuthorityError> {
+    let pair = KeyPair::generate()?;
+    let certificate = params(cluster).self_signed(&pair)?.pem();
+    let failed = |source| AuthorityError::File {
+        path: folder.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)).map_err(failed)?;
+    // The key last: without it the folder holds no authority.
+    for (name, text) in [(CERTIFICATE, &certificate), (KEY, &pair.serialize_pem())] {
+        let write = || -> std::io::Result<()> {
+            let mut file = File::create(folder.join(name))?;
+            file.set_permissions(Permissions::from_mode(KEY_MODE))?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(failed)?;
+    }
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)?;
+    info!(folder = %folder.display(), "the cluster's authority was made: every other node needs a copy of it");
+    Ok((certificate, pair))
+}
+
+fn read(folder: &Path) -> Result<(String, KeyPair), AuthorityError> {
+    let text = |name| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).map_err(|source| AuthorityError::File { path, source })
+    };
+    Ok((text(CERTIFICATE)?, KeyPair::from_pem(&text(KEY)?)?))
+}

@@ -1,0 +1,103 @@
+//! Volumes as a guest sees them, through any node, and what operators ask.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::request;
+use client::transport::{self, Address, Link};
+use client::volume::{Options, Volume};
+use protocol::codec::Message;
+use protocol::session::{DiskView, SessionReply, SessionRequest};
+use serde::de::DeserializeOwned;
+use test_node::Node;
+use tokio::task::LocalSet;
+
+/// Nothing here takes that long unless it hangs.
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+
+/// Runs a test where volumes can live.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let ended = tokio::time::timeout(LIMIT, test).await;
+        assert!(ended.is_ok(), "the test hangs");
+    });
+}
+
+/// How a front end on that node opens a volume or, as `volume@snapshot`, a snapshot.
+pub(crate) fn options(node: &Node, name: &str) -> Options {
+    let (volume, snapshot) = match name.split_once('@') {
+        Some((volume, snapshot)) => (volume, Some(snapshot.to_owned())),
+        None => (name, None),
+    };
+    Options {
+        program: "test".to_owned(),
+        storaged: vec![Address::Unix(node.session_socket())],
+        volume: volume.to_owned(),
+        snapshot,
+        read_only: false,
+        wait: Duration::from_secs(20),
+    }
+}
+
+/// Where a front end on that node is told to look for a volume's disks.
+pub(crate) async fn disks_of(node: &Node, volume: &str) -> Vec<DiskView> {
+    let address = Address::Unix(node.session_socket());
+    let mut link = Link::new(transport::connect(&address, None).await.unwrap());
+    let hello = SessionRequest::Hello {
+        program: "test".to_owned(),
+        pid: std::process::id(),
+        yields: false,
+    };
+    let look = SessionRequest::Look {
+        volume: volume.to_owned(),
+    };
+    link.outbox.push_session_request(0, &hello);
+    link.outbox.push_session_request(1, &look);
+    loop {
+        if let (1, Message::SessionReply(SessionReply::Opened(view))) = link.converse().await.unwrap() {
+            return view.disks;
+        }
+    }
+}
+
+/// Opens a volume or a snapshot on a node.
+pub(crate) async fn open(node: &Node, name: &str) -> Volume {
+    let volume = Volume::open(options(node, name)).await.unwrap();
+    volume.opened().await;
+    volume
+}
+
+/// Fills a range with one value.
+pub(crate) async fn fill(volume: &Volume, offset: u64, length: usize, value: u8) {
+    let bytes = Bytes::from(vec![value; length]);
+    request::write(volume, offset, bytes).await.unwrap();
+}
+
+/// The one value that a range is filled with.
+pub(crate) async fn value(volume: &Volume, offset: u64, length: u64) -> u8 {
+    let bytes = request::read(volume, offset, length).await.unwrap();
+    assert!(bytes.iter().all(|byte| *byte == bytes[0]), "the range is mixed");
+    bytes[0]
+}
+
+/// What `storagectl --json` answers, asked at a node where other tasks may run meanwhile.
+pub(crate) async fn ask<T: DeserializeOwned + Send + 'static>(node: &Node, words: &str) -> T {
+    let socket = node.admin_socket();
+    let program = test_node::program("storagectl").unwrap();
+    let mut command = tokio::process::Command::new(program);
+    command.arg("--socket").arg(socket).arg("--json");
+    let output = command.args(words.split(' ')).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "storagectl {words}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What `storagectl` says when it must refuse.
+pub(crate) fn refused(node: &Node, words: &str) -> String {
+    let words: Vec<&str> = words.split(' ').collect();
+    node.storagectl(&words).unwrap_err().to_string()
+}

@@ -1,0 +1,8 @@
+//! Several nodes as one cluster: real `storaged` processes over one real etcd, disks over TCP, front ends as
+//! guests' are.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod guest;
+mod members;
+mod moves;
+mod volumes;

@@ -1,0 +1,84 @@
+//! Several nodes that share an etcd, all on this machine's loopback.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::{Etcd, Node};
+
+/// Nodes and their etcd. They end with this value.
+pub struct Cluster {
+    /// In the order in which they entered.
+    pub nodes: Vec<Node>,
+    /// What they share.
+    pub etcd: Etcd,
+    prefix: String,
+    /// Whether its nodes show each other certificates.
+    secured: bool,
+}
+
+impl Cluster {
+    /// Starts so many nodes with so many disks each, one after the other: node N is at index N - 1. They
+    /// speak in plaintext.
+    pub fn start(nodes: usize, disks: u32) -> Result<Self> {
+        Self::start_with(nodes, disks, false)
+    }
+
+    /// As [`Cluster::start`], of nodes that show each other certificates and encrypt what they say.
+    pub fn secured(nodes: usize, disks: u32) -> Result<Self> {
+        Self::start_with(nodes, disks, true)
+    }
+
+    fn start_with(nodes: usize, disks: u32, secured: bool) -> Result<Self> {
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            etcd: Etcd::start(1)?,
+            prefix: "/cluster".to_owned(),
+            secured,
+        };
+        for _ in 0..nodes {
+            cluster.grow(disks)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Adds a node.
+    pub fn grow(&mut self, disks: u32) -> Result<()> {
+        let number = self.nodes.len() + 1;
+        let configuration = self.configuration(number, &self.prefix)?;
+        let first = self.nodes.first().filter(|_| self.secured);
+        let node = Node::prepared(disks, &configuration, |folder| match first {
+            Some(first) => copy_authority(first.folder(), folder),
+            None => Ok(()),
+        })?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// What the node of that number is told, with another prefix in the etcd if need be.
+    pub fn configuration(&self, number: usize, prefix: &str) -> Result<String> {
+        let endpoints: Vec<String> = self.etcd.endpoints().iter().map(|at| format!("{at:?}")).collect();
+        let mut text = String::from("lease_ms = 2000\nmemory = \"256M\"\ndisk_log = \"4M\"\n");
+        write!(
+            text,
+            "[etcd]\nendpoints = [{}]\nprefix = {prefix:?}\n\
+             [cluster]\nname = \"host-{number}\"\nzone = \"zone-{number}\"\n\
+             listen = \"127.0.0.1:0\"\nplaintext = {}\n",
+            endpoints.join(", "),
+            !self.secured
+        )
+        .context("write a configuration")?;
+        Ok(text)
+    }
+}
+
+/// What an operator does before a node's first start: gives it the authority of the cluster.
+fn copy_authority(from: &Path, to: &Path) -> Result<()> {
+    let (from, to) = (from.join("authority"), to.join("authority"));
+    std::fs::create_dir(&to).context("make the authority's folder")?;
+    for name in ["certificate.pem", "key.pem"] {
+        std::fs::copy(from.join(name), to.join(name)).with_context(|| format!("copy {name}"))?;
+    }
+    Ok(())
+}
