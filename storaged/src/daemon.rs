@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
 use crate::identities::Identities;
+use crate::membership::Membership;
 use crate::reclaim::Reclaim;
 use crate::session::{Sessions, Settings};
 use crate::shrink::Shrinks;
@@ -164,6 +165,9 @@ impl Daemon {
         // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
         // nobody to renew its lease with loses its volume, and its guest its disk.
         sessions.release_the_dead().await;
+        let (complaints, membership) = Membership::new(volumes.clone(), config.lease);
+        sessions.complain_to(complaints);
+        background.spawn(membership.run());
         let listener = Listener::bind(&address)
             .await
             .map_err(|source| StartError::Session {

@@ -7,6 +7,7 @@ use admin_api::status::{Health, Status};
 use coordination::ClusterMap;
 use protocol::DiskId;
 use protocol::session::SlotState;
+use replication::membership::count as count_of;
 
 use crate::admin::Context;
 use crate::disks::{Condition, capacity_of};
@@ -22,6 +23,10 @@ pub async fn status(context: &Context) -> Status {
         conditions.insert(*id, context.disks.condition(*id).await);
     }
     let (mut health, mut reasons) = judge(&map, &conditions);
+    for (degree, reason) in incomplete(&map) {
+        health = health.max(degree);
+        reasons.push(reason);
+    }
     for (id, node) in map.nodes().iter().filter(|(id, _)| !map.up().contains_key(id)) {
         health = health.max(Health::Degraded);
         reasons.push(format!("{id} ({}) is down", node.record.name));
@@ -141,6 +146,50 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
     (health, reasons)
 }
 
+/// Pools of which some placement groups have fewer copies in sync than they should, and the disks that
+/// are missing there.
+fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
+    let mut reasons = Vec::new();
+    for (id, pool) in map.pools() {
+        let pool = &pool.record;
+        let (mut groups, mut fewest) = (0, usize::from(pool.redundancy.width()));
+        let mut missing: BTreeMap<DiskId, usize> = BTreeMap::new();
+        for group in map.groups(id) {
+            let in_sync = count_of(&group.slots, SlotState::InSync);
+            groups += usize::from(in_sync < group.slots.len());
+            fewest = fewest.min(in_sync);
+            for slot in group.slots.iter().filter(|slot| slot.state != SlotState::InSync) {
+                *missing.entry(slot.disk).or_default() += 1;
+            }
+        }
+        if groups == 0 {
+            continue;
+        }
+        let disks: Vec<String> = missing
+            .iter()
+            .map(|(disk, in_groups)| format!("{disk} ({in_groups})"))
+            .collect();
+        let waits = fewest < usize::from(pool.min_in_sync);
+        let consequence = if waits {
+            format!("writes wait, for {} are needed", pool.min_in_sync)
+        } else {
+            "reads and writes go on".to_owned()
+        };
+        reasons.push((
+            if waits { Health::Waiting } else { Health::Degraded },
+            format!(
+                "pool {}: {groups} of {} placement groups have fewer than {} copies in sync, the fewest {fewest}: \
+                 not in sync are {}; {consequence}",
+                pool.name,
+                pool.groups,
+                pool.redundancy.width(),
+                disks.join(", ")
+            ),
+        ));
+    }
+    reasons
+}
+
 /// The pools whose writes wait while a disk is away: those with a group that still counts on it.
 fn waiting_for(map: &ClusterMap, disk: DiskId) -> Vec<String> {
     let mut pools: Vec<_> = map
@@ -152,4 +201,34 @@ fn waiting_for(map: &ClusterMap, disk: DiskId) -> Vec<String> {
     pools.sort_unstable();
     pools.dedup();
     pools
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is missing is told in a sentence, and whether anything waits for it.
+    use super::*;
+    use crate::membership::fixture;
+
+    #[test]
+    fn a_pool_with_a_disk_out_of_its_groups_is_degraded_and_the_disk_is_named() {
+        let (degree, reason) = incomplete(&fixture::map_with(SlotState::Down, 2)).remove(0);
+        assert_eq!(degree, Health::Degraded);
+        assert_eq!(
+            reason,
+            "pool fast: 2 of 2 placement groups have fewer than 3 copies in sync, the fewest 2: not in sync are \
+             disk-3 (2); reads and writes go on"
+        );
+    }
+
+    #[test]
+    fn a_pool_with_too_few_in_sync_says_that_writes_wait() {
+        let (degree, reason) = incomplete(&fixture::map_with(SlotState::Syncing, 3)).remove(0);
+        assert_eq!(degree, Health::Waiting);
+        assert!(reason.ends_with("writes wait, for 3 are needed"), "{reason}");
+    }
+
+    #[test]
+    fn whole_pools_are_not_told_of() {
+        assert!(incomplete(&fixture::map_with(SlotState::InSync, 2)).is_empty());
+    }
 }

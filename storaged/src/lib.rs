@@ -14,6 +14,7 @@ pub mod disks;
 pub mod events;
 pub mod health;
 pub mod identities;
+pub mod membership;
 pub mod metrics;
 pub mod moment;
 pub mod pools;

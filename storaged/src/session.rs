@@ -14,7 +14,7 @@ mod wishes;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use client::transport::{Address, Listener};
@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::cluster::presence::Presence;
+use crate::membership::{Complaints, Suspicion};
 use rest::Order;
 
 /// How long a front end owns a volume after its last renewal, unless told otherwise. A front end
@@ -69,6 +70,8 @@ pub struct Sessions {
     /// Volumes that are being brought to rest, or are at rest: true from the moment on that their
     /// owners were asked, when nobody may resume them.
     resting: Mutex<HashMap<VolumeId, bool>>,
+    /// Where owners' complaints of disks go.
+    complaints: OnceLock<Complaints>,
 }
 
 /// Where the owner of a volume can be told something.
@@ -92,7 +95,21 @@ impl Sessions {
             arrived: Notify::new(),
             stretched: Mutex::default(),
             resting: Mutex::default(),
+            complaints: OnceLock::new(),
         })
+    }
+
+    /// From now on owners' complaints of disks go there. Before, and without this, they are only logged.
+    pub fn complain_to(&self, complaints: Complaints) {
+        // The first one stays: there is one who changes sets.
+        let _ = self.complaints.set(complaints);
+    }
+
+    fn complain(&self, suspicion: Suspicion) {
+        if let Some(complaints) = self.complaints.get() {
+            // With so many that wait already one may be lost: the owner complains again.
+            let _ = complaints.try_send(suspicion);
+        }
     }
 
     /// Gives back what front ends own that died while no `storaged` ran. Call it once, at the start.

@@ -11,7 +11,7 @@ use coordination::keys::{Counter, Key};
 use coordination::map::{MapWatch, Versioned};
 use coordination::records::{self, EventRecord, SnapshotRecord, VolumeRecord};
 use coordination::{ClusterMap, Compare, Coordination, Outcome, Revision, Transaction};
-use protocol::{FamilyId, LayerId, VolumeId};
+use protocol::{FamilyId, Generation, LayerId, VolumeId};
 
 use crate::identities::Identities;
 use crate::moment::wall_clock_ms;
@@ -44,6 +44,7 @@ pub enum Decision<T> {
 }
 
 /// A transaction that was thought out against one map.
+#[derive(Debug)]
 pub struct Plan<T> {
     /// Its conditions and changes.
     pub transaction: Transaction,
@@ -249,6 +250,11 @@ fn refuse_unfinished_shrink(record: &VolumeRecord) -> Result<(), OperationError>
         None => Ok(()),
         Some(_) => Err(OperationError::Conflict(unfinished_shrink(&record.name))),
     }
+}
+
+/// The condition that a volume's owner is still this one.
+pub(crate) fn owned_by(id: VolumeId, generation: Generation) -> Compare {
+    Compare::Created(Key::Owner(id).to_text(), Revision(generation.0))
 }
 
 /// On what conditions a volume is still at rest.

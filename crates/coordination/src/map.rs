@@ -437,6 +437,10 @@ impl MapView for ClusterMap {
         self.group(pg)
     }
 
+    fn groups_with(&self, disk: DiskId) -> Vec<PgId> {
+        self.groups_on(disk).map(|(pg, _)| pg).collect()
+    }
+
     fn placement(&self, family: FamilyId, index: u32) -> Option<PgId> {
         let pool = self.family(family)?.pool()?;
         Some(placement_group(

@@ -3,7 +3,7 @@
 //! The coordination crate's map implements this in production, and the simulator's in tests. Nothing
 //! here knows how the map is stored or how its changes arrive.
 
-use crate::id::{FamilyId, LayerId, PgId, TreeRevision, VolumeId};
+use crate::id::{DiskId, FamilyId, LayerId, PgId, TreeRevision, VolumeId};
 use crate::layer::LayerChain;
 use crate::session::GroupView;
 
@@ -36,6 +36,9 @@ pub enum LayerUse {
 pub trait MapView {
     /// A placement group's record, or nothing if there is no such group.
     fn group(&self, pg: PgId) -> Option<&GroupView>;
+
+    /// The placement groups that have a slot on a disk.
+    fn groups_with(&self, disk: DiskId) -> Vec<PgId>;
 
     /// The placement group of one 4 MiB range of a family, or nothing if there is no such family.
     fn placement(&self, family: FamilyId, index: u32) -> Option<PgId>;

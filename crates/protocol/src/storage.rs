@@ -80,6 +80,18 @@ pub struct ObjectDelta {
     pub bytes: Bytes,
 }
 
+/// What a store has of one layer's object, without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectState {
+    /// Which object.
+    pub object: ObjectId,
+    /// The write that it had last.
+    pub stamp: Stamp,
+    /// Its chunks, ascending. Chunks of two disks that are equal here have equal bytes, as long as each
+    /// got them by writes, levels, merges and copies of objects.
+    pub chunks: Vec<ChunkState>,
+}
+
 /// A request to a store. The token that goes with it comes back with the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageRequest {
@@ -133,6 +145,40 @@ pub enum StorageRequest {
         follows: Stamp,
         /// What to apply.
         delta: ObjectDelta,
+    },
+    /// Tell what there is of up to `limit` objects after one (nothing: from the first on), ascending.
+    List {
+        /// Not this one, but those after it.
+        after: Option<ObjectId>,
+        /// How many, at most 256.
+        limit: usize,
+    },
+    /// Tell what there is of all layers' objects of one range of a family.
+    Column {
+        /// Whose objects.
+        family: FamilyId,
+        /// Which range.
+        index: u32,
+    },
+    /// Read the chunks of an object that differ from those that somebody has. Those that he has and
+    /// that are not here come as chunks without blocks, of stamp [`Stamp::ZERO`]. The answer shows the
+    /// object as it was at one moment, all of it on stable storage.
+    Difference {
+        /// Which object.
+        object: ObjectId,
+        /// What he has.
+        have: Vec<ChunkState>,
+    },
+    /// Make an object that is at `follows` what a source has, in one durable step: each chunk of the
+    /// delta replaces the whole chunk, one without blocks takes it away. The stamp may go back. May use
+    /// the room that the store keeps back.
+    Replace {
+        /// The stamp that the object must have.
+        follows: Stamp,
+        /// What to apply.
+        delta: ObjectDelta,
+        /// Whether the object is in doubt afterwards, at its new stamp. If it was before, it is anyway.
+        doubt: bool,
     },
     /// These objects are complete up to these stamps: take the doubt off those that are not above
     /// it. Answered at once: it may be lost in a crash, for doubt too much is harmless.
@@ -204,6 +250,13 @@ pub enum StorageReply {
     },
     /// What a pull found.
     Delta(ObjectDelta),
+    /// What there is.
+    Listed {
+        /// The objects, ascending.
+        objects: Vec<ObjectState>,
+        /// Whether there are more after the last of these.
+        more: bool,
+    },
     /// Where blocks lie; nothing from a store whose file nobody else may read.
     Placed {
         /// The witness's count of admissions.

@@ -5,9 +5,11 @@
 //! knows tokio: the same code runs in production and in the seeded simulator.
 #![forbid(unsafe_code)]
 
+pub mod membership;
 pub mod moment;
 pub mod mutation;
 pub mod owner;
+pub mod recovery;
 pub mod replica;
 
 pub use moment::Moment;

@@ -72,6 +72,18 @@ pub enum Mutation {
     IgnoreFollows,
     /// A layer is merged while reads that began at it are under way.
     MergeUnderReads,
+    /// A disk that comes back takes over no generations (V3).
+    SkipTable,
+    /// A list that was taken before a fence is good for a promotion (W7).
+    KeepListOverFence,
+    /// A disk that comes back keeps all that is newer than at the source, whoever wrote it (V3).
+    KeepNewer,
+    /// A copy takes away what was confirmed to the present owner (W1).
+    PullLowers,
+    /// A copy of what is in doubt at the source is not in doubt (W2).
+    ForgetDoubtOfCopy,
+    /// A disk is taken out of a group that needs it (rule 4).
+    EvictTheNeeded,
 }
 
 impl Mutation {
@@ -110,7 +122,7 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 7] = [
+    pub const SECOND_LINES: [(Self, &'static str); 13] = [
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",
@@ -138,6 +150,30 @@ impl Mutation {
         (
             Self::MergeUnderReads,
             "replica::tests::a_merge_waits_until_nobody_shows_the_layer_and_the_reads_there_are_done",
+        ),
+        (
+            Self::SkipTable,
+            "replica::tests::coming_back::nothing_is_compared_before_the_sources_generations_are_durable_here",
+        ),
+        (
+            Self::KeepListOverFence,
+            "replica::tests::coming_back::a_list_from_before_a_fence_promotes_nobody",
+        ),
+        (
+            Self::KeepNewer,
+            "replica::tests::coming_back::what_a_dead_owner_wrote_here_alone_goes",
+        ),
+        (
+            Self::PullLowers,
+            "replica::tests::coming_back::what_was_confirmed_to_the_present_owner_stays",
+        ),
+        (
+            Self::ForgetDoubtOfCopy,
+            "replica::tests::coming_back::a_copy_of_what_is_in_doubt_at_the_source_is_in_doubt",
+        ),
+        (
+            Self::EvictTheNeeded,
+            "membership::tests::a_disk_in_sync_goes_while_enough_others_are_in_sync",
         ),
     ];
 }

@@ -151,7 +151,10 @@ impl Owner {
         if matches!(self.stage, Stage::Closed | Stage::Lost) {
             return None;
         }
-        let links = self.links.values().filter_map(|link| link.deadline(now));
+        let links = self
+            .links
+            .iter()
+            .filter_map(|(disk, link)| link.deadline(now, self.awaits(*disk)));
         // What cannot be sent now has no deadline: the event that lets it go is another one.
         let sends = self.is_open() && self.lease.allows(now);
         let told = self.told + limits::COMPLETE_INTERVAL_MS;

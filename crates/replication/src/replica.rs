@@ -4,12 +4,15 @@
 //! Pure: requests, the store's answers and map changes arrive as [`Event`]s, and what must be done
 //! leaves as [`Action`]s. It knows neither sockets nor files, and no clock at all.
 
+mod copy;
 mod doubt;
 mod event;
+mod fill;
 mod flight;
 mod judge;
 mod reclaim;
 mod request;
+mod source;
 
 pub use event::{Action, ConnectionId, Event, Map, Remembered};
 
@@ -21,6 +24,7 @@ use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
 use crate::mutation::{self, Mutation};
+use crate::recovery::Recovery;
 use doubt::Doubt;
 use flight::{Asker, Flight};
 use judge::{Bench, Rising, Verdict};
@@ -41,6 +45,7 @@ pub struct Replica {
     doubt: Doubt,
     flight: Flight,
     reclaims: Reclaims,
+    recovery: Recovery,
     connections: HashMap<ConnectionId, Load>,
     /// Requests that cannot be judged yet, in the order in which they came.
     parked: VecDeque<Parked>,
@@ -74,6 +79,8 @@ enum Wait {
     Interval(PgId),
     /// A fence, for the end of the writes in flight that older owners sent.
     Drain,
+    /// A write to an object of this group that is behind, until it is copied.
+    Behind(PgId),
 }
 
 /// What the answer to a token is for.
@@ -96,6 +103,23 @@ enum Asked {
     Generation(VolumeId, Generation),
     /// Raising an interval.
     Interval(PgId, Interval),
+    /// Something that another disk asked for in this group; whether it is a page of a list.
+    Told {
+        to: DiskId,
+        number: u64,
+        pg: PgId,
+        page: bool,
+    },
+    /// A look at our own objects, for a group that we come back to, and which of its runs.
+    Own(PgId, u64),
+    /// An object that was made what the source has.
+    Replaced {
+        pg: PgId,
+        run: u64,
+        object: ObjectId,
+        stamp: Stamp,
+        doubt: bool,
+    },
     /// Taking doubt off: nobody waits.
     Settle,
 }
@@ -125,12 +149,15 @@ impl Replica {
             doubt: Doubt::new(doubts),
             flight: Flight::default(),
             reclaims: Reclaims::default(),
+            recovery: Recovery::default(),
             connections: HashMap::new(),
             parked: VecDeque::new(),
             asked: BTreeMap::new(),
             next_token: 1,
             refreshing: false,
         };
+        let intervals = replica.intervals.iter();
+        replica.recovery.served_before = intervals.map(|(pg, rising)| (*pg, rising.durable)).collect();
         replica.change_map(map, out);
         replica
     }
@@ -149,6 +176,14 @@ impl Replica {
                 request,
             } => self.admit(connection, number, request, out),
             Event::Reclaim { token, request } => self.reclaim(token, request, out),
+            Event::Question {
+                from,
+                number,
+                question,
+            } => self.question(from, number, question, out),
+            Event::Told { number, told } => self.heard(number, told, out),
+            Event::Proposed { pg } => self.proposed(pg, out),
+            Event::Nudge => self.nudge(out),
             Event::Stored { token, result } => self.stored(token, result, out),
         }
     }
@@ -176,6 +211,7 @@ impl Replica {
         self.settle(settled, out);
         self.unpark(|wait| wait == Wait::Map, true, out);
         self.resume_reclaims(out);
+        self.follow_groups(out);
     }
 
     /// Counts a request in, or refuses it when its connection has too much unanswered.
@@ -215,6 +251,11 @@ impl Replica {
             generations: &self.generations,
             intervals: &self.intervals,
         };
+        if self.recovery.proposing.contains(&scope.pg) {
+            // P9: of what interval this is will only be known when the swap's outcome is.
+            self.answer(asker, Response::Refused(Refusal::Busy), out);
+            return;
+        }
         match bench.judge(&scope, need) {
             Verdict::Pass => self.start(asker, scope, request, out),
             Verdict::Refuse(refusal) => self.answer(asker, Response::Refused(refusal), out),
@@ -366,6 +407,20 @@ impl Replica {
                     self.resume_reclaims(out);
                 }
             }
+            Some(Asked::Told { to, number, pg, page }) => self.told((to, number), (pg, page), result, out),
+            Some(Asked::Own(pg, run)) => self.own_told((pg, run), result, out),
+            Some(Asked::Replaced {
+                pg,
+                run,
+                object,
+                stamp,
+                doubt,
+            }) => {
+                if result.is_ok() {
+                    self.doubt.replace(pg, object, stamp, doubt);
+                }
+                self.own_told((pg, run), result, out);
+            }
             Some(Asked::Reclaim(token)) => Self::reclaimed(token, result, out),
             Some(Asked::Generation(volume, generation)) => {
                 let known = self.generations.entry(volume).or_default();
@@ -375,6 +430,7 @@ impl Replica {
                     Err(error) => return self.refuse_parked(Wait::Generation(volume), &error, out),
                 }
                 self.unpark(|wait| wait == Wait::Generation(volume), false, out);
+                self.resume_groups(out);
             }
             Some(Asked::Interval(pg, interval)) => {
                 let known = self.intervals.entry(pg).or_default();
@@ -394,7 +450,7 @@ impl Replica {
         match wait {
             Wait::Generation(volume) => self.generations.entry(volume).or_default().asked = false,
             Wait::Interval(pg) => self.intervals.entry(pg).or_default().asked = false,
-            Wait::Map | Wait::Drain => {}
+            Wait::Map | Wait::Drain | Wait::Behind(_) => {}
         }
         let (refused, waiting) = self.parked.drain(..).partition(|parked| parked.waits_for == wait);
         self.parked = waiting;

@@ -207,6 +207,13 @@ impl Backend {
         }
     }
 
+    /// Its damaged blocks are as good as new.
+    pub(crate) fn mend(&mut self) {
+        if let Self::Model(store) = self {
+            store.mend();
+        }
+    }
+
     /// Whether nothing is on its way.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {

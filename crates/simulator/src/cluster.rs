@@ -15,7 +15,7 @@ use coordination::records::{
 };
 use coordination::store::{Compare, LeaseId, Outcome, Transaction};
 use protocol::session::{Slot, SlotState};
-use protocol::{DiskId, FamilyId, Generation, LayerId, NodeId, PgId, PoolId, VolumeId};
+use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, NodeId, PgId, PoolId, VolumeId};
 use serde::Serialize;
 
 use crate::schedule::Time;
@@ -281,6 +281,21 @@ impl Cluster {
     /// A group's record is written again, with other states maybe: another interval.
     pub(crate) fn change_group(&mut self, pg: PgId, slots: Vec<Slot>) -> bool {
         let transaction = Transaction::new().when(Compare::Present(Key::Group(pg).to_text()));
+        self.commit(&put(transaction, &Key::Group(pg), &GroupRecord { slots }))
+    }
+
+    /// A disk leaves a group, as an owner asked for while it is the owner and the group as it was.
+    pub(crate) fn evict(
+        &mut self,
+        volume: VolumeId,
+        generation: Generation,
+        pg: PgId,
+        interval: Interval,
+        slots: Vec<Slot>,
+    ) -> bool {
+        let revision = coordination::store::Revision(interval.0);
+        let transaction = Self::owners(volume, generation);
+        let transaction = transaction.when(Compare::Modified(Key::Group(pg).to_text(), revision));
         self.commit(&put(transaction, &Key::Group(pg), &GroupRecord { slots }))
     }
 

@@ -73,8 +73,25 @@ impl World {
         self.start_disk(id);
     }
 
+    /// The disk is another one now, with nothing on it.
+    pub(crate) fn replace_store(&mut self, id: DiskId, real: bool) {
+        let store = if real {
+            RealStore::new(id, &mut self.chance).map(|store| Backend::Real(Box::new(store)))
+        } else {
+            Ok(Backend::Model(Box::default()))
+        };
+        match (store, self.disks.get_mut(&id)) {
+            (Ok(store), Some(disk)) => disk.store = store,
+            (Err(error), _) => self.violate(format!("{id} cannot be made: {error}")),
+            (Ok(_), None) => {}
+        }
+    }
+
     /// The disk's process starts, with the map of this instant and what the store remembers.
     pub(crate) fn start_disk(&mut self, id: DiskId) {
+        if self.dead == Some(id) {
+            return;
+        }
         let map = self.cluster.map.clone();
         let now = self.schedule.now;
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| !disk.is_up()) else {
@@ -91,6 +108,7 @@ impl World {
         }
         self.note(format_args!("{id} starts"));
         self.perform_replica(id, actions);
+        self.plan_nudge(id);
     }
 
     /// The disk's process dies, and the machine with it: what is not durable may be lost.
@@ -131,6 +149,14 @@ impl World {
                 }
                 replica::Action::Store { token, request } => self.submit(id, token, request),
                 replica::Action::Reclaimed { token, result } => self.reclaimed_object(token, result.is_ok()),
+                replica::Action::Question { to, number, question } => self.ask_disk(id, to, number, question),
+                replica::Action::Tell { to, number, told } => self.tell_disk(to, number, told),
+                replica::Action::Propose {
+                    pg,
+                    interval,
+                    from,
+                    to,
+                } => self.propose(id, (pg, interval), (from, to)),
                 replica::Action::Refresh => self.refresh(id),
                 replica::Action::Readmit => {
                     if let Some(Backend::Real(store)) = self.disks.get(&id).map(|disk| &disk.store)
@@ -303,7 +329,7 @@ impl World {
     }
 
     /// A replica wants the newest map.
-    fn refresh(&mut self, id: DiskId) {
+    pub(crate) fn refresh(&mut self, id: DiskId) {
         let delay = self.delay(30_000);
         let map = self.cluster.map.clone();
         let now = self.schedule.now;

@@ -322,6 +322,10 @@ impl World {
     fn suspected(&mut self, life: Life, disk: DiskId, reason: &str) {
         self.note(format_args!("front {} suspects {disk}: {reason}", life.front));
         self.meet("disk suspected");
+        let complaint = self.front(life).map(|front| (front.volume, front.generation()));
+        if let Some((volume, generation)) = complaint.filter(|(_, generation)| generation.0 > 0) {
+            self.complain(volume, generation, disk);
+        }
         if reason.contains("lost a write") && !self.fronts[life.front].robbed {
             self.violate(format!(
                 "rule 5: front {} convicts {disk}, which lost nothing: {reason}",

@@ -2,14 +2,18 @@
 //!
 //! It has two states: what was accepted, by which stamps are judged, and what is durable, which a
 //! crash leaves. Between them is a queue, of which a crash keeps any beginning.
+//!
+//! One file because the promises of a store are read together, and each is a few lines.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::storage::{
-    Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite, StorageError, StorageReply, StorageRequest,
+    Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite, StorageError, StorageReply,
+    StorageRequest,
 };
 use protocol::{BLOCK_SIZE, BlockRange, Generation, Interval, LayerChain, ObjectId, PgId, Stamp, VolumeId};
 
@@ -23,6 +27,33 @@ struct Object {
     stamp: Stamp,
     blocks: BTreeMap<u32, Block>,
     chunks: BTreeMap<u32, Stamp>,
+}
+
+impl Object {
+    fn state(&self, object: ObjectId) -> ObjectState {
+        let chunks = self.chunks.iter().map(|(number, stamp)| {
+            let blocks = (0..BLOCKS_PER_CHUNK).filter_map(|bit| {
+                let block = self.blocks.get(&(number * BLOCKS_PER_CHUNK + bit))?;
+                Some((1u16 << bit, block.is_none()))
+            });
+            let (mut present, mut zero) = (0, 0);
+            for (bit, is_zero) in blocks {
+                present |= bit;
+                zero |= if is_zero { bit } else { 0 };
+            }
+            ChunkState {
+                chunk: u8::try_from(*number).unwrap_or(0),
+                stamp: *stamp,
+                present,
+                zero,
+            }
+        });
+        ObjectState {
+            object,
+            stamp: self.stamp,
+            chunks: chunks.collect(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,9 +91,12 @@ impl ModelStore {
     /// Takes a request in.
     pub(crate) fn take(&mut self, request: &StorageRequest) -> Taken {
         match request {
-            StorageRequest::Read { .. } | StorageRequest::Map { .. } | StorageRequest::Pull { .. } => {
-                Taken::Look
-            }
+            StorageRequest::Read { .. }
+            | StorageRequest::Map { .. }
+            | StorageRequest::Pull { .. }
+            | StorageRequest::List { .. }
+            | StorageRequest::Column { .. }
+            | StorageRequest::Difference { .. } => Taken::Look,
             // There is no file that blocks could be in.
             StorageRequest::Places { .. } => Taken::Answered(Ok(StorageReply::Placed {
                 admission: 0,
@@ -94,6 +128,14 @@ impl ModelStore {
     /// The first of the queue is durable now.
     pub(crate) fn make_durable(&mut self) {
         if let Some(request) = self.queue.pop_front() {
+            if let StorageRequest::Replace { delta, .. } = &request {
+                let replaced = |block: &u32| {
+                    let chunk = block / BLOCKS_PER_CHUNK;
+                    delta.chunks.iter().any(|state| u32::from(state.chunk) == chunk)
+                };
+                self.damaged
+                    .retain(|(other, block)| *other != delta.object || !replaced(block));
+            }
             if let StorageRequest::Write(write) = &request {
                 let object = write.object;
                 self.damaged
@@ -146,8 +188,69 @@ impl ModelStore {
             StorageRequest::Pull { object, above } => {
                 Ok(StorageReply::Delta(self.accepted.delta(*object, *above)))
             }
+            StorageRequest::List { after, limit } => {
+                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let mut rest = self.accepted.objects.range((start, Bound::Unbounded));
+                let objects = rest
+                    .by_ref()
+                    .take(*limit)
+                    .map(|(id, object)| object.state(*id))
+                    .collect();
+                let more = rest.next().is_some();
+                Ok(StorageReply::Listed { objects, more })
+            }
+            StorageRequest::Column { family, index } => {
+                let here = |(id, _): &(&ObjectId, &Object)| id.family == *family && id.index == *index;
+                let objects = self.accepted.objects.iter().filter(here);
+                let objects = objects.map(|(id, object)| object.state(*id)).collect();
+                Ok(StorageReply::Listed { objects, more: false })
+            }
+            StorageRequest::Difference { object, have } => self.difference(*object, have),
             _ => Err(StorageError::Busy),
         }
+    }
+
+    /// Only what is durable is told.
+    fn difference(&self, id: ObjectId, have: &[ChunkState]) -> Result<StorageReply, StorageError> {
+        let mut delta = self.durable.delta(id, Stamp::ZERO);
+        let mut position = 0;
+        let (mut bytes, mut checksums) = (BytesMut::new(), Vec::new());
+        let mut chunks = Vec::new();
+        for chunk in &delta.chunks {
+            let blocks = (chunk.present & !chunk.zero).count_ones() as usize;
+            if !have.contains(chunk) {
+                for bit in (0..BLOCKS_PER_CHUNK).filter(|bit| chunk.present & !chunk.zero & (1 << bit) != 0) {
+                    let block = u32::from(chunk.chunk) * BLOCKS_PER_CHUNK + bit;
+                    if self.damaged.contains(&(id, block)) {
+                        return Err(StorageError::Damaged { object: id, block });
+                    }
+                }
+                let size = BLOCK_SIZE as usize;
+                bytes.extend_from_slice(&delta.bytes[position * size..(position + blocks) * size]);
+                checksums.extend_from_slice(&delta.checksums[position..position + blocks]);
+                chunks.push(chunk.clone());
+            }
+            position += blocks;
+        }
+        let gone = have
+            .iter()
+            .filter(|his| delta.chunks.iter().all(|ours| ours.chunk != his.chunk));
+        chunks.extend(gone.map(|his| ChunkState {
+            chunk: his.chunk,
+            stamp: Stamp::ZERO,
+            present: 0,
+            zero: 0,
+        }));
+        chunks.sort_unstable_by_key(|chunk| chunk.chunk);
+        delta.chunks = chunks;
+        delta.checksums = Arc::from(checksums);
+        delta.bytes = bytes.freeze();
+        Ok(StorageReply::Delta(delta))
+    }
+
+    /// No block is damaged any more.
+    pub(crate) fn mend(&mut self) {
+        self.damaged.clear();
     }
 
     /// Makes one block that this disk has unreadable.
@@ -285,6 +388,11 @@ impl State {
         match request {
             StorageRequest::Write(write) => self.write(write),
             StorageRequest::Level { follows, delta } => self.level(*follows, delta),
+            StorageRequest::Replace {
+                follows,
+                delta,
+                doubt,
+            } => self.replace(*follows, delta, *doubt),
             StorageRequest::Settle(objects) => {
                 for (object, up_to) in objects {
                     if self.doubts.get(object).is_some_and(|stamp| stamp <= up_to) {
@@ -331,6 +439,9 @@ impl State {
             | StorageRequest::Map { .. }
             | StorageRequest::Places { .. }
             | StorageRequest::Pull { .. }
+            | StorageRequest::List { .. }
+            | StorageRequest::Column { .. }
+            | StorageRequest::Difference { .. }
             | StorageRequest::Probe => Ok(()),
         }
     }
@@ -395,6 +506,41 @@ impl State {
         }
         object.stamp = delta.stamp;
         self.doubts.insert(delta.object, delta.stamp);
+        Ok(())
+    }
+
+    fn replace(&mut self, follows: Stamp, delta: &ObjectDelta, doubt: bool) -> Result<(), StorageError> {
+        let id = delta.object;
+        let had = self.doubts.get(&id).copied();
+        let mut object = self.objects.remove(&id).unwrap_or_default();
+        if object.stamp != follows {
+            let at = object.stamp;
+            if at > Stamp::ZERO || !object.blocks.is_empty() {
+                self.objects.insert(id, object);
+            }
+            return Err(StorageError::Gap(at));
+        }
+        let mut old = Self::default();
+        for chunk in &delta.chunks {
+            let number = u32::from(chunk.chunk);
+            object.chunks.remove(&number);
+            for bit in 0..BLOCKS_PER_CHUNK {
+                object.blocks.remove(&(number * BLOCKS_PER_CHUNK + bit));
+            }
+        }
+        old.objects.insert(id, object);
+        let mut with_blocks = delta.clone();
+        with_blocks.chunks.retain(|chunk| chunk.present != 0);
+        old.level(follows, &with_blocks)?;
+        let object = old.objects.remove(&id).unwrap_or_default();
+        self.doubts.remove(&id);
+        if object.stamp == Stamp::ZERO && object.blocks.is_empty() {
+            return Ok(());
+        }
+        self.objects.insert(id, object);
+        if doubt || had.is_some() {
+            self.doubts.insert(id, delta.stamp);
+        }
         Ok(())
     }
 

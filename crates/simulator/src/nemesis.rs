@@ -36,7 +36,9 @@ impl World {
             65..=69 => self.slow_down_disk(disk),
             70..=73 => self.fill_or_empty(disk),
             74..=76 => self.damage(),
-            77..=82 => self.change_group(),
+            77..=79 => self.change_group(),
+            80..=81 => self.empty_disk(disk),
+            82 => self.kill_disk(disk),
             _ => self.operate(),
         }
         let pause = self.chance.between(5_000, 400_000);
@@ -111,6 +113,8 @@ impl World {
             if let Some(disk) = self.disks.get_mut(&id) {
                 disk.slow = 1;
                 disk.store.set_full(false);
+                // Else a group whose only source is damaged could not be made whole.
+                disk.store.mend();
             }
             self.start_disk(id);
         }

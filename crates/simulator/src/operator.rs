@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coordination::map::family::Reclaim;
-use protocol::session::SlotState;
+use protocol::map::MapView;
+use protocol::session::{Slot, SlotState};
 use protocol::storage::StorageRequest;
-use protocol::{DiskId, FamilyId, ObjectId, PgId, VolumeId};
+use protocol::{DiskId, FamilyId, Interval, ObjectId, PgId, VolumeId};
 
 use replication::replica::Event;
 
@@ -36,6 +37,8 @@ enum Purpose {
 pub(crate) struct Reclaiming {
     family: FamilyId,
     reclaim: Reclaim,
+    /// The groups' intervals when it began: if one changes, a disk may have come back as it was before.
+    intervals: Vec<Interval>,
     /// Objects still to be done, by disk.
     left: BTreeSet<(DiskId, ObjectId)>,
     /// What the disks were asked for. A disk that crashes forgets it, and is asked again.
@@ -194,9 +197,17 @@ impl World {
         let Some(mut reclaiming) = self.reclaiming.take() else {
             return;
         };
+        if reclaiming.intervals != self.intervals() {
+            self.meet("reclaim begun again");
+            return;
+        }
         let mut requests = Vec::new();
         let steps: Vec<(DiskId, ObjectId)> = reclaiming.left.iter().copied().collect();
         for (disk, object) in steps {
+            if self.dead == Some(disk) {
+                reclaiming.left.remove(&(disk, object));
+                continue;
+            }
             let up = self.disks.get(&disk).is_some_and(crate::disk::Disk::is_up);
             if !up || self.chance.percent(40) {
                 continue;
@@ -242,7 +253,13 @@ impl World {
     }
 
     fn begin_reclaim(&mut self) {
+        self.take_out_the_dead();
         let map = self.cluster.map.clone();
+        let comes_back = |slot: &Slot| matches!(slot.state, SlotState::Syncing | SlotState::Joining);
+        let groups = self.groups().filter_map(|pg| map.group(pg));
+        if groups.flat_map(|group| &group.slots).any(comes_back) {
+            return;
+        }
         let next = map
             .families()
             .find_map(|(family, tree)| Some((family, *tree.reclaimable().first()?)));
@@ -255,13 +272,24 @@ impl World {
         });
         let left = objects
             .flat_map(|object| self.disks.keys().map(move |disk| (*disk, object)))
+            .filter(|(disk, object)| {
+                let group = map.placement(family, object.index).and_then(|pg| map.group(pg));
+                let down = |slot: &Slot| slot.disk == *disk && slot.state == SlotState::Down;
+                !group.is_some_and(|group| group.slots.iter().any(down))
+            })
             .collect();
         self.reclaiming = Some(Reclaiming {
             family,
             reclaim,
+            intervals: self.intervals(),
             left,
             asked: BTreeMap::new(),
         });
+    }
+
+    fn intervals(&self) -> Vec<Interval> {
+        let groups = self.groups().filter_map(|pg| self.cluster.map.group(pg));
+        groups.map(|group| group.interval).collect()
     }
 
     /// Whether nothing is left to be reclaimed.
@@ -286,7 +314,8 @@ impl World {
             .filter(|slot| slots[*slot].state == SlotState::InSync)
             .collect();
         if in_sync.len() > usize::from(self.shape.min_in_sync) && self.chance.percent(20) {
-            if let Some(slot) = self.chance.pick(&in_sync) {
+            let slot = self.chance.pick(&in_sync);
+            if let Some(slot) = slot.filter(|slot| self.spares(pg, slots[*slot].disk)) {
                 slots[slot].state = SlotState::Down;
                 self.evicted.insert((pg, slots[slot].disk));
                 self.meet("disk evicted");

@@ -1,7 +1,7 @@
 //! The end of a world: the faults are over; does everything come to rest, is everything readable,
 //! and are all copies equal?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use protocol::map::MapView;
 use protocol::session::SlotState;
@@ -46,7 +46,8 @@ impl World {
             self.read_everything();
         } else if !self.ending.closing {
             let quiet = self.fronts.iter().all(|front| front.submitted.is_empty());
-            if quiet && self.reclaimed() && self.guards.is_empty() && self.chains_are_short() {
+            if quiet && self.whole() && self.reclaimed() && self.guards.is_empty() && self.chains_are_short()
+            {
                 self.next_step();
                 self.ending.closing = true;
             }
@@ -107,9 +108,12 @@ impl World {
     fn settled(&self) -> bool {
         let in_doubt =
             |disk: &crate::disk::Disk| disk.replica().is_some_and(|replica| replica.in_doubt() > 0);
-        let evicted: BTreeSet<DiskId> = self.evicted.iter().map(|(_, disk)| *disk).collect();
-        let clean = |(id, disk): (&DiskId, &crate::disk::Disk)| evicted.contains(id) || !in_doubt(disk);
-        self.disks.iter().all(clean) && self.disks.values().all(|disk| disk.store.is_quiet())
+        let clean = |(id, disk): (&DiskId, &crate::disk::Disk)| self.dead == Some(*id) || !in_doubt(disk);
+        self.disks.iter().all(clean)
+            && self
+                .disks
+                .values()
+                .all(|disk| !disk.is_up() || disk.store.is_quiet())
     }
 
     /// It did not come to rest: says what everybody waits for.
@@ -143,7 +147,8 @@ impl World {
         let layers = self.cluster.layers();
         let mut wrong = Vec::new();
         let mut contents: BTreeMap<ObjectId, BTreeMap<DiskId, Content>> = BTreeMap::new();
-        for (id, disk) in &mut self.disks {
+        let live = |(id, _): &(&DiskId, &mut crate::disk::Disk)| self.dead != Some(**id);
+        for (id, disk) in self.disks.iter_mut().filter(live) {
             let objects = disk.store.objects(&layers).unwrap_or_else(|error| {
                 wrong.push(format!("{id}: {error}"));
                 Vec::new()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordination::map::ClusterMap;
 use protocol::message::{Request, Response};
-use protocol::session::VolumeView;
+use protocol::session::{SlotState, VolumeView};
 use protocol::storage::{StorageReply, StorageRequest};
 use protocol::{DiskId, PgId, VolumeId};
 use replication::Moment;
@@ -172,6 +172,43 @@ pub(crate) enum Happening {
     DeathNoticed {
         lease: coordination::store::LeaseId,
     },
+    /// A disk goes on with what was refused.
+    Nudge {
+        disk: DiskId,
+        life: u64,
+    },
+    /// A question of a disk reaches another one; its answer reaches the first.
+    Question {
+        from: DiskId,
+        life: u64,
+        to: DiskId,
+        number: u64,
+        question: Box<replication::recovery::Question>,
+    },
+    Told {
+        disk: DiskId,
+        life: u64,
+        number: u64,
+        told: Box<replication::recovery::Told>,
+    },
+    /// A disk's wish for a swap reaches storaged; the outcome reaches the disk.
+    Propose {
+        disk: DiskId,
+        life: u64,
+        group: (PgId, protocol::Interval),
+        step: (SlotState, SlotState),
+    },
+    Proposed {
+        disk: DiskId,
+        life: u64,
+        pg: PgId,
+    },
+    /// An owner's complaint of a disk reaches storaged.
+    Evict {
+        volume: VolumeId,
+        generation: protocol::Generation,
+        disk: DiskId,
+    },
     /// A stopped process goes on.
     Resume {
         life: Life,
@@ -209,6 +246,8 @@ pub(crate) struct World {
     pub(crate) next_token: u64,
     pub(crate) reclaiming: Option<Reclaiming>,
     pub(crate) evicted: BTreeSet<(PgId, DiskId)>,
+    /// The disk that died for good.
+    pub(crate) dead: Option<DiskId>,
     /// The one disk whose blocks get damaged: with two, a block might be lost for good.
     pub(crate) damaged: Option<DiskId>,
     pub(crate) ending: Ending,
@@ -245,6 +284,7 @@ impl World {
             next_token: 1,
             reclaiming: None,
             evicted: BTreeSet::new(),
+            dead: None,
             damaged: None,
             ending: Ending::default(),
             operations: 0,
@@ -362,6 +402,32 @@ impl World {
                 self.cluster.revoke(lease);
                 self.map_changed();
             }
+            Happening::Nudge { disk, life } => self.nudge(disk, life),
+            Happening::Question {
+                from,
+                life,
+                to,
+                number,
+                question,
+            } => self.question_arrives((from, life), to, number, *question),
+            Happening::Told {
+                disk,
+                life,
+                number,
+                told,
+            } => self.told_arrives(disk, life, number, *told),
+            Happening::Propose {
+                disk,
+                life,
+                group,
+                step,
+            } => self.proposal_arrives((disk, life), group, step),
+            Happening::Proposed { disk, life, pg } => self.proposed(disk, life, pg),
+            Happening::Evict {
+                volume,
+                generation,
+                disk,
+            } => self.evict(volume, generation, disk),
             Happening::Resume { life } => self.resume(life),
             Happening::Work { life } => self.work(life),
             Happening::Reclaim => self.reclaim(),

@@ -388,7 +388,9 @@ fn slots_of(record: &Record) -> Vec<Slot> {
             }
             slots
         }
-        Record::Level { chunks, .. } => chunks.iter().filter_map(|chunk| chunk.slot).collect(),
+        Record::Level { chunks, .. } | Record::Replace { chunks, .. } => {
+            chunks.iter().filter_map(|chunk| chunk.slot).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -398,6 +400,7 @@ fn stack_of(record: &Record) -> Option<crate::table::StackId> {
     match record {
         Record::Write { object, .. }
         | Record::Level { object, .. }
+        | Record::Replace { object, .. }
         | Record::Adopt { object, .. }
         | Record::Drop(object) => Some((object.family, object.index)),
         Record::Merge { family, index, .. } => Some((*family, *index)),

@@ -4,6 +4,7 @@
 //! and is handed on.
 
 mod checkpoint;
+mod list;
 mod merge;
 mod places;
 mod read;
@@ -245,6 +246,20 @@ impl Store {
                 object,
                 above,
             }),
+            StorageRequest::Difference { object, have } => self.read(Target::Difference {
+                waiter,
+                object,
+                have,
+                planned: None,
+            }),
+            StorageRequest::List { after, limit } => {
+                let listed = self.list(after, limit);
+                self.answer(waiter, listed);
+            }
+            StorageRequest::Column { family, index } => {
+                let listed = self.column((family, index));
+                self.answer(waiter, listed);
+            }
             StorageRequest::Settle(objects) => {
                 for (object, stamp) in objects {
                     self.table.settle(object, stamp);
@@ -307,7 +322,9 @@ impl Store {
     fn stall(&mut self, waiter: Waiter, request: StorageRequest) {
         let step = match &request {
             StorageRequest::Write(write) => Some((write.object, write.follows, write.stamp)),
-            StorageRequest::Level { follows, delta } => Some((delta.object, *follows, delta.stamp)),
+            StorageRequest::Level { follows, delta } | StorageRequest::Replace { follows, delta, .. } => {
+                Some((delta.object, *follows, delta.stamp))
+            }
             _ => None,
         };
         if let Some((object, follows, stamp)) = step {
@@ -698,7 +715,9 @@ fn stack_of(request: &StorageRequest) -> Option<StackId> {
         StorageRequest::Write(write) => Some((write.object.family, write.object.index)),
         StorageRequest::Merge { family, index, .. } => Some((*family, *index)),
         StorageRequest::Drop(object) => Some((object.family, object.index)),
-        StorageRequest::Level { delta, .. } => Some((delta.object.family, delta.object.index)),
+        StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
+            Some((delta.object.family, delta.object.index))
+        }
         _ => None,
     }
 }
@@ -711,8 +730,8 @@ fn bytes_of(request: &StorageRequest) -> u64 {
             Change::Zero => 0,
         },
         StorageRequest::Read { range, .. } => range.byte_len(),
-        StorageRequest::Level { delta, .. } => delta.bytes.len(),
-        StorageRequest::Pull { .. } => protocol::OBJECT_SIZE as usize,
+        StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => delta.bytes.len(),
+        StorageRequest::Pull { .. } | StorageRequest::Difference { .. } => protocol::OBJECT_SIZE as usize,
         _ => 0,
     };
     bytes as u64

@@ -264,6 +264,14 @@ impl Table {
                 parent,
                 child,
             } => self.merge(batch, (*family, *index), *parent, *child),
+            Record::Replace {
+                object,
+                follows,
+                stamp,
+                doubt,
+                merged,
+                chunks,
+            } => self.replace(batch, *object, (*follows, *stamp), *doubt, (merged, chunks)),
             Record::Drop(object) => {
                 self.drop_object(batch, *object);
                 Ok(())
@@ -297,7 +305,9 @@ impl Table {
                 }
             }
             Record::Adopt { object, chunk, .. } => witness.moves(object.family, object.index, *chunk),
-            Record::Level { object, .. } | Record::Drop(object) => all(object.family, object.index),
+            Record::Level { object, .. } | Record::Replace { object, .. } | Record::Drop(object) => {
+                all(object.family, object.index);
+            }
             Record::Merge { family, index, .. } => all(*family, *index),
             Record::Generation(..) | Record::Interval(..) | Record::Seal => {}
         }
@@ -489,6 +499,50 @@ impl Table {
         };
         if let Some(old) = old {
             self.allocator.release(old, Freed::Replaced);
+        }
+        Ok(())
+    }
+
+    /// Gives an object the chunks of a source in place of its own. One that is left with no stamp and no
+    /// chunk is gone.
+    fn replace(
+        &mut self,
+        batch: u64,
+        id: ObjectId,
+        (follows, stamp): (Stamp, Stamp),
+        doubt: bool,
+        (merged, chunks): (&[LayerId], &[LevelChunk]),
+    ) -> Result<(), Contradiction> {
+        let mut object = self.take(id, follows)?;
+        object.stamp = stamp;
+        object.merged = merged.to_vec();
+        let mut touched = 0;
+        for new in chunks {
+            let number = new.state.chunk;
+            touched |= 1 << number;
+            if let Some(mut old) = object.chunks.remove(&number) {
+                self.discard(&mut old, Freed::Replaced);
+            }
+            if new.state.present == 0 {
+                continue;
+            }
+            let mut chunk = Chunk::empty();
+            self.level_chunk(batch, &mut chunk, new, &Bytes::new())?;
+            self.charge(&chunk);
+            object.chunks.insert(number, chunk);
+        }
+        if stamp == Stamp::ZERO && object.chunks.is_empty() {
+            self.dirty.insert(id, u64::MAX);
+            if self.doubts.remove(&id).is_some() {
+                self.dirty_doubts.insert(id);
+            }
+            return Ok(());
+        }
+        self.put(id, object);
+        *self.dirty.entry(id).or_default() |= touched;
+        // A doubt that it had was about a stamp that it may not have any more.
+        if doubt || self.doubts.contains_key(&id) {
+            self.set_doubt(id, stamp);
         }
         Ok(())
     }

@@ -220,6 +220,22 @@ impl Tables {
         Ok(())
     }
 
+    /// Objects from one on, ascending, until `visit` says stop.
+    pub(crate) fn visit_from(
+        &self,
+        first: ObjectId,
+        mut visit: impl FnMut(ObjectId) -> bool,
+    ) -> Result<(), TablesError> {
+        let transaction = self.0.begin_read()?;
+        let objects = transaction.open_table(OBJECTS)?;
+        for item in objects.range::<&[u8; OBJECT_KEY]>(&entry::object_key(first)..)? {
+            if !visit(entry::parse_object_key(item?.0.value())?) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Every object and every chunk, ascending: for the check.
     pub(crate) fn visit_all(
         &self,

@@ -139,6 +139,10 @@ impl Driver {
                     witness.readmit();
                 }
             }
+            // Nobody nudges a replica here: disks come back in the simulator only, so far.
+            Action::Question { .. } | Action::Tell { .. } | Action::Propose { .. } => {
+                debug!("a disk would come back, and nobody carries its questions");
+            }
             // The map's keeper watches the coordination store, so a newer map is on its way.
             Action::Refresh => debug!("a request names a newer map than the one here"),
         }

@@ -30,6 +30,7 @@ use super::peer::Peer;
 use super::rest::Order;
 use super::visit::PROGRAM;
 use super::{Registered, Sessions};
+use crate::membership::Suspicion;
 use crate::moment::wall_clock_ms;
 
 /// Orders that may wait for one front end: more than one is asked for only by mistake.
@@ -242,9 +243,19 @@ impl FrontEnd {
                 Ok(Some(SessionReply::Ok))
             }
             SessionRequest::Suspect {
-                volume, disk, reason, ..
+                volume,
+                generation,
+                disk,
+                reason,
             } => {
                 warn!(%volume, %disk, reason, program = self.program, "a front end suspects a disk");
+                let suspicion = Suspicion {
+                    volume,
+                    generation,
+                    disk,
+                    reason,
+                };
+                self.sessions.complain(suspicion);
                 Ok(Some(SessionReply::Ok))
             }
             SessionRequest::Quiesced { token, .. } => {

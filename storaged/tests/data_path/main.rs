@@ -6,6 +6,7 @@
 )]
 
 mod direct;
+mod eviction;
 mod model;
 mod node;
 

@@ -9,13 +9,14 @@ use admin_api::volumes::CreateVolume;
 use client::transport::{Address, Listener};
 use client::volume::{OpenError, Options, Volume};
 use coordination::keys::Key;
-use coordination::map::MapKeeper;
+use coordination::map::{MapKeeper, MapWatch};
 use coordination::records::{DiskRecord, NodeRecord, SchemaRecord, encode};
 use coordination::{Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
 use protocol::{DiskId, NodeId};
 use storaged::cluster::presence::Presence;
 use storaged::disk::{Disk, Settings};
 use storaged::identities::Identities;
+use storaged::membership::Membership;
 use storaged::session::{self, Sessions};
 use storaged::volumes::Volumes;
 use store::Store;
@@ -28,7 +29,8 @@ const DISKS: [DiskId; 3] = [DiskId(1), DiskId(2), DiskId(3)];
 /// A running node.
 pub(crate) struct Node {
     directory: std::path::PathBuf,
-    pub(crate) volumes: Volumes,
+    pub(crate) volumes: Arc<Volumes>,
+    map: MapWatch,
     disks: Vec<Disk>,
     tasks: Vec<JoinHandle<()>>,
     _store: Arc<Embedded>,
@@ -73,18 +75,7 @@ impl Node {
         });
         let mut disks = Vec::new();
         for disk in DISKS {
-            let settings = Settings {
-                disk,
-                cluster: CLUSTER,
-                directory: directory.join(disk.to_string()),
-                listen: vec![Address::Unix(socket(directory, disk))],
-                credentials: None,
-                options: store::Options {
-                    share: Some([u8::try_from(disk.0).unwrap(); 16]),
-                    ..store::Options::default()
-                },
-            };
-            disks.push(Disk::start(settings, map.clone()).await.unwrap());
+            disks.push(start_disk(directory, disk, map.clone()).await);
         }
         let address = Address::Unix(directory.join("storaged.sock"));
         let settings = session::Settings {
@@ -99,13 +90,18 @@ impl Node {
         let listener = Listener::bind(&address).await.unwrap();
         let serving = tokio::spawn(Arc::clone(&sessions).serve(listener));
         let identities = Arc::new(Identities::new(store.clone()));
-        let volumes = Volumes::new(store.clone(), map, identities, Arc::new(sessions));
+        let owners = Arc::new(sessions.clone());
+        let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
+        let (complaints, membership) = Membership::new(volumes.clone(), Duration::ZERO);
+        sessions.complain_to(complaints);
+        let membership = tokio::spawn(membership.run());
         let directory = directory.to_owned();
         Self {
             directory,
             volumes,
+            map,
             disks,
-            tasks: vec![keeping, serving],
+            tasks: vec![keeping, serving, membership],
             _store: store,
         }
     }
@@ -137,6 +133,18 @@ impl Node {
         }
     }
 
+    /// Stops a disk, and leaves it away.
+    pub(crate) async fn stop_disk(&mut self, id: DiskId) {
+        let place = self.disks.iter().position(|disk| disk.id() == id).unwrap();
+        self.disks.remove(place).stop().await;
+    }
+
+    /// Starts a disk that was stopped.
+    pub(crate) async fn start_disk(&mut self, id: DiskId) {
+        let disk = start_disk(&self.directory, id, self.map.clone()).await;
+        self.disks.push(disk);
+    }
+
     /// Stops everything, as at the end of the daemon.
     pub(crate) async fn stop(self) {
         for task in &self.tasks {
@@ -150,6 +158,21 @@ impl Node {
             disk.stop().await;
         }
     }
+}
+
+async fn start_disk(directory: &Path, disk: DiskId, map: MapWatch) -> Disk {
+    let settings = Settings {
+        disk,
+        cluster: CLUSTER,
+        directory: directory.join(disk.to_string()),
+        listen: vec![Address::Unix(socket(directory, disk))],
+        credentials: None,
+        options: store::Options {
+            share: Some([u8::try_from(disk.0).unwrap(); 16]),
+            ..store::Options::default()
+        },
+    };
+    Disk::start(settings, map).await.unwrap()
 }
 
 fn socket(directory: &Path, disk: DiskId) -> std::path::PathBuf {

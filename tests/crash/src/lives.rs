@@ -73,7 +73,9 @@ fn options() -> Options {
 fn at_index(mut request: StorageRequest, index: u32) -> StorageRequest {
     match &mut request {
         StorageRequest::Write(write) => write.object.index = index,
-        StorageRequest::Level { delta, .. } => delta.object.index = index,
+        StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
+            delta.object.index = index;
+        }
         StorageRequest::Merge { index: place, .. } => *place = index,
         StorageRequest::Drop(object) => object.index = index,
         StorageRequest::Settle(objects) => objects.iter_mut().for_each(|(object, _)| object.index = index),

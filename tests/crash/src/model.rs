@@ -120,9 +120,18 @@ impl Model {
                 }
                 self.doubt(write.object.layer.0);
             }
-            StorageRequest::Level { delta, .. } => {
+            StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
                 let layer = self.layers.entry(delta.object.layer.0).or_default();
                 layer.stamp = delta.stamp;
+                if matches!(request, StorageRequest::Replace { .. }) {
+                    let gone = |block: &u32| {
+                        delta
+                            .chunks
+                            .iter()
+                            .any(|state| u32::from(state.chunk) == block / 16)
+                    };
+                    layer.blocks.retain(|block, _| !gone(block));
+                }
                 let mut bytes = delta.bytes.chunks(BLOCK);
                 for state in &delta.chunks {
                     for number in (0..16).filter(|number| state.present >> number & 1 == 1) {

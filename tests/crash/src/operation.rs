@@ -36,6 +36,8 @@ pub enum Kind {
     Snapshot,
     /// A take-over brings two chunks of the head's object to another state.
     Level,
+    /// A disk that comes back makes the head's object what a source has.
+    Replace,
     /// The oldest layer that is there is merged into its child.
     Merge,
     /// The layer below the head is merged into it, whatever lies below.
@@ -51,7 +53,7 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 14] = [
+pub const KINDS: [Kind; 15] = [
     Kind::WriteSmall,
     Kind::WriteUnaligned,
     Kind::WriteLarge,
@@ -60,6 +62,7 @@ pub const KINDS: [Kind; 14] = [
     Kind::ZeroAll,
     Kind::Snapshot,
     Kind::Level,
+    Kind::Replace,
     Kind::Merge,
     Kind::MergeHead,
     Kind::Drop,
@@ -162,7 +165,28 @@ pub fn level_chunks(count: u64) -> Vec<ChunkState> {
 
 /// A level of a layer's object.
 pub fn level(layer: u64, follows: Stamp, count: u64) -> StorageRequest {
-    let chunks = level_chunks(count);
+    let delta = delta(layer, level_chunks(count), count);
+    StorageRequest::Level { follows, delta }
+}
+
+/// The same chunks in place of the whole ones that are there, and one chunk that goes.
+pub fn replace(layer: u64, follows: Stamp, count: u64) -> StorageRequest {
+    let mut chunks = level_chunks(count);
+    chunks.push(ChunkState {
+        chunk: 1,
+        stamp: stamp(count),
+        present: 0,
+        zero: 0,
+    });
+    chunks.sort_unstable_by_key(|state| state.chunk);
+    StorageRequest::Replace {
+        follows,
+        delta: delta(layer, chunks, count),
+        doubt: true,
+    }
+}
+
+fn delta(layer: u64, chunks: Vec<ChunkState>, count: u64) -> ObjectDelta {
     let mut bytes = Vec::new();
     for state in &chunks {
         for number in 0..16u32 {
@@ -172,15 +196,14 @@ pub fn level(layer: u64, follows: Stamp, count: u64) -> StorageRequest {
         }
     }
     let checksums: Arc<[u32]> = bytes.chunks(BLOCK).map(crc32c::crc32c).collect();
-    let delta = ObjectDelta {
+    ObjectDelta {
         object: object(layer),
         stamp: stamp(count),
         merged: Vec::new(),
         chunks,
         checksums,
         bytes: Bytes::from(bytes),
-    };
-    StorageRequest::Level { follows, delta }
+    }
 }
 
 /// The merge of a layer into the next.

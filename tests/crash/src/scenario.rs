@@ -169,6 +169,7 @@ impl Scenario {
                     Vec::new()
                 }
                 Kind::Level => vec![operation::level(head, model.stamp(head), count)],
+                Kind::Replace => vec![operation::replace(head, model.stamp(head), count)],
                 Kind::Merge if oldest < head => vec![operation::merge(oldest)],
                 Kind::Merge => Vec::new(),
                 Kind::MergeHead => vec![operation::merge(head - 1)],
@@ -230,7 +231,10 @@ impl Delayed {
     fn take(&mut self, number: usize, request: &StorageRequest, before: &Model) -> Vec<(Vec<usize>, Model)> {
         // A write waits only if something waits already; what is no business of an object never does.
         let overtakes = match request {
-            StorageRequest::Merge { .. } | StorageRequest::Level { .. } | StorageRequest::Drop(_) => false,
+            StorageRequest::Merge { .. }
+            | StorageRequest::Level { .. }
+            | StorageRequest::Replace { .. }
+            | StorageRequest::Drop(_) => false,
             StorageRequest::Write(_) => self.requests.len() == 1,
             _ => true,
         };

@@ -23,6 +23,9 @@ pub(super) const WRITES_BEFORE_COMPLETE: u64 = 16_384;
 pub(super) const COMPLETE_INTERVAL_MS: u64 = 500;
 /// How long a disk may leave a request unanswered before it is suspected (Failure).
 pub(super) const STALL_MS: u64 = 500;
+/// How often a disk that stays in trouble is complained of: whoever was asked may have been away, or
+/// could not spare it then.
+pub(super) const SUSPECT_AGAIN_MS: u64 = 1_000;
 /// How long a connection may be silent, with requests unanswered, before it is opened anew: longer
 /// than a slow disk's hiccups, shorter than TCP's own patience.
 pub(super) const SILENCE_MS: u64 = 5_000;

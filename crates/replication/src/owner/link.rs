@@ -8,7 +8,7 @@ use protocol::session::DiskView;
 use protocol::{DiskId, Interval, ObjectId, PgId};
 
 use super::event::Action;
-use super::limits::{LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS};
+use super::limits::{LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS, SUSPECT_AGAIN_MS};
 use crate::moment::Moment;
 
 /// What a request in flight was for.
@@ -46,8 +46,8 @@ pub(super) struct Link {
     pub(super) pending: BTreeSet<u64>,
     /// Nothing is sent before this.
     pub(super) paused_until: Option<Moment>,
-    /// Whether the present trouble has been told.
-    pub(super) suspected: bool,
+    /// When the present trouble was told last.
+    suspected: Option<Moment>,
 }
 
 impl Link {
@@ -60,7 +60,7 @@ impl Link {
             in_flight: BTreeMap::new(),
             pending: BTreeSet::new(),
             paused_until: None,
-            suspected: false,
+            suspected: None,
         }
     }
 
@@ -162,16 +162,37 @@ impl Link {
             && now.since(self.heard) >= SILENCE_MS
     }
 
-    /// When to look at it again.
-    pub(super) fn deadline(&self, now: Moment) -> Option<Moment> {
+    /// Whether to complain of it now; notes that it was done.
+    pub(super) fn suspect(&mut self, now: Moment) -> bool {
+        let due = self
+            .suspected
+            .is_none_or(|last| now.since(last) >= SUSPECT_AGAIN_MS);
+        if due {
+            self.suspected = Some(now);
+        }
+        due
+    }
+
+    /// The trouble is over.
+    pub(super) fn trust(&mut self) {
+        self.suspected = None;
+    }
+
+    /// When to look at it again; `awaited` says whether anything waits for it.
+    pub(super) fn deadline(&self, now: Moment, awaited: bool) -> Option<Moment> {
         let pause = self.paused_until.filter(|until| *until > now);
-        let wait = if self.connected {
+        let since = if self.connected {
             self.oldest()
         } else {
-            Some(self.changed)
+            awaited.then_some(self.changed)
         };
-        let wait = wait.map(|since| since + if self.suspected { SILENCE_MS } else { STALL_MS });
-        let wait = wait.filter(|moment| *moment > now && (self.connected || !self.pending.is_empty()));
-        [pause, wait].into_iter().flatten().min()
+        let stall = since.map(|since| since + STALL_MS);
+        let silence = since.filter(|_| self.connected).map(|since| since + SILENCE_MS);
+        let again = self
+            .suspected
+            .filter(|_| awaited)
+            .map(|last| last + SUSPECT_AGAIN_MS);
+        let looks = [stall, silence, again].into_iter().flatten();
+        looks.filter(|moment| *moment > now).chain(pause).min()
     }
 }

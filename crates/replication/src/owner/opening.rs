@@ -132,13 +132,11 @@ impl Owner {
         let Some(group) = self.groups.get_mut(&pg) else {
             return;
         };
-        let had_doubt = matches!(&group.phase, Phase::TakeOver(take_over) if take_over.had_doubt);
         group.phase = Phase::Serving;
         group.served = true;
         self.unready.remove(&pg);
-        if had_doubt {
-            self.untold.insert(pg);
-        }
+        // What was levelled is complete; and a disk that joins hears by this that we serve (W7).
+        self.untold.insert(pg);
     }
 
     /// A fence was answered.

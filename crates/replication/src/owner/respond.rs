@@ -118,7 +118,7 @@ impl Owner {
             | Refusal::Poisoned
             | Refusal::Invalid => {
                 self.pause(now, disk, TROUBLE_PAUSE_MS);
-                self.suspect(disk, &format!("it refuses: {refusal}"), out);
+                self.suspect(now, disk, &format!("it refuses: {refusal}"), out);
             }
         }
     }
@@ -129,12 +129,11 @@ impl Owner {
         }
     }
 
-    /// Says once that a disk is in trouble.
-    fn suspect(&mut self, disk: DiskId, reason: &str, out: &mut Vec<Action>) {
+    /// Says that a disk is in trouble, and again while it stays so.
+    fn suspect(&mut self, now: Moment, disk: DiskId, reason: &str, out: &mut Vec<Action>) {
         if let Some(link) = self.links.get_mut(&disk)
-            && !link.suspected
+            && link.suspect(now)
         {
-            link.suspected = true;
             out.push(Action::Suspect {
                 disk,
                 reason: reason.to_owned(),
@@ -155,17 +154,21 @@ impl Owner {
                 self.disconnected(now, disk);
             } else if let Some(trouble) = link.trouble(now) {
                 if awaited {
-                    self.suspect(disk, &format!("it {trouble}"), out);
+                    self.suspect(now, disk, &format!("it {trouble}"), out);
                 }
             } else if let Some(link) = self.links.get_mut(&disk) {
-                link.suspected = false;
+                link.trust();
             }
         }
     }
 
     /// Whether anything waits for this disk.
-    fn awaits(&self, disk: DiskId) -> bool {
+    pub(super) fn awaits(&self, disk: DiskId) -> bool {
         let link = self.links.get(&disk);
-        link.is_some_and(|link| link.load() > 0 || !link.pending.is_empty()) || !self.unready.is_empty()
+        if link.is_some_and(|link| link.load() > 0 || !link.pending.is_empty()) {
+            return true;
+        }
+        let mut unready = self.unready.iter().filter_map(|pg| self.groups.get(pg));
+        unready.any(|group| group.awaited().any(|awaited| awaited == disk))
     }
 }

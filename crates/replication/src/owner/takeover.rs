@@ -20,8 +20,6 @@ pub(super) struct TakeOver {
     listed: BTreeMap<ObjectId, BTreeMap<DiskId, Stamp>>,
     /// Objects that are being made level.
     pub(super) leveling: BTreeMap<ObjectId, Leveling>,
-    /// Whether anything was in doubt, so that it must be told to be complete.
-    pub(super) had_doubt: bool,
 }
 
 /// How far the fence of one disk is.
@@ -86,7 +84,6 @@ impl TakeOver {
             return; // What a joining disk has in doubt is not for the levels: it verifies later.
         }
         for (object, stamp) in objects {
-            self.had_doubt = true;
             self.listed.entry(object).or_default().insert(disk, stamp);
         }
     }

@@ -12,6 +12,7 @@ use protocol::{
     VolumeId,
 };
 
+mod eviction;
 mod takeover;
 
 use super::limits::COMPLETE_INTERVAL_MS;

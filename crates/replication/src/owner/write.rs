@@ -539,6 +539,15 @@ impl Owner {
         let Some(link) = self.links.get_mut(&disk) else {
             return;
         };
+        let joining = self
+            .groups
+            .get(&write.pg)
+            .is_some_and(|group| !group.in_sync().any(|other| other == disk));
+        if joining {
+            // It is being filled, and lost nothing.
+            link.pause(now, super::limits::MAP_PAUSE_MS);
+            return;
+        }
         if !expected {
             // It goes again when the slot says ok to the one before, not sooner.
             link.pending.remove(&count);
@@ -546,7 +555,8 @@ impl Owner {
             return;
         }
         link.pause(now, TROUBLE_PAUSE_MS);
-        link.suspected = true;
+        // Told however often: nothing is graver.
+        link.suspect(now);
         let reason = format!("it lost a write that it had confirmed: {object} is at {at}, not at {follows}");
         out.push(Action::Suspect { disk, reason });
     }

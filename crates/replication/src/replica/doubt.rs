@@ -45,6 +45,33 @@ impl Doubt {
         *known = stamp.max(*known);
     }
 
+    /// An object is another one now: it is in doubt at its new stamp, if it was or is to be.
+    pub(super) fn replace(&mut self, pg: PgId, object: ObjectId, stamp: Stamp, doubt: bool) {
+        let had = self.forget(object);
+        if stamp > Stamp::ZERO && (had || doubt) {
+            self.add(pg, object, stamp);
+        }
+    }
+
+    /// Whether an object is in doubt.
+    pub(super) fn has(&self, object: ObjectId) -> bool {
+        let layer = self.layers.get(&(object.family, object.layer));
+        let listed =
+            layer.is_some_and(|layer| layer.groups.values().any(|group| group.contains_key(&object)));
+        listed || self.unplaced.iter().any(|(other, _)| *other == object)
+    }
+
+    fn forget(&mut self, object: ObjectId) -> bool {
+        let had = self.has(object);
+        if let Some(layer) = self.layers.get_mut(&(object.family, object.layer)) {
+            layer.groups.values_mut().for_each(|group| {
+                group.remove(&object);
+            });
+        }
+        self.unplaced.retain(|(other, _)| *other != object);
+        had
+    }
+
     /// One page of a layer's objects in doubt in one group, ascending, and whether there are more.
     pub(super) fn page(
         &self,

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use protocol::map::MapView;
 use protocol::message::{Request, Response};
+use protocol::session::SlotState;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use protocol::{Generation, Interval, ObjectId, PgId, Stamp, VolumeId};
+use protocol::{DiskId, Generation, Interval, ObjectId, PgId, Stamp, VolumeId};
+
+use crate::recovery::{Question, Told};
 
 /// Names one connection. The driver never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +57,29 @@ pub enum Event {
         /// A [`StorageRequest::Merge`] or a [`StorageRequest::Drop`].
         request: StorageRequest,
     },
+    /// A disk that comes back asks.
+    Question {
+        /// Which disk.
+        from: DiskId,
+        /// Comes back with [`Action::Tell`].
+        number: u64,
+        /// What.
+        question: Question,
+    },
+    /// The answer to [`Action::Question`]. One that is lost is answered as refused by the driver.
+    Told {
+        /// To which.
+        number: u64,
+        /// What.
+        told: Told,
+    },
+    /// The outcome of [`Action::Propose`] is known, and the map that shows it was handed in.
+    Proposed {
+        /// For which group.
+        pg: PgId,
+    },
+    /// Some time has passed, a fraction of a second: whoever comes back goes on.
+    Nudge,
     /// The store's answer.
     Stored {
         /// The token of [`Action::Store`].
@@ -88,6 +114,35 @@ pub enum Action {
         token: u64,
         /// How it ended.
         result: Result<(), StorageError>,
+    },
+    /// Ask another disk.
+    Question {
+        /// Which.
+        to: DiskId,
+        /// Comes back with [`Event::Told`].
+        number: u64,
+        /// What.
+        question: Question,
+    },
+    /// The answer to [`Event::Question`].
+    Tell {
+        /// Which disk asked.
+        to: DiskId,
+        /// Its number.
+        number: u64,
+        /// What.
+        told: Told,
+    },
+    /// Make a compare-and-swap of our own slot's state, if the group is still in this interval.
+    Propose {
+        /// Which group.
+        pg: PgId,
+        /// In which interval.
+        interval: Interval,
+        /// The state that we have.
+        from: SlotState,
+        /// The state that we want.
+        to: SlotState,
     },
     /// Some request that was let in before may be refused from now on. Whoever reads the disk's file
     /// by what he was told before must ask anew: he is told so before anything else is answered.

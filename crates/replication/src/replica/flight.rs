@@ -26,6 +26,8 @@ struct Entry {
     stamp: Stamp,
     generation: Generation,
     asker: Asker,
+    /// What was asked, where it may have to be asked again.
+    kept: Option<Request>,
     /// Those who asked for the same later, and what they asked.
     others: Vec<(Asker, Request)>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Ended {
     pub(super) asker: Asker,
     /// Who asked for the same later.
     pub(super) others: Vec<(Asker, Request)>,
+    /// What was asked, if it was kept.
+    pub(super) kept: Option<Request>,
 }
 
 impl Flight {
@@ -62,9 +66,19 @@ impl Flight {
             stamp,
             generation,
             asker,
+            kept: None,
             others: Vec::new(),
         };
         self.objects.entry(object).or_default().push(entry);
+    }
+
+    /// Keeps what was asked, to ask it again if it finds its object behind.
+    pub(super) fn keep(&mut self, object: ObjectId, stamp: Stamp, request: Request) {
+        let entries = self.objects.get_mut(&object);
+        let entry = entries.and_then(|entries| entries.iter_mut().find(|entry| entry.stamp == stamp));
+        if let Some(entry) = entry {
+            entry.kept = Some(request);
+        }
     }
 
     /// The store answered; returns who asked.
@@ -78,6 +92,7 @@ impl Flight {
         Some(Ended {
             asker: entry.asker,
             others: entry.others,
+            kept: entry.kept,
         })
     }
 

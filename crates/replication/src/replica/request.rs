@@ -64,17 +64,23 @@ pub(super) fn response(result: Result<StorageReply, StorageError>) -> Response {
         Ok(StorageReply::Map { stamp, runs }) => Response::Map { stamp, runs },
         Ok(StorageReply::Delta(delta)) => Response::Delta(delta),
         Ok(StorageReply::Placed { admission, chunks }) => Response::Placed { admission, chunks },
-        Err(error) => Response::Refused(match error {
-            StorageError::Gap(stamp) => Refusal::Gap(stamp),
-            StorageError::Mismatch => Refusal::Mismatch,
-            StorageError::Full => Refusal::Full,
-            StorageError::Busy => Refusal::Busy,
-            StorageError::Damaged { object, block } => Refusal::Damaged {
-                index: object.index,
-                block,
-            },
-            StorageError::Poisoned(_) => Refusal::Poisoned,
-        }),
+        Ok(StorageReply::Listed { .. }) => Response::Refused(Refusal::Invalid),
+        Err(error) => Response::Refused(refusal(error)),
+    }
+}
+
+/// A store's refusal as others hear it.
+pub(super) fn refusal(error: StorageError) -> Refusal {
+    match error {
+        StorageError::Gap(stamp) => Refusal::Gap(stamp),
+        StorageError::Mismatch => Refusal::Mismatch,
+        StorageError::Full => Refusal::Full,
+        StorageError::Busy => Refusal::Busy,
+        StorageError::Damaged { object, block } => Refusal::Damaged {
+            index: object.index,
+            block,
+        },
+        StorageError::Poisoned(_) => Refusal::Poisoned,
     }
 }
 
@@ -175,6 +181,7 @@ impl Replica {
         if volume.family != family || scope.generation.0 == 0 {
             return Err(Refusal::Invalid);
         }
+        self.fenced(&scope);
         let in_flight = self.flight.any_below(family, volume.head, scope.generation);
         if in_flight && !mutation::active(Mutation::FenceNoDrain) {
             self.park(asker, Request::Fence { scope, family, after }, Wait::Drain);
@@ -234,6 +241,16 @@ impl Replica {
             stamp,
             level: false,
         };
+        if self.comes_back(scope.pg) {
+            self.flight.keep(
+                object,
+                stamp,
+                Request::Write {
+                    scope: *scope,
+                    write: write.clone(),
+                },
+            );
+        }
         self.ask(asked, StorageRequest::Write(write), out);
         if mutation::active(Mutation::ReplyBeforeDurable) {
             self.answer(asker, Response::Ok, out);
@@ -303,9 +320,20 @@ impl Replica {
             Err(StorageError::Gap(at)) if has_already(at, stamp) => Response::Ok,
             Err(error) => response(Err(error)),
         };
-        let Some(Ended { asker, others }) = self.flight.end(object, stamp) else {
+        let Some(Ended { asker, others, kept }) = self.flight.end(object, stamp) else {
             return;
         };
+        if let (Response::Refused(Refusal::Gap(_)), Some(request)) = (&response, kept)
+            && self.comes_back(pg)
+        {
+            self.park(asker, request, Wait::Behind(pg));
+            for (asker, request) in others {
+                self.park(asker, request, Wait::Behind(pg));
+            }
+            self.behind_is(pg, object, out);
+            self.unpark(|wait| wait == Wait::Drain, false, out);
+            return;
+        }
         let done = response == Response::Ok;
         self.answer(asker, response, out);
         for (asker, request) in others {
@@ -325,6 +353,7 @@ impl Replica {
         if scope.generation.0 == 0 || scope.generation > known.durable {
             return;
         }
+        self.serves(scope, out);
         let Some(volume) = self.map.volume(scope.volume) else {
             return;
         };

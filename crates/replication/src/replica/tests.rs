@@ -15,6 +15,8 @@ use protocol::{
 
 use super::{Action, ConnectionId, Event, Remembered, Replica};
 
+mod coming_back;
+
 const PG: PgId = PgId {
     pool: PoolId(1),
     number: 0,
@@ -64,6 +66,11 @@ impl Map {
 impl MapView for Map {
     fn group(&self, pg: PgId) -> Option<&GroupView> {
         (pg == PG).then_some(&self.group)
+    }
+
+    fn groups_with(&self, disk: DiskId) -> Vec<PgId> {
+        let here = self.group.slots.iter().any(|slot| slot.disk == disk);
+        here.then_some(PG).into_iter().collect()
     }
 
     fn placement(&self, family: FamilyId, _index: u32) -> Option<PgId> {

@@ -3,6 +3,8 @@
 //! A record says what became of blocks, never where a reader should look for what it replaced, so
 //! that applying it twice from the same state gives the same state (`table` does that, live and at
 //! a recovery alike).
+//!
+//! One file because what is written and what is read mirror each other.
 
 use std::sync::Arc;
 
@@ -75,6 +77,21 @@ pub(crate) enum Record {
         /// The chunks that change.
         chunks: Vec<LevelChunk>,
     },
+    /// An object made what a source has, when a disk comes back.
+    Replace {
+        /// Which object.
+        object: ObjectId,
+        /// The stamp that it had.
+        follows: Stamp,
+        /// The stamp that it has now.
+        stamp: Stamp,
+        /// Whether it is in doubt now.
+        doubt: bool,
+        /// The layers that were merged into it at the source.
+        merged: Vec<LayerId>,
+        /// The chunks that it has instead of its own; those without blocks go.
+        chunks: Vec<LevelChunk>,
+    },
     /// A merge's first step: blocks of a parent's chunk that the child lacks, copied into the child.
     Adopt {
         /// The child.
@@ -115,6 +132,7 @@ const DROP: u8 = 5;
 const GENERATION: u8 = 6;
 const INTERVAL: u8 = 7;
 const SEAL: u8 = 8;
+const REPLACE: u8 = 9;
 
 const INLINE: u8 = 1;
 const DIRECT: u8 = 2;
@@ -153,6 +171,25 @@ impl Record {
                 put_object(out, *object);
                 put_stamp(out, *follows);
                 put_stamp(out, *stamp);
+                put_layers(out, merged);
+                out.put_u16(narrow(chunks.len()));
+                for chunk in chunks {
+                    put_level_chunk(out, chunk);
+                }
+            }
+            Self::Replace {
+                object,
+                follows,
+                stamp,
+                doubt,
+                merged,
+                chunks,
+            } => {
+                out.push(REPLACE);
+                put_object(out, *object);
+                put_stamp(out, *follows);
+                put_stamp(out, *stamp);
+                out.push(u8::from(*doubt));
                 put_layers(out, merged);
                 out.put_u16(narrow(chunks.len()));
                 for chunk in chunks {
@@ -231,6 +268,35 @@ impl Record {
                     chunks,
                 }
             }
+            REPLACE => {
+                let (object, follows, stamp) = (object(cursor)?, stamp(cursor)?, stamp(cursor)?);
+                let doubt = match cursor.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Malformed("a flag is neither 0 nor 1")),
+                };
+                let merged = layers(cursor)?;
+                let count = cursor.u16()?;
+                let chunks: Vec<LevelChunk> = (0..count)
+                    .map(|_| level_chunk(cursor))
+                    .collect::<Result<_, _>>()?;
+                if chunks
+                    .iter()
+                    .any(|chunk| chunk.slot.is_none() && !chunk.checksums.is_empty())
+                {
+                    return Err(Malformed(
+                        "a chunk that replaces another has no slot for its bytes",
+                    ));
+                }
+                Self::Replace {
+                    object,
+                    follows,
+                    stamp,
+                    doubt,
+                    merged,
+                    chunks,
+                }
+            }
             ADOPT => {
                 let (object, chunk, blocks) = (object(cursor)?, chunk_number(cursor)?, cursor.u16()?);
                 let checksums = cursor.u32s(blocks.count_ones() as usize)?;
@@ -295,7 +361,7 @@ impl Record {
                     }
                 }
             }
-            Self::Level { chunks, .. } => {
+            Self::Level { chunks, .. } | Self::Replace { chunks, .. } => {
                 for chunk in chunks {
                     let Some(slot) = chunk.slot else { continue };
                     let data = chunk.state.present & !chunk.state.zero;

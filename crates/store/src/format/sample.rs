@@ -84,6 +84,28 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
             },
         ),
         (
+            "replace",
+            Record::Replace {
+                object,
+                follows,
+                stamp: new,
+                doubt: true,
+                merged: vec![LayerId(1)],
+                chunks: vec![
+                    LevelChunk {
+                        state: state(1, 0b111, 0b100),
+                        slot: Some(Slot(9)),
+                        checksums: vec![7, 8],
+                    },
+                    LevelChunk {
+                        state: state(2, 0, 0),
+                        slot: None,
+                        checksums: Vec::new(),
+                    },
+                ],
+            },
+        ),
+        (
             "adopt",
             Record::Adopt {
                 object,

@@ -53,6 +53,17 @@ pub(crate) enum Target {
         object: ObjectId,
         above: Stamp,
     },
+    /// The chunks of an object that differ from somebody's.
+    Difference {
+        waiter: Waiter,
+        object: ObjectId,
+        have: Vec<ChunkState>,
+        /// What is to be told, without bytes, as it was when the read was planned: the object may change
+        /// while its bytes are read, and all that is told must be of one moment.
+        planned: Option<Box<ObjectDelta>>,
+    },
+    /// An answer that waits until all that it shows is on stable storage.
+    Told { waiter: Waiter, delta: Box<ObjectDelta> },
     /// What the merge under way on a stack copies next: blocks of a parent's chunk.
     Merge {
         stack: StackId,
@@ -178,7 +189,11 @@ impl Store {
         self.attempt(target, 0);
     }
 
-    fn attempt(&mut self, target: Target, attempts: u8) {
+    fn attempt(&mut self, mut target: Target, attempts: u8) {
+        if let Target::Told { waiter, delta } = target {
+            self.answer(waiter, Ok(StorageReply::Delta(*delta)));
+            return;
+        }
         if let Err(error) = self.load(target.stack()) {
             self.fail_read(&target, error);
             return;
@@ -200,9 +215,12 @@ impl Store {
             }
             return;
         }
+        self.plan_difference(&mut target);
         let plan = self.plan(&target, attempts > 0);
         let early = mutation::active(Mutation::ReadBeforeDurable) && plan.runs.is_empty();
-        if plan.touched > durable && !early {
+        // A difference is read at once and told when it is durable: else a busy object never would be.
+        let later = matches!(target, Target::Difference { .. });
+        if plan.touched > durable && !early && !later {
             self.parked.entry(plan.touched).or_default().push(target);
         } else if plan.runs.is_empty() {
             self.fill_from_memory(target, plan);
@@ -233,13 +251,14 @@ impl Store {
             && bytes.as_ptr().addr().is_multiple_of(BLOCK)
         {
             let bytes = bytes.clone();
-            self.finish_read(target, std::mem::take(&mut plan.checksums), bytes);
+            let touched = plan.touched;
+            self.finish_read(target, (std::mem::take(&mut plan.checksums), touched), bytes);
             return;
         }
         let mut buffer = self.buffers.take(plan.checksums.len() * BLOCK);
         copy(&plan, &mut buffer);
         let bytes = self.buffers.lend(buffer);
-        self.finish_read(target, plan.checksums, bytes);
+        self.finish_read(target, (plan.checksums, plan.touched), bytes);
     }
 
     /// The kernel filled a buffer.
@@ -274,7 +293,7 @@ impl Store {
         }
         copy(&job.plan, &mut buffer);
         let bytes = self.buffers.lend(buffer);
-        self.finish_read(job.target, job.plan.checksums, bytes);
+        self.finish_read(job.target, (job.plan.checksums, job.plan.touched), bytes);
     }
 
     /// The kernel could not read a run.
@@ -304,14 +323,18 @@ impl Store {
 
     fn fail_read(&mut self, target: &Target, error: StorageError) {
         match target {
-            Target::Range { waiter, .. } | Target::Map { waiter, .. } | Target::Pull { waiter, .. } => {
+            Target::Range { waiter, .. }
+            | Target::Map { waiter, .. }
+            | Target::Pull { waiter, .. }
+            | Target::Difference { waiter, .. }
+            | Target::Told { waiter, .. } => {
                 self.answer(*waiter, Err(error));
             }
             Target::Merge { stack, .. } => self.end_merge(*stack, Err(error)),
         }
     }
 
-    fn finish_read(&mut self, target: Target, checksums: Vec<u32>, bytes: Bytes) {
+    fn finish_read(&mut self, target: Target, (checksums, touched): (Vec<u32>, u64), bytes: Bytes) {
         match target {
             Target::Range {
                 waiter,
@@ -343,8 +366,65 @@ impl Store {
             } => {
                 self.adopt_blocks(stack, chunk, blocks, &checksums, &bytes);
             }
-            Target::Map { .. } => {}
+            Target::Difference { waiter, planned, .. } => {
+                let Some(mut delta) = planned else { return };
+                delta.checksums = checksums.into();
+                delta.bytes = bytes;
+                let told = Target::Told { waiter, delta };
+                if touched > self.log.durable() {
+                    self.parked.entry(touched).or_default().push(told);
+                } else {
+                    self.read(told);
+                }
+            }
+            Target::Map { .. } | Target::Told { .. } => {}
         }
+    }
+
+    /// Notes what a difference will tell.
+    fn plan_difference(&mut self, target: &mut Target) {
+        let Target::Difference {
+            object: id,
+            have,
+            planned,
+            ..
+        } = target
+        else {
+            return;
+        };
+        let object = self.table.object(*id);
+        let mut chunks: Vec<ChunkState> = object
+            .into_iter()
+            .flat_map(|object| &object.chunks)
+            .map(|(number, chunk)| ChunkState {
+                chunk: *number,
+                stamp: chunk.stamp,
+                present: chunk.present,
+                zero: chunk.zero,
+            })
+            .collect();
+        let gone = have
+            .iter()
+            .filter(|his| chunks.iter().all(|ours| ours.chunk != his.chunk));
+        let gone: Vec<ChunkState> = gone
+            .map(|his| ChunkState {
+                chunk: his.chunk,
+                stamp: Stamp::ZERO,
+                present: 0,
+                zero: 0,
+            })
+            .collect();
+        chunks.retain(|ours| !have.contains(ours));
+        chunks.extend(gone);
+        chunks.sort_unstable_by_key(|state| state.chunk);
+        *planned = Some(Box::new(ObjectDelta {
+            object: *id,
+            stamp: object.map_or(Stamp::ZERO, |object| object.stamp),
+            merged: object.map(|object| object.merged.clone()).unwrap_or_default(),
+            chunks,
+            checksums: Arc::from([]),
+            bytes: Bytes::new(),
+        }));
     }
 
     fn head_stamp(&self, chain: &LayerChain, (family, index): StackId) -> Stamp {
@@ -402,6 +482,18 @@ impl Store {
                     }
                 }
             }
+            Target::Difference { object, planned, .. } => {
+                let table = self.table.object(*object);
+                let chunks = planned.iter().flat_map(|delta| &delta.chunks);
+                for state in chunks {
+                    let chunk = table.and_then(|object| object.chunks.get(&state.chunk));
+                    let Some(chunk) = chunk else { continue };
+                    plan.touched = plan.touched.max(chunk.touched);
+                    for block in bits(chunk.data()) {
+                        plan.add(&mut cached, *object, state.chunk, block, chunk);
+                    }
+                }
+            }
             Target::Merge {
                 object,
                 chunk: number,
@@ -416,7 +508,7 @@ impl Store {
                     }
                 }
             }
-            Target::Map { .. } => {}
+            Target::Map { .. } | Target::Told { .. } => {}
         }
         self.statistics.cache_hits += cached.hits;
         self.statistics.cache_misses += cached.misses;
@@ -481,16 +573,21 @@ impl Target {
     pub(crate) fn stack(&self) -> StackId {
         match self {
             Self::Range { family, index, .. } | Self::Map { family, index, .. } => (*family, *index),
-            Self::Pull { object, .. } | Self::Merge { object, .. } => (object.family, object.index),
+            Self::Pull { object, .. } | Self::Difference { object, .. } | Self::Merge { object, .. } => {
+                (object.family, object.index)
+            }
+            Self::Told { delta, .. } => (delta.object.family, delta.object.index),
         }
     }
 
     /// Who waits for it; nobody for a merge's read.
     pub(crate) fn waiter(&self) -> Option<Waiter> {
         match self {
-            Self::Range { waiter, .. } | Self::Map { waiter, .. } | Self::Pull { waiter, .. } => {
-                Some(*waiter)
-            }
+            Self::Range { waiter, .. }
+            | Self::Map { waiter, .. }
+            | Self::Pull { waiter, .. }
+            | Self::Difference { waiter, .. }
+            | Self::Told { waiter, .. } => Some(*waiter),
             Self::Merge { .. } => None,
         }
     }

@@ -33,6 +33,10 @@ impl Store {
                 }
                 Change::Zero => (0, 128),
             },
+            StorageRequest::Replace { delta, .. } => {
+                let lists = delta.chunks.len() * 40 + delta.checksums.len() * 4 + delta.merged.len() * 8;
+                (0, 128 + lists as u64)
+            }
             StorageRequest::Level { delta, .. } => {
                 let lists = delta.chunks.len() * 40 + delta.checksums.len() * 4 + delta.merged.len() * 8;
                 (self.inline_level_blocks(delta), 128 + lists as u64)
@@ -48,12 +52,17 @@ impl Store {
     pub(crate) fn accept(&mut self, waiter: Waiter, request: StorageRequest) {
         let object = match &request {
             StorageRequest::Write(write) => Some(write.object),
-            StorageRequest::Level { delta, .. } => Some(delta.object),
+            StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => Some(delta.object),
             _ => None,
         };
         let outcome = match request {
             StorageRequest::Write(write) => self.accept_write(waiter, &write),
             StorageRequest::Level { follows, delta } => self.accept_level(waiter, follows, &delta),
+            StorageRequest::Replace {
+                follows,
+                delta,
+                doubt,
+            } => self.accept_replace(waiter, follows, &delta, doubt),
             StorageRequest::RaiseGeneration(volume, generation) => {
                 let known = self
                     .table
@@ -310,6 +319,56 @@ impl Store {
             chunks,
         };
         self.log_record(&record, &inline, Some(waiter))
+    }
+
+    fn accept_replace(
+        &mut self,
+        waiter: Waiter,
+        follows: Stamp,
+        delta: &ObjectDelta,
+        doubt: bool,
+    ) -> Result<(), StorageError> {
+        verify(&delta.bytes, &delta.checksums)?;
+        check_shape(delta)?;
+        let stamp = self.stamp_of(delta.object)?;
+        if stamp != follows {
+            return Err(StorageError::Gap(stamp));
+        }
+        if !self.has_slots(delta.chunks.len() as u64, true) {
+            return Err(StorageError::Full);
+        }
+        let mut chunks = Vec::with_capacity(delta.chunks.len());
+        let mut at = 0;
+        for state in &delta.chunks {
+            let data = state.present & !state.zero;
+            let blocks = data.count_ones() as usize;
+            let mut slot = None;
+            if data != 0 {
+                let Some((new, _)) = self.table.allocator.allocate(1) else {
+                    return Err(self.poison(&"no slot was free for data that was promised one"));
+                };
+                self.space.allocated(1);
+                self.write_blocks(new, data, &delta.bytes.slice(at * BLOCK..(at + blocks) * BLOCK));
+                slot = Some(new);
+            }
+            let checksums = delta.checksums.get(at..at + blocks).unwrap_or_default().to_vec();
+            chunks.push(LevelChunk {
+                state: state.clone(),
+                slot,
+                checksums,
+            });
+            at += blocks;
+        }
+        let (object, stamp, merged) = (delta.object, delta.stamp, delta.merged.clone());
+        let record = Record::Replace {
+            object,
+            follows,
+            stamp,
+            doubt,
+            merged,
+            chunks,
+        };
+        self.log_record(&record, &[], Some(waiter))
     }
 
     /// Whether a chunk has blocks with bytes that a level does not replace: then the level's go

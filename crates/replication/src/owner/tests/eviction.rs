@@ -1,0 +1,114 @@
+//! A disk that fails: the owner complains of it, goes on without it when it may, and waits when not.
+
+use super::*;
+
+/// The view after this disk left the set.
+fn without(disk: DiskId, interval: u64) -> VolumeView {
+    let mut view = view();
+    view.groups[0].interval = Interval(interval);
+    for slot in &mut view.groups[0].slots {
+        if slot.disk == disk {
+            slot.state = SlotState::Down;
+        }
+    }
+    view
+}
+
+fn suspected(actions: &[Action]) -> Vec<DiskId> {
+    let suspect = |action: &Action| match action {
+        Action::Suspect { disk, .. } => Some(*disk),
+        _ => None,
+    };
+    actions.iter().filter_map(suspect).collect()
+}
+
+fn no_doubt() -> Response {
+    Response::Doubt {
+        objects: Vec::new(),
+        more: false,
+    }
+}
+
+#[test]
+fn a_disk_that_keeps_a_write_waiting_is_suspected_and_complained_of_until_it_is_gone() {
+    let mut bed = Bed::learned();
+    bed.write();
+    bed.event(Event::Disconnected { disk: B });
+    bed.now = Moment(499);
+    assert!(suspected(&bed.event(Event::Tick)).is_empty());
+    bed.now = Moment(500);
+    assert_eq!(suspected(&bed.event(Event::Tick)), [A, B]);
+    assert!(suspected(&bed.event(Event::Tick)).is_empty());
+    bed.now = bed.owner.deadline(bed.now).unwrap();
+    while bed.now < Moment(1_500) {
+        assert!(suspected(&bed.event(Event::Tick)).is_empty());
+        bed.now = bed.owner.deadline(bed.now).unwrap();
+    }
+    assert_eq!(suspected(&bed.event(Event::Tick)), [A, B]);
+}
+
+#[test]
+fn a_disk_that_nothing_waits_for_is_not_complained_of() {
+    let mut bed = Bed::learned();
+    bed.event(Event::Disconnected { disk: B });
+    bed.now = Moment(3_000);
+    assert!(suspected(&bed.event(Event::Tick)).is_empty());
+}
+
+#[test]
+fn a_write_goes_on_without_an_evicted_disk_once_the_others_said_ok_in_the_new_interval() {
+    // Rule 4, V6: the ok of the old interval is not enough.
+    let mut bed = Bed::learned();
+    let writes = sent(&bed.write());
+    bed.answer(&writes[0], Response::Ok);
+    bed.event(Event::Disconnected { disk: B });
+    let out = bed.event(Event::View(Box::new(without(B, 2))));
+    assert!(results(&out).is_empty());
+    let fences = sent(&out);
+    assert!(matches!(fences[..], [(A, _, Request::Fence { .. })]));
+    let again = sent(&bed.answer(&fences[0], no_doubt()));
+    assert_eq!(counts(&again), [1]);
+    assert_eq!(results(&bed.answer(&again[0], Response::Ok)), [Ok(Outcome::Done)]);
+}
+
+#[test]
+fn a_write_waits_while_fewer_than_the_least_are_in_sync_and_goes_on_when_one_is_back() {
+    // Rules 3 and 4. A force, or a record that somebody wrote by hand: storaged never goes so low.
+    let mut bed = Bed::learned();
+    let writes = sent(&bed.write());
+    bed.answer(&writes[0], Response::Ok);
+    let mut few = without(B, 2);
+    few.min_in_sync = 2;
+    let fences = sent(&bed.event(Event::View(Box::new(few))));
+    let again = sent(&bed.answer(&fences[0], no_doubt()));
+    assert!(results(&bed.answer(&again[0], Response::Ok)).is_empty());
+    assert!(bed.owner.waiting(bed.now)[0].contains("1 disks are in sync, 2 are needed"));
+    let mut whole = view();
+    whole.min_in_sync = 2;
+    whole.groups[0].interval = Interval(3);
+    for fence in sent(&bed.event(Event::View(Box::new(whole)))) {
+        bed.answer(&fence, no_doubt());
+    }
+    let mut out = Vec::new();
+    bed.owner.apply(bed.now, Event::Tick, &mut out);
+    assert_eq!(bed.owner.unanswered(), 1, "asked of both again");
+}
+
+#[test]
+fn an_owner_that_opens_complains_of_a_disk_that_it_cannot_fence() {
+    let mut out = Vec::new();
+    let owner = Owner::open(Moment(0), Moment(0), view(), &mut out);
+    let mut bed = Bed {
+        owner,
+        now: Moment(0),
+        next: 0,
+    };
+    let fence = sent(&bed.event(Event::Connected { disk: A }));
+    bed.answer(&fence[0], no_doubt());
+    bed.now = bed.owner.deadline(bed.now).unwrap();
+    assert_eq!(bed.now, Moment(500));
+    assert_eq!(suspected(&bed.event(Event::Tick)), [B]);
+    let fence = sent(&bed.event(Event::View(Box::new(without(B, 2)))));
+    bed.answer(&fence[0], no_doubt());
+    assert!(bed.owner.is_open());
+}

@@ -1,0 +1,290 @@
+//! What a disk that comes back and its source say to each other, and the books that the one that comes
+//! back keeps (`docs/decisions/0033-coming-back.md`).
+//!
+//! A copy of a group is made equal to a source's, range by range, whole columns of layers at a time.
+//! Nothing here asks anybody: `replica::fill` and `replica::source` do.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use protocol::message::Refusal;
+use protocol::session::SlotState;
+use protocol::storage::{ChunkState, ObjectDelta, ObjectState};
+use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
+
+/// From a disk that comes back to a disk in sync, about one group in one interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Which group.
+    pub pg: PgId,
+    /// The interval in which the asker has its slot.
+    pub interval: Interval,
+    /// Who asks.
+    pub from: DiskId,
+    /// What.
+    pub ask: Ask,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The generations that the source has seen (V3).
+    Table,
+    /// A page of the source's objects of the group, after one of them.
+    List {
+        /// Nothing at first.
+        after: Option<ObjectId>,
+    },
+    /// All layers' objects of one range.
+    Column {
+        /// Whose.
+        family: FamilyId,
+        /// Which.
+        index: u32,
+    },
+    /// The chunks of an object that differ from the asker's.
+    Difference {
+        /// Which object.
+        object: ObjectId,
+        /// What the asker has.
+        have: Vec<ChunkState>,
+    },
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Volumes, their generations, and whether the owner of that generation has served in this group.
+    Table(Vec<(VolumeId, Generation, bool)>),
+    /// Objects, ascending, whole columns; and after which one to go on.
+    Listed {
+        /// The objects.
+        objects: Vec<ObjectState>,
+        /// Nothing at the end.
+        next: Option<ObjectId>,
+    },
+    /// Chunks that differ, at one moment, all durable; and whether the object is in doubt at the source.
+    Difference {
+        /// The chunks.
+        delta: ObjectDelta,
+        /// Whether it is in doubt.
+        doubt: bool,
+    },
+    /// Not now, or not from here.
+    Refused(Refusal),
+}
+
+/// All groups that a disk comes back to.
+#[derive(Debug, Default)]
+pub(crate) struct Recovery {
+    pub(crate) groups: BTreeMap<PgId, Filling>,
+    /// Questions on their way, by number.
+    pub(crate) asked: BTreeMap<u64, PgId>,
+    pub(crate) next_number: u64,
+    /// Groups of which a swap of our own state is under way: nothing is served there (P9).
+    pub(crate) proposing: BTreeSet<PgId>,
+    /// The highest generation whose owner has said in a group that something is complete: it has served
+    /// there, and levels nothing any more (W5).
+    pub(crate) served: BTreeMap<(PgId, VolumeId), Generation>,
+    /// Owners that fenced us while we were joining, in which interval, and that do not serve yet (W7).
+    pub(crate) fences: BTreeMap<(PgId, VolumeId), (Interval, Generation)>,
+    /// The intervals that we had served in when we were started: who was joining then may have answered a
+    /// fence that it does not know of any more, and begins as syncing.
+    pub(crate) served_before: BTreeMap<PgId, Interval>,
+}
+
+impl Recovery {
+    /// Gives a group up; what was asked for it is not awaited any more.
+    pub(crate) fn forget(&mut self, pg: PgId) {
+        self.groups.remove(&pg);
+        self.asked.retain(|_, asked| *asked != pg);
+    }
+
+    /// Whether an owner that fenced us in this interval does not serve yet.
+    pub(crate) fn is_fenced(&self, pg: PgId, interval: Interval) -> bool {
+        let of_group = self.fences.range((pg, VolumeId(0))..=(pg, VolumeId(u64::MAX)));
+        of_group.into_iter().any(|(_, (at, _))| *at == interval)
+    }
+}
+
+/// One range with all its layers.
+pub(crate) type Column = (FamilyId, u32);
+
+/// One group on its way back.
+#[derive(Debug)]
+pub(crate) struct Filling {
+    /// Tells the answers to this one's questions from those to a former one's.
+    pub(crate) run: u64,
+    pub(crate) interval: Interval,
+    pub(crate) state: SlotState,
+    pub(crate) source: DiskId,
+    pub(crate) step: Step,
+    /// Columns to make equal, with what the source had when it was asked, if that is known.
+    pub(crate) columns: VecDeque<(Column, Option<Vec<ObjectState>>)>,
+    /// Columns that a write waits for.
+    pub(crate) urgent: BTreeSet<Column>,
+    /// Columns that this pass has seen at the source.
+    pub(crate) seen: BTreeSet<Column>,
+    /// Where the source's list goes on; then where our own does.
+    pub(crate) source_next: Cursor,
+    pub(crate) own_next: Cursor,
+    /// Objects that this pass had to copy, and passes so far.
+    pub(crate) copied: usize,
+    pub(crate) passes: usize,
+    /// A fence came: what was listed so far proves nothing.
+    pub(crate) void: bool,
+    /// Nudges since the last step forward.
+    pub(crate) idle: usize,
+}
+
+/// Where a list goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cursor {
+    After(Option<ObjectId>),
+    End,
+}
+
+/// What a group waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// For the next nudge: something was refused.
+    Paused,
+    /// For the source's table.
+    Table,
+    /// Until these generations are durable here.
+    Generations(Vec<(VolumeId, Generation)>),
+    /// Nothing: the next step can be taken.
+    Next,
+    /// For a page of the source's list.
+    Listing,
+    /// For a page of our own list.
+    OwnList,
+    /// For the source's column, then for ours.
+    SourceColumn(Column),
+    OwnColumn(Column, Vec<ObjectState>),
+    /// For chunks of an object that is at this stamp here; then until they are stored. The others of the
+    /// column come after it.
+    Difference(ObjectId, Stamp, VecDeque<ObjectState>),
+    Replacing(ObjectId, VecDeque<ObjectState>),
+    /// For owners that fenced us.
+    Fenced,
+    /// For the outcome of a swap.
+    Proposed,
+}
+
+impl Filling {
+    pub(crate) fn new(run: u64, interval: Interval, state: SlotState, source: DiskId) -> Self {
+        Self {
+            run,
+            interval,
+            state,
+            source,
+            step: Step::Table,
+            columns: VecDeque::new(),
+            urgent: BTreeSet::new(),
+            seen: BTreeSet::new(),
+            source_next: Cursor::After(None),
+            own_next: Cursor::After(None),
+            copied: 0,
+            passes: 0,
+            void: false,
+            idle: 0,
+        }
+    }
+
+    /// Begins to list from the start.
+    pub(crate) fn begin_pass(&mut self) {
+        self.columns.clear();
+        self.seen.clear();
+        self.source_next = Cursor::After(None);
+        self.own_next = Cursor::After(None);
+        self.copied = 0;
+        self.void = false;
+        self.step = Step::Next;
+    }
+}
+
+/// The objects of a column that must be copied, what is newest first: a parent is taken away only when its
+/// child, into which the source may have merged it, is here. Each is as we have it; `stays` says of one that
+/// we have and that the source has not so new whether we may have said ok to it (W1).
+pub(crate) fn different(
+    source: &[ObjectState],
+    own: Vec<ObjectState>,
+    stays: impl Fn(ObjectId, Stamp, Stamp) -> bool,
+) -> VecDeque<ObjectState> {
+    let empty = |object| ObjectState {
+        object,
+        stamp: Stamp::ZERO,
+        chunks: Vec::new(),
+    };
+    let mut pairs: BTreeMap<LayerId, (ObjectState, ObjectState)> = BTreeMap::new();
+    for theirs in source {
+        let id = theirs.object;
+        pairs.insert(id.layer, (theirs.clone(), empty(id)));
+    }
+    for ours in own {
+        let id = ours.object;
+        pairs.entry(id.layer).or_insert_with(|| (empty(id), empty(id))).1 = ours;
+    }
+    let wrong = pairs.into_values().rev().filter_map(|(theirs, ours)| {
+        let equal = theirs == ours;
+        let keeps = ours.stamp > theirs.stamp && stays(ours.object, ours.stamp, theirs.stamp);
+        (!equal && !keeps).then_some(ours)
+    });
+    wrong.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is copied, and in which order.
+    use super::*;
+
+    fn object(layer: u64, count: u64, present: u16) -> ObjectState {
+        let stamp = Stamp {
+            generation: Generation(1),
+            count,
+        };
+        ObjectState {
+            object: ObjectId {
+                family: FamilyId(1),
+                index: 0,
+                layer: LayerId(layer),
+            },
+            stamp,
+            chunks: vec![ChunkState {
+                chunk: 0,
+                stamp,
+                present,
+                zero: 0,
+            }],
+        }
+    }
+
+    fn layers(wrong: &VecDeque<ObjectState>) -> Vec<u64> {
+        wrong.iter().map(|object| object.object.layer.0).collect()
+    }
+
+    #[test]
+    fn a_merged_parent_goes_only_after_its_child_has_what_it_had() {
+        // P5: equal stamps, but the source's child holds the parent's block too.
+        let source = [object(2, 5, 0b11)];
+        let own = vec![object(1, 3, 0b10), object(2, 5, 0b01)];
+        assert_eq!(layers(&different(&source, own, |_, _, _| false)), [2, 1]);
+    }
+
+    #[test]
+    fn what_is_newer_here_stays_if_it_may_have_been_confirmed_and_goes_if_it_is_of_a_dead_branch() {
+        // W1 and V3.
+        let (source, own) = ([object(1, 3, 1)], vec![object(1, 4, 1)]);
+        assert!(different(&source, own.clone(), |_, _, _| true).is_empty());
+        assert_eq!(layers(&different(&source, own, |_, _, _| false)), [1]);
+    }
+
+    #[test]
+    fn what_is_equal_is_not_copied_and_what_is_missing_is() {
+        let source = [object(1, 3, 1), object(2, 4, 1)];
+        assert_eq!(
+            layers(&different(&source, vec![object(1, 3, 1)], |_, _, _| false)),
+            [2]
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! A disk in sync answers one that comes back to a group of both.
+
+use std::collections::BTreeSet;
+
+use protocol::message::Refusal;
+use protocol::session::SlotState;
+use protocol::storage::{ObjectState, StorageError, StorageReply, StorageRequest};
+use protocol::{DiskId, PgId};
+
+use super::event::Action;
+use super::{Asked, Replica, request};
+use crate::recovery::{Ask, Question, Told};
+
+/// Objects in a page of a list.
+const PAGE: usize = 64;
+
+impl Replica {
+    /// A question came.
+    pub(super) fn question(&mut self, to: DiskId, number: u64, question: Question, out: &mut Vec<Action>) {
+        let Question {
+            pg,
+            interval,
+            from,
+            ask,
+        } = question;
+        if let Err(refusal) = self.may_ask(&(pg, from), interval, out) {
+            out.push(Action::Tell {
+                to,
+                number,
+                told: Told::Refused(refusal),
+            });
+            return;
+        }
+        let (asked, request) = match ask {
+            Ask::Table => {
+                let told = Told::Table(self.table_of(pg));
+                out.push(Action::Tell { to, number, told });
+                return;
+            }
+            Ask::List { after } => {
+                let asked = Asked::Told {
+                    to,
+                    number,
+                    pg,
+                    page: true,
+                };
+                (asked, StorageRequest::List { after, limit: PAGE })
+            }
+            Ask::Column { family, index } => {
+                let asked = Asked::Told {
+                    to,
+                    number,
+                    pg,
+                    page: false,
+                };
+                (asked, StorageRequest::Column { family, index })
+            }
+            Ask::Difference { object, have } => {
+                let asked = Asked::Told {
+                    to,
+                    number,
+                    pg,
+                    page: false,
+                };
+                (asked, StorageRequest::Difference { object, have })
+            }
+        };
+        self.ask(asked, request, out);
+    }
+
+    /// Only a disk that has its slot, of one that is in sync, in the interval of both.
+    fn may_ask(
+        &mut self,
+        (pg, from): &(PgId, DiskId),
+        interval: protocol::Interval,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let group = self.map.group(*pg).ok_or(Refusal::Invalid)?;
+        if group.interval != interval {
+            return Err(Refusal::Interval(group.interval));
+        }
+        let state = |disk| {
+            group
+                .slots
+                .iter()
+                .find(|slot| slot.disk == disk)
+                .map(|slot| slot.state)
+        };
+        if state(self.disk) != Some(SlotState::InSync) {
+            return Err(Refusal::NotInSync);
+        }
+        if !matches!(state(*from), Some(SlotState::Syncing | SlotState::Joining)) {
+            return Err(Refusal::NotInSync);
+        }
+        let raised = self.intervals.get(pg).copied().unwrap_or_default();
+        if raised.durable < interval {
+            // What is told holds for this interval only if no older one is served again, ever.
+            self.raise_interval(*pg, interval, out);
+            return Err(Refusal::Busy);
+        }
+        Ok(())
+    }
+
+    fn table_of(&self, pg: PgId) -> Vec<(protocol::VolumeId, protocol::Generation, bool)> {
+        let known = self
+            .generations
+            .iter()
+            .filter(|(volume, _)| self.map.volume(**volume).is_some());
+        let told = known.map(|(volume, rising)| {
+            let served = self.recovery.served.get(&(pg, *volume));
+            (
+                *volume,
+                rising.seen,
+                served.is_some_and(|served| *served >= rising.seen),
+            )
+        });
+        told.collect()
+    }
+
+    /// The store answered for a question.
+    pub(super) fn told(
+        &mut self,
+        (to, number): (DiskId, u64),
+        (pg, page): (PgId, bool),
+        result: Result<StorageReply, StorageError>,
+        out: &mut Vec<Action>,
+    ) {
+        let told = match result {
+            Ok(StorageReply::Listed { objects, more }) => self.listed(pg, objects, more && page),
+            Ok(StorageReply::Delta(delta)) => {
+                let doubt = self.doubt.has(delta.object);
+                Told::Difference { delta, doubt }
+            }
+            Ok(_) => Told::Refused(Refusal::Invalid),
+            Err(error) => Told::Refused(request::refusal(error)),
+        };
+        out.push(Action::Tell { to, number, told });
+    }
+
+    /// The group's objects of a page, without the last column if that may go on in the next page.
+    fn listed(&self, pg: PgId, mut objects: Vec<ObjectState>, more: bool) -> Told {
+        let last = objects
+            .last()
+            .map(|state| (state.object.family, state.object.index));
+        let columns: BTreeSet<_> = objects
+            .iter()
+            .map(|state| (state.object.family, state.object.index))
+            .collect();
+        if more && columns.len() > 1 {
+            objects.retain(|state| Some((state.object.family, state.object.index)) != last);
+        }
+        let next = objects.last().filter(|_| more).map(|state| state.object);
+        objects.retain(|state| self.map.placement(state.object.family, state.object.index) == Some(pg));
+        Told::Listed { objects, next }
+    }
+}

@@ -1,0 +1,85 @@
+//! A small pool as the map shows it, for tests of those who look at sets.
+
+use coordination::keys::Key;
+use coordination::records::{
+    FailureDomain, FamilyRecord, GroupRecord, OwnerRecord, PoolRecord, Redundancy, VolumeRecord, encode,
+};
+use coordination::store::{Entry, Range};
+use coordination::{ClusterMap, Revision};
+use protocol::session::{Slot, SlotState};
+use protocol::{DiskId, FamilyId, LayerId, NodeId, PgId, PoolId, VolumeId};
+use serde::Serialize;
+
+pub(crate) const POOL: PoolId = PoolId(1);
+pub(crate) const VOLUME: VolumeId = VolumeId(7);
+pub(crate) const OWNED_AT: u64 = 40;
+
+fn entry(key: &Key, record: &impl Serialize, revision: u64) -> Entry {
+    Entry {
+        key: key.to_text(),
+        value: encode(record).unwrap(),
+        created: Revision(revision),
+        modified: Revision(revision),
+        lease: None,
+    }
+}
+
+/// Two groups on three disks, the third of which is in this state.
+pub(crate) fn map_with(state: SlotState, min_in_sync: u8) -> ClusterMap {
+    build(2, min_in_sync, state)
+}
+
+/// A pool of groups on three disks in sync, with a volume that is open.
+pub(crate) fn map(groups: u32, min_in_sync: u8) -> ClusterMap {
+    build(groups, min_in_sync, SlotState::InSync)
+}
+
+fn build(groups: u32, min_in_sync: u8, third: SlotState) -> ClusterMap {
+    let pool = PoolRecord {
+        name: "fast".into(),
+        redundancy: Redundancy::Replicated { copies: 3 },
+        min_in_sync,
+        groups,
+        failure_domain: FailureDomain::Disk,
+        disks: None,
+        closing: false,
+        created_ms: 0,
+    };
+    let volume = VolumeRecord {
+        name: "alpha".into(),
+        family: FamilyId(8),
+        head: LayerId(9),
+        size: 4096,
+        discard_to: None,
+        origin: None,
+        created_ms: 0,
+    };
+    let owner = OwnerRecord {
+        node: NodeId(1),
+        program: "test".into(),
+        pid: 1,
+        read_only: false,
+        opened_ms: 0,
+    };
+    let slots = [1, 2, 3].map(|disk| Slot {
+        disk: DiskId(disk),
+        state: if disk == 3 { third } else { SlotState::InSync },
+    });
+    let group = GroupRecord {
+        slots: slots.to_vec(),
+    };
+    let mut entries = vec![
+        entry(&Key::Pool(POOL), &pool, 1),
+        entry(&Key::Family(FamilyId(8)), &FamilyRecord { pool: POOL }, 2),
+        entry(&Key::Volume(VOLUME), &volume, 2),
+        entry(&Key::Owner(VOLUME), &owner, OWNED_AT),
+    ];
+    for number in 0..groups {
+        entries.push(entry(&Key::Group(PgId { pool: POOL, number }), &group, 3));
+    }
+    ClusterMap::build(&Range {
+        entries,
+        revision: Revision(50),
+    })
+    .unwrap()
+}
