@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 const ANSWER_TIME_MAX: Duration = Duration::from_mins(2);
 /// A drain is answered when its requests are, at the latest when its limit is over.
 const LONGEST_HOLD: Duration = Duration::from_millis(admin_api::vhost::HOLD_MS_MAX);
+/// Front ends tell their figures at once, or stand still: then the others are shown without them.
+const FIGURES_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long a connection may take to open: the server is on this host or near.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that is not one of ours which are shown.
@@ -92,13 +94,15 @@ pub(crate) enum Server {
     Storaged,
     /// A `vhost-blk`, on its control socket.
     VhostBlk,
+    /// Some front end, on its control socket.
+    FrontEnd,
 }
 
 impl Server {
     fn advice(self) -> &'static str {
         match self {
             Self::Storaged => "Is it running? Name its admin socket with --socket or STORAGED_ADMIN",
-            Self::VhostBlk => "Is it running, as the same user, with --control unix:PATH?",
+            Self::VhostBlk | Self::FrontEnd => "Is it running, as the same user, with --control unix:PATH?",
         }
     }
 }
@@ -108,6 +112,7 @@ impl std::fmt::Display for Server {
         f.write_str(match self {
             Self::Storaged => "storaged",
             Self::VhostBlk => "vhost-blk",
+            Self::FrontEnd => "a front end",
         })
     }
 }
@@ -129,6 +134,11 @@ impl Api {
     /// A client for the `vhost-blk` there. Does not connect yet.
     pub(crate) fn of_vhost_blk(place: Place) -> Result<Self, ApiError> {
         Self::of(Server::VhostBlk, place, ANSWER_TIME_MAX + LONGEST_HOLD)
+    }
+
+    /// A client for the front end there, to ask for figures. Does not connect yet.
+    pub(crate) fn of_front_end(place: Place) -> Result<Self, ApiError> {
+        Self::of(Server::FrontEnd, place, FIGURES_TIME_MAX)
     }
 
     fn of(server: Server, place: Place, answer_time_max: Duration) -> Result<Self, ApiError> {

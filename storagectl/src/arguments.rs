@@ -5,6 +5,7 @@ mod image;
 mod node;
 mod pool;
 mod snapshot;
+mod top;
 mod vhost;
 mod volume;
 
@@ -20,6 +21,7 @@ pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArgumen
 pub(crate) use node::NodeCommand;
 pub(crate) use pool::PoolCommand;
 pub(crate) use snapshot::SnapshotCommand;
+pub(crate) use top::TopArguments;
 pub(crate) use vhost::VhostCommand;
 pub(crate) use volume::VolumeCommand;
 
@@ -83,6 +85,8 @@ pub(crate) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// What volumes and disks do just now: rates and times, refreshed until interrupted.
+    Top(TopArguments),
     /// What happened lately.
     Events {
         /// Go on and show what happens, until interrupted.
@@ -158,6 +162,8 @@ mod tests {
             "vhost resume /run/db.control --hold 3",
             "vhost resize /run/db.control",
             "--json status",
+            "top --once --json",
+            "top --interval 5 --controls /run/a --controls /run/b.control",
             "status --json --check",
             "import image.qcow2 golden",
             "export golden@v1 image.qcow2",

@@ -1,5 +1,7 @@
 //! Times as people read them: in UTC, so that two people who compare them mean the same instant.
 
+use std::time::Duration;
+
 /// `2026-11-22 18:04:05`, from milliseconds since 1970.
 pub(crate) fn format_time(unix_ms: u64) -> String {
     let seconds = unix_ms / 1000;
@@ -50,6 +52,15 @@ fn date(days: u64) -> (u64, u64, u64) {
         month += 1;
     }
     (year, month, left + 1)
+}
+
+/// A time with its unit: whole microseconds, milliseconds or seconds with a digit.
+pub(crate) fn format_microseconds(microseconds: f64) -> String {
+    match Duration::try_from_secs_f64(microseconds / 1e6) {
+        Ok(time) if time < Duration::from_millis(1) => format!("{microseconds:.0} us"),
+        Ok(time) if time < Duration::from_secs(1) => format!("{:.1} ms", microseconds / 1e3),
+        _ => format!("{:.1} s", microseconds / 1e6),
+    }
 }
 
 #[cfg(test)]

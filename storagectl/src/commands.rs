@@ -10,6 +10,7 @@ mod pool;
 mod snapshot;
 mod status;
 mod task;
+mod top;
 mod vhost;
 mod volume;
 
@@ -41,6 +42,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Node(command) => node::perform(&api, form, command).await,
         Command::Task(command) => task::perform(&api, form, command).await,
         Command::Status { check } => status::status(&api, form, check).await,
+        Command::Top(arguments) => top::top(&api, form, &arguments).await,
         Command::Events { follow, number } => event::events(&api, form, follow, number).await,
         Command::Import(arguments) => image::import(&api, form, arguments).await,
         Command::Export(arguments) => image::export(&api, form, arguments).await,

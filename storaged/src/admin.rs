@@ -26,6 +26,7 @@ use crate::volumes::Volumes;
 mod answer;
 mod describe;
 mod disks;
+mod figures;
 mod log;
 mod nodes;
 mod pools;
@@ -82,6 +83,7 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(status::version))
         .routes(routes!(status::status))
         .routes(routes!(status::metrics))
+        .routes(routes!(figures::figures))
         .routes(routes!(log::events))
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))

@@ -14,7 +14,7 @@ use coordination::map::{MapKeeper, Versioned};
 use coordination::records::DiskRecord;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info, warn};
+use tracing::{Instrument, Span, error, field, info, warn};
 
 use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster::authority::{Authority, AuthorityError};
@@ -121,8 +121,9 @@ impl Daemon {
         let identities = Arc::new(Identities::new(store.clone()));
         let (up, current) = cluster::enter(&store, &map, &identities, &config.node).await?;
         let presence = up.presence();
-        let up = tokio::spawn(up.run());
+        let up = tokio::spawn(up.run().in_current_span());
         let node = presence.node();
+        Span::current().record("node", field::display(node));
         let mut background = JoinSet::new();
 
         let mut shown = None;
@@ -133,7 +134,7 @@ impl Daemon {
             shown = Some(certificates);
         }
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
-        background.spawn(event_keeper.run());
+        background.spawn(event_keeper.run().in_current_span());
         let address = Address::Unix(config.session_socket());
         let settings = Settings {
             node,
@@ -169,8 +170,8 @@ impl Daemon {
                 address: address.clone(),
                 source,
             })?;
-        background.spawn(sessions.clone().follow_wishes());
-        background.spawn(sessions.serve(listener));
+        background.spawn(sessions.clone().follow_wishes().in_current_span());
+        background.spawn(sessions.serve(listener).in_current_span());
 
         let disks = Arc::new(Disks::new(place, volumes.clone(), map));
         disks.start_all().await;
@@ -181,11 +182,11 @@ impl Daemon {
             make_disks(config, &current, &disks).await?;
         }
 
-        background.spawn(watchman::run(disks.clone(), events.clone()));
+        background.spawn(watchman::run(disks.clone(), events.clone()).in_current_span());
         let tasks = Tasks::default();
         let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
-        background.spawn(reclaim.clone().run());
-        background.spawn(reclaim.clone().follow());
+        background.spawn(reclaim.clone().run().in_current_span());
+        background.spawn(reclaim.clone().follow().in_current_span());
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
 

@@ -7,6 +7,8 @@
 mod command;
 mod connection;
 mod driver;
+mod ledger;
+mod stopwatch;
 mod thread;
 
 use std::path::PathBuf;
@@ -16,11 +18,13 @@ use client::transport::{Address, CredentialsWatch};
 use protocol::storage::{StorageError, StorageRequest};
 use protocol::{DiskId, FamilyId, LayerId, ObjectId};
 use tokio::sync::{mpsc, oneshot};
+use tracing::error_span;
 
 use command::Command;
-pub use command::Figures;
+pub use command::{Figures, Times};
 use coordination::Revision;
 use coordination::map::MapWatch;
+pub use ledger::Entries;
 
 /// Commands that may wait for a disk. Each waits for its answer, so this is the number of those who
 /// ask at once: reclaim, metrics, status.
@@ -109,9 +113,11 @@ impl Disk {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (started, start) = oneshot::channel();
         let id = settings.disk;
+        // Everything on its thread is about this disk.
+        let span = error_span!("disk", disk = %id);
         let thread = std::thread::Builder::new()
             .name(id.to_string())
-            .spawn(move || thread::run(settings, map, receiver, started))?;
+            .spawn(move || span.in_scope(|| thread::run(settings, map, receiver, started)))?;
         let (listens, remembers) = start.await.unwrap_or(Err(StartError::Ended))?;
         Ok(Self {
             id,
@@ -208,6 +214,11 @@ impl Remote {
     /// The disk's figures.
     pub async fn figures(&self) -> Result<Figures, Stopped> {
         self.ask(|answer| Command::Figures { answer }).await
+    }
+
+    /// How long things took. Costs the disk's thread some microseconds: ask seldom.
+    pub async fn times(&self) -> Result<Times, Stopped> {
+        self.ask(|answer| Command::Times { answer }).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use admin_api::disks::{AddDisk, ChangeDisk, DiskState, WEIGHT_MAX};
@@ -19,10 +19,10 @@ use rand::Rng;
 use store::{Format, MemoryBudget};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
-use tracing::{error, info};
+use tracing::{Instrument, error, error_span, info};
 
 use crate::config::Listen;
-use crate::disk::{self, Disk, Figures, Remote};
+use crate::disk::{self, Disk, Figures, Remote, Times};
 use crate::moment::wall_clock_ms;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
 
@@ -65,6 +65,8 @@ pub struct Disks {
     volumes: Arc<Volumes>,
     map: MapWatch,
     running: Mutex<BTreeMap<DiskId, Running>>,
+    /// Disks that are much slower than their peers, and why they are thought to be.
+    slow: StdMutex<BTreeMap<DiskId, String>>,
     /// Counts starts and ends, for those who wait for a disk.
     changes: watch::Sender<u64>,
 }
@@ -81,6 +83,8 @@ pub struct Condition {
     pub state: DiskState,
     /// Why it is not up.
     pub reason: Option<String>,
+    /// Why it is thought to be much slower than its peers.
+    pub slow: Option<String>,
     /// Its figures, if it is up and on this node.
     pub figures: Figures,
     /// Whether it is on this node: of other nodes' disks only this node's map tells.
@@ -96,6 +100,7 @@ impl Disks {
             volumes,
             map,
             running: Mutex::default(),
+            slow: StdMutex::default(),
             changes,
         }
     }
@@ -143,11 +148,31 @@ impl Disks {
         self.changes.subscribe()
     }
 
+    /// How long things took on a disk; nothing if it does not answer.
+    pub async fn times(&self, id: DiskId) -> Option<Times> {
+        let remote = self.remote(id).await?;
+        timeout(ANSWER_LIMIT, remote.times()).await.ok()?.ok()
+    }
+
+    /// A disk is thought to be slow from now on, or not any more.
+    pub fn mark_slow(&self, id: DiskId, why: Option<String>) {
+        match why {
+            Some(why) => self.slow_disks().insert(id, why),
+            None => self.slow_disks().remove(&id),
+        };
+    }
+
+    fn slow_disks(&self) -> MutexGuard<'_, BTreeMap<DiskId, String>> {
+        // Nothing panics while it is held.
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How a disk is.
     pub async fn condition(&self, id: DiskId) -> Condition {
         let down = |reason: String| Condition {
             state: DiskState::Down,
             reason: Some(reason),
+            slow: None,
             figures: Figures::default(),
             here: true,
         };
@@ -174,6 +199,7 @@ impl Disks {
                 Condition {
                     state,
                     reason,
+                    slow: self.slow_disks().get(&id).cloned(),
                     figures,
                     here: true,
                 }
@@ -303,7 +329,8 @@ impl Disks {
             credentials: self.place.credentials.clone(),
             options,
         };
-        let started = Disk::start(settings, self.map.clone()).await;
+        let span = error_span!("storaged", node = %self.place.node);
+        let started = Disk::start(settings, self.map.clone()).instrument(span).await;
         let (running, result) = match started {
             Ok(disk) => match self.announce(&disk).await {
                 Ok(()) => {
@@ -354,6 +381,7 @@ fn elsewhere(map: &ClusterMap, id: DiskId, ours: NodeId) -> Option<Condition> {
     Some(Condition {
         state: if up { DiskState::Up } else { DiskState::Down },
         reason: (!up).then(|| format!("{node} ({name}) is down")),
+        slow: None,
         figures: Figures::default(),
         here: false,
     })

@@ -123,6 +123,13 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
                 "{id} has only {free} of room: delete something, or add disks"
             ));
         }
+        if let Some(why) = &condition.slow {
+            health = health.max(Health::Degraded);
+            reasons.push(format!(
+                "{id} is slow, and every write to its groups waits for it: {why}; look after its hardware and its \
+                 cables, or what else uses it"
+            ));
+        }
         if store.damaged_blocks > 0 {
             health = health.max(Health::Degraded);
             reasons.push(format!(

@@ -21,6 +21,7 @@ pub mod process;
 pub mod reclaim;
 pub mod session;
 pub mod shrink;
+pub mod slow;
 pub mod tasks;
 pub mod volumes;
 pub mod watchman;

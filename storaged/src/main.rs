@@ -1,17 +1,16 @@
 //! The program `storaged`: reads what it is told, runs until it is told to stop.
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use admin_api::sizes::SizeInput;
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use storaged::config::{Config, Settings};
 use storaged::daemon::Daemon;
+use telemetry::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
+use tracing::{Instrument, error, error_span, field, info};
 
 /// Page-sized buffers are most of what a disk holds in memory. The system's allocator takes twice their
 /// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
@@ -52,12 +51,6 @@ struct Flags {
     log_format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
 impl Flags {
     fn into_config(self) -> anyhow::Result<Config> {
         let file = match &self.config {
@@ -80,13 +73,15 @@ impl Flags {
 
 fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    start_log(flags.log_format);
+    log::start(flags.log_format);
     let config = flags.into_config()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the event loop")?;
-    runtime.block_on(run(&config))
+    // The node is known when the records are.
+    let span = error_span!("storaged", node = field::Empty);
+    runtime.block_on(run(&config).instrument(span))
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {
@@ -108,16 +103,4 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     }
     info!("good bye");
     Ok(())
-}
-
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

@@ -3,143 +3,192 @@
 //! Every figure is read from where it is counted; nothing is counted a second time here.
 
 use admin_api::disks::DiskState;
-use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use admin_api::figures::RequestFigures;
 use protocol::DiskId;
+use telemetry::prometheus::{Family, Text, counter, gauge, histogram, labels};
 
 use crate::admin::Context;
+use crate::disk::{Entries, Times};
 use crate::disks::Condition;
+
+const UPTIME: Family = gauge("uptime_seconds", "For how long this storaged runs.");
+const VOLUMES: Family = gauge("volumes", "Volumes of the cluster.");
+const VOLUMES_OPEN: Family = gauge("volumes_open", "Volumes that somebody has open.");
+const SNAPSHOTS: Family = gauge("snapshots", "Snapshots of the cluster.");
+const POOLS: Family = gauge("pools", "Pools of the cluster.");
+const TASKS_RUNNING: Family = gauge("tasks_running", "Tasks that run on this node.");
+const MAP_REVISION: Family = gauge(
+    "map_revision",
+    "The revision of the cluster map that this node has.",
+);
+const DISK_UP: Family = gauge("disk_up", "Whether the disk serves (1) or not (0).");
+const DISK_CAPACITY_BYTES: Family = gauge("disk_capacity_bytes", "The most that the disk's chunks may take.");
+const DISK_USED_BYTES: Family = gauge("disk_used_bytes", "What the disk's chunks take.");
+const DISK_FREE_BYTES: Family = gauge("disk_free_bytes", "What new data may still take.");
+const DISK_LOG_BYTES: Family = gauge("disk_log_bytes", "Length of the disk's log.");
+const DISK_LOG_USED_BYTES: Family = gauge("disk_log_used_bytes", "What of the log waits for a checkpoint.");
+const DISK_OVERLAY_BYTES: Family = gauge(
+    "disk_overlay_bytes",
+    "Written blocks in memory that are not in their chunks yet.",
+);
+const DISK_METADATA_BYTES: Family = gauge("disk_metadata_bytes", "Objects' metadata in memory.");
+const DISK_CACHED_BYTES: Family = gauge("disk_cached_bytes", "Blocks in the read cache.");
+const DISK_IN_FLIGHT: Family = gauge("disk_in_flight", "Requests that wait for the store's answer.");
+const DISK_OBJECTS_IN_DOUBT: Family = gauge(
+    "disk_objects_in_doubt",
+    "Objects with a write that may not be on all copies.",
+);
+const DISK_CONNECTIONS: Family = gauge("disk_connections", "Connections that are open.");
+const DISK_REQUESTS: Family = counter("disk_requests_total", "Requests that came to the disk.");
+const DISK_READS: Family = counter("disk_reads_total", "Reads answered with bytes.");
+const DISK_READ_BYTES: Family = counter("disk_read_bytes_total", "Bytes of these.");
+const DISK_CACHE_HITS: Family = counter("disk_cache_hits_total", "Blocks that the read cache had.");
+const DISK_CACHE_MISSES: Family = counter("disk_cache_misses_total", "Blocks that it had not.");
+const DISK_WRITES: Family = counter("disk_writes_total", "Writes accepted.");
+const DISK_WRITE_BYTES: Family = counter("disk_write_bytes_total", "Bytes of these.");
+const DISK_LOG_BATCHES: Family = counter(
+    "disk_log_batches_total",
+    "Batches written to the log, one flush each.",
+);
+const DISK_LOG_BATCH_BYTES: Family = counter("disk_log_batch_bytes_total", "Bytes of these.");
+const DISK_CHECKPOINTS: Family = counter("disk_checkpoints_total", "Checkpoints completed.");
+const DISK_DAMAGED_BLOCKS: Family = counter("disk_damaged_blocks_total", "Blocks found damaged by reads.");
+const DISK_SLOW: Family = gauge(
+    "disk_slow",
+    "Whether the disk is thought to be much slower than its peers (1) or not (0).",
+);
+const DISK_REQUEST: Family = histogram(
+    "disk_request_seconds",
+    "From being given to the store to its answer; of a write, until it is durable.",
+);
+const DISK_MEDIUM: Family = histogram(
+    "disk_medium_seconds",
+    "What the store asked the medium for; a log write with its flush.",
+);
+
+/// One of a disk's figures.
+type Amount = fn(&Condition) -> u64;
+
+/// What is told of a disk that is up.
+const OF_A_DISK: &[(Family, Amount)] = &[
+    (DISK_CAPACITY_BYTES, |condition| {
+        condition.figures.store.capacity_bytes
+    }),
+    (DISK_USED_BYTES, |condition| condition.figures.store.used_bytes),
+    (DISK_FREE_BYTES, |condition| condition.figures.store.free_bytes),
+    (DISK_LOG_BYTES, |condition| condition.figures.store.log_bytes),
+    (DISK_LOG_USED_BYTES, |condition| {
+        condition.figures.store.log_used_bytes
+    }),
+    (DISK_OVERLAY_BYTES, |condition| {
+        condition.figures.store.overlay_bytes
+    }),
+    (DISK_METADATA_BYTES, |condition| {
+        condition.figures.store.metadata_bytes
+    }),
+    (DISK_CACHED_BYTES, |condition| {
+        condition.figures.store.cached_bytes
+    }),
+    (DISK_IN_FLIGHT, |condition| condition.figures.store.in_flight),
+    (DISK_OBJECTS_IN_DOUBT, |condition| {
+        condition.figures.store.objects_in_doubt
+    }),
+    (DISK_CONNECTIONS, |condition| condition.figures.connections),
+    (DISK_REQUESTS, |condition| condition.figures.requests),
+    (DISK_READS, |condition| condition.figures.store.reads),
+    (DISK_READ_BYTES, |condition| condition.figures.store.read_bytes),
+    (DISK_CACHE_HITS, |condition| condition.figures.store.cache_hits),
+    (DISK_CACHE_MISSES, |condition| {
+        condition.figures.store.cache_misses
+    }),
+    (DISK_WRITES, |condition| condition.figures.store.writes),
+    (DISK_WRITE_BYTES, |condition| condition.figures.store.write_bytes),
+    (DISK_LOG_BATCHES, |condition| condition.figures.store.log_batches),
+    (DISK_LOG_BATCH_BYTES, |condition| {
+        condition.figures.store.log_batch_bytes
+    }),
+    (DISK_CHECKPOINTS, |condition| condition.figures.store.checkpoints),
+    (DISK_DAMAGED_BLOCKS, |condition| {
+        condition.figures.store.damaged_blocks
+    }),
+];
+
+/// A disk, as it is now.
+struct Seen {
+    label: String,
+    condition: Condition,
+    times: Option<Times>,
+}
+
+impl Seen {
+    fn labels(&self) -> String {
+        labels(&[("disk", &self.label)])
+    }
+
+    fn is_up(&self) -> bool {
+        self.condition.state == DiskState::Up
+    }
+}
 
 /// All figures as text.
 pub async fn render(context: &Context) -> String {
     let map = context.volumes.map();
-    let mut conditions = Vec::new();
-    for id in map.disks().keys() {
-        conditions.push((*id, context.disks.condition(*id).await));
+    let mut disks = Vec::new();
+    for DiskId(id) in map.disks().keys() {
+        disks.push(Seen {
+            label: id.to_string(),
+            condition: context.disks.condition(DiskId(*id)).await,
+            times: context.disks.times(DiskId(*id)).await,
+        });
     }
-    let recorder = PrometheusBuilder::new().build_recorder();
-    with_local_recorder(&recorder, || {
-        describe();
-        gauge!("storaged_uptime_seconds").set(context.started.elapsed().as_secs_f64());
-        gauge!("storaged_volumes").set(exact(map.volume_names().count() as u64));
-        gauge!("storaged_volumes_open").set(exact(map.owners().len() as u64));
-        gauge!("storaged_snapshots").set(exact(
-            map.families()
-                .map(|(_, family)| family.snapshots().len() as u64)
-                .sum(),
-        ));
-        gauge!("storaged_pools").set(exact(map.pools().count() as u64));
-        gauge!("storaged_tasks_running").set(exact(context.tasks.running() as u64));
-        gauge!("storaged_map_revision").set(exact(map.revision().0));
-        for (id, condition) in &conditions {
-            disk(*id, condition);
+    let mut text = Text::new("storaged");
+    text.figure(&UPTIME, context.started.elapsed().as_secs_f64());
+    text.figure(&VOLUMES, map.volume_names().count());
+    text.figure(&VOLUMES_OPEN, map.owners().len());
+    let snapshots = map.families().map(|(_, family)| family.snapshots().len());
+    text.figure(&SNAPSHOTS, snapshots.sum::<usize>());
+    text.figure(&POOLS, map.pools().count());
+    text.figure(&TASKS_RUNNING, context.tasks.running());
+    text.figure(&MAP_REVISION, map.revision().0);
+    of_disks(&mut text, &disks);
+    text.finish()
+}
+
+fn of_disks(text: &mut Text, disks: &[Seen]) {
+    let all = disks.iter();
+    text.family(&DISK_UP, all.map(|disk| (disk.labels(), u8::from(disk.is_up()))));
+    let up = || disks.iter().filter(|disk| disk.is_up());
+    text.family(
+        &DISK_SLOW,
+        up().map(|disk| (disk.labels(), u8::from(disk.condition.slow.is_some()))),
+    );
+    for (family, amount) in OF_A_DISK {
+        text.family(family, up().map(|disk| (disk.labels(), amount(&disk.condition))));
+    }
+    let requests = summaries(up(), "kind", |times| &times.requests);
+    text.histogram(
+        &DISK_REQUEST,
+        requests.iter().map(|(labels, figures)| (labels.clone(), figures)),
+    );
+    let medium = summaries(up(), "operation", |times| &times.medium);
+    text.histogram(
+        &DISK_MEDIUM,
+        medium.iter().map(|(labels, figures)| (labels.clone(), figures)),
+    );
+}
+
+/// The times of all disks, with their labels.
+fn summaries<'a>(
+    disks: impl Iterator<Item = &'a Seen>,
+    name: &str,
+    part: fn(&Times) -> &Entries,
+) -> Vec<(String, RequestFigures)> {
+    let mut all = Vec::new();
+    for disk in disks {
+        for (kind, figures) in disk.times.iter().flat_map(part) {
+            let labels = labels(&[("disk", &disk.label), (name, kind)]);
+            all.push((labels, figures.summary(kind)));
         }
-    });
-    recorder.handle().render()
-}
-
-fn describe() {
-    describe_gauge!("storaged_uptime_seconds", "For how long this storaged runs.");
-    describe_gauge!("storaged_volumes", "Volumes of the cluster.");
-    describe_gauge!("storaged_volumes_open", "Volumes that somebody has open.");
-    describe_gauge!("storaged_snapshots", "Snapshots of the cluster.");
-    describe_gauge!("storaged_pools", "Pools of the cluster.");
-    describe_gauge!("storaged_tasks_running", "Tasks that run on this node.");
-    describe_gauge!(
-        "storaged_map_revision",
-        "The revision of the cluster map that this node has."
-    );
-    describe_gauge!("storaged_disk_up", "Whether the disk serves (1) or not (0).");
-    describe_gauge!(
-        "storaged_disk_capacity_bytes",
-        "The most that the disk's chunks may take."
-    );
-    describe_gauge!("storaged_disk_used_bytes", "What the disk's chunks take.");
-    describe_gauge!("storaged_disk_free_bytes", "What new data may still take.");
-    describe_gauge!("storaged_disk_log_bytes", "Length of the disk's log.");
-    describe_gauge!(
-        "storaged_disk_log_used_bytes",
-        "What of the log waits for a checkpoint."
-    );
-    describe_gauge!(
-        "storaged_disk_overlay_bytes",
-        "Written blocks in memory that are not in their chunks yet."
-    );
-    describe_gauge!("storaged_disk_metadata_bytes", "Objects' metadata in memory.");
-    describe_gauge!("storaged_disk_cached_bytes", "Blocks in the read cache.");
-    describe_gauge!(
-        "storaged_disk_in_flight",
-        "Requests that wait for the store's answer."
-    );
-    describe_gauge!(
-        "storaged_disk_objects_in_doubt",
-        "Objects with a write that may not be on all copies."
-    );
-    describe_gauge!("storaged_disk_connections", "Connections that are open.");
-    describe_counter!("storaged_disk_requests_total", "Requests that came to the disk.");
-    describe_counter!("storaged_disk_reads_total", "Reads answered with bytes.");
-    describe_counter!("storaged_disk_read_bytes_total", "Bytes of these.");
-    describe_counter!(
-        "storaged_disk_cache_hits_total",
-        "Blocks that the read cache had."
-    );
-    describe_counter!("storaged_disk_cache_misses_total", "Blocks that it had not.");
-    describe_counter!("storaged_disk_writes_total", "Writes accepted.");
-    describe_counter!("storaged_disk_write_bytes_total", "Bytes of these.");
-    describe_counter!(
-        "storaged_disk_log_batches_total",
-        "Batches written to the log, one flush each."
-    );
-    describe_counter!("storaged_disk_log_batch_bytes_total", "Bytes of these.");
-    describe_counter!("storaged_disk_checkpoints_total", "Checkpoints completed.");
-    describe_counter!(
-        "storaged_disk_damaged_blocks_total",
-        "Blocks found damaged by reads."
-    );
-}
-
-fn disk(id: DiskId, condition: &Condition) {
-    let label = id.0.to_string();
-    let up = condition.state == DiskState::Up;
-    gauge!("storaged_disk_up", "disk" => label.clone()).set(if up { 1.0 } else { 0.0 });
-    if !up {
-        return;
     }
-    let store = &condition.figures.store;
-    for (name, value) in [
-        ("storaged_disk_capacity_bytes", store.capacity_bytes),
-        ("storaged_disk_used_bytes", store.used_bytes),
-        ("storaged_disk_free_bytes", store.free_bytes),
-        ("storaged_disk_log_bytes", store.log_bytes),
-        ("storaged_disk_log_used_bytes", store.log_used_bytes),
-        ("storaged_disk_overlay_bytes", store.overlay_bytes),
-        ("storaged_disk_metadata_bytes", store.metadata_bytes),
-        ("storaged_disk_cached_bytes", store.cached_bytes),
-        ("storaged_disk_in_flight", store.in_flight),
-        ("storaged_disk_objects_in_doubt", store.objects_in_doubt),
-        ("storaged_disk_connections", condition.figures.connections),
-    ] {
-        gauge!(name, "disk" => label.clone()).set(exact(value));
-    }
-    for (name, value) in [
-        ("storaged_disk_requests_total", condition.figures.requests),
-        ("storaged_disk_reads_total", store.reads),
-        ("storaged_disk_read_bytes_total", store.read_bytes),
-        ("storaged_disk_cache_hits_total", store.cache_hits),
-        ("storaged_disk_cache_misses_total", store.cache_misses),
-        ("storaged_disk_writes_total", store.writes),
-        ("storaged_disk_write_bytes_total", store.write_bytes),
-        ("storaged_disk_log_batches_total", store.log_batches),
-        ("storaged_disk_log_batch_bytes_total", store.log_batch_bytes),
-        ("storaged_disk_checkpoints_total", store.checkpoints),
-        ("storaged_disk_damaged_blocks_total", store.damaged_blocks),
-    ] {
-        counter!(name, "disk" => label.clone()).absolute(value);
-    }
-}
-
-/// A figure as Prometheus keeps it: exact up to 2^53, and good to 16 digits beyond.
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
-fn exact(value: u64) -> f64 {
-    value as f64
+    all
 }

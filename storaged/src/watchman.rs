@@ -1,8 +1,8 @@
 //! Looks after the disks and writes into the event log what changes with them by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use admin_api::disks::DiskState;
 use coordination::records::Severity;
@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::disks::{Condition, Disks};
 use crate::events::Events;
+use crate::slow::{Judge, Verdict, WINDOW, Windows};
 
 /// How often the disks are looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -19,7 +20,14 @@ const EVERY: Duration = Duration::from_secs(1);
 pub async fn run(disks: Arc<Disks>, events: Events) {
     let mut known: BTreeMap<DiskId, DiskState> = BTreeMap::new();
     let mut changes = disks.subscribe();
+    let mut pace = Pace::default();
     loop {
+        for (id, verdict) in pace.look(&disks).await {
+            let (severity, kind, message) = telling_of_pace(id, &verdict);
+            if let Err(error) = events.write(severity, kind, id.to_string(), message).await {
+                warn!(%error, "an event could not be written");
+            }
+        }
         for id in disks.ids().await {
             let condition = disks.condition(id).await;
             // A disk that serves from the start is as it should be.
@@ -33,6 +41,56 @@ pub async fn run(disks: Arc<Disks>, events: Events) {
         }
         // A disk that starts or stops is looked at without delay.
         let _ = tokio::time::timeout(EVERY, changes.changed()).await;
+    }
+}
+
+/// Compares the disks' times with each other.
+#[derive(Default)]
+struct Pace {
+    began: Option<Instant>,
+    known: BTreeSet<DiskId>,
+    windows: Windows,
+    judge: Judge,
+}
+
+impl Pace {
+    /// What has changed, if a window is over.
+    async fn look(&mut self, disks: &Disks) -> Vec<(DiskId, Verdict)> {
+        if self.began.is_some_and(|began| began.elapsed() < WINDOW) {
+            return Vec::new();
+        }
+        self.began = Some(Instant::now());
+        let mut media = BTreeMap::new();
+        for id in disks.ids().await {
+            if let Some(times) = disks.times(id).await {
+                media.insert(id, times.medium);
+            }
+        }
+        // Of a disk that was stopped, nothing is thought any more.
+        let gone = self.known.iter().filter(|id| !media.contains_key(id));
+        gone.for_each(|id| disks.mark_slow(*id, None));
+        self.known = media.keys().copied().collect();
+        let verdicts = self.judge.judge(&self.windows.close(media));
+        for (id, verdict) in &verdicts {
+            let why = match verdict {
+                Verdict::Slow(why) => Some(why.to_string()),
+                Verdict::Well => None,
+            };
+            disks.mark_slow(*id, why);
+        }
+        verdicts
+    }
+}
+
+/// What to tell of a disk whose pace has changed.
+fn telling_of_pace(id: DiskId, verdict: &Verdict) -> (Severity, &'static str, String) {
+    match verdict {
+        Verdict::Slow(why) => (Severity::Warning, "disk_slow", format!("{id} is slow: {why}")),
+        Verdict::Well => (
+            Severity::Info,
+            "disk_not_slow",
+            format!("{id} is as fast as its peers again"),
+        ),
     }
 }
 
@@ -68,6 +126,7 @@ mod tests {
         Condition {
             state,
             reason: Some("the cable is loose".to_owned()),
+            slow: None,
             figures: Figures::default(),
             here: true,
         }

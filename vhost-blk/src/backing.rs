@@ -8,16 +8,26 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use client::device::BlockDevice;
+use telemetry::traffic::{Kind, Traffic};
 use tokio::sync::Notify;
 use tracing::info;
-
-use crate::traffic::Traffic;
 
 /// Data bytes under way in one process, over all rings. Further requests stay in their ring.
 /// 64 MiB is two of the largest requests, and more than any disk needs to be busy.
 const BYTES_IN_FLIGHT_MAX: u64 = 64 << 20;
 /// Length of the serial number that the guest is given, in bytes.
 pub(crate) const SERIAL_BYTES: usize = 20;
+
+/// What is counted: what a guest may ask for.
+const KINDS: [Kind; 7] = [
+    Kind::Read,
+    Kind::Write,
+    Kind::Flush,
+    Kind::Discard,
+    Kind::WriteZeroes,
+    Kind::Identify,
+    Kind::Refused,
+];
 
 /// The device and what its rings have in common.
 pub struct Backing {
@@ -54,7 +64,7 @@ impl Backing {
             nothing_left: Notify::new(),
             waiting: RefCell::default(),
             complaints: Cell::new(0),
-            traffic: Traffic::new(),
+            traffic: Traffic::new(&KINDS),
         })
     }
 

@@ -30,5 +30,4 @@ pub mod server;
 pub mod service;
 pub mod session;
 pub mod tenure;
-pub mod traffic;
 pub mod worker;

@@ -16,9 +16,10 @@ use client::memory::MemoryDevice;
 use client::sectors::Sectors;
 use client::transport::Address;
 use client::volume::{self, Options, ReadRing};
+use telemetry::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, error_span, info, warn};
 use vhost_blk::backing::Backing;
 use vhost_blk::config_space::{ConfigSpace, QUEUES_MAX, Shape};
 use vhost_blk::front_end::FrontEnd;
@@ -90,6 +91,9 @@ struct Arguments {
     /// Offer this many bytes of memory instead of a volume: for trying out QEMU and drivers.
     #[arg(long, value_name = "BYTES", hide = true, conflicts_with_all = ["storaged", "volume"])]
     memory: Option<u64>,
+    /// How log lines look. `RUST_LOG` says which there are.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
     /// Do what the sandbox is about, tell what came of it, and end: for tests.
     #[arg(long, value_enum, hide = true)]
     probe: Option<Probe>,
@@ -107,13 +111,12 @@ fn control_socket(text: &str) -> Result<PathBuf, String> {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    log::start(arguments.log_format);
+    let volume = arguments.volume.as_deref().unwrap_or("memory");
+    // Entered for good: everything on this thread is about this volume.
+    let _entered = error_span!("vhost_blk", volume).entered();
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             error!("{cause:#}");

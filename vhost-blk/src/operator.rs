@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 use admin_api::vhost::{Announced, DeviceStatus, Hold, Resumed};
+use telemetry::Figures;
+use telemetry::traffic::Kind;
 use tokio::sync::oneshot;
 
 pub mod desk;
 mod holds;
 mod metrics;
 pub mod serve;
-mod summary;
 
 /// Orders that may wait for the data thread; those who ask further wait before the channel.
 pub const ORDERS_MAX: usize = 8;
@@ -21,7 +22,7 @@ pub const ORDERS_MAX: usize = 8;
 /// What the operator thread asks the data thread for. Each has an end of a channel for the answer.
 pub enum Order {
     /// How things are.
-    Describe(oneshot::Sender<DeviceStatus>),
+    Describe(oneshot::Sender<Description>),
     /// Take no request until the limit is over; answer when none is under way.
     Hold {
         /// How long the guest may wait.
@@ -38,6 +39,27 @@ pub enum Order {
     },
     /// Read the size anew and tell the guest.
     Announce(oneshot::Sender<Result<Announced, AnnounceError>>),
+}
+
+/// How things are, as the data thread tells it: figures as they were counted, for making sense of them takes a
+/// while.
+#[derive(Clone, Debug)]
+pub struct Description {
+    status: DeviceStatus,
+    figures: Vec<(Kind, Figures)>,
+}
+
+impl Description {
+    /// The same for people and programs.
+    pub fn into_status(self) -> DeviceStatus {
+        let figures = self.figures.iter();
+        DeviceStatus {
+            requests: figures
+                .map(|(kind, figures)| figures.summary(kind.name()))
+                .collect(),
+            ..self.status
+        }
+    }
 }
 
 /// Why requests do not rest.

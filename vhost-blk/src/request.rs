@@ -3,6 +3,7 @@
 //! Pure: bytes in, a [`Request`] or a [`Refusal`] out. It has never heard of rings or of memory; the
 //! caller has read every byte once, and what is checked here is what is carried out.
 
+use telemetry::traffic::Kind;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
     VIRTIO_BLK_T_WRITE_ZEROES,
@@ -78,6 +79,21 @@ pub enum Request {
     Discard(Vec<Run>),
     /// Make these ranges read as zeros; may be empty.
     WriteZeroes(Vec<Run>),
+}
+
+impl Request {
+    /// As what it is counted, and how many bytes it asks for.
+    pub fn amount(&self) -> (Kind, u64) {
+        let sum = |runs: &[Run]| runs.iter().map(|run| run.length).sum();
+        match self {
+            Self::Read(run) => (Kind::Read, run.length),
+            Self::Write(run) => (Kind::Write, run.length),
+            Self::Flush => (Kind::Flush, 0),
+            Self::Identify => (Kind::Identify, 0),
+            Self::Discard(runs) => (Kind::Discard, sum(runs)),
+            Self::WriteZeroes(runs) => (Kind::WriteZeroes, sum(runs)),
+        }
+    }
 }
 
 /// Why a request is answered without asking the device.

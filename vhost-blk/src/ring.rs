@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use client::device::{DeviceError, Operation, Outcome};
+use telemetry::traffic::Ticket;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Notify;
@@ -33,7 +34,6 @@ use crate::chain::{Buffers, ChainError};
 use crate::guest_memory::{GuestMap, GuestMemory};
 use crate::inflight::{InflightError, Log};
 use crate::request::{self, Parsed, Refusal, Request, Run};
-use crate::traffic::Ticket;
 
 /// A virtqueue with its events, as the control thread sets it up.
 pub type Vring = VringMutex<GuestMemory>;
@@ -339,7 +339,8 @@ impl Ring {
         let memory = self.memory.memory();
         match self.parse(&buffers, &memory) {
             Ok((request, operations)) => {
-                ticket.is_for(&request);
+                let (kind, bytes) = request.amount();
+                ticket.is_for(kind, bytes);
                 self.submit(head, buffers, memory, &request, operations, ticket);
             }
             Err(refusal) => {

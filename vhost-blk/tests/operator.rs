@@ -11,7 +11,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use admin_api::vhost::{self, Announced, DeviceStatus, Hold, RequestFigures, Resumed};
+use admin_api::figures::RequestFigures;
+use admin_api::vhost::{self, Announced, DeviceStatus, Hold, Resumed};
 use admin_api::{ErrorBody, ErrorKind};
 use driver::{Driver, PATIENCE, SIZE, Server, pattern};
 use reqwest::{Client, Method, RequestBuilder};

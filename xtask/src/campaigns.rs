@@ -11,42 +11,21 @@ use crate::second_lines;
 use crate::tally::Tally;
 use crate::workspace;
 
-const SIMULATOR: Program = Program {
-    package: "simulator",
-    binary: "simulator",
-};
-const MUTANTS: Program = Program {
-    package: "simulator",
-    binary: "mutants",
-};
+const SIMULATOR: Program = Program { binary: "simulator" };
+const MUTANTS: Program = Program { binary: "mutants" };
 const CRASH: Program = Program {
-    package: "crash-tests",
     binary: "crash-tests",
 };
 const STORE_MUTANTS: Program = Program {
-    package: "crash-tests",
     binary: "store-mutants",
 };
-const KILL: Program = Program {
-    package: "kill-tests",
-    binary: "kill-tests",
-};
-const BENCH: Program = Program {
-    package: "bench",
-    binary: "bench",
-};
-const DEMO: Program = Program {
-    package: "demo",
-    binary: "demo",
-};
+const KILL: Program = Program { binary: "kill-tests" };
+const BENCH: Program = Program { binary: "bench" };
+const DEMO: Program = Program { binary: "demo" };
 const CONFORMANCE: Program = Program {
-    package: "conformance",
     binary: "conformance",
 };
-const GUESTS: Program = Program {
-    package: "vm-tests",
-    binary: "vm-tests",
-};
+const GUESTS: Program = Program { binary: "vm-tests" };
 
 /// Simulated worlds, `seeds` of them, from seed `from` on.
 pub(crate) fn sim(profile: Profile, seeds: u64, from: u64) -> Result<Tally> {

@@ -18,43 +18,31 @@ pub(crate) enum Profile {
     Release,
 }
 
-/// A binary of the workspace.
+/// A binary of the workspace, in which no two have the same name.
 #[derive(Clone, Copy)]
 pub(crate) struct Program {
-    pub(crate) package: &'static str,
     pub(crate) binary: &'static str,
 }
 
 /// The daemon.
-pub(crate) const STORAGED: Program = Program {
-    package: "storaged",
-    binary: "storaged",
-};
+pub(crate) const STORAGED: Program = Program { binary: "storaged" };
 /// The vhost-user-blk backend.
-pub(crate) const VHOST_BLK: Program = Program {
-    package: "vhost-blk",
-    binary: "vhost-blk",
-};
+pub(crate) const VHOST_BLK: Program = Program { binary: "vhost-blk" };
 /// The NBD server.
 pub(crate) const NBD: Program = Program {
-    package: "storaged-nbd",
     binary: "storaged-nbd",
 };
 /// The command line.
-pub(crate) const STORAGECTL: Program = Program {
-    package: "storagectl",
-    binary: "storagectl",
-};
+pub(crate) const STORAGECTL: Program = Program { binary: "storagectl" };
 /// What a node runs: tests of whole programs find them beside their own.
 pub(crate) const PRODUCT: &[Program] = &[STORAGED, VHOST_BLK, NBD, STORAGECTL];
 
 /// Builds programs; the answer is the folder that they are in.
 pub(crate) fn build(profile: Profile, programs: &[Program]) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
-    cargo.arg("build");
-    for program in programs {
-        cargo.args(["--package", program.package]);
-    }
+    // By the names of binaries, and not of packages: then every build agrees on the features of third-party
+    // crates. With a package's own features some thirty of them, and all that stands on them, were compiled anew.
+    cargo.args(["build", "--workspace"]);
     for program in programs {
         cargo.args(["--bin", program.binary]);
     }

@@ -8,6 +8,7 @@
 //! | GET | `/v1/version` | | [`status::Version`] |
 //! | GET | `/v1/status` | | [`status::Status`] |
 //! | GET | `/v1/metrics` | | Prometheus text |
+//! | GET | `/v1/figures` | | [`figures::NodeFigures`] |
 //! | GET | `/v1/openapi.json` | | the OpenAPI document |
 //! | GET | `/v1/events` | [`events::EventQuery`] | [`events::EventPage`] |
 //! | GET | `/v1/tasks` | | [`tasks::TaskList`] |
@@ -39,7 +40,8 @@
 //! | GET | `/v1/snapshots` | | [`snapshots::SnapshotList`] |
 //! | POST | `/v1/group-snapshots` | [`snapshots::CreateGroupSnapshot`] | 201 [`snapshots::SnapshotList`] |
 //!
-//! A `vhost-blk` serves a few words of its own on its control socket: see [`vhost`].
+//! Front ends serve `/v1/figures` ([`figures::FrontEndFigures`]) and `/v1/metrics` on control sockets of their own; a
+//! `vhost-blk` a few words more: see [`vhost`].
 //!
 //! Everything that goes wrong is answered with an [`error::ErrorBody`] and the status that its kind names.
 //! Times are milliseconds since 1970 in UTC. Sizes in answers are bytes; sizes in requests may be
@@ -50,6 +52,7 @@
 pub mod disks;
 pub mod error;
 pub mod events;
+pub mod figures;
 pub mod names;
 pub mod nodes;
 pub mod pools;

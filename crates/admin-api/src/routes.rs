@@ -6,6 +6,8 @@ pub const VERSION: &str = "/v1/version";
 pub const STATUS: &str = "/v1/status";
 /// Prometheus text.
 pub const METRICS: &str = "/v1/metrics";
+/// Counts and times of all that was asked for.
+pub const FIGURES: &str = "/v1/figures";
 /// The OpenAPI document.
 pub const OPENAPI: &str = "/v1/openapi.json";
 /// The event log.

@@ -3,6 +3,7 @@
 //! | method | path | asks with | answers with |
 //! | --- | --- | --- | --- |
 //! | GET | `/v1/stats` | | [`DeviceStatus`] |
+//! | GET | `/v1/figures` | | [`FrontEndFigures`](crate::figures::FrontEndFigures) |
 //! | GET | `/v1/metrics` | | Prometheus text |
 //! | POST | `/v1/drain` | [`Drain`] | [`Hold`] |
 //! | POST | `/v1/resume` | [`Resume`] | [`Resumed`] |
@@ -11,6 +12,8 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::figures::RequestFigures;
 
 /// Everything about the attached volume, in one answer.
 pub const STATS: &str = "/v1/stats";
@@ -87,51 +90,6 @@ pub struct HoldStatus {
     pub hold: u64,
     /// When it ends by itself, in milliseconds from now.
     pub left_ms: u64,
-}
-
-/// What requests of one kind amounted to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct RequestFigures {
-    /// `read`, `write`, `flush`, `discard`, `write_zeroes`, `identify`, `refused`.
-    pub kind: String,
-    /// Requests that were answered.
-    pub requests: u64,
-    /// Bytes of those that did not fail.
-    pub bytes: u64,
-    /// Answers that told the guest of a failure.
-    pub errors: u64,
-    /// How long they took, from being taken to being answered.
-    pub latency: Latency,
-}
-
-/// How long requests took.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Latency {
-    /// Sum over all requests, in microseconds, to two digits.
-    pub sum_us: f64,
-    /// The mean, in microseconds.
-    pub mean_us: f64,
-    /// Half of the requests took no longer, in microseconds.
-    pub p50_us: f64,
-    /// Nine of ten.
-    pub p90_us: f64,
-    /// All but one in a hundred.
-    pub p99_us: f64,
-    /// All but one in a thousand.
-    pub p999_us: f64,
-    /// The longest.
-    pub max_us: f64,
-    /// How many took at most so long; cumulative, ascending.
-    pub buckets: Vec<Bucket>,
-}
-
-/// One step of a cumulative histogram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Bucket {
-    /// At most so long, in microseconds.
-    pub up_to_us: u64,
-    /// So many requests.
-    pub count: u64,
 }
 
 /// Asks that no request is taken, and for an answer when none is under way. What the guest asks for

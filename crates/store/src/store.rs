@@ -107,7 +107,16 @@ impl Store {
 
     /// Opens the disk of a directory; recovers it first if it was not closed.
     pub fn open(directory: &Path, options: &Options) -> Result<Self, OpenError> {
-        let medium = Directory::open(directory)?.medium(options.engine)?;
+        Self::open_through(directory, options, |medium| medium)
+    }
+
+    /// As [`Store::open`], with something between the store and its medium, which may measure it.
+    pub fn open_through(
+        directory: &Path,
+        options: &Options,
+        between: impl FnOnce(Box<dyn Medium>) -> Box<dyn Medium>,
+    ) -> Result<Self, OpenError> {
+        let medium = between(Directory::open(directory)?.medium(options.engine)?);
         // From here on the disk is ours, and whoever still reads by what a former opening said is
         // shut out before anything changes.
         let witness = options

@@ -14,6 +14,7 @@ use std::time::Duration;
 use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
 use client::device::BlockDevice;
+use telemetry::traffic::{Kind, Traffic};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::watch;
 
@@ -71,17 +72,18 @@ pub async fn raised(flag: &mut watch::Receiver<bool>) {
 /// How long a client may take to read the last answers once the connection is to end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Serves one client until it leaves, breaks off, or one of the flags goes up. Requests that were
+/// Serves one client until it leaves, breaks off, or one of the flags (the process leaves, the volume is gone)
+/// goes up. Requests that were
 /// read are answered before it ends, unless the client is gone or does not listen.
 pub async fn serve(
     stream: Stream,
     terms: Terms,
     device: Rc<dyn BlockDevice>,
-    leaving: watch::Receiver<bool>,
-    stopped: watch::Receiver<bool>,
+    traffic: Rc<Traffic>,
+    flags: [watch::Receiver<bool>; 2],
 ) -> Result<(), ConnectionError> {
-    let outbox = Outbox::new();
-    let served = converse(stream, terms, device, &outbox, [leaving, stopped]).await;
+    let outbox = Outbox::new(traffic);
+    let served = converse(stream, terms, device, &outbox, flags).await;
     outbox.abandon();
     served
 }
@@ -140,10 +142,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             };
             let room = self.outbox.admit(weight).await;
             let payload = self.payload(request.payload).await?;
-            let ticket = self.outbox.ticket(room);
+            let (kind, bytes) = judged.as_ref().map_or((Kind::Refused, 0), task::amount);
+            let ticket = self.outbox.ticket(room, kind, bytes);
             match judged {
                 Ok(task) => task::start(task, payload, &self.device, replier, ticket),
-                Err(refusal) => ticket.answer(replier.error(refusal.errno, refusal.message, None)),
+                Err(refusal) => ticket.fail(replier.error(refusal.errno, refusal.message, None)),
             }
         }
         Ok(())

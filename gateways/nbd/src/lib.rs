@@ -3,11 +3,12 @@
 //!
 //! `wire` knows bytes; `negotiation` and `connection` know the order in which they are said;
 //! `registry` and `volume` know which volumes are open and on which thread; `server` knows
-//! sockets. Nothing here knows where a block lies: that is the `client` crate's.
+//! sockets; `control` tells an operator what is counted. Nothing here knows where a block lies: that is the `client` crate's.
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod connection;
+pub mod control;
 pub mod export;
 pub mod negotiation;
 pub mod registry;

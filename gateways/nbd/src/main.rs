@@ -12,10 +12,10 @@ use storaged_nbd::address::ListenAddress;
 use storaged_nbd::server::{Server, Settings};
 use storaged_nbd::source::{Cluster, MemoryExport, Source};
 use storaged_nbd::tls::{CertificateFiles, acceptor};
+use telemetry::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tracing_subscriber::EnvFilter;
 
 /// Page-sized buffers are most of what a disk holds in memory. The system's allocator takes twice their
 /// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
@@ -58,6 +58,12 @@ struct Arguments {
     /// Connections at once; each may hold 64 MiB
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
+    /// Answer an operator's questions on this socket: unix:PATH, for this user only
+    #[arg(long, value_name = "unix:PATH", value_parser = control_socket)]
+    control: Option<PathBuf>,
+    /// How log lines look. `RUST_LOG` says which there are
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
     /// Serve a volume in memory instead of the cluster, for trials: NAME=BYTES
     #[arg(long, value_name = "NAME=BYTES", hide = true, conflicts_with = "storaged", value_parser = memory_export)]
     memory: Vec<MemoryExport>,
@@ -71,10 +77,7 @@ Examples:
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .init();
+    log::start(arguments.log_format);
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -134,6 +137,7 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
     Ok(Settings {
         source,
         listen: arguments.listen,
+        control: arguments.control,
         tls,
         plaintext: arguments.plaintext,
         default_export: arguments.default_export,
@@ -147,6 +151,14 @@ fn storaged_address(text: &str) -> Result<Address, AddressError> {
         text.parse()
     } else {
         Ok(Address::Unix(PathBuf::from(text)))
+    }
+}
+
+fn control_socket(text: &str) -> Result<PathBuf, String> {
+    match text.parse::<ListenAddress>() {
+        Ok(ListenAddress::Unix(path)) => Ok(path),
+        Ok(ListenAddress::Tcp(_)) => Err("the control socket is a unix socket: unix:PATH".to_owned()),
+        Err(error) => Err(error),
     }
 }
 

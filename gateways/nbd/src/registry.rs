@@ -4,16 +4,22 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use protocol::session::ExportEntry;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
+use crate::control::Counted;
 use crate::export::{Description, ExportName, names_of};
 use crate::source::{Source, SourceError};
 use crate::volume::{self, Order, VolumeHandle};
 
 /// Orders that may wait for one volume's thread. They are few: two for each new connection.
 const ORDERS_MAX: usize = 64;
+
+/// How long volumes may take to tell what they have counted.
+const COUNT_LIMIT: Duration = Duration::from_secs(1);
 
 /// What all volume threads watch: whether the process is leaving.
 pub type Leaving = watch::Receiver<bool>;
@@ -93,6 +99,30 @@ impl Registry {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(SourceError::Unavailable("the volume's thread ended".to_owned())),
         }
+    }
+
+    /// What all open volumes have counted, by name. Those that do not answer in time are left out: they are
+    /// being opened.
+    pub async fn count(&self) -> Vec<Counted> {
+        let mut asked = Vec::new();
+        for entry in self.open.borrow().values() {
+            let (answer, answered) = oneshot::channel();
+            // One whose queue is full tells the next time.
+            if let Some(handle) = entry.handle.upgrade()
+                && handle.try_send(Order::Count(answer)).is_ok()
+            {
+                asked.push(answered);
+            }
+        }
+        let deadline = Instant::now() + COUNT_LIMIT;
+        let mut counted = Vec::new();
+        for answered in asked {
+            if let Ok(Ok(volume)) = timeout_at(deadline, answered).await {
+                counted.push(volume);
+            }
+        }
+        counted.sort_by(|a, b| a.name.cmp(&b.name));
+        counted
     }
 
     fn present(&self, name: &ExportName) -> Option<VolumeHandle> {

@@ -14,6 +14,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::address::ListenAddress;
 use crate::connection::raised;
+use crate::control;
 use crate::negotiation::{Rules, negotiate};
 use crate::registry::{Leaving, Registry};
 use crate::socket::{Socket, Stream, prepare_tcp};
@@ -26,6 +27,12 @@ pub type Place = OwnedSemaphorePermit;
 /// How long to wait before the next try after the system refused a connection, as it does when
 /// there are no file descriptors left. Long enough not to burn a processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Clients of the socket's group may connect.
+const SOCKET_MODE: u32 = 0o660;
+/// Only the process's own user may ask: nobody is asked who he is.
+const CONTROL_MODE: u32 = 0o600;
+/// Questions of operators that may wait for an answer; those who ask further wait before the channel.
+const QUESTIONS_MAX: usize = 8;
 /// How long volumes may take to end once the process leaves. Then it leaves without them: fencing
 /// keeps that safe.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
@@ -36,6 +43,8 @@ pub struct Settings {
     pub source: Source,
     /// Where clients come in.
     pub listen: Vec<ListenAddress>,
+    /// Where an operator asks, if he may.
+    pub control: Option<PathBuf>,
     /// Who this server is, if TLS is offered.
     pub tls: Option<TlsAcceptor>,
     /// Whether TCP clients may do without TLS; on the loopback interface only.
@@ -66,6 +75,7 @@ pub enum StartError {
 pub struct Server {
     settings: Settings,
     listeners: Vec<(Listener, ListenAddress)>,
+    control: Option<(UnixListener, SocketFile)>,
 }
 
 enum Listener {
@@ -84,9 +94,10 @@ impl Server {
                 reason: error.to_string(),
             };
             listeners.push(match address {
-                ListenAddress::Unix(path) => {
-                    (Listener::Unix(bind_unix(path).map_err(failed)?), address.clone())
-                }
+                ListenAddress::Unix(path) => (
+                    Listener::Unix(bind_unix(path, SOCKET_MODE).map_err(failed)?),
+                    address.clone(),
+                ),
                 ListenAddress::Tcp(wanted) => {
                     let listener = TcpListener::bind(wanted).await.map_err(failed)?;
                     let bound = ListenAddress::Tcp(listener.local_addr().map_err(failed)?);
@@ -94,7 +105,15 @@ impl Server {
                 }
             });
         }
-        Ok(Self { settings, listeners })
+        let control = match &settings.control {
+            Some(path) => Some((control_listener(path)?, SocketFile(path.clone()))),
+            None => None,
+        };
+        Ok(Self {
+            settings,
+            listeners,
+            control,
+        })
     }
 
     /// Where it listens, with the ports that were taken.
@@ -105,11 +124,21 @@ impl Server {
     /// Serves until `leaving` is raised; then answers what was asked, closes the volumes and ends.
     /// Must run in a [`tokio::task::LocalSet`].
     pub async fn run(self, mut leaving: Leaving) {
-        let Self { settings, listeners } = self;
+        let Self {
+            settings,
+            listeners,
+            control,
+        } = self;
         let (registry, ended) = Registry::new(settings.source, leaving.clone());
         let places = Arc::new(Semaphore::new(settings.connections));
         let mut doors = JoinSet::new();
         let mut files = Vec::new();
+        if let Some((listener, file)) = control {
+            let (ask, questions) = mpsc::channel(QUESTIONS_MAX);
+            doors.spawn_local(control::answer(registry.clone(), questions));
+            doors.spawn_local(control::serve(listener, ask));
+            files.push(file);
+        }
         for (listener, address) in listeners {
             let over_tcp = matches!(listener, Listener::Tcp(_));
             let rules = Rules {
@@ -168,7 +197,7 @@ fn check_safety(address: &ListenAddress, settings: &Settings) -> Result<(), Star
 }
 
 /// Takes the place of a dead process's socket file, never of a living one's.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let stale = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     if stale {
         match std::os::unix::net::UnixStream::connect(path) {
@@ -182,8 +211,15 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         }
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
+}
+
+fn control_listener(path: &Path) -> Result<UnixListener, StartError> {
+    bind_unix(path, CONTROL_MODE).map_err(|error| StartError::Listen {
+        address: ListenAddress::Unix(path.to_owned()),
+        reason: error.to_string(),
+    })
 }
 
 async fn keep_door(listener: Listener, rules: Rules, places: Arc<Semaphore>) {

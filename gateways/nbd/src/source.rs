@@ -83,6 +83,11 @@ impl OpenExport {
         }
     }
 
+    /// The cluster's volume, unless it is one in memory.
+    pub fn volume(&self) -> Option<&Volume> {
+        self.volume.as_deref()
+    }
+
     /// Finishes what was submitted and gives the export back.
     pub async fn close(self) {
         if let Some(volume) = self.volume {

@@ -6,11 +6,13 @@ use std::io;
 use std::rc::Rc;
 
 use client::device::{BlockDevice, DeviceEvent};
+use telemetry::traffic::{Kind, Traffic};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::connection::{self, Terms};
+use crate::control::Counted;
 use crate::export::{Description, ExportName};
 use crate::registry::Leaving;
 use crate::server::Place;
@@ -20,10 +22,24 @@ use crate::source::{OpenExport, Source, SourceError};
 /// The way to a volume's thread. The volume stays open while one of these exists.
 pub type VolumeHandle = mpsc::Sender<Order>;
 
+/// What is counted: what a client may ask for.
+const KINDS: [Kind; 8] = [
+    Kind::Read,
+    Kind::Write,
+    Kind::Flush,
+    Kind::Discard,
+    Kind::WriteZeroes,
+    Kind::Map,
+    Kind::Nothing,
+    Kind::Refused,
+];
+
 /// What a volume's thread is asked for.
 pub enum Order {
     /// What is it now?
     Describe(oneshot::Sender<Result<Description, SourceError>>),
+    /// What was asked for so far?
+    Count(oneshot::Sender<Counted>),
     /// Serve a client that has negotiated.
     Serve(Box<Client>),
 }
@@ -52,7 +68,7 @@ pub fn start(
         .enable_all()
         .build()?;
     let work = move || {
-        let span = info_span!("volume", name = %name);
+        let span = info_span!("volume", volume = %name);
         LocalSet::new().block_on(&runtime, run(&source, &name, orders, leaving).instrument(span));
         drop(alive);
     };
@@ -119,6 +135,7 @@ async fn serve_orders(
     stopped: &watch::Receiver<bool>,
 ) {
     let mut lost = stopped.clone();
+    let traffic = Rc::new(Traffic::new(&KINDS));
     let mut connections = JoinSet::new();
     loop {
         let order = tokio::select! {
@@ -135,8 +152,12 @@ async fn serve_orders(
             Some(Order::Describe(answer)) => {
                 let _ = answer.send(Ok(Description::of(&open.device.info())));
             }
+            Some(Order::Count(answer)) => {
+                let _ = answer.send(Counted::of(open, connections.len(), &traffic));
+            }
             Some(Order::Serve(client)) => {
-                let serving = serve(*client, open.device.clone(), leaving.clone(), stopped.clone());
+                let flags = [leaving.clone(), stopped.clone()];
+                let serving = serve(*client, open.device.clone(), traffic.clone(), flags);
                 connections.spawn_local(serving.in_current_span());
             }
             None => break,
@@ -148,8 +169,8 @@ async fn serve_orders(
 async fn serve(
     client: Client,
     device: Rc<dyn BlockDevice>,
-    leaving: Leaving,
-    stopped: watch::Receiver<bool>,
+    traffic: Rc<Traffic>,
+    flags: [watch::Receiver<bool>; 2],
 ) {
     let Client {
         stream,
@@ -158,7 +179,7 @@ async fn serve(
         place,
     } = client;
     let result = match stream.attach() {
-        Ok(stream) => connection::serve(stream, terms, device, leaving, stopped).await,
+        Ok(stream) => connection::serve(stream, terms, device, traffic, flags).await,
         Err(error) => Err(error.into()),
     };
     match result {

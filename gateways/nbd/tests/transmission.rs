@@ -10,6 +10,7 @@ use client::memory::MemoryDevice;
 use storaged_nbd::connection::{self, ConnectionError, Terms};
 use storaged_nbd::socket::{Socket, Stream};
 use storaged_nbd::wire::reply::ReplyFormat;
+use telemetry::traffic::{Kind, Traffic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -37,7 +38,8 @@ fn connect(terms: Terms, device: Rc<dyn BlockDevice>) -> Connection {
     let served = spawn_local(async move {
         // Nobody takes the volume away here.
         let (_nobody, stopped) = watch::channel(false);
-        connection::serve(stream, terms, device, leaving, stopped).await
+        let traffic = Rc::new(Traffic::new(&Kind::ALL));
+        connection::serve(stream, terms, device, traffic, [leaving, stopped]).await
     });
     Connection {
         client,

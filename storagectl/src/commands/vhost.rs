@@ -1,14 +1,13 @@
 //! `storagectl vhost`: one attached volume.
 
-use std::time::Duration;
-
+use admin_api::figures::RequestFigures;
 use admin_api::sizes::format_size;
-use admin_api::vhost::{self, Announced, DeviceStatus, Drain, Hold, RequestFigures, Resume, Resumed};
+use admin_api::vhost::{self, Announced, DeviceStatus, Drain, Hold, Resume, Resumed};
 use anyhow::Result;
 
 use crate::api::Api;
 use crate::arguments::VhostCommand;
-use crate::clock::format_span;
+use crate::clock::{format_microseconds, format_span};
 use crate::output::{Form, exact_size, properties, table};
 
 /// Does what the command says.
@@ -109,10 +108,10 @@ fn requests(figures: &[RequestFigures]) -> String {
             figures.requests.to_string(),
             format_size(figures.bytes),
             figures.errors.to_string(),
-            time(latency.p50_us),
-            time(latency.p99_us),
-            time(latency.p999_us),
-            time(latency.max_us),
+            format_microseconds(latency.p50_us),
+            format_microseconds(latency.p99_us),
+            format_microseconds(latency.p999_us),
+            format_microseconds(latency.max_us),
         ]
     });
     table(
@@ -124,19 +123,11 @@ fn requests(figures: &[RequestFigures]) -> String {
     )
 }
 
-/// A time with its unit: whole microseconds, milliseconds or seconds with a digit.
-fn time(microseconds: f64) -> String {
-    match Duration::try_from_secs_f64(microseconds / 1e6) {
-        Ok(time) if time < Duration::from_millis(1) => format!("{microseconds:.0} us"),
-        Ok(time) if time < Duration::from_secs(1) => format!("{:.1} ms", microseconds / 1e3),
-        _ => format!("{:.1} s", microseconds / 1e6),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     //! What is wrong is said, and what never happened is left out.
-    use admin_api::vhost::{HoldStatus, Latency, RingStatus};
+    use admin_api::figures::Latency;
+    use admin_api::vhost::{HoldStatus, RingStatus};
 
     use super::*;
 

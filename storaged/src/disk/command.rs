@@ -5,6 +5,8 @@ use protocol::{FamilyId, LayerId};
 use store::Statistics;
 use tokio::sync::oneshot;
 
+use super::ledger::Entries;
+
 /// Indices of objects, ascending, and where to go on.
 pub(super) type Objects = Result<(Vec<u32>, Option<u32>), StorageError>;
 
@@ -26,8 +28,19 @@ pub(super) enum Command {
     },
     /// Tell the figures.
     Figures { answer: oneshot::Sender<Figures> },
+    /// Tell how long things took.
+    Times { answer: oneshot::Sender<Times> },
     /// Finish.
     Stop { answer: oneshot::Sender<()> },
+}
+
+/// How long things took on a disk since it was started, by kind.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// From a request's being given to the store to its answer.
+    pub requests: Entries,
+    /// Of what the store asked its medium for.
+    pub medium: Entries,
 }
 
 /// A disk's figures.

@@ -8,16 +8,23 @@ use std::collections::{HashMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 
 use protocol::message::{Request, Response};
-use protocol::storage::{StorageError, StorageReply, StorageRequest};
+use protocol::storage::{Change, StorageError, StorageReply, StorageRequest};
 use replication::replica::{Action, ConnectionId, Event, Map, Remembered, Replica};
 use store::{Answer, Store};
 use tokio::sync::{Notify, oneshot};
 use tracing::{debug, error};
 
-use super::command::{Command, Figures};
+use super::command::{Command, Figures, Times};
 use super::connection::Connection;
+use super::ledger::Ledger;
+
+/// The kinds of requests whose times are told.
+const REQUEST_KINDS: &[&str] = &["read", "write", "recovery", "other"];
+/// Requests under way that are timed: more than a busy disk has.
+const TIMED_MAX: usize = 4096;
 
 type Reclaimed = oneshot::Sender<Result<(), StorageError>>;
 
@@ -35,6 +42,10 @@ pub(super) struct Driver {
     commanded: RefCell<HashMap<u64, Reclaimed>>,
     next_command: Cell<u64>,
     requests: Cell<u64>,
+    /// How long the store takes.
+    times: RefCell<Ledger>,
+    /// How long its medium takes.
+    medium: Rc<RefCell<Ledger>>,
     /// Where front ends of this machine find the disk's files; nothing if they are not to read them.
     shared: Option<Response>,
     poisoned: Cell<bool>,
@@ -43,7 +54,7 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(store: Store, directory: &Path, map: Map) -> Rc<Self> {
+    pub(super) fn new(store: Store, medium: Rc<RefCell<Ledger>>, directory: &Path, map: Map) -> Rc<Self> {
         let shared = store.witness().and_then(|witness| {
             Some(Response::Shared {
                 directory: std::path::absolute(directory)
@@ -72,6 +83,8 @@ impl Driver {
             commanded: RefCell::default(),
             next_command: Cell::new(0),
             requests: Cell::new(0),
+            times: RefCell::new(Ledger::new(REQUEST_KINDS, TIMED_MAX)),
+            medium,
             shared,
             poisoned: Cell::new(false),
             gathered: Notify::new(),
@@ -110,7 +123,11 @@ impl Driver {
                 number,
                 response,
             } => self.reply(connection, number, &response),
-            Action::Store { token, request } => self.store.borrow_mut().submit(token, request),
+            Action::Store { token, request } => {
+                let (kind, bytes) = amount(&request);
+                self.times.borrow_mut().begin(token, kind, bytes);
+                self.store.borrow_mut().submit(token, request);
+            }
             Action::Reclaimed { token, result } => {
                 if let Some(answer) = self.commanded.borrow_mut().remove(&token) {
                     // Whoever asked may have given up.
@@ -181,7 +198,9 @@ impl Driver {
             if answers.is_empty() {
                 break;
             }
+            let now = Instant::now();
             for (token, result) in answers.drain(..) {
+                self.times.borrow_mut().end(token, result.is_err(), now);
                 self.stored(token, result);
             }
         }
@@ -218,6 +237,12 @@ impl Driver {
             Command::Reclaim { request, answer } => self.reclaim(request, answer),
             Command::Figures { answer } => {
                 let _ = answer.send(self.figures());
+            }
+            Command::Times { answer } => {
+                let _ = answer.send(Times {
+                    requests: self.times.borrow().entries(),
+                    medium: self.medium.borrow().entries(),
+                });
             }
             Command::Stop { answer } => return Some(answer),
         }
@@ -268,5 +293,19 @@ impl Driver {
             // A task still holds it: the log has everything, and the next start recovers it.
             Err(_) => Ok(()),
         }
+    }
+}
+
+/// The place of a request's kind in [`REQUEST_KINDS`], and its bytes.
+fn amount(request: &StorageRequest) -> (usize, u64) {
+    match request {
+        StorageRequest::Read { range, .. } => (0, range.byte_len() as u64),
+        StorageRequest::Write(write) => match &write.change {
+            Change::Data { bytes, .. } => (1, bytes.len() as u64),
+            Change::Zero => (1, 0),
+        },
+        StorageRequest::Level { delta, .. } => (2, delta.bytes.len() as u64),
+        StorageRequest::Pull { .. } => (2, 0),
+        _ => (3, 0),
     }
 }

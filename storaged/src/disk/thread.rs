@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 use super::command::Command;
 use super::connection::{self, Identity};
 use super::driver::Driver;
+use super::stopwatch::Stopwatch;
 use super::{Settings, StartError};
 
 /// Connections to one disk at once: one for each open volume of the cluster. A guess; each costs a
@@ -85,7 +86,10 @@ struct Open {
 }
 
 async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
-    let store = Store::open(&settings.directory, &settings.options)?;
+    let ledger = Stopwatch::ledger();
+    let store = Store::open_through(&settings.directory, &settings.options, |medium| {
+        Box::new(Stopwatch::new(medium, Rc::clone(&ledger)))
+    })?;
     let found = store.format();
     if found.disk != settings.disk || found.cluster != settings.cluster {
         return Err(StartError::Stranger {
@@ -101,7 +105,7 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
         .map(|(_, generation)| generation.0);
     let intervals = store.intervals().into_iter().map(|(_, interval)| interval.0);
     let remembers = Revision(generations.chain(intervals).max().unwrap_or(0));
-    let driver = Driver::new(store, &settings.directory, map.current());
+    let driver = Driver::new(store, ledger, &settings.directory, map.current());
     let mut listeners = Vec::with_capacity(settings.listen.len());
     for address in settings.listen {
         match Listener::bind_with(&address, settings.credentials.as_ref()).await {

@@ -10,6 +10,7 @@ use storaged_nbd::socket::{Socket, Stream};
 use storaged_nbd::wire::option::{ClientOption, OPTION_HEADER_LENGTH, OptionHeader};
 use storaged_nbd::wire::reply::ReplyFormat;
 use storaged_nbd::wire::request::{Bounds, HeaderLayout, Request, Task};
+use telemetry::traffic::{Kind, Traffic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
@@ -116,10 +117,11 @@ async fn converse(terms: Terms, bytes: &[u8]) {
         return;
     };
     let device = Rc::new(Sectors::bytes(Rc::new(MemoryDevice::new(SIZE))));
+    let traffic = Rc::new(Traffic::new(&Kind::ALL));
     let (_keep_serving, stop) = watch::channel(false);
     let stream = Stream::Plain(Socket::Unix(server));
     let (mut answers, mut requests) = client.into_split();
-    let serve = connection::serve(stream, terms, device, stop.clone(), stop);
+    let serve = connection::serve(stream, terms, device, traffic, [stop.clone(), stop]);
     let send = async {
         // The server may hang up first, when it gets something that is no request.
         let _ = requests.write_all(bytes).await;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::holds::{Holds, milliseconds};
-use super::{AnnounceError, HoldError, Order, summary};
+use super::{AnnounceError, Description, HoldError, Order};
 use crate::backing::Backing;
 use crate::front_end::FrontEnd;
 use crate::tenure::Tenure;
@@ -67,7 +67,7 @@ impl Desk {
 }
 
 impl Attendance {
-    fn describe(&self) -> DeviceStatus {
+    fn describe(&self) -> Description {
         let Desk {
             worker,
             backing,
@@ -84,8 +84,7 @@ impl Attendance {
             in_flight: ring.in_flight() as u64,
             broken: ring.is_broken(),
         });
-        let figures = backing.traffic().figures();
-        DeviceStatus {
+        let status = DeviceStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.began.elapsed().as_secs(),
             volume: info.name,
@@ -102,10 +101,11 @@ impl Attendance {
             direct_reads: volume.map_or(0, |volume| volume.direct_reads()),
             shared_writes: volume.map_or(0, |volume| volume.shared_writes()),
             seccomp: (*seccomp).to_owned(),
-            requests: figures
-                .iter()
-                .map(|(kind, figures)| summary::of(*kind, figures))
-                .collect(),
+            requests: Vec::new(),
+        };
+        Description {
+            status,
+            figures: backing.traffic().figures(),
         }
     }
 
@@ -204,7 +204,7 @@ impl Attendance {
         Ok(Announced { size, told })
     }
 
-    fn traffic(&self) -> &crate::traffic::Traffic {
+    fn traffic(&self) -> &telemetry::traffic::Traffic {
         self.desk.backing.traffic()
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use admin_api::figures::{FrontEndFigures, VolumeFigures};
 use admin_api::vhost::{Announced, DeviceStatus, Drain, HOLD_MS_MAX, Hold, Resume, Resumed};
 use admin_api::{ErrorBody, ErrorKind};
 use axum::Router;
@@ -86,6 +87,7 @@ fn routes() -> OpenApiRouter<mpsc::Sender<Order>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(stats))
         .routes(routes!(figures))
+        .routes(routes!(prometheus))
         .routes(routes!(drain))
         .routes(routes!(resume))
         .routes(routes!(resize))
@@ -104,14 +106,37 @@ fn router(orders: mpsc::Sender<Order>) -> Router {
 /// Everything about the attached volume.
 #[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = DeviceStatus)))]
 async fn stats(State(orders): Orders) -> Result<Json<DeviceStatus>, Failure> {
-    ask(&orders, Order::Describe).await.map(Json)
+    describe(&orders).await.map(Json)
+}
+
+/// What is counted, in the words of all front ends.
+#[utoipa::path(get, path = "/v1/figures", responses((status = 200, body = FrontEndFigures)))]
+async fn figures(State(orders): Orders) -> Result<Json<FrontEndFigures>, Failure> {
+    let status = describe(&orders).await?;
+    Ok(Json(FrontEndFigures {
+        program: "vhost-blk".to_owned(),
+        version: status.version,
+        pid: std::process::id(),
+        uptime_s: status.uptime_s,
+        volumes: vec![VolumeFigures {
+            volume: status.volume,
+            size: status.size,
+            generation: status.generation,
+            clients: u64::from(status.connected),
+            in_flight: status.in_flight,
+            waiting: status.waiting,
+            direct_reads: status.direct_reads,
+            shared_writes: status.shared_writes,
+            requests: status.requests,
+        }],
+    }))
 }
 
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/v1/metrics",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
-async fn figures(State(orders): Orders) -> Result<String, Failure> {
-    let status = ask(&orders, Order::Describe).await?;
+async fn prometheus(State(orders): Orders) -> Result<String, Failure> {
+    let status = describe(&orders).await?;
     Ok(metrics::render(&status))
 }
 
@@ -164,6 +189,12 @@ async fn no_such_method(uri: Uri) -> Failure {
         uri.path()
     );
     failure(ErrorKind::MethodNotAllowed, message)
+}
+
+/// Asks how things are.
+async fn describe(orders: &mpsc::Sender<Order>) -> Result<DeviceStatus, Failure> {
+    let description = ask(orders, Order::Describe).await?;
+    Ok(description.into_status())
 }
 
 /// Sends an order and waits for its answer.

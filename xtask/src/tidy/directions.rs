@@ -25,7 +25,7 @@ const EFFECTS: &[&str] = &[
 ];
 /// What only `storaged` and tests link: a front end talks to it over a socket.
 const NODE: &[&str] = &["store", "coordination", "storaged", "redb", "axum"];
-/// The same for a front end that answers HTTP itself, on its control socket.
+/// The same for front ends, which answer HTTP themselves, on their control sockets.
 const STORAGE: &[&str] = &["store", "coordination", "storaged", "redb"];
 
 const PLACES: &[Place] = &[
@@ -65,6 +65,11 @@ const PLACES: &[Place] = &[
         never: EFFECTS,
     },
     Place {
+        name: "telemetry",
+        uses: &["admin-api"],
+        never: NODE,
+    },
+    Place {
         name: "simulator",
         uses: &["direct", "protocol", "replication", "store", "coordination"],
         never: &["axum"],
@@ -79,18 +84,19 @@ const PLACES: &[Place] = &[
             "protocol",
             "replication",
             "store",
+            "telemetry",
         ],
         never: &["reqwest"],
     },
     Place {
         name: "vhost-blk",
-        uses: &["admin-api", "client", "protocol"],
+        uses: &["admin-api", "client", "protocol", "telemetry"],
         never: STORAGE,
     },
     Place {
         name: "storaged-nbd",
-        uses: &["client", "protocol"],
-        never: NODE,
+        uses: &["admin-api", "client", "protocol", "telemetry"],
+        never: STORAGE,
     },
     Place {
         name: "storagectl",

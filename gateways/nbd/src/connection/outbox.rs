@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
+use telemetry::traffic::{self, Kind, Traffic};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -34,8 +36,9 @@ pub(super) struct Outbox {
 
 /// The room that the connection's requests take. Apart from the outbox, for answers that wait in the
 /// outbox hold it, and must not hold the outbox.
-#[derive(Default)]
 struct Allowance {
+    /// Where requests are counted.
+    traffic: Rc<Traffic>,
     requests: Cell<usize>,
     bytes: Cell<u64>,
     /// Wakes the reader.
@@ -45,7 +48,7 @@ struct Allowance {
 struct Answer {
     pieces: Vec<Bytes>,
     /// Gives the room back once the pieces are written.
-    _room: Room,
+    room: Room,
 }
 
 /// The right, and the duty, to answer one request.
@@ -58,13 +61,20 @@ pub(super) struct Ticket {
 pub(super) struct Room {
     allowance: Rc<Allowance>,
     weight: u64,
+    /// What is counted when the request is answered.
+    counted: Option<traffic::Ticket>,
 }
 
 impl Outbox {
-    pub(super) fn new() -> Rc<Self> {
+    pub(super) fn new(traffic: Rc<Traffic>) -> Rc<Self> {
         Rc::new(Self {
             ready: RefCell::default(),
-            allowance: Rc::default(),
+            allowance: Rc::new(Allowance {
+                traffic,
+                requests: Cell::new(0),
+                bytes: Cell::new(0),
+                freed: Notify::new(),
+            }),
             closed: Cell::new(false),
             abandoned: Cell::new(false),
             gone: Cell::new(false),
@@ -82,7 +92,10 @@ impl Outbox {
     }
 
     /// Takes on the duty to answer a request that has been read in full.
-    pub(super) fn ticket(self: &Rc<Self>, room: Room) -> Ticket {
+    pub(super) fn ticket(self: &Rc<Self>, mut room: Room, kind: Kind, bytes: u64) -> Ticket {
+        let mut counted = self.allowance.traffic.take(Instant::now());
+        counted.is_for(kind, bytes);
+        room.counted = Some(counted);
         Ticket {
             outbox: self.clone(),
             room: Some(room),
@@ -107,7 +120,7 @@ impl Outbox {
         output: &mut W,
     ) -> Result<(), ConnectionError> {
         loop {
-            let batch = self.ready.take();
+            let mut batch = self.ready.take();
             if self.abandoned.get() {
                 return Err(ConnectionError::Abandoned);
             }
@@ -118,6 +131,8 @@ impl Outbox {
                 self.outgoing.notified().await;
                 continue;
             }
+            let counted = batch.iter_mut().filter_map(|answer| answer.room.counted.take());
+            self.allowance.traffic.publish(counted);
             write_batch(output, batch).await?;
         }
     }
@@ -130,12 +145,17 @@ impl Ticket {
         if let Some(room) = self.room.take()
             && !outbox.gone.get()
         {
-            outbox
-                .ready
-                .borrow_mut()
-                .push_back(Answer { pieces, _room: room });
+            outbox.ready.borrow_mut().push_back(Answer { pieces, room });
             outbox.outgoing.notify_one();
         }
+    }
+
+    /// Sends an answer that tells of a failure.
+    pub(super) fn fail(mut self, pieces: Vec<Bytes>) {
+        if let Some(counted) = self.room.as_mut().and_then(|room| room.counted.as_mut()) {
+            counted.has_failed();
+        }
+        self.answer(pieces);
     }
 }
 
@@ -156,6 +176,7 @@ impl Room {
         Self {
             allowance: allowance.clone(),
             weight,
+            counted: None,
         }
     }
 }
@@ -163,6 +184,11 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let allowance = &self.allowance;
+        // Given up unanswered, with its client.
+        if let Some(mut counted) = self.counted.take() {
+            counted.has_failed();
+            allowance.traffic.publish(std::iter::once(counted));
+        }
         allowance.requests.set(allowance.requests.get() - 1);
         allowance.bytes.set(allowance.bytes.get() - self.weight);
         allowance.freed.notify_one();
@@ -217,14 +243,48 @@ mod tests {
             .block_on(future)
     }
 
+    fn outbox() -> Rc<Outbox> {
+        Outbox::new(Rc::new(Traffic::new(&[Kind::Read])))
+    }
+
     async fn ticket(outbox: &Rc<Outbox>, weight: u64) -> Ticket {
-        outbox.ticket(outbox.admit(weight).await)
+        outbox.ticket(outbox.admit(weight).await, Kind::Read, weight)
+    }
+
+    #[test]
+    fn every_request_is_counted_once_whatever_becomes_of_it() {
+        run(async {
+            let outbox = outbox();
+            let traffic = Rc::clone(&outbox.allowance.traffic);
+            let (good, bad) = (ticket(&outbox, 10).await, ticket(&outbox, 10).await);
+            let (unsent, unanswered) = (ticket(&outbox, 10).await, ticket(&outbox, 10).await);
+            assert_eq!(traffic.in_flight(), 4);
+            good.answer(Vec::new());
+            bad.fail(Vec::new());
+            let mut sink = Vec::new();
+            tokio::select! {
+                biased;
+                _ = outbox.write_to(&mut sink) => panic!("two are unanswered"),
+                () = tokio::task::yield_now() => {}
+            }
+            assert_eq!(
+                traffic.in_flight(),
+                2,
+                "what was answered is counted when it is written"
+            );
+            unsent.answer(Vec::new());
+            outbox.abandon();
+            drop(unanswered);
+            assert_eq!(traffic.in_flight(), 0);
+            let (_, figures) = traffic.figures().swap_remove(0);
+            assert_eq!((figures.requests, figures.bytes, figures.errors), (4, 10, 3));
+        });
     }
 
     #[test]
     fn it_ends_when_the_last_answer_is_written() {
         run(async {
-            let outbox = Outbox::new();
+            let outbox = outbox();
             let (first, second) = (ticket(&outbox, 10).await, ticket(&outbox, 0).await);
             let mut written = Vec::new();
             outbox.close();
@@ -247,7 +307,7 @@ mod tests {
     #[test]
     fn a_request_that_nobody_answers_ends_the_connection() {
         run(async {
-            let outbox = Outbox::new();
+            let outbox = outbox();
             drop(ticket(&outbox, 1).await);
             let result = outbox.write_to(&mut Vec::new()).await;
             assert!(matches!(result, Err(ConnectionError::Abandoned)));
@@ -257,7 +317,7 @@ mod tests {
     #[test]
     fn a_request_waits_for_room_and_gets_it() {
         run(async {
-            let outbox = Outbox::new();
+            let outbox = outbox();
             let first = ticket(&outbox, BYTES_MAX).await;
             let mut second = std::pin::pin!(ticket(&outbox, 1));
             let waits =
@@ -278,7 +338,7 @@ mod tests {
         // Found by fuzzing: an answer that waited held the outbox that held it, so that each client
         // that broke off left its unsent answers in memory for ever.
         run(async {
-            let outbox = Outbox::new();
+            let outbox = outbox();
             let (sent, late) = (ticket(&outbox, 1).await, ticket(&outbox, 1).await);
             let payload = Bytes::from(vec![1; 100]);
             sent.answer(vec![payload.clone()]);

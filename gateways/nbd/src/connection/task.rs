@@ -6,12 +6,26 @@ use bytes::Bytes;
 use client::device::{BlockDevice, DeviceError, Operation, Outcome};
 use client::request::perform;
 use protocol::storage::MapKind;
+use telemetry::traffic::Kind;
 
 use crate::connection::outbox::Ticket;
 use crate::wire::reply::{Extent, Replier, Segment};
 use crate::wire::request::Task;
 use crate::wire::{Errno, STATE_HOLE, STATE_ZERO};
 use crate::zeros;
+
+/// As what a task is counted, and how many bytes it asks for.
+pub(super) fn amount(task: &Task) -> (Kind, u64) {
+    match *task {
+        Task::Read { length, .. } => (Kind::Read, length),
+        Task::Write { length, .. } => (Kind::Write, length),
+        Task::Zero { length, .. } => (Kind::WriteZeroes, length),
+        Task::Trim { length, .. } => (Kind::Discard, length),
+        Task::Flush => (Kind::Flush, 0),
+        Task::Status { length, .. } => (Kind::Map, length),
+        Task::Nothing | Task::Disconnect => (Kind::Nothing, 0),
+    }
+}
 
 /// Starts a task; it answers by itself.
 pub(super) fn start(
@@ -56,7 +70,7 @@ pub(super) fn start(
     };
     let finish = move |result| match result {
         Ok(_) => ticket.answer(replier.done()),
-        Err(error) => ticket.answer(failure(replier, &error)),
+        Err(error) => ticket.fail(failure(replier, &error)),
     };
     device.submit(operation, Box::new(finish));
 }
@@ -72,8 +86,8 @@ fn read(device: &dyn BlockDevice, offset: u64, length: u64, whole: bool, replier
             };
             ticket.answer(replier.data(segments));
         }
-        Ok(_) => ticket.answer(replier.error(Errno::Io, "the volume gave another length than asked", None)),
-        Err(error) => ticket.answer(failure(replier, &error)),
+        Ok(_) => ticket.fail(replier.error(Errno::Io, "the volume gave another length than asked", None)),
+        Err(error) => ticket.fail(failure(replier, &error)),
     };
     device.submit(Operation::Read { offset, length }, Box::new(finish));
 }
@@ -92,7 +106,7 @@ fn background<T: 'static>(
     tokio::task::spawn_local(async move {
         match work.await {
             Ok(value) => ticket.answer(encode(value)),
-            Err(error) => ticket.answer(failure(replier, &error)),
+            Err(error) => ticket.fail(failure(replier, &error)),
         }
     });
 }

@@ -27,6 +27,7 @@ impl Gateway {
         let mut settings = Settings {
             source: Source::Memory(vec![export("disk"), export("other")]),
             listen: vec![ListenAddress::Unix(folder.path().join("nbd.sock"))],
+            control: None,
             tls: None,
             plaintext: false,
             default_export: None,

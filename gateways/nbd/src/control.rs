@@ -1,0 +1,222 @@
+//! The control socket: what an operator may ask of a running gateway, over HTTP on a unix socket.
+//!
+//! Volumes count on their own threads and hand over what they have counted; sense is made of it here, on the
+//! thread that negotiates.
+
+use std::rc::Rc;
+use std::sync::LazyLock;
+use std::time::Instant;
+
+use admin_api::figures::{FrontEndFigures, RequestFigures, VolumeFigures};
+use admin_api::{ErrorBody, ErrorKind};
+use axum::extract::{Json, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use client::volume::Volume;
+use telemetry::Figures;
+use telemetry::prometheus::{Family, Text, counter, gauge, labels};
+use telemetry::traffic::{Kind, Traffic};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::registry::Registry;
+use crate::source::OpenExport;
+
+/// A question: what was counted, and how long this runs. Answered by [`answer`].
+pub type Question = oneshot::Sender<Vec<Counted>>;
+
+type Ask = State<mpsc::Sender<Question>>;
+
+/// What a volume has counted.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// The export's name.
+    pub name: String,
+    size: u64,
+    generation: u64,
+    clients: usize,
+    in_flight: u64,
+    waiting: Vec<String>,
+    direct_reads: u64,
+    shared_writes: u64,
+    figures: Vec<(Kind, Figures)>,
+}
+
+impl Counted {
+    /// What an export that is open on this thread has counted.
+    pub fn of(open: &OpenExport, clients: usize, traffic: &Traffic) -> Self {
+        let info = open.device.info();
+        let volume = open.volume();
+        Self {
+            name: info.name,
+            size: info.size,
+            generation: volume.map_or(0, |volume| volume.generation().0),
+            clients,
+            in_flight: traffic.in_flight(),
+            waiting: volume.map(Volume::waiting).unwrap_or_default(),
+            direct_reads: volume.map_or(0, Volume::direct_reads),
+            shared_writes: volume.map_or(0, Volume::shared_writes),
+            figures: traffic.figures(),
+        }
+    }
+
+    fn into_figures(self) -> VolumeFigures {
+        let kinds = self.figures.iter();
+        let requests: Vec<RequestFigures> = kinds
+            .map(|(kind, figures)| figures.summary(kind.name()))
+            .collect();
+        VolumeFigures {
+            volume: self.name,
+            size: self.size,
+            generation: self.generation,
+            clients: self.clients as u64,
+            in_flight: self.in_flight,
+            waiting: self.waiting,
+            direct_reads: self.direct_reads,
+            shared_writes: self.shared_writes,
+            requests,
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "storaged-nbd control socket",
+        description = "Figures of the volumes that a gateway has open.",
+        license(name = "Apache-2.0 OR MIT")
+    ),
+    components(schemas(ErrorBody))
+)]
+struct Document;
+
+/// When this process began to serve.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Answers questions with what the registry's volumes have counted, for ever.
+pub async fn answer(registry: Rc<Registry>, mut questions: mpsc::Receiver<Question>) {
+    while let Some(question) = questions.recv().await {
+        // Whoever asked may have left.
+        let _ = question.send(registry.count().await);
+    }
+}
+
+/// Serves the socket, for ever. Questions go to `ask`.
+pub async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
+    LazyLock::force(&BEGAN);
+    let (router, _) = routes().split_for_parts();
+    let router = router.fallback(no_such_path).with_state(ask);
+    if let Err(cause) = axum::serve(listener, router).await {
+        warn!(%cause, "the control socket is not served any more");
+    }
+}
+
+fn routes() -> OpenApiRouter<mpsc::Sender<Question>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(figures))
+        .routes(routes!(prometheus))
+        .routes(routes!(openapi))
+}
+
+/// What is counted, in the words of all front ends.
+#[utoipa::path(get, path = "/v1/figures", responses((status = 200, body = FrontEndFigures)))]
+async fn figures(State(ask): Ask) -> Result<Json<FrontEndFigures>, Failure> {
+    count(&ask).await.map(Json)
+}
+
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/v1/metrics",
+    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+async fn prometheus(State(ask): Ask) -> Result<String, Failure> {
+    count(&ask).await.map(|figures| render(&figures))
+}
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json",
+    responses((status = 200, description = "The OpenAPI document", content_type = "application/json")))]
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(routes().into_openapi())
+}
+
+async fn no_such_path(uri: Uri) -> Failure {
+    let message = format!(
+        "there is nothing at {}: see /v1/openapi.json for what there is",
+        uri.path()
+    );
+    Failure(ErrorBody::new(ErrorKind::NotFound, message))
+}
+
+async fn count(ask: &mpsc::Sender<Question>) -> Result<FrontEndFigures, Failure> {
+    let gone = || Failure(ErrorBody::new(ErrorKind::Unavailable, "this gateway is ending"));
+    let (question, answer) = oneshot::channel();
+    ask.send(question).await.map_err(|_| gone())?;
+    let volumes = answer.await.map_err(|_| gone())?;
+    Ok(FrontEndFigures {
+        program: "nbd".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: BEGAN.elapsed().as_secs(),
+        volumes: volumes.into_iter().map(Counted::into_figures).collect(),
+    })
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+struct Failure(ErrorBody);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self.0)).into_response()
+    }
+}
+
+const UPTIME: Family = gauge("uptime_seconds", "For how long this storaged-nbd runs.");
+const VOLUMES: Family = gauge("volumes_open", "Volumes and snapshots that are open.");
+const SIZE: Family = gauge("size_bytes", "The volume's size.");
+const GENERATION: Family = gauge("generation", "The generation that the volume is owned with.");
+const CLIENTS: Family = gauge("clients", "Clients that are connected.");
+const IN_FLIGHT: Family = gauge("in_flight", "Requests taken and not answered.");
+const WAITING: Family = gauge("waiting", "Things that requests wait for.");
+const DIRECT_READS: Family = counter(
+    "direct_reads_total",
+    "Reads of disks' files done by this process itself.",
+);
+const SHARED_WRITES: Family = counter(
+    "shared_writes_total",
+    "Writes to disks whose data was in shared memory.",
+);
+
+/// One of a volume's figures.
+type Amount = fn(&VolumeFigures) -> u64;
+
+fn render(front_end: &FrontEndFigures) -> String {
+    let mut text = Text::new("storaged_nbd");
+    text.figure(&UPTIME, front_end.uptime_s);
+    text.figure(&VOLUMES, front_end.volumes.len());
+    let amounts: [(Family, Amount); 7] = [
+        (SIZE, |volume| volume.size),
+        (GENERATION, |volume| volume.generation),
+        (CLIENTS, |volume| volume.clients),
+        (IN_FLIGHT, |volume| volume.in_flight),
+        (WAITING, |volume| volume.waiting.len() as u64),
+        (DIRECT_READS, |volume| volume.direct_reads),
+        (SHARED_WRITES, |volume| volume.shared_writes),
+    ];
+    for (family, amount) in amounts {
+        let volumes = front_end.volumes.iter();
+        let sample = |volume: &VolumeFigures| (labels(&[("volume", &volume.volume)]), amount(volume));
+        text.family(&family, volumes.map(sample));
+    }
+    let requests: Vec<(&str, &[RequestFigures])> = front_end
+        .volumes
+        .iter()
+        .map(|volume| (volume.volume.as_str(), volume.requests.as_slice()))
+        .collect();
+    text.requests(&requests);
+    text.finish()
+}
