@@ -193,15 +193,12 @@ async fn register(
     let serial = rand::rng().random();
     for _ in 0..ATTEMPTS_MAX {
         let current = map.current();
-        let (node, condition) = match inherited(&current, settings) {
-            Some(former) => {
-                let key = Key::Node(ONLY_NODE).to_text();
-                (ONLY_NODE, Compare::Modified(key, former.modified))
-            }
-            None => {
-                let node = NodeId(identities.next_short(Counter::Node).await?);
-                (node, Compare::Absent(Key::Node(node).to_text()))
-            }
+        let (node, condition) = if let Some(former) = inherited(&current, settings) {
+            let key = Key::Node(ONLY_NODE).to_text();
+            (ONLY_NODE, Compare::Modified(key, former.modified))
+        } else {
+            let node = NodeId(identities.next_short(Counter::Node).await?);
+            (node, Compare::Absent(Key::Node(node).to_text()))
         };
         let record = NodeRecord {
             serial,

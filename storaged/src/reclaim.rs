@@ -217,8 +217,8 @@ impl Reclaim {
         let ours = self.0.disks.node();
         let missing = |map: &ClusterMap| {
             let done: BTreeSet<NodeId> = map.wishes().reclaimed(family, what.layer()).collect();
-            let nodes = nodes_of(map, family).into_iter();
-            nodes.filter(|node| *node != ours && !done.contains(node)).next()
+            let mut nodes = nodes_of(map, family).into_iter();
+            nodes.find(|node| *node != ours && !done.contains(node))
         };
         if missing(&self.0.volumes.map()).is_none() {
             return Ok(());

@@ -6,6 +6,7 @@
 //! [`session`] the one to `storaged`, [`driver`] hands events and actions between them.
 
 mod connection;
+mod credentials;
 mod direct;
 mod driver;
 mod session;

@@ -48,7 +48,7 @@ impl ClusterSettings {
     pub(super) fn node(&self, work_dir: &Path, alone: bool) -> Result<cluster::Settings, ConfigError> {
         let lease = self.node_lease_ms.map_or(LEASE_DEFAULT, Duration::from_millis);
         if !LEASE_RANGE.contains(&lease) {
-            return Err(wrong(format!(
+            return Err(wrong(&format!(
                 "node_lease_ms is from 5000 to 30000, not {}",
                 lease.as_millis()
             )));
@@ -58,7 +58,7 @@ impl ClusterSettings {
         let zone = self.zone.clone().unwrap_or_default();
         for (what, text) in [("name", &name), ("zone", &zone)] {
             if text.len() > NAME_LENGTH_MAX || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-                return Err(wrong(format!(
+                return Err(wrong(&format!(
                     "{what} has at most {NAME_LENGTH_MAX} characters and no spaces"
                 )));
             }
@@ -78,24 +78,24 @@ impl ClusterSettings {
         let Some(text) = &self.listen else { return Ok(None) };
         if alone {
             return Err(wrong(
-                "listen is for nodes that share an etcd: add a section [etcd]".to_owned(),
+                "listen is for nodes that share an etcd: add a section [etcd]",
             ));
         }
         let parts = text.rsplit_once(':').map(|(host, port)| (host, port.parse()));
         let Some((host, Ok(port))) = parts.filter(|(host, _)| !host.is_empty()) else {
-            return Err(wrong(format!("listen is HOST:PORT, not {text:?}")));
+            return Err(wrong(&format!("listen is HOST:PORT, not {text:?}")));
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let address = bare.parse::<IpAddr>().ok();
         if address.is_some_and(|address| address.is_unspecified()) {
-            return Err(wrong(format!(
+            return Err(wrong(&format!(
                 "listen is the address that other nodes connect to; {bare} is none"
             )));
         }
         let loopback = bare == "localhost" || address.is_some_and(|address| address.is_loopback());
         let plaintext = self.plaintext.unwrap_or(false);
         if plaintext && !loopback {
-            return Err(wrong(format!(
+            return Err(wrong(&format!(
                 "plaintext = true is for loopback addresses, and {bare} is none: what nodes tell each other \
                  must not cross a network that way"
             )));
@@ -108,7 +108,7 @@ impl ClusterSettings {
     }
 }
 
-fn wrong(message: String) -> ConfigError {
+fn wrong(message: &str) -> ConfigError {
     ConfigError::Value(format!("cluster: {message}"))
 }
 

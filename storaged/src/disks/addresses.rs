@@ -41,7 +41,7 @@ impl Place {
             .disks()
             .iter()
             .filter(|(_, disk)| disk.record.node == self.node);
-        let ports_of = |record: &DiskRecord| record.addresses.iter().filter_map(|text| port(text)).next();
+        let ports_of = |record: &DiskRecord| record.addresses.iter().find_map(|text| port(text));
         let mut taken = BTreeSet::new();
         for (other, disk) in ours {
             match ports_of(&disk.record) {

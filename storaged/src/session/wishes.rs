@@ -58,10 +58,15 @@ impl RestElsewhere {
         };
         let transaction = Transaction::new().when(Compare::Absent(key.clone())).put_leased(
             key,
-            encode(&record).map_err(away)?,
+            encode(&record).map_err(|error| away(&error))?,
             sessions.settings.presence.lease(),
         );
-        match sessions.store.commit(transaction).await.map_err(away)? {
+        match sessions
+            .store
+            .commit(transaction)
+            .await
+            .map_err(|error| away(&error))?
+        {
             Outcome::Committed(asked) => Ok(Self {
                 sessions: Arc::clone(sessions),
                 volume,
@@ -131,7 +136,7 @@ async fn take_back(sessions: &Sessions, volume: VolumeId, asked: Revision) {
     sessions.delete_ours(&key, asked).await;
 }
 
-fn away(error: CoordinationError) -> RestError {
+fn away(error: &CoordinationError) -> RestError {
     RestError::NotInTime(error.to_string())
 }
 

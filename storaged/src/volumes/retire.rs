@@ -18,7 +18,7 @@ impl Volumes {
     pub async fn retire(&self, family: FamilyId, done: Reclaim) -> Result<(), OperationError> {
         // Cut short here, the nodes whose notes are gone look again, and find nothing left.
         while self
-            .carry_out(|map| plan_forgetting(map, family, done.layer()))
+            .carry_out(|map| Ok(plan_forgetting(map, family, done.layer())))
             .await?
         {}
         self.carry_out(|map| plan(map, family, done)).await
@@ -57,13 +57,13 @@ fn plan_note(
 }
 
 /// Deletes notes that the transaction which retires the layer has no room for; false if there are none.
-fn plan_forgetting(map: &ClusterMap, id: FamilyId, layer: LayerId) -> Result<Decision<bool>, OperationError> {
+fn plan_forgetting(map: &ClusterMap, id: FamilyId, layer: LayerId) -> Decision<bool> {
     let notes: Vec<NodeId> = map.wishes().reclaimed(id, layer).collect();
     if notes.len() <= NOTES_MAX {
-        return Ok(Decision::Unchanged(false));
+        return Decision::Unchanged(false);
     }
     let transaction = without_notes(Transaction::new(), id, layer, &notes);
-    Ok(Plan::decide_quietly(transaction, true))
+    Plan::decide_quietly(transaction, true)
 }
 
 fn without_notes(

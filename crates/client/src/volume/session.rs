@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use protocol::codec::Message;
 use protocol::session::{
-    CredentialsView, ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest,
-    VolumeView,
+    ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
 };
 use replication::Moment;
 use replication::owner::{Event, Owner};
@@ -22,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::driver::Driver;
-use super::{OpenError, Options};
+use super::{OpenError, Options, credentials};
 use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::device::DeviceEvent;
@@ -207,14 +206,6 @@ struct Greeted {
     credentials: Option<Credentials>,
 }
 
-/// Credentials, if they are of use. Disks of this node do not ask for them.
-fn usable(view: &CredentialsView) -> Option<Credentials> {
-    let credentials = Credentials::from_pem(&view.authority, &view.certificate, &view.key);
-    credentials
-        .inspect_err(|error| warn!(%error, "disks of other nodes cannot be reached"))
-        .ok()
-}
-
 /// The first `storaged` that greets back.
 async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted, OpenError> {
     let mut last = OpenError::NoAddress;
@@ -229,7 +220,7 @@ async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted, OpenError
             link.outbox.push_session_request(0, &hello);
             match converse(&mut link).await? {
                 SessionReply::Ok => Ok((link, None)),
-                SessionReply::Credentials(view) => Ok((link, usable(&view))),
+                SessionReply::Credentials(view) => Ok((link, credentials::usable(&view))),
                 _ => Err(out_of_turn()),
             }
         };
@@ -468,7 +459,7 @@ fn pushed(driver: &Rc<Driver>, push: SessionPush) {
             driver.event(Event::Quiesce { token, limit_ms });
         }
         SessionPush::Credentials(view) => {
-            driver.session.credentials.replace(usable(&view));
+            driver.session.credentials.replace(credentials::usable(&view));
         }
         SessionPush::View(view) => driver.event(Event::View(view)),
         SessionPush::Revoked {
