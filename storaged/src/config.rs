@@ -67,6 +67,8 @@ pub struct Settings {
     pub disk_log: Option<SizeInput>,
     /// Whether front ends of this node may read the disks' files themselves.
     pub direct_reads: Option<bool>,
+    /// Whether a disk that fails leaves its placement groups, so that I/O goes on without it.
+    pub evict_failed_disks: Option<bool>,
     /// Where the admin API is served, besides `admin.sock` in the work directory.
     pub admin_listen: Vec<String>,
     /// Where the records are; follows from whether there is an `etcd` section if it is left out.
@@ -122,6 +124,9 @@ pub struct Config {
     pub disk_log: u64,
     /// Whether front ends of this node may read the disks' files themselves.
     pub direct_reads: bool,
+    /// Whether a disk that fails leaves its placement groups. Off unless asked for, as long as nothing brings one back
+    /// in: a disk that stood still for half a second would be out for good.
+    pub evict_failed_disks: bool,
     /// Where the admin API is served over TCP.
     pub admin_listen: Vec<Address>,
     /// How to reach the etcd with the records; nothing if they are in a file.
@@ -155,6 +160,7 @@ impl Settings {
             memory: flags.memory.or(self.memory),
             disk_log: flags.disk_log.or(self.disk_log),
             direct_reads: flags.direct_reads.or(self.direct_reads),
+            evict_failed_disks: flags.evict_failed_disks.or(self.evict_failed_disks),
             admin_listen: if flags.admin_listen.is_empty() {
                 self.admin_listen
             } else {
@@ -204,6 +210,7 @@ impl Settings {
             memory,
             disk_log,
             direct_reads: self.direct_reads.unwrap_or(true),
+            evict_failed_disks: self.evict_failed_disks.unwrap_or(false),
             admin_listen: listen.collect::<Result<_, _>>()?,
             etcd,
         })

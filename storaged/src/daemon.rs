@@ -165,9 +165,11 @@ impl Daemon {
         // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
         // nobody to renew its lease with loses its volume, and its guest its disk.
         sessions.release_the_dead().await;
-        let (complaints, membership) = Membership::new(volumes.clone(), config.lease);
-        sessions.complain_to(complaints);
-        background.spawn(membership.run());
+        if config.evict_failed_disks {
+            let (complaints, membership) = Membership::new(volumes.clone(), config.lease);
+            sessions.complain_to(complaints);
+            background.spawn(membership.run().in_current_span());
+        }
         let listener = Listener::bind(&address)
             .await
             .map_err(|source| StartError::Session {

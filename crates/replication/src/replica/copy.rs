@@ -39,7 +39,7 @@ impl Replica {
                 self.advance(pg, out);
             }
             (Step::SourceColumn(at), Told::Listed { objects, .. }) => {
-                self.ask_own_column(pg, at, objects, out)
+                self.ask_own_column(pg, at, objects, out);
             }
             (Step::Difference(object, at, rest), Told::Difference { delta, doubt }) => {
                 self.replace(pg, (object, at, rest), delta, doubt, out);

@@ -65,20 +65,20 @@ pub(super) fn response(result: Result<StorageReply, StorageError>) -> Response {
         Ok(StorageReply::Delta(delta)) => Response::Delta(delta),
         Ok(StorageReply::Placed { admission, chunks }) => Response::Placed { admission, chunks },
         Ok(StorageReply::Listed { .. }) => Response::Refused(Refusal::Invalid),
-        Err(error) => Response::Refused(refusal(error)),
+        Err(error) => Response::Refused(refusal(&error)),
     }
 }
 
 /// A store's refusal as others hear it.
-pub(super) fn refusal(error: StorageError) -> Refusal {
+pub(super) fn refusal(error: &StorageError) -> Refusal {
     match error {
-        StorageError::Gap(stamp) => Refusal::Gap(stamp),
+        StorageError::Gap(stamp) => Refusal::Gap(*stamp),
         StorageError::Mismatch => Refusal::Mismatch,
         StorageError::Full => Refusal::Full,
         StorageError::Busy => Refusal::Busy,
         StorageError::Damaged { object, block } => Refusal::Damaged {
             index: object.index,
-            block,
+            block: *block,
         },
         StorageError::Poisoned(_) => Refusal::Poisoned,
     }

@@ -132,7 +132,7 @@ impl Replica {
                 Told::Difference { delta, doubt }
             }
             Ok(_) => Told::Refused(Refusal::Invalid),
-            Err(error) => Told::Refused(request::refusal(error)),
+            Err(error) => Told::Refused(request::refusal(&error)),
         };
         out.push(Action::Tell { to, number, told });
     }
