@@ -59,6 +59,39 @@ fn describe(view: &View) -> String {
     parts.join("\n\n")
 }
 
+/// The columns before the numbers.
+const NAMES: usize = 2;
+/// What is shown of a volume. The spaces keep names apart that look alike.
+const VOLUME_COLUMNS: [&str; 11] = [
+    "volume",
+    "front end",
+    "under way",
+    "reads/s",
+    "MB/s",
+    "mean",
+    "p99",
+    "writes/s",
+    "MB/s ",
+    "mean ",
+    "p99 ",
+];
+/// What is shown of a disk.
+const DISK_COLUMNS: [&str; 13] = [
+    "disk",
+    "state",
+    "full",
+    "under way",
+    "reads/s",
+    "MB/s",
+    "mean",
+    "p99",
+    "writes/s",
+    "MB/s ",
+    "mean ",
+    "p99 ",
+    "log p99",
+];
+
 fn volumes(lines: &[VolumeLine]) -> String {
     let rows = lines.iter().map(|line| {
         let ([reads, read_rate, read_mean, read_p99], [writes, write_rate, write_mean, write_p99]) =
@@ -77,33 +110,7 @@ fn volumes(lines: &[VolumeLine]) -> String {
             write_p99,
         ]
     });
-    table(
-        [
-            "volume",
-            "front end",
-            "under way",
-            "reads/s",
-            "MB/s",
-            "mean",
-            "p99",
-            "writes/s",
-            "MB/s ",
-            "mean ",
-            "p99 ",
-        ],
-        &[
-            "under way",
-            "reads/s",
-            "MB/s",
-            "mean",
-            "p99",
-            "writes/s",
-            "MB/s ",
-            "mean ",
-            "p99 ",
-        ],
-        rows,
-    )
+    table(VOLUME_COLUMNS, &VOLUME_COLUMNS[NAMES..], rows)
 }
 
 fn disks(lines: &[DiskLine]) -> String {
@@ -126,37 +133,7 @@ fn disks(lines: &[DiskLine]) -> String {
             time(&line.log, line.log.p99_us),
         ]
     });
-    table(
-        [
-            "disk",
-            "state",
-            "full",
-            "under way",
-            "reads/s",
-            "MB/s",
-            "mean",
-            "p99",
-            "writes/s",
-            "MB/s ",
-            "mean ",
-            "p99 ",
-            "log p99",
-        ],
-        &[
-            "full",
-            "under way",
-            "reads/s",
-            "MB/s",
-            "mean",
-            "p99",
-            "writes/s",
-            "MB/s ",
-            "mean ",
-            "p99 ",
-            "log p99",
-        ],
-        rows,
-    )
+    table(DISK_COLUMNS, &DISK_COLUMNS[NAMES..], rows)
 }
 
 fn state(line: &DiskLine) -> String {

@@ -285,31 +285,8 @@ impl Store {
         if !self.has_slots(delta.chunks.len() as u64, true) {
             return Err(StorageError::Full);
         }
-        let (mut chunks, mut inline) = (Vec::with_capacity(delta.chunks.len()), Vec::new());
-        let mut at = 0;
-        for state in &delta.chunks {
-            let data = state.present & !state.zero;
-            let blocks = data.count_ones() as usize;
-            let bytes = delta.bytes.slice(at * BLOCK..(at + blocks) * BLOCK);
-            let mut slot = None;
-            if data != 0 && self.keeps_blocks(delta.object, state) {
-                inline.push(copied(&bytes));
-            } else if data != 0 {
-                let Some((new, _)) = self.table.allocator.allocate(1) else {
-                    return Err(self.poison(&"no slot was free for data that was promised one"));
-                };
-                self.space.allocated(1);
-                self.write_blocks(new, data, &bytes);
-                slot = Some(new);
-            }
-            let checksums = delta.checksums.get(at..at + blocks).unwrap_or_default().to_vec();
-            chunks.push(LevelChunk {
-                state: state.clone(),
-                slot,
-                checksums,
-            });
-            at += blocks;
-        }
+        let (chunks, inline) =
+            self.place_delta(delta, |store, state| store.keeps_blocks(delta.object, state))?;
         let (object, stamp, merged) = (delta.object, delta.stamp, delta.merged.clone());
         let record = Record::Level {
             object,
@@ -337,18 +314,42 @@ impl Store {
         if !self.has_slots(delta.chunks.len() as u64, true) {
             return Err(StorageError::Full);
         }
-        let mut chunks = Vec::with_capacity(delta.chunks.len());
+        // Nothing that the object has now stays: every chunk has a slot of its own.
+        let (chunks, inline) = self.place_delta(delta, |_, _| false)?;
+        let (object, stamp, merged) = (delta.object, delta.stamp, delta.merged.clone());
+        let record = Record::Replace {
+            object,
+            follows,
+            stamp,
+            doubt,
+            merged,
+            chunks,
+        };
+        self.log_record(&record, &inline, Some(waiter))
+    }
+
+    /// Finds a place for each chunk of a delta: a slot of its own, or the log where `beside` says that blocks of the
+    /// chunk stay which the delta does not have.
+    fn place_delta(
+        &mut self,
+        delta: &ObjectDelta,
+        beside: impl Fn(&Self, &ChunkState) -> bool,
+    ) -> Result<(Vec<LevelChunk>, Vec<Bytes>), StorageError> {
+        let (mut chunks, mut inline) = (Vec::with_capacity(delta.chunks.len()), Vec::new());
         let mut at = 0;
         for state in &delta.chunks {
             let data = state.present & !state.zero;
             let blocks = data.count_ones() as usize;
+            let bytes = delta.bytes.slice(at * BLOCK..(at + blocks) * BLOCK);
             let mut slot = None;
-            if data != 0 {
+            if data != 0 && beside(self, state) {
+                inline.push(copied(&bytes));
+            } else if data != 0 {
                 let Some((new, _)) = self.table.allocator.allocate(1) else {
                     return Err(self.poison(&"no slot was free for data that was promised one"));
                 };
                 self.space.allocated(1);
-                self.write_blocks(new, data, &delta.bytes.slice(at * BLOCK..(at + blocks) * BLOCK));
+                self.write_blocks(new, data, &bytes);
                 slot = Some(new);
             }
             let checksums = delta.checksums.get(at..at + blocks).unwrap_or_default().to_vec();
@@ -359,16 +360,7 @@ impl Store {
             });
             at += blocks;
         }
-        let (object, stamp, merged) = (delta.object, delta.stamp, delta.merged.clone());
-        let record = Record::Replace {
-            object,
-            follows,
-            stamp,
-            doubt,
-            merged,
-            chunks,
-        };
-        self.log_record(&record, &[], Some(waiter))
+        Ok((chunks, inline))
     }
 
     /// Whether a chunk has blocks with bytes that a level does not replace: then the level's go
