@@ -1,8 +1,10 @@
 //! A bounded cache of verified blocks, by where they lie on the disk, so that all layers and clones
 //! share it. A scan does not empty it: a block must be asked for twice to stay (S3-FIFO).
 //!
-//! An entry is good only for the write that its chunk had last, so a slot that was overwritten or used
-//! again needs no invalidation. A checksum would not do: a block that ends with its own CRC, as fio's
+//! An entry is good only for the write that its chunk had last and for its place in the object, so a slot that was
+//! overwritten or used again needs no invalidation. The write alone would not do: one that spans chunks gives all of
+//! them its stamp, and a slot that one of them leaves may be given to another when an object is copied from
+//! elsewhere. A checksum would not do: a block that ends with its own CRC, as fio's
 //! and some file systems' do, has the same CRC-32C whatever else is in it.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,10 +22,18 @@ const USES_MAX: u8 = 3;
 
 type Key = (Slot, u8);
 
+/// What a block holds: one write puts one content into one block of one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// The write that the chunk had last when the block was read.
+    pub(crate) write: Stamp,
+    /// Which block of the object it is.
+    pub(crate) block: u32,
+}
+
 #[derive(Debug)]
 struct Entry {
-    /// The write that the chunk had last when the block was read.
-    version: Stamp,
+    version: Version,
     bytes: Bytes,
     uses: u8,
 }
@@ -60,8 +70,8 @@ impl BlockCache {
         (self.entries.len() * BLOCK) as u64
     }
 
-    /// A block of a chunk that had this write last, if it is here.
-    pub(crate) fn get(&mut self, slot: Slot, block: u8, version: Stamp) -> Option<Bytes> {
+    /// A block, if it is here with this content.
+    pub(crate) fn get(&mut self, slot: Slot, block: u8, version: Version) -> Option<Bytes> {
         let entry = self.entries.get_mut(&(slot, block))?;
         if entry.version != version {
             return None;
@@ -71,7 +81,7 @@ impl BlockCache {
     }
 
     /// Takes in a block that was verified. Copies it.
-    pub(crate) fn put(&mut self, slot: Slot, block: u8, version: Stamp, bytes: &[u8]) {
+    pub(crate) fn put(&mut self, slot: Slot, block: u8, version: Version, bytes: &[u8]) {
         if self.blocks_max == 0 {
             return;
         }
@@ -143,10 +153,13 @@ mod tests {
     use super::*;
     use protocol::Generation;
 
-    fn version(count: u64) -> Stamp {
-        Stamp {
-            generation: Generation(1),
-            count,
+    fn version(count: u64) -> Version {
+        Version {
+            write: Stamp {
+                generation: Generation(1),
+                count,
+            },
+            block: 2,
         }
     }
 
@@ -178,5 +191,18 @@ mod tests {
         assert!(cache.get(Slot(1), 2, version(4)).is_none());
         cache.put(Slot(1), 2, version(4), &vec![2; BLOCK]);
         assert_eq!(cache.get(Slot(1), 2, version(4)).unwrap()[0], 2);
+    }
+
+    /// Guards: a slot that a chunk has left is given to another chunk of the same write, when an object is copied from
+    /// elsewhere, and must not give the first one's bytes.
+    #[test]
+    fn a_block_of_another_chunk_of_the_same_write_is_not_given() {
+        let mut cache = BlockCache::new(10 * BLOCK as u64);
+        cache.put(Slot(1), 2, version(3), &vec![1; BLOCK]);
+        let other = Version {
+            block: 18,
+            ..version(3)
+        };
+        assert!(cache.get(Slot(1), 2, other).is_none());
     }
 }

@@ -13,6 +13,7 @@ use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::storage::{ChunkState, MapKind, MapRun, ObjectDelta, StorageError, StorageReply};
 use protocol::{BlockRange, FamilyId, LayerChain, LayerId, ObjectId, Stamp};
 
+use crate::cache::Version;
 use crate::format::record::Slot;
 use crate::log::Waiter;
 use crate::medium::{Buffer, File, Operation, Run};
@@ -95,7 +96,7 @@ struct Expected {
     slot_block: u8,
     checksum: u32,
     /// The write that the chunk had last when the read was planned.
-    version: Stamp,
+    write: Stamp,
 }
 
 /// How a buffer is filled.
@@ -135,11 +136,15 @@ impl Plan {
             self.zeros.push(at);
             return;
         };
-        if let Some(bytes) = store.get(slot, block, chunk.stamp) {
+        let number = u32::from(number) * BLOCKS_PER_CHUNK + u32::from(block);
+        let version = Version {
+            write: chunk.stamp,
+            block: number,
+        };
+        if let Some(bytes) = store.get(slot, block, version) {
             self.copies.push((at, bytes));
             return;
         }
-        let number = u32::from(number) * BLOCKS_PER_CHUNK + u32::from(block);
         self.expected.push(Expected {
             at,
             object,
@@ -147,7 +152,7 @@ impl Plan {
             slot,
             slot_block: block,
             checksum,
-            version: chunk.stamp,
+            write: chunk.stamp,
         });
         let offset = data_offset(slot, block);
         match self.runs.last_mut() {
@@ -175,7 +180,7 @@ struct Cached<'a> {
 }
 
 impl Cached<'_> {
-    fn get(&mut self, slot: Slot, block: u8, version: Stamp) -> Option<Bytes> {
+    fn get(&mut self, slot: Slot, block: u8, version: Version) -> Option<Bytes> {
         let found = self.cache.get(slot, block, version);
         self.hits += u64::from(found.is_some());
         self.misses += u64::from(found.is_none());
@@ -287,8 +292,11 @@ impl Store {
         if job.plan.checksums.len() <= CACHED_BLOCKS_MAX {
             for expected in &job.plan.expected {
                 let bytes = &buffer[expected.at * BLOCK..(expected.at + 1) * BLOCK];
-                self.cache
-                    .put(expected.slot, expected.slot_block, expected.version, bytes);
+                let version = Version {
+                    write: expected.write,
+                    block: expected.block,
+                };
+                self.cache.put(expected.slot, expected.slot_block, version, bytes);
             }
         }
         copy(&job.plan, &mut buffer);
