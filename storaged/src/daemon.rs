@@ -9,9 +9,8 @@ use admin_api::disks::AddDisk;
 use client::transport::{Address, Listener};
 use coordination::embedded::OpenError;
 use coordination::etcd::ConnectError;
+use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
-use coordination::map::{MapKeeper, Versioned};
-use coordination::records::DiskRecord;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
@@ -148,8 +147,7 @@ impl Daemon {
         let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
         let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
 
-        let own = |disk: &&Versioned<DiskRecord>| disk.record.node == node;
-        let disk_count = u64::try_from(current.disks().values().filter(own).count())
+        let disk_count = u64::try_from(current.disks_on(node).count())
             .unwrap_or(u64::MAX)
             .max(DISKS_MIN);
         let place = Place {
@@ -183,8 +181,8 @@ impl Daemon {
         disks.start_all().await;
         // Until somebody makes a pool of them, what was asked for at the first start is completed: it may
         // have been cut short.
-        let mut ours = current.disks().iter().filter(|(_, disk)| own(disk));
-        if ours.all(|(id, _)| current.groups_on(*id).next().is_none()) {
+        let mut ours = current.disks_on(node);
+        if ours.all(|(id, _)| current.groups_on(id).next().is_none()) {
             make_disks(config, &current, &disks).await?;
         }
 
@@ -295,8 +293,10 @@ async fn records(config: &Config) -> Result<Arc<dyn Coordination>, StartError> {
 async fn make_disks(config: &Config, map: &ClusterMap, disks: &Disks) -> Result<(), StartError> {
     for number in 1..=config.new_disks {
         let path = config.disks_dir().join(number.to_string()).display().to_string();
-        let ours = |disk: &DiskRecord| disk.node == disks.node() && disk.path == path;
-        if map.disks().values().any(|disk| ours(&disk.record)) {
+        if map
+            .disks_on(disks.node())
+            .any(|(_, disk)| disk.record.path == path)
+        {
             continue;
         }
         disks

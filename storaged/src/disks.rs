@@ -108,12 +108,8 @@ impl Disks {
     /// Starts all disks that the map has on this node. One that does not start is told of and left.
     pub async fn start_all(&self) {
         let map = self.map.current();
-        for (id, disk) in map
-            .disks()
-            .iter()
-            .filter(|(_, disk)| disk.record.node == self.place.node)
-        {
-            if let Err(reason) = self.start(*id, &disk.record).await {
+        for (id, disk) in map.disks_on(self.place.node) {
+            if let Err(reason) = self.start(id, &disk.record).await {
                 error!(disk = %id, reason, "the disk does not start");
             }
         }

@@ -10,6 +10,7 @@ use protocol::session::SlotState;
 use replication::membership::count as count_of;
 
 use crate::admin::Context;
+use crate::cluster::identity::hexadecimal;
 use crate::disks::{Condition, capacity_of};
 
 /// Of its capacity, in percent: a disk with less room is told of.
@@ -78,15 +79,6 @@ pub async fn status(context: &Context) -> Status {
 
 fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn summary(health: Health, disks: usize) -> String {

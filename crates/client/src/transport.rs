@@ -106,11 +106,7 @@ pub enum Stream {
 /// Connects to an address, showing these credentials if somebody asks there.
 pub async fn connect(address: &Address, credentials: Option<&Credentials>) -> io::Result<Stream> {
     match address {
-        Address::Unix(path) => {
-            let stream = Stream::Unix(UnixSocket::new(UnixStream::connect(path).await?)?);
-            stream.prepare();
-            Ok(stream)
-        }
+        Address::Unix(path) => prepared_unix(UnixStream::connect(path).await?),
         Address::Tcp(host) => Ok(Stream::Tcp(prepared(TcpStream::connect(host.as_str()).await?))),
         Address::Tls { name, host } => {
             let missing =
@@ -133,15 +129,14 @@ fn prepared(stream: TcpStream) -> TcpStream {
     stream
 }
 
-impl Stream {
-    /// Sets what makes it fast. A socket that refuses an option works all the same, so errors are
-    /// left alone.
-    fn prepare(&self) {
-        if let Self::Unix(socket) = self {
-            let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER);
-        }
-    }
+/// A connection on this machine with room for large messages. One that refuses the option works all the same.
+fn prepared_unix(stream: UnixStream) -> io::Result<Stream> {
+    let socket = UnixSocket::new(stream)?;
+    let _ = sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER);
+    Ok(Stream::Unix(socket))
+}
 
+impl Stream {
     fn try_read(&self, spaces: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
             Self::Unix(socket) => socket.try_read(spaces),
@@ -273,11 +268,7 @@ impl Listener {
     /// The next connection.
     pub async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Unix(listener) => {
-                let stream = Stream::Unix(UnixSocket::new(listener.accept().await?.0)?);
-                stream.prepare();
-                Ok(stream)
-            }
+            Self::Unix(listener) => prepared_unix(listener.accept().await?.0),
             Self::Tcp(listener) => Ok(Stream::Tcp(prepared(listener.accept().await?.0))),
             Self::Tls {
                 listener,

@@ -151,6 +151,12 @@ impl ClusterMap {
             .flat_map(|pool| pool.groups.values())
     }
 
+    /// The disks of a node.
+    pub fn disks_on(&self, node: NodeId) -> impl Iterator<Item = (DiskId, &Versioned<DiskRecord>)> {
+        let disks = self.disks.iter().map(|(id, disk)| (*id, disk));
+        disks.filter(move |(_, disk)| disk.record.node == node)
+    }
+
     /// All placement groups that have a slot on a disk, with that slot.
     pub fn groups_on(&self, disk: DiskId) -> impl Iterator<Item = (PgId, Slot)> {
         self.pools

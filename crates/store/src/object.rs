@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK, CHUNK_SIZE};
+use protocol::storage::ChunkState;
 use protocol::{LayerId, Stamp};
 
 use crate::format::entry::{ChunkEntry, ObjectEntry};
@@ -55,6 +56,16 @@ impl Chunk {
             checksums: [0; BLOCKS],
             overlay: Vec::new(),
             touched: 0,
+        }
+    }
+
+    /// What others are told of it, without bytes; `number` is its place in the object.
+    pub(crate) fn state(&self, number: u8) -> ChunkState {
+        ChunkState {
+            chunk: number,
+            stamp: self.stamp,
+            present: self.present,
+            zero: self.zero,
         }
     }
 

@@ -47,7 +47,6 @@ fn number(text: &str) -> Result<NodeId, Failure> {
 fn describe(context: &Context, map: &ClusterMap, id: NodeId) -> Option<Node> {
     let record = &map.nodes().get(&id)?.record;
     let up = map.up().get(&id).map(|up| &up.record);
-    let disks = map.disks().iter().filter(|(_, disk)| disk.record.node == id);
     Some(Node {
         id: id.0,
         name: record.name.clone(),
@@ -60,7 +59,7 @@ fn describe(context: &Context, map: &ClusterMap, id: NodeId) -> Option<Node> {
         },
         since_ms: up.map(|up| up.since_ms),
         version: up.map(|up| up.version.clone()),
-        disks: disks.map(|(id, _)| id.0).collect(),
+        disks: map.disks_on(id).map(|(disk, _)| disk.0).collect(),
         answers: id == context.node,
     })
 }

@@ -2,8 +2,8 @@
 
 use coordination::keys::Key;
 use coordination::records::{DiskRecord, encode};
-use coordination::{ClusterMap, Compare, Transaction, map::Versioned};
-use protocol::{DiskId, NodeId};
+use coordination::{ClusterMap, Compare, Transaction};
+use protocol::NodeId;
 
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
 
@@ -20,7 +20,7 @@ impl Volumes {
 fn plan_emptying(map: &ClusterMap, node: NodeId) -> Result<Decision<()>, OperationError> {
     refuse_in_use(map, node)?;
     let mut transaction = Transaction::new();
-    for (id, disk) in disks_of(map, node).filter(|(_, disk)| disk.record.weight > 0) {
+    for (id, disk) in map.disks_on(node).filter(|(_, disk)| disk.record.weight > 0) {
         let key = Key::Disk(id).to_text();
         let record = DiskRecord {
             weight: 0,
@@ -46,7 +46,7 @@ fn plan_removal(map: &ClusterMap, node: NodeId) -> Result<Decision<()>, Operatio
         .when(Compare::Modified(key.clone(), known.modified))
         .when(Compare::Absent(Key::NodeUp(node).to_text()))
         .delete(key);
-    for (id, disk) in disks_of(map, node) {
+    for (id, disk) in map.disks_on(node) {
         let key = Key::Disk(id).to_text();
         transaction = transaction
             .when(Compare::Modified(key.clone(), disk.modified))
@@ -71,7 +71,8 @@ fn refuse_in_use(map: &ClusterMap, node: NodeId) -> Result<(), OperationError> {
             known.record.name
         )));
     }
-    let used: Vec<String> = disks_of(map, node)
+    let used: Vec<String> = map
+        .disks_on(node)
         .filter_map(|(id, _)| match map.groups_on(id).count() {
             0 => None,
             1 => Some(format!("{id} (1 placement group)")),
@@ -86,11 +87,4 @@ fn refuse_in_use(map: &ClusterMap, node: NodeId) -> Result<(), OperationError> {
         known.record.name,
         used.join(", ")
     )))
-}
-
-fn disks_of(map: &ClusterMap, node: NodeId) -> impl Iterator<Item = (DiskId, &Versioned<DiskRecord>)> {
-    map.disks()
-        .iter()
-        .filter(move |(_, disk)| disk.record.node == node)
-        .map(|(id, disk)| (*id, disk))
 }

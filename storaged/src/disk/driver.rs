@@ -308,8 +308,13 @@ fn amount(request: &StorageRequest) -> (usize, u64) {
             Change::Data { bytes, .. } => (1, bytes.len() as u64),
             Change::Zero => (1, 0),
         },
-        StorageRequest::Level { delta, .. } => (2, delta.bytes.len() as u64),
-        StorageRequest::Pull { .. } => (2, 0),
+        StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
+            (2, delta.bytes.len() as u64)
+        }
+        StorageRequest::Pull { .. }
+        | StorageRequest::Difference { .. }
+        | StorageRequest::List { .. }
+        | StorageRequest::Column { .. } => (2, 0),
         _ => (3, 0),
     }
 }

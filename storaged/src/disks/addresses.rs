@@ -37,16 +37,12 @@ impl Place {
     /// The port that a disk has by its record, or the first after `base` that no other disk of the node has;
     /// nothing if all are taken.
     fn port_of(&self, id: DiskId, map: &ClusterMap, base: u16) -> Option<u16> {
-        let ours = map
-            .disks()
-            .iter()
-            .filter(|(_, disk)| disk.record.node == self.node);
         let ports_of = |record: &DiskRecord| record.addresses.iter().find_map(|text| port(text));
         let mut taken = BTreeSet::new();
-        for (other, disk) in ours {
+        for (other, disk) in map.disks_on(self.node) {
             match ports_of(&disk.record) {
-                Some(port) if *other == id && port > base => return Some(port),
-                Some(port) if *other != id => {
+                Some(port) if other == id && port > base => return Some(port),
+                Some(port) if other != id => {
                     taken.insert(port);
                 }
                 _ => {}

@@ -171,11 +171,7 @@ impl Record {
                 put_object(out, *object);
                 put_stamp(out, *follows);
                 put_stamp(out, *stamp);
-                put_layers(out, merged);
-                out.put_u16(narrow(chunks.len()));
-                for chunk in chunks {
-                    put_level_chunk(out, chunk);
-                }
+                put_content(out, merged, chunks);
             }
             Self::Replace {
                 object,
@@ -190,11 +186,7 @@ impl Record {
                 put_stamp(out, *follows);
                 put_stamp(out, *stamp);
                 out.push(u8::from(*doubt));
-                put_layers(out, merged);
-                out.put_u16(narrow(chunks.len()));
-                for chunk in chunks {
-                    put_level_chunk(out, chunk);
-                }
+                put_content(out, merged, chunks);
             }
             Self::Adopt {
                 object,
@@ -255,11 +247,7 @@ impl Record {
             }
             LEVEL => {
                 let (object, follows, stamp) = (object(cursor)?, stamp(cursor)?, stamp(cursor)?);
-                let merged = layers(cursor)?;
-                let count = cursor.u16()?;
-                let chunks = (0..count)
-                    .map(|_| level_chunk(cursor))
-                    .collect::<Result<_, _>>()?;
+                let (merged, chunks) = content(cursor)?;
                 Self::Level {
                     object,
                     follows,
@@ -275,11 +263,7 @@ impl Record {
                     1 => true,
                     _ => return Err(Malformed("a flag is neither 0 nor 1")),
                 };
-                let merged = layers(cursor)?;
-                let count = cursor.u16()?;
-                let chunks: Vec<LevelChunk> = (0..count)
-                    .map(|_| level_chunk(cursor))
-                    .collect::<Result<_, _>>()?;
+                let (merged, chunks) = content(cursor)?;
                 if chunks
                     .iter()
                     .any(|chunk| chunk.slot.is_none() && !chunk.checksums.is_empty())
@@ -485,6 +469,24 @@ pub(crate) fn slot(cursor: &mut Cursor<'_>) -> Result<Option<Slot>, Malformed> {
         number if number < 1 << 40 => Ok(Some(Slot(number))),
         _ => Err(Malformed("a slot's number is too high")),
     }
+}
+
+/// What a level and a replacement have in common: the layers merged into the object, and chunks.
+fn put_content(out: &mut Vec<u8>, merged: &[LayerId], chunks: &[LevelChunk]) {
+    put_layers(out, merged);
+    out.put_u16(narrow(chunks.len()));
+    for chunk in chunks {
+        put_level_chunk(out, chunk);
+    }
+}
+
+fn content(cursor: &mut Cursor<'_>) -> Result<(Vec<LayerId>, Vec<LevelChunk>), Malformed> {
+    let merged = layers(cursor)?;
+    let count = cursor.u16()?;
+    let chunks = (0..count)
+        .map(|_| level_chunk(cursor))
+        .collect::<Result<_, _>>()?;
+    Ok((merged, chunks))
 }
 
 fn put_level_chunk(out: &mut Vec<u8>, chunk: &LevelChunk) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::storage::{ChunkState, ObjectState, StorageError, StorageReply};
+use protocol::storage::{ObjectState, StorageError, StorageReply};
 use protocol::{LayerId, ObjectId};
 
 use crate::object::Object;
@@ -91,12 +91,7 @@ impl Store {
 }
 
 fn state(id: ObjectId, object: &Object) -> ObjectState {
-    let chunks = object.chunks.iter().map(|(number, chunk)| ChunkState {
-        chunk: *number,
-        stamp: chunk.stamp,
-        present: chunk.present,
-        zero: chunk.zero,
-    });
+    let chunks = object.chunks.iter().map(|(number, chunk)| chunk.state(*number));
     ObjectState {
         object: id,
         stamp: object.stamp,

@@ -404,24 +404,12 @@ impl Store {
         let mut chunks: Vec<ChunkState> = object
             .into_iter()
             .flat_map(|object| &object.chunks)
-            .map(|(number, chunk)| ChunkState {
-                chunk: *number,
-                stamp: chunk.stamp,
-                present: chunk.present,
-                zero: chunk.zero,
-            })
+            .map(|(number, chunk)| chunk.state(*number))
             .collect();
         let gone = have
             .iter()
             .filter(|his| chunks.iter().all(|ours| ours.chunk != his.chunk));
-        let gone: Vec<ChunkState> = gone
-            .map(|his| ChunkState {
-                chunk: his.chunk,
-                stamp: Stamp::ZERO,
-                present: 0,
-                zero: 0,
-            })
-            .collect();
+        let gone: Vec<ChunkState> = gone.map(|his| Chunk::empty().state(his.chunk)).collect();
         chunks.retain(|ours| !have.contains(ours));
         chunks.extend(gone);
         chunks.sort_unstable_by_key(|state| state.chunk);
@@ -559,12 +547,7 @@ impl Store {
 
     fn delta(&self, id: ObjectId, above: Stamp, checksums: Arc<[u32]>, bytes: Bytes) -> ObjectDelta {
         let object = self.table.object(id);
-        let chunks = newer(object, above).map(|(chunk, state)| ChunkState {
-            chunk,
-            stamp: state.stamp,
-            present: state.present,
-            zero: state.zero,
-        });
+        let chunks = newer(object, above).map(|(number, chunk)| chunk.state(number));
         ObjectDelta {
             object: id,
             stamp: object.map_or(Stamp::ZERO, |object| object.stamp),
