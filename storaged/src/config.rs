@@ -27,6 +27,11 @@ const MEMORY_DEFAULT: u64 = 1 << 30;
 /// The least memory that is of use.
 const MEMORY_MIN: u64 = 64 << 20;
 
+/// What is copied to a disk that comes back, in bytes a second, by default: 2 TB in three hours.
+const RECOVERY_RATE_DEFAULT: u64 = 200 << 20;
+/// Less would take months.
+const RECOVERY_RATE_MIN: u64 = 1 << 20;
+
 /// Why a configuration is not one.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -69,6 +74,8 @@ pub struct Settings {
     pub direct_reads: Option<bool>,
     /// Whether a disk that fails leaves its placement groups, so that I/O goes on without it.
     pub evict_failed_disks: Option<bool>,
+    /// How much is copied to a disk that comes back, in bytes a second.
+    pub recovery_rate: Option<SizeInput>,
     /// Where the admin API is served, besides `admin.sock` in the work directory.
     pub admin_listen: Vec<String>,
     /// Where the records are; follows from whether there is an `etcd` section if it is left out.
@@ -124,9 +131,10 @@ pub struct Config {
     pub disk_log: u64,
     /// Whether front ends of this node may read the disks' files themselves.
     pub direct_reads: bool,
-    /// Whether a disk that fails leaves its placement groups. Off unless asked for, as long as nothing brings one back
-    /// in: a disk that stood still for half a second would be out for good.
+    /// Whether a disk that fails leaves its placement groups; it comes back by itself.
     pub evict_failed_disks: bool,
+    /// How much is copied to each disk that comes back, in bytes a second at most.
+    pub recovery_rate: u64,
     /// Where the admin API is served over TCP.
     pub admin_listen: Vec<Address>,
     /// How to reach the etcd with the records; nothing if they are in a file.
@@ -161,6 +169,7 @@ impl Settings {
             disk_log: flags.disk_log.or(self.disk_log),
             direct_reads: flags.direct_reads.or(self.direct_reads),
             evict_failed_disks: flags.evict_failed_disks.or(self.evict_failed_disks),
+            recovery_rate: flags.recovery_rate.or(self.recovery_rate),
             admin_listen: if flags.admin_listen.is_empty() {
                 self.admin_listen
             } else {
@@ -198,6 +207,12 @@ impl Settings {
         if !logs.contains(&disk_log) {
             return value(format!("disk_log is from 128K to 4G, not {disk_log} bytes"));
         }
+        let recovery_rate = bytes(self.recovery_rate, RECOVERY_RATE_DEFAULT, "recovery_rate")?;
+        if recovery_rate < RECOVERY_RATE_MIN {
+            return value(format!(
+                "recovery_rate is at least 1M, not {recovery_rate} bytes a second"
+            ));
+        }
         let listen = self.admin_listen.iter().map(|text| loopback(text));
         let etcd = etcd_options(self.coordination, self.etcd)?;
         let cluster = self.cluster.unwrap_or_default();
@@ -210,7 +225,8 @@ impl Settings {
             memory,
             disk_log,
             direct_reads: self.direct_reads.unwrap_or(true),
-            evict_failed_disks: self.evict_failed_disks.unwrap_or(false),
+            evict_failed_disks: self.evict_failed_disks.unwrap_or(true),
+            recovery_rate,
             admin_listen: listen.collect::<Result<_, _>>()?,
             etcd,
         })

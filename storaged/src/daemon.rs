@@ -15,6 +15,7 @@ use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
 
+use crate::absence;
 use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster::authority::{Authority, AuthorityError};
 use crate::cluster::presence::Presence;
@@ -150,6 +151,8 @@ impl Daemon {
         let disk_count = u64::try_from(current.disks_on(node).count())
             .unwrap_or(u64::MAX)
             .max(DISKS_MIN);
+        let (wishes, membership) = Membership::new(volumes.clone(), config.lease);
+        background.spawn(membership.run().in_current_span());
         let place = Place {
             node,
             cluster: current.cluster(),
@@ -159,14 +162,14 @@ impl Daemon {
             direct_reads: config.direct_reads,
             listen: config.listen.clone(),
             credentials: shown.map(|shown| shown.node),
+            wishes: Some(wishes.clone()),
+            recovery_rate: config.recovery_rate,
         };
         // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
         // nobody to renew its lease with loses its volume, and its guest its disk.
         sessions.release_the_dead().await;
         if config.evict_failed_disks {
-            let (complaints, membership) = Membership::new(volumes.clone(), config.lease);
-            sessions.complain_to(complaints);
-            background.spawn(membership.run().in_current_span());
+            sessions.complain_to(wishes.clone());
         }
         let listener = Listener::bind(&address)
             .await
@@ -177,8 +180,9 @@ impl Daemon {
         background.spawn(sessions.clone().follow_wishes().in_current_span());
         background.spawn(sessions.serve(listener).in_current_span());
 
-        let disks = Arc::new(Disks::new(place, volumes.clone(), map));
+        let disks = Arc::new(Disks::new(place, volumes.clone(), map.clone()));
         disks.start_all().await;
+        background.spawn(absence::run(disks.clone(), map, wishes).in_current_span());
         // Until somebody makes a pool of them, what was asked for at the first start is completed: it may
         // have been cut short.
         let mut ours = current.disks_on(node);

@@ -6,8 +6,11 @@
 
 mod command;
 mod connection;
+mod copies;
 mod driver;
 mod ledger;
+mod returns;
+mod sources;
 mod stopwatch;
 mod thread;
 
@@ -16,7 +19,7 @@ use std::thread::JoinHandle;
 
 use client::transport::{Address, CredentialsWatch};
 use protocol::storage::{StorageError, StorageRequest};
-use protocol::{DiskId, FamilyId, LayerId, ObjectId};
+use protocol::{DiskId, FamilyId, LayerId, NodeId, ObjectId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error_span;
 
@@ -25,6 +28,8 @@ pub use command::{Figures, Times};
 use coordination::Revision;
 use coordination::map::MapWatch;
 pub use ledger::Entries;
+
+use crate::membership::Wishes;
 
 /// Commands that may wait for a disk. Each waits for its answer, so this is the number of those who
 /// ask at once: reclaim, metrics, status.
@@ -35,6 +40,8 @@ const COMMANDS_MAX: usize = 16;
 pub struct Settings {
     /// Which disk.
     pub disk: DiskId,
+    /// On which node.
+    pub node: NodeId,
     /// The cluster that its connections must name.
     pub cluster: [u8; 16],
     /// Where its files are. The disk must have been made there: [`store::Store::create`].
@@ -45,6 +52,10 @@ pub struct Settings {
     pub credentials: Option<CredentialsWatch>,
     /// How its store is opened.
     pub options: store::Options,
+    /// Who changes its slots' states when it comes back; if nobody, it does not.
+    pub wishes: Option<Wishes>,
+    /// How much is copied to it when it comes back, in bytes a second at most.
+    pub recovery_rate: u64,
 }
 
 /// Why a disk did not start.

@@ -23,6 +23,7 @@ use tracing::{Instrument, error, error_span, info};
 
 use crate::config::Listen;
 use crate::disk::{self, Disk, Figures, Remote, Times};
+use crate::membership::Wishes;
 use crate::moment::wall_clock_ms;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
 
@@ -57,6 +58,10 @@ pub struct Place {
     pub listen: Option<Listen>,
     /// What they show there; nothing where nodes speak in plaintext.
     pub credentials: Option<CredentialsWatch>,
+    /// Who changes their slots' states when they come back; if nobody, they do not.
+    pub wishes: Option<Wishes>,
+    /// How much is copied to each that comes back, in bytes a second at most.
+    pub recovery_rate: u64,
 }
 
 /// The disks of this node.
@@ -324,6 +329,9 @@ impl Disks {
             listen: addresses::parsed(&self.place.addresses(id, &self.map.current())),
             credentials: self.place.credentials.clone(),
             options,
+            node: self.place.node,
+            wishes: self.place.wishes.clone(),
+            recovery_rate: self.place.recovery_rate,
         };
         let span = error_span!("storaged", node = %self.place.node);
         let started = Disk::start(settings, self.map.clone()).instrument(span).await;

@@ -5,6 +5,7 @@
 //! do `store`, `replication`, `coordination` and sockets meet.
 #![forbid(unsafe_code)]
 
+pub mod absence;
 pub mod admin;
 pub mod cluster;
 pub mod config;

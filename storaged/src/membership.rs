@@ -1,30 +1,35 @@
-//! Changes who is in the placement groups' sets: takes out a disk that an owner complains of.
+//! Changes who is in the placement groups' sets: takes out a disk that an owner complains of, or that died
+//! while it came back, and takes in one that comes back, step by step.
 //!
 //! What is decided is [`replication::membership`]'s business; here it is made true, by transactions on
-//! the condition that the owner is still the owner and each group as it was. One task makes them, one
-//! after the other, so that a disk that fails under a thousand volumes costs a few transactions.
+//! the condition that each group is as it was, and for a complaint that the owner is still the owner. One task
+//! makes them, one after the other, so that a disk that fails under a thousand volumes costs a few transactions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use coordination::keys::Key;
 use coordination::records::{GroupRecord, Severity, encode};
 use coordination::{ClusterMap, Compare, Revision, Transaction};
-use protocol::{DiskId, Generation, PgId, VolumeId};
-use replication::membership::{Eviction, evict};
-use tokio::sync::mpsc;
+use protocol::session::{Slot, SlotState};
+use protocol::{DiskId, Generation, Interval, PgId, PoolId, VolumeId};
+use replication::membership::{Eviction, advance, evict};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event, owned_by};
 
-/// Complaints that may wait. One more is dropped: owners complain again.
-const COMPLAINTS_MAX: usize = 256;
+/// Wishes that may wait. An owner's complaint that finds no room is dropped: owners complain again.
+const WISHES_MAX: usize = 256;
 /// Placement groups that change in one transaction: below the coordination store's limit, with room for
 /// the owner's key and the event.
 const GROUPS_MAX: usize = 100;
 /// Between two transactions, so that owners and disks can follow.
 const PACE: Duration = Duration::from_millis(10);
+/// After the coordination store was away: who wishes something has to wait before it wishes it again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// An owner's complaint of a disk (rule 4).
 #[derive(Clone, Debug)]
@@ -39,13 +44,41 @@ pub struct Suspicion {
     pub reason: String,
 }
 
-/// Where complaints go.
-pub type Complaints = mpsc::Sender<Suspicion>;
+/// A disk's own wish: the next step of its way back into a group.
+#[derive(Debug)]
+pub struct Step {
+    /// Which disk.
+    pub disk: DiskId,
+    /// Into which group.
+    pub pg: PgId,
+    /// In which interval of the group. In another one nothing is done.
+    pub interval: Interval,
+    /// The state that its slot has.
+    pub from: SlotState,
+    /// The state that it wants.
+    pub to: SlotState,
+    /// Told when it was done or will not be; the map shows it then.
+    pub settled: oneshot::Sender<()>,
+}
+
+/// What somebody wants of the sets.
+#[derive(Debug)]
+pub enum Wish {
+    /// An owner complains.
+    Complaint(Suspicion),
+    /// A disk comes back.
+    Step(Step),
+    /// A disk is not there: nobody is to wait for its coming back.
+    Absent(DiskId),
+}
+
+/// Where wishes go.
+pub type Wishes = mpsc::Sender<Wish>;
 
 /// Changes sets. Run it as a task.
 pub struct Membership {
     volumes: Arc<Volumes>,
-    complaints: mpsc::Receiver<Suspicion>,
+    wishes: mpsc::Receiver<Wish>,
     /// Nobody is taken out before: disks are still being opened.
     not_before: Instant,
 }
@@ -62,26 +95,56 @@ struct Outcome {
 impl Membership {
     /// Works on these records. For a while after the start complaints are not heeded: when all disks of
     /// a node are opened, one is last, and is not to be taken for dead.
-    pub fn new(volumes: Arc<Volumes>, grace: Duration) -> (Complaints, Self) {
-        let (sender, complaints) = mpsc::channel(COMPLAINTS_MAX);
+    pub fn new(volumes: Arc<Volumes>, grace: Duration) -> (Wishes, Self) {
+        let (sender, wishes) = mpsc::channel(WISHES_MAX);
         let membership = Self {
             volumes,
-            complaints,
+            wishes,
             not_before: Instant::now() + grace,
         };
         (sender, membership)
     }
 
-    /// Works until nobody can complain any more.
+    /// Works until nobody can wish anything any more.
     pub async fn run(mut self) {
-        while let Some(suspicion) = self.complaints.recv().await {
-            if Instant::now() < self.not_before {
-                continue;
+        let mut wishes = Vec::new();
+        while self.wishes.recv_many(&mut wishes, GROUPS_MAX).await > 0 {
+            let mut steps: BTreeMap<DiskId, Vec<Step>> = BTreeMap::new();
+            for wish in wishes.drain(..) {
+                match wish {
+                    Wish::Complaint(_) if Instant::now() < self.not_before => {}
+                    Wish::Complaint(suspicion) => {
+                        if let Err(error) = self.evict(&suspicion).await {
+                            warn!(disk = %suspicion.disk, %error, "a disk that fails cannot be taken out of its groups now");
+                        }
+                    }
+                    Wish::Absent(disk) => {
+                        if let Err(error) = self.give_up(disk).await {
+                            warn!(%disk, %error, "a disk that died while it came back cannot be taken out now");
+                        }
+                    }
+                    Wish::Step(step) => steps.entry(step.disk).or_default().push(step),
+                }
             }
-            if let Err(error) = self.evict(&suspicion).await {
-                warn!(disk = %suspicion.disk, %error, "a disk that fails cannot be taken out of its groups now");
+            for (disk, steps) in steps {
+                let done = self.volumes.carry_out(|map| plan_steps(map, disk, &steps)).await;
+                if let Err(error) = done {
+                    warn!(%disk, %error, "a disk cannot come back now");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                for step in steps {
+                    // A disk that has stopped does not listen.
+                    let _ = step.settled.send(());
+                }
             }
         }
+    }
+
+    async fn give_up(&self, disk: DiskId) -> Result<(), OperationError> {
+        while self.volumes.carry_out(|map| plan_absence(map, disk)).await? > 0 {
+            tokio::time::sleep(PACE).await;
+        }
+        Ok(())
     }
 
     async fn evict(&self, suspicion: &Suspicion) -> Result<(), OperationError> {
@@ -139,12 +202,90 @@ fn plan(map: &ClusterMap, suspicion: &Suspicion) -> Result<Decision<Outcome>, Op
     Ok(Plan::decide(transaction, told, outcome))
 }
 
+/// Takes a disk's steps, as far as its groups are as they were when it wished them.
+fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision<()>, OperationError> {
+    let mut transaction = Transaction::new();
+    let mut after = slots_of(map, disk);
+    let before = after.clone();
+    for step in steps {
+        let group = map.group(step.pg);
+        let Some(group) = group.filter(|group| group.interval == step.interval) else {
+            continue;
+        };
+        if let Some(slots) = advance(&group.slots, disk, step.from, step.to) {
+            after.insert(step.pg, step.to);
+            transaction = with_group(transaction, step.pg, Revision(step.interval.0), slots)?;
+        }
+    }
+    if before == after {
+        return Ok(Decision::Unchanged(()));
+    }
+    Ok(match told_of(map, disk, &before, &after) {
+        Some(message) => Plan::decide(transaction, event("disk_returns", disk.to_string(), message), ()),
+        None => Plan::decide_quietly(transaction, ()),
+    })
+}
+
+/// Its slots' states, by group.
+fn slots_of(map: &ClusterMap, disk: DiskId) -> BTreeMap<PgId, SlotState> {
+    let slots = map.groups_on(disk);
+    slots.map(|(pg, slot)| (pg, slot.state)).collect()
+}
+
+/// What to tell people of a disk's steps: that it begins to come back to a pool, and that it is back in all of it.
+fn told_of(
+    map: &ClusterMap,
+    disk: DiskId,
+    before: &BTreeMap<PgId, SlotState>,
+    after: &BTreeMap<PgId, SlotState>,
+) -> Option<String> {
+    let pools: BTreeSet<PoolId> = after.keys().map(|pg| pg.pool).collect();
+    pools.into_iter().find_map(|pool| {
+        let name = &map.pool(pool)?.record.name;
+        let with = |slots: &BTreeMap<PgId, SlotState>, wanted: fn(SlotState) -> bool| {
+            let of_pool = slots.iter().filter(|(pg, _)| pg.pool == pool);
+            of_pool.filter(|(_, state)| wanted(**state)).count()
+        };
+        let comes = |state| matches!(state, SlotState::Syncing | SlotState::Joining);
+        let lacks = |state| state != SlotState::InSync;
+        if with(before, comes) == 0 && with(after, comes) > 0 {
+            let groups = with(before, lacks);
+            return Some(format!(
+                "{disk} comes back to {groups} placement groups of pool {name}"
+            ));
+        }
+        let whole = with(before, lacks) > 0 && with(after, lacks) == 0;
+        whole.then(|| format!("{disk} is in sync in all its placement groups of pool {name} again"))
+    })
+}
+
+/// Takes a disk that is not there out of groups that it was coming back to. Gives how many.
+fn plan_absence(map: &ClusterMap, disk: DiskId) -> Result<Decision<usize>, OperationError> {
+    let mut transaction = Transaction::new();
+    let comes = |slot: &Slot| matches!(slot.state, SlotState::Syncing | SlotState::Joining);
+    let coming = map.groups_on(disk).filter(|(_, slot)| comes(slot));
+    let mut left = 0;
+    for group in coming.filter_map(|(pg, _)| map.group(pg)).take(GROUPS_MAX) {
+        if let Eviction::Down(slots) = evict(&group.slots, disk, 0) {
+            left += 1;
+            transaction = with_group(transaction, group.pg, Revision(group.interval.0), slots)?;
+        }
+    }
+    if left == 0 {
+        return Ok(Decision::Unchanged(0));
+    }
+    let message = format!("{disk} died while it came back to {left} placement groups");
+    let mut told = event("disk_evicted", disk.to_string(), message);
+    told.severity = Severity::Error;
+    Ok(Plan::decide(transaction, told, left))
+}
+
 /// Adds a group's next record, on the condition that it is as it was.
 fn with_group(
     transaction: Transaction,
     pg: PgId,
     interval: Revision,
-    slots: Vec<protocol::session::Slot>,
+    slots: Vec<Slot>,
 ) -> Result<Transaction, OperationError> {
     let key = Key::Group(pg).to_text();
     Ok(transaction

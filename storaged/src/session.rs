@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::cluster::presence::Presence;
-use crate::membership::{Complaints, Suspicion};
+use crate::membership::{Suspicion, Wish, Wishes};
 use rest::Order;
 
 /// How long a front end owns a volume after its last renewal, unless told otherwise. A front end
@@ -71,7 +71,7 @@ pub struct Sessions {
     /// owners were asked, when nobody may resume them.
     resting: Mutex<HashMap<VolumeId, bool>>,
     /// Where owners' complaints of disks go.
-    complaints: OnceLock<Complaints>,
+    complaints: OnceLock<Wishes>,
 }
 
 /// Where the owner of a volume can be told something.
@@ -100,7 +100,7 @@ impl Sessions {
     }
 
     /// From now on owners' complaints of disks go there. Before, and without this, they are only logged.
-    pub fn complain_to(&self, complaints: Complaints) {
+    pub fn complain_to(&self, complaints: Wishes) {
         // The first one stays: there is one who changes sets.
         let _ = self.complaints.set(complaints);
     }
@@ -108,7 +108,7 @@ impl Sessions {
     fn complain(&self, suspicion: Suspicion) {
         if let Some(complaints) = self.complaints.get() {
             // With so many that wait already one may be lost: the owner complains again.
-            let _ = complaints.try_send(suspicion);
+            let _ = complaints.try_send(Wish::Complaint(suspicion));
         }
     }
 

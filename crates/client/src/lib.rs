@@ -9,6 +9,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod device;
+pub mod greeting;
 pub mod memory;
 pub mod request;
 pub mod sectors;

@@ -284,7 +284,8 @@ impl ClusterMap {
         })
     }
 
-    fn disk_view(&self, disk: DiskId, node: NodeId) -> Option<DiskView> {
+    /// How a disk is reached from `node`.
+    pub fn disk_view(&self, disk: DiskId, node: NodeId) -> Option<DiskView> {
         let record = &self.disks.get(&disk)?.record;
         let local = record.node == node;
         // A path means something on the disk's own node only; on another one somebody else may listen there.

@@ -3,9 +3,11 @@
 //! Everything is laid out by hand in little endian (`docs/protocol/wire.md`); a change of any byte
 //! is a new version. Bytes from outside never panic and reserve no memory that they do not fill.
 
+mod chunks;
 mod delta;
 mod field;
 mod place;
+mod recovery;
 mod request;
 mod response;
 
@@ -110,7 +112,8 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Share
         | Kind::Places
         | Kind::Area
-        | Kind::WriteShared => request::read_request(kind, body, payload).map(Message::Request),
+        | Kind::WriteShared
+        | Kind::Question => request::read_request(kind, body, payload).map(Message::Request),
         Kind::Welcome
         | Kind::Ok
         | Kind::Doubt
@@ -119,7 +122,8 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Delta
         | Kind::Refused
         | Kind::Shared
-        | Kind::Placed => response::read_response(kind, body, payload).map(Message::Response),
+        | Kind::Placed
+        | Kind::Told => response::read_response(kind, body, payload).map(Message::Response),
         Kind::SessionRequest => read_json(kind, body).map(Message::SessionRequest),
         Kind::SessionReply => read_json(kind, body).map(Message::SessionReply),
         Kind::SessionPush => read_json(kind, body).map(Message::SessionPush),

@@ -29,6 +29,9 @@ pub const HEADER_LEN: usize = 32;
 pub const BODY_MAX: u32 = 256 * 1024;
 /// The longest body of a session message, in bytes: a view of a pool with thousands of groups fits.
 pub const SESSION_BODY_MAX: u32 = 4 * 1024 * 1024;
+/// The longest body of what a disk that comes back is told, in bytes: the generations of 200,000 volumes fit,
+/// or three thousand layers' objects of one range, all written over and over.
+pub const TOLD_BODY_MAX: u32 = 4 * 1024 * 1024;
 /// The longest payload, in bytes: one object.
 pub const PAYLOAD_MAX: u32 = crate::geometry::OBJECT_SIZE;
 
@@ -51,6 +54,7 @@ pub enum Kind {
     Places = 0x0b,
     Area = 0x0c,
     WriteShared = 0x0d,
+    Question = 0x0e,
     SessionRequest = 0x40,
     SessionReply = 0x41,
     SessionPush = 0x42,
@@ -63,11 +67,12 @@ pub enum Kind {
     Refused = 0x87,
     Shared = 0x88,
     Placed = 0x89,
+    Told = 0x8a,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Hello,
         Self::Fence,
         Self::Read,
@@ -81,6 +86,7 @@ impl Kind {
         Self::Places,
         Self::Area,
         Self::WriteShared,
+        Self::Question,
         Self::SessionRequest,
         Self::SessionReply,
         Self::SessionPush,
@@ -93,6 +99,7 @@ impl Kind {
         Self::Refused,
         Self::Shared,
         Self::Placed,
+        Self::Told,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -103,6 +110,7 @@ impl Kind {
     pub fn body_max(self) -> u32 {
         match self {
             Self::SessionRequest | Self::SessionReply | Self::SessionPush => SESSION_BODY_MAX,
+            Self::Told => TOLD_BODY_MAX,
             _ => BODY_MAX,
         }
     }
@@ -110,7 +118,7 @@ impl Kind {
     /// The longest payload that a frame of this kind may have, in bytes: none for most.
     pub fn payload_max(self) -> u32 {
         match self {
-            Self::Write | Self::Level | Self::Data | Self::Delta => PAYLOAD_MAX,
+            Self::Write | Self::Level | Self::Data | Self::Delta | Self::Told => PAYLOAD_MAX,
             _ => 0,
         }
     }

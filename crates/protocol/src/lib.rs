@@ -17,6 +17,7 @@ pub mod message;
 pub mod outbox;
 pub mod place;
 pub mod placement;
+pub mod recovery;
 pub mod session;
 pub mod stamp;
 pub mod storage;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::geometry::BlockRange;
 use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, TreeRevision, VolumeId};
 use crate::place::ChunkPlaces;
+use crate::recovery::{Question, Told};
 use crate::stamp::Stamp;
 use crate::storage::{MapRun, ObjectDelta, ObjectWrite};
 
@@ -143,6 +144,8 @@ pub enum Request {
         /// Where in the memory the bytes begin; a multiple of 4096.
         at: u64,
     },
+    /// From a disk that comes back. Answered with [`Response::Told`]. Since version 3 of the messages.
+    Question(Question),
     /// Are you there, and have you room for new data? Also asks whether the interval and the
     /// generation still stand.
     Ping {
@@ -202,6 +205,8 @@ pub enum Response {
         /// The chunks of the range, ascending.
         chunks: Vec<ChunkPlaces>,
     },
+    /// What a disk that comes back asked for.
+    Told(Told),
     /// Not done; nothing was changed unless the refusal says otherwise.
     Refused(Refusal),
 }

@@ -1,77 +1,14 @@
-//! What a disk that comes back and its source say to each other, and the books that the one that comes
-//! back keeps (`docs/decisions/0033-coming-back.md`).
+//! The books of a disk that comes back (`docs/decisions/0033-coming-back.md`). What it and its source say to
+//! each other is in `protocol::recovery`.
 //!
 //! A copy of a group is made equal to a source's, range by range, whole columns of layers at a time.
 //! Nothing here asks anybody: `replica::fill` and `replica::source` do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use protocol::message::Refusal;
 use protocol::session::SlotState;
-use protocol::storage::{ChunkState, ObjectDelta, ObjectState};
+use protocol::storage::ObjectState;
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
-
-/// From a disk that comes back to a disk in sync, about one group in one interval.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// Which group.
-    pub pg: PgId,
-    /// The interval in which the asker has its slot.
-    pub interval: Interval,
-    /// Who asks.
-    pub from: DiskId,
-    /// What.
-    pub ask: Ask,
-}
-
-/// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// The generations that the source has seen (V3).
-    Table,
-    /// A page of the source's objects of the group, after one of them.
-    List {
-        /// Nothing at first.
-        after: Option<ObjectId>,
-    },
-    /// All layers' objects of one range.
-    Column {
-        /// Whose.
-        family: FamilyId,
-        /// Which.
-        index: u32,
-    },
-    /// The chunks of an object that differ from the asker's.
-    Difference {
-        /// Which object.
-        object: ObjectId,
-        /// What the asker has.
-        have: Vec<ChunkState>,
-    },
-}
-
-/// The answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// Volumes, their generations, and whether the owner of that generation has served in this group.
-    Table(Vec<(VolumeId, Generation, bool)>),
-    /// Objects, ascending, whole columns; and after which one to go on.
-    Listed {
-        /// The objects.
-        objects: Vec<ObjectState>,
-        /// Nothing at the end.
-        next: Option<ObjectId>,
-    },
-    /// Chunks that differ, at one moment, all durable; and whether the object is in doubt at the source.
-    Difference {
-        /// The chunks.
-        delta: ObjectDelta,
-        /// Whether it is in doubt.
-        doubt: bool,
-    },
-    /// Not now, or not from here.
-    Refused(Refusal),
-}
 
 /// All groups that a disk comes back to.
 #[derive(Debug, Default)]
@@ -236,6 +173,8 @@ pub(crate) fn different(
 #[cfg(test)]
 mod tests {
     //! What is copied, and in which order.
+    use protocol::storage::ChunkState;
+
     use super::*;
 
     fn object(layer: u64, count: u64, present: u16) -> ObjectState {

@@ -183,7 +183,7 @@ impl Replica {
             } => self.question(from, number, question, out),
             Event::Told { number, told } => self.heard(number, told, out),
             Event::Proposed { pg } => self.proposed(pg, out),
-            Event::Nudge => self.nudge(out),
+            Event::Nudge { returns } => self.nudge(returns, out),
             Event::Stored { token, result } => self.stored(token, result, out),
         }
     }

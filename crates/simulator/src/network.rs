@@ -262,6 +262,7 @@ fn brief(request: &Request) -> String {
         Request::Complete { scope, up_to } => format!("complete {} {} {up_to}", scope.pg, scope.generation),
         Request::Ping { .. } => "ping".to_owned(),
         Request::Hello { .. } => "hello".to_owned(),
+        Request::Question(_) => "question".to_owned(),
         Request::Share | Request::Area { .. } | Request::WriteShared { .. } => "of shared memory".to_owned(),
     }
 }
@@ -275,6 +276,7 @@ fn brief_response(response: &Response) -> String {
         Response::Refused(refusal) => format!("refused: {refusal}"),
         Response::Ok => "ok".to_owned(),
         Response::Welcome { .. } => "welcome".to_owned(),
+        Response::Told(_) => "told".to_owned(),
         Response::Shared { .. } => "shared".to_owned(),
         Response::Placed { chunks, .. } => format!("places of {} chunks", chunks.len()),
     }

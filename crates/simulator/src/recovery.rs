@@ -2,10 +2,10 @@
 //! storaged makes the swaps that they ask for.
 
 use protocol::message::Refusal;
+use protocol::recovery::{Ask, Question, Told};
 use protocol::session::SlotState;
 use protocol::{DiskId, Interval, PgId};
 use replication::membership::{Eviction, advance, evict};
-use replication::recovery::{Ask, Question, Told};
 use replication::replica::Event;
 
 use crate::world::{Happening, World};
@@ -27,7 +27,7 @@ impl World {
     pub(crate) fn nudge(&mut self, disk: DiskId, life: u64) {
         if self.lives(disk, life) {
             self.plan_nudge(disk);
-            self.feed_replica(disk, Event::Nudge);
+            self.feed_replica(disk, Event::Nudge { returns: true });
         }
     }
 
@@ -56,7 +56,7 @@ impl World {
     }
 
     fn lose_question(&mut self, disk: DiskId, life: u64, number: u64) {
-        let told = Box::new(Told::Refused(Refusal::Busy));
+        let told = Box::new(Err(Refusal::Busy));
         let happening = Happening::Told {
             disk,
             life,
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// A source answers.
-    pub(crate) fn tell_disk(&mut self, to: DiskId, number: u64, told: Told) {
+    pub(crate) fn tell_disk(&mut self, to: DiskId, number: u64, told: Result<Told, Refusal>) {
         let Some(life) = self.disks.get(&to).map(|disk| disk.life) else {
             return;
         };
@@ -110,7 +110,7 @@ impl World {
         self.schedule.after(delay, happening);
     }
 
-    pub(crate) fn told_arrives(&mut self, disk: DiskId, life: u64, number: u64, told: Told) {
+    pub(crate) fn told_arrives(&mut self, disk: DiskId, life: u64, number: u64, told: Result<Told, Refusal>) {
         if self.lives(disk, life) {
             self.feed_replica(disk, Event::Told { number, told });
         }

@@ -183,13 +183,13 @@ pub(crate) enum Happening {
         life: u64,
         to: DiskId,
         number: u64,
-        question: Box<replication::recovery::Question>,
+        question: Box<protocol::recovery::Question>,
     },
     Told {
         disk: DiskId,
         life: u64,
         number: u64,
-        told: Box<replication::recovery::Told>,
+        told: Box<Result<protocol::recovery::Told, protocol::message::Refusal>>,
     },
     /// A disk's wish for a swap reaches storaged; the outcome reaches the disk.
     Propose {

@@ -52,6 +52,8 @@ pub struct Figures {
     pub connections: u64,
     /// Requests that came since the start.
     pub requests: u64,
+    /// What was copied to the disk because it had come back, since the start, in bytes.
+    pub copied: u64,
     /// Why nothing more is written to the disk, if a write or a flush failed.
     pub poisoned: Option<String>,
 }

@@ -19,8 +19,9 @@ use tracing::debug;
 
 use super::driver::Driver;
 
-/// The versions of the messages that this program speaks. Since version 2 there are `share` and `places`.
-const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
+/// The versions of the messages that this program speaks. Since version 2 there are `share` and `places`, since
+/// version 3 the questions of disks that come back.
+const VERSIONS: std::ops::RangeInclusive<u16> = 1..=3;
 const REFUSED: Response = Response::Refused(Refusal::Invalid);
 /// How long a greeting may take to come.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -218,6 +219,14 @@ fn take_in(driver: &Driver, connection: &Connection, id: ConnectionId) -> io::Re
             (number, Message::Request(Request::WriteShared { scope, write, at })) => {
                 let write = connection.fetch(write, at)?;
                 driver.request(id, number, Request::Write { scope, write });
+            }
+            (number, Message::Request(Request::Question(question))) => {
+                let stream = connection.link.borrow().stream();
+                if driver.speaks_for(&stream, question.from) {
+                    driver.question(id, number, question);
+                } else {
+                    connection.reply(number, &REFUSED);
+                }
             }
             (number, Message::Request(request)) => driver.request(id, number, request),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request")),

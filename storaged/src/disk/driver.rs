@@ -8,23 +8,34 @@ use std::collections::{HashMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use protocol::message::{Request, Response};
+use client::transport::{Role, Stream};
+use coordination::ClusterMap;
+use protocol::DiskId;
+use protocol::message::{Refusal, Request, Response};
+use protocol::recovery::{Question, Told};
+use protocol::session::SlotState;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest};
-use replication::replica::{Action, ConnectionId, Event, Map, Remembered, Replica};
+use replication::replica::{Action, ConnectionId, Event, Remembered, Replica};
 use store::{Answer, Store};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::command::{Command, Figures, Times};
 use super::connection::Connection;
+use super::copies::Copies;
 use super::ledger::Ledger;
+use super::returns::Returns;
+use super::sources::{ERRANDS_MAX, Errand, Reach};
 
 /// The kinds of requests whose times are told.
 const REQUEST_KINDS: &[&str] = &["read", "write", "recovery", "other"];
 /// Requests under way that are timed: more than a busy disk has.
 const TIMED_MAX: usize = 4096;
+/// Questions of other disks that are being answered: each costs up to 4 MiB.
+const QUESTIONS_MAX: usize = 32;
 
 type Reclaimed = oneshot::Sender<Result<(), StorageError>>;
 
@@ -49,12 +60,30 @@ pub(super) struct Driver {
     /// Where front ends of this machine find the disk's files; nothing if they are not to read them.
     shared: Option<Response>,
     poisoned: Cell<bool>,
+    /// How this disk reaches others, and who it is.
+    reach: Reach,
+    /// What the replica wants of others.
+    errands: mpsc::Sender<Errand>,
+    /// What is copied to this disk.
+    pub(super) copies: RefCell<Copies>,
+    returns: RefCell<Returns>,
+    /// Other disks' questions, by the number that the replica knows them by.
+    questions: RefCell<HashMap<u64, (ConnectionId, u64)>>,
+    next_question: Cell<u64>,
     /// Something gathered: a turn is wanted.
     pub(super) gathered: Notify,
 }
 
 impl Driver {
-    pub(super) fn new(store: Store, medium: Rc<RefCell<Ledger>>, directory: &Path, map: Map) -> Rc<Self> {
+    /// Also gives the queue of its errands.
+    pub(super) fn new(
+        store: Store,
+        medium: Rc<RefCell<Ledger>>,
+        directory: &Path,
+        reach: Reach,
+    ) -> (Rc<Self>, mpsc::Receiver<Errand>) {
+        let map = reach.map.current();
+        let (errands, receiver) = mpsc::channel(ERRANDS_MAX);
         let shared = store.witness().and_then(|witness| {
             Some(Response::Shared {
                 directory: std::path::absolute(directory)
@@ -87,13 +116,19 @@ impl Driver {
             medium,
             shared,
             poisoned: Cell::new(false),
+            copies: RefCell::new(Copies::new(reach.rate)),
+            reach,
+            errands,
+            returns: RefCell::default(),
+            questions: RefCell::default(),
+            next_question: Cell::new(0),
             gathered: Notify::new(),
         });
         for action in actions {
             driver.perform(action);
         }
         driver.gathered.notify_one();
-        driver
+        (driver, receiver)
     }
 
     /// Takes an event in, and carries out all that follows from it but the sending.
@@ -139,13 +174,109 @@ impl Driver {
                     witness.readmit();
                 }
             }
-            // Nobody nudges a replica here: disks come back in the simulator only, so far.
-            Action::Question { .. } | Action::Tell { .. } | Action::Propose { .. } => {
-                debug!("a disk would come back, and nobody carries its questions");
+            Action::Question { to, number, question } => {
+                self.run_errand(Errand::Ask { to, number, question });
             }
+            Action::Propose {
+                pg,
+                interval,
+                from,
+                to,
+            } => self.run_errand(Errand::Propose {
+                pg,
+                interval,
+                from,
+                to,
+            }),
+            Action::Tell { number, told, .. } => self.tell(number, told),
             // The map's keeper watches the coordination store, so a newer map is on its way.
             Action::Refresh => debug!("a request names a newer map than the one here"),
         }
+    }
+
+    /// Gives an errand to whoever runs them; with no room it has failed at once.
+    fn run_errand(&self, errand: Errand) {
+        if let Err(error) = self.errands.try_send(errand) {
+            let failed = match error.into_inner() {
+                Errand::Ask { number, .. } => Event::Told {
+                    number,
+                    told: Err(Refusal::Busy),
+                },
+                Errand::Propose { pg, .. } => Event::Proposed { pg },
+            };
+            // It is taken up when the events before it are done.
+            self.events.borrow_mut().push_back(failed);
+        }
+    }
+
+    /// Another disk asks.
+    pub(super) fn question(&self, connection: ConnectionId, number: u64, question: Question) {
+        let token = self.next_question.get();
+        let mut questions = self.questions.borrow_mut();
+        if questions.len() >= QUESTIONS_MAX {
+            drop(questions);
+            return self.reply(connection, number, &Response::Refused(Refusal::Busy));
+        }
+        self.next_question.set(token + 1);
+        questions.insert(token, (connection, number));
+        drop(questions);
+        self.event(Event::Question {
+            from: question.from,
+            number: token,
+            question,
+        });
+    }
+
+    fn tell(&self, token: u64, told: Result<Told, Refusal>) {
+        let Some((connection, number)) = self.questions.borrow_mut().remove(&token) else {
+            return;
+        };
+        let response = match told {
+            Ok(told) if told.fits() => Response::Told(told),
+            Ok(_) => {
+                error!("what a disk that comes back must know does not fit into a message");
+                Response::Refused(Refusal::Invalid)
+            }
+            Err(refusal) => Response::Refused(refusal),
+        };
+        self.reply(connection, number, &response);
+    }
+
+    /// Whether whoever is at the other end may ask in the name of a disk that comes back: only its own node.
+    pub(super) fn speaks_for(&self, stream: &Stream, disk: DiskId) -> bool {
+        let map = self.reach.map.current();
+        let Some(node) = map.disks().get(&disk).map(|disk| disk.record.node) else {
+            return false;
+        };
+        match stream {
+            Stream::Unix(_) => node == self.reach.node,
+            // Plaintext is for tests.
+            Stream::Tcp(_) => true,
+            Stream::Tls(_) => stream.peer_role() == Some(Role::Node(node.0)),
+        }
+    }
+
+    /// The map changed.
+    pub(super) fn follow(&self, map: Arc<ClusterMap>) {
+        let out = self.slots_where(map.as_ref(), |state| state == SlotState::Down);
+        self.returns.borrow_mut().out_of(out, Instant::now());
+        self.event(Event::Map(map));
+    }
+
+    fn slots_where(&self, map: &ClusterMap, wanted: impl Fn(SlotState) -> bool) -> usize {
+        let slots = map.groups_on(self.reach.disk);
+        slots.filter(|(_, slot)| wanted(slot.state)).count()
+    }
+
+    /// Time has passed: groups that this disk is not in sync for go on.
+    pub(super) fn nudge(&self) {
+        let map = self.reach.map.current();
+        let whole = self.slots_where(&map, |state| state != SlotState::InSync) == 0;
+        if whole || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
+            return;
+        }
+        let returns = self.reach.wishes.is_some() && self.returns.borrow().may_ask(Instant::now());
+        self.event(Event::Nudge { returns });
     }
 
     fn reply(&self, connection: ConnectionId, number: u64, response: &Response) {
@@ -267,6 +398,7 @@ impl Driver {
             connections: self.connections.borrow().len() as u64,
             requests: self.requests.get(),
             poisoned: store.poisoned().map(str::to_owned),
+            copied: self.copies.borrow().bytes(),
         }
     }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use client::transport::{Address, Listener};
 use coordination::Revision;
 use coordination::map::MapWatch;
-use replication::replica::Event;
 use store::Store;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -21,6 +20,7 @@ use tracing::{error, info, warn};
 use super::command::Command;
 use super::connection::{self, Identity};
 use super::driver::Driver;
+use super::sources::{self, Errand, Reach};
 use super::stopwatch::Stopwatch;
 use super::{Settings, StartError};
 
@@ -29,6 +29,8 @@ use super::{Settings, StartError};
 const CONNECTIONS_MAX: usize = 4096;
 /// After this time without a request a disk has leisure for a checkpoint.
 const REST_AFTER: Duration = Duration::from_secs(1);
+/// How often a disk that comes back goes on with what was refused.
+const NUDGE: Duration = Duration::from_millis(200);
 /// How long to wait after the system refused a connection: it has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,6 +81,8 @@ pub(super) fn run(settings: Settings, map: MapWatch, commands: mpsc::Receiver<Co
 /// A disk that is about to serve.
 struct Open {
     driver: Rc<Driver>,
+    errands: mpsc::Receiver<Errand>,
+    reach: Reach,
     listeners: Vec<Listener>,
     wake: Option<OwnedFd>,
     identity: Identity,
@@ -105,7 +109,16 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
         .map(|(_, generation)| generation.0);
     let intervals = store.intervals().into_iter().map(|(_, interval)| interval.0);
     let remembers = Revision(generations.chain(intervals).max().unwrap_or(0));
-    let driver = Driver::new(store, ledger, &settings.directory, map.current());
+    let reach = Reach {
+        disk: settings.disk,
+        node: settings.node,
+        cluster: settings.cluster,
+        map: map.clone(),
+        credentials: settings.credentials.clone(),
+        wishes: settings.wishes,
+        rate: settings.recovery_rate,
+    };
+    let (driver, errands) = Driver::new(store, ledger, &settings.directory, reach.clone());
     let mut listeners = Vec::with_capacity(settings.listen.len());
     for address in settings.listen {
         match Listener::bind_with(&address, settings.credentials.as_ref()).await {
@@ -120,6 +133,8 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
     };
     Ok(Open {
         driver,
+        errands,
+        reach,
         listeners,
         wake,
         identity,
@@ -135,6 +150,8 @@ async fn serve(
 ) -> (Rc<Driver>, Option<oneshot::Sender<()>>) {
     let Open {
         driver,
+        errands,
+        reach,
         listeners,
         wake,
         identity,
@@ -145,6 +162,8 @@ async fn serve(
         spawn_local(take_turns(Rc::clone(&driver), wake)),
         spawn_local(follow(Rc::clone(&driver), map)),
         spawn_local(rest(Rc::clone(&driver))),
+        spawn_local(sources::run(Rc::clone(&driver), reach, errands)),
+        spawn_local(come_back(Rc::clone(&driver))),
     ];
     for listener in listeners {
         tasks.push(spawn_local(accept(Rc::clone(&driver), listener, identity)));
@@ -211,7 +230,7 @@ async fn follow(driver: Rc<Driver>, mut map: MapWatch) {
     // The map may have moved on since the driver was made with it.
     loop {
         let current = map.current_and_seen();
-        driver.event(Event::Map(current));
+        driver.follow(current);
         if !map.changed().await {
             warn!("no more maps come: the disk goes on with the last one");
             return;
@@ -227,6 +246,16 @@ async fn rest(driver: Rc<Driver>) {
     loop {
         ticks.tick().await;
         driver.rest(&mut seen);
+    }
+}
+
+/// Nudges what comes back.
+async fn come_back(driver: Rc<Driver>) {
+    let mut ticks = interval(NUDGE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        driver.nudge();
     }
 }
 

@@ -127,6 +127,8 @@ mod tests {
                 plaintext: true,
             }),
             credentials: None,
+            wishes: None,
+            recovery_rate: 0,
         }
     }
 

@@ -5,6 +5,7 @@
     reason = "a failed unwrap is a failed test, in the shared functions as well"
 )]
 
+mod coming_back;
 mod direct;
 mod eviction;
 mod model;

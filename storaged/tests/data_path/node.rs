@@ -11,12 +11,12 @@ use client::volume::{OpenError, Options, Volume};
 use coordination::keys::Key;
 use coordination::map::{MapKeeper, MapWatch};
 use coordination::records::{DiskRecord, NodeRecord, SchemaRecord, encode};
-use coordination::{Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
+use coordination::{ClusterMap, Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
 use protocol::{DiskId, NodeId};
 use storaged::cluster::presence::Presence;
 use storaged::disk::{Disk, Settings};
 use storaged::identities::Identities;
-use storaged::membership::Membership;
+use storaged::membership::{Membership, Wishes};
 use storaged::session::{self, Sessions};
 use storaged::volumes::Volumes;
 use store::Store;
@@ -26,12 +26,16 @@ const CLUSTER: [u8; 16] = *b"a cluster's name";
 const NODE: NodeId = NodeId(1);
 const DISKS: [DiskId; 3] = [DiskId(1), DiskId(2), DiskId(3)];
 
+/// For what comes by itself.
+const WAIT_MAX: Duration = Duration::from_mins(1);
+
 /// A running node.
 pub(crate) struct Node {
     directory: std::path::PathBuf,
     pub(crate) volumes: Arc<Volumes>,
     map: MapWatch,
     disks: Vec<Disk>,
+    wishes: Wishes,
     tasks: Vec<JoinHandle<()>>,
     _store: Arc<Embedded>,
 }
@@ -39,23 +43,19 @@ pub(crate) struct Node {
 impl Node {
     /// Makes three disks and a pool with three copies, and starts.
     pub(crate) async fn create(directory: &Path) -> Self {
+        Self::with_min_in_sync(directory, 2).await
+    }
+
+    /// The same with a pool whose writes wait for no more than so many copies.
+    pub(crate) async fn with_min_in_sync(directory: &Path, min_in_sync: u32) -> Self {
         for disk in DISKS {
-            let path = directory.join(disk.to_string());
-            std::fs::create_dir_all(&path).unwrap();
-            let serial = [u8::try_from(disk.0).unwrap(); 16];
-            let format = store::Format {
-                cluster: CLUSTER,
-                disk,
-                serial,
-                log_bytes: 16 << 20,
-            };
-            Store::create(&path, &format).unwrap();
+            make_disk(directory, disk);
         }
         let node = Self::start(directory).await;
         let pool = CreatePool {
             name: "pool".into(),
             copies: Some(3),
-            min_in_sync: Some(2),
+            min_in_sync: Some(min_in_sync),
             groups: Some(8),
             disks: None,
             failure_domain: None,
@@ -73,10 +73,6 @@ impl Node {
             let error = keeper.run().await;
             panic!("the map cannot be kept: {error}");
         });
-        let mut disks = Vec::new();
-        for disk in DISKS {
-            disks.push(start_disk(directory, disk, map.clone()).await);
-        }
         let address = Address::Unix(directory.join("storaged.sock"));
         let settings = session::Settings {
             node: NODE,
@@ -92,15 +88,20 @@ impl Node {
         let identities = Arc::new(Identities::new(store.clone()));
         let owners = Arc::new(sessions.clone());
         let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
-        let (complaints, membership) = Membership::new(volumes.clone(), Duration::ZERO);
-        sessions.complain_to(complaints);
+        let (wishes, membership) = Membership::new(volumes.clone(), Duration::ZERO);
+        sessions.complain_to(wishes.clone());
         let membership = tokio::spawn(membership.run());
+        let mut disks = Vec::new();
+        for disk in DISKS {
+            disks.push(start_disk(directory, disk, map.clone(), wishes.clone()).await);
+        }
         let directory = directory.to_owned();
         Self {
             directory,
             volumes,
             map,
             disks,
+            wishes,
             tasks: vec![keeping, serving, membership],
             _store: store,
         }
@@ -141,8 +142,20 @@ impl Node {
 
     /// Starts a disk that was stopped.
     pub(crate) async fn start_disk(&mut self, id: DiskId) {
-        let disk = start_disk(&self.directory, id, self.map.clone()).await;
+        let disk = start_disk(&self.directory, id, self.map.clone(), self.wishes.clone()).await;
         self.disks.push(disk);
+    }
+
+    /// Waits for a map of which something is true.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&ClusterMap) -> bool) {
+        let mut map = self.map.clone();
+        let wait = async {
+            while !condition(&map.current_and_seen()) {
+                assert!(map.changed().await, "no more maps come");
+            }
+        };
+        let ended = tokio::time::timeout(WAIT_MAX, wait).await;
+        ended.unwrap_or_else(|_| panic!("in vain: {what}"));
     }
 
     /// Stops everything, as at the end of the daemon.
@@ -160,9 +173,26 @@ impl Node {
     }
 }
 
-async fn start_disk(directory: &Path, disk: DiskId, map: MapWatch) -> Disk {
+/// Makes an empty disk.
+pub(crate) fn make_disk(directory: &Path, disk: DiskId) {
+    let path = directory.join(disk.to_string());
+    std::fs::create_dir_all(&path).unwrap();
+    let serial = [u8::try_from(disk.0).unwrap(); 16];
+    let format = store::Format {
+        cluster: CLUSTER,
+        disk,
+        serial,
+        log_bytes: 16 << 20,
+    };
+    Store::create(&path, &format).unwrap();
+}
+
+async fn start_disk(directory: &Path, disk: DiskId, map: MapWatch, wishes: Wishes) -> Disk {
     let settings = Settings {
         disk,
+        node: NODE,
+        wishes: Some(wishes),
+        recovery_rate: 1 << 30,
         cluster: CLUSTER,
         directory: directory.join(disk.to_string()),
         listen: vec![Address::Unix(socket(directory, disk))],

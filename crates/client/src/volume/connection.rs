@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use protocol::DiskId;
 use protocol::checksum;
@@ -22,16 +21,13 @@ use super::direct::Shared;
 use super::driver::Driver;
 use super::shared_writes::SharedWrites;
 use crate::backoff::Backoff;
-use crate::transport::{self, Address, Link, Stream};
+use crate::greeting::{GREETING_LIMIT, Greeted, reach};
+use crate::transport::{Address, Link, Stream};
 
 /// The versions of the messages that this program speaks.
 const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
 /// The first version with `share`.
 const SHARES_FROM: u16 = 2;
-/// How long a connection may take until the disk has answered its greeting: one that does not
-/// within this time may be a machine that went away without a word.
-const GREETING_LIMIT: Duration = Duration::from_secs(5);
-
 /// One disk that the owner wants a connection to.
 pub(super) struct DiskConnection {
     view: RefCell<DiskView>,
@@ -137,55 +133,31 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
     }
 }
 
-/// Tries the disk's addresses in order, until one greets back as the disk that is looked for.
+/// Connects, and shares memory with a disk of this machine.
 async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Opened> {
     let view = connection.view.borrow().clone();
     let cluster = driver.view(|view| view.cluster);
-    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "the disk has no address");
-    for address in &view.addresses {
-        let Ok(address) = address.parse::<Address>() else {
-            continue;
-        };
-        let greeting = greet(driver, &address, view.disk, cluster);
-        match timeout(GREETING_LIMIT, greeting).await {
-            Ok(Ok(opened)) => return Ok(opened),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
-}
-
-async fn greet(driver: &Driver, address: &Address, disk: DiskId, cluster: [u8; 16]) -> io::Result<Opened> {
     let credentials = driver.session.credentials();
-    let mut link = Link::new(transport::connect(address, credentials.as_ref()).await?);
-    let hello = Request::Hello {
-        version_min: *VERSIONS.start(),
-        version_max: *VERSIONS.end(),
-        cluster,
-        disk,
-    };
-    link.outbox.push_request(0, &hello);
-    match link.converse().await? {
-        (0, Message::Response(Response::Welcome { version, disk: found }))
-            if found == disk && VERSIONS.contains(&version) =>
-        {
-            let here = matches!(address, Address::Unix(_)) && version >= SHARES_FROM;
-            let shared = if here { share(&mut link).await? } else { None };
-            let area = match shared.as_ref().and_then(|_| driver.area()) {
-                Some(area) => SharedWrites::offer(&mut link, area).await?,
-                None => None,
-            };
-            Ok((link, shared, area))
-        }
-        (_, Message::Response(Response::Refused(refusal))) => {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
-        }
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the disk does not greet as it should",
-        )),
+    let Greeted {
+        mut link,
+        address,
+        version,
+    } = reach(&view, cluster, VERSIONS, credentials.as_ref()).await?;
+    if !matches!(address, Address::Unix(_)) || version < SHARES_FROM {
+        return Ok((link, None, None));
     }
+    let sharing = async {
+        let shared = share(&mut link).await?;
+        let area = match shared.as_ref().and_then(|_| driver.area()) {
+            Some(area) => SharedWrites::offer(&mut link, area).await?,
+            None => None,
+        };
+        Ok::<_, io::Error>((shared, area))
+    };
+    let (shared, area) = timeout(GREETING_LIMIT, sharing)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    Ok((link, shared, area))
 }
 
 /// Asks a disk of this machine where its files are; nothing if it does not want them read.

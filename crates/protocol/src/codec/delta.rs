@@ -5,23 +5,19 @@
 //!   20  object: family u64, layer u64, index u32
 //!   16  stamp of the object afterwards
 //!    4  number of merged layers, then 8 bytes each
-//!    4  number of chunks, then 21 bytes each:
-//!         1  which chunk, ascending
-//!        16  stamp of the chunk
-//!         2  blocks that are present
-//!         2  blocks among them that are zero
+//!        chunks, see `chunks`
 //!  4 * n  checksums, one for each block that is present and not zero
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::chunks::{put_chunks, read_chunks};
 use super::field::{Reader, put_checksums, put_count, put_object, put_stamp};
 use crate::frame::WireError;
-use crate::geometry::{BLOCK_SIZE, CHUNKS_PER_OBJECT};
+use crate::geometry::BLOCK_SIZE;
 use crate::id::LayerId;
-use crate::storage::{ChunkState, ObjectDelta};
+use crate::storage::ObjectDelta;
 
-const CHUNK_LEN: usize = 21;
 const LAYER_LEN: usize = 8;
 
 pub(super) fn put_delta(out: &mut BytesMut, delta: &ObjectDelta) {
@@ -31,13 +27,7 @@ pub(super) fn put_delta(out: &mut BytesMut, delta: &ObjectDelta) {
     for layer in &delta.merged {
         out.put_u64_le(layer.0);
     }
-    put_count(out, delta.chunks.len());
-    for chunk in &delta.chunks {
-        out.put_u8(chunk.chunk);
-        put_stamp(out, chunk.stamp);
-        out.put_u16_le(chunk.present);
-        out.put_u16_le(chunk.zero);
-    }
+    put_chunks(out, &delta.chunks);
     put_checksums(out, &delta.checksums);
 }
 
@@ -48,29 +38,11 @@ pub(super) fn read_delta(reader: &mut Reader<'_>, payload: Bytes) -> Result<Obje
     let merged = (0..layers)
         .map(|_| reader.u64().map(LayerId))
         .collect::<Result<Vec<_>, _>>()?;
-    let count = reader.entries(CHUNK_LEN)?;
-    if count > CHUNKS_PER_OBJECT as usize {
-        return Err(reader.wrong("number of chunks"));
-    }
-    let mut chunks: Vec<ChunkState> = Vec::with_capacity(count);
-    let mut blocks = 0;
-    for _ in 0..count {
-        let chunk = ChunkState {
-            chunk: reader.u8()?,
-            stamp: reader.stamp()?,
-            present: reader.u16()?,
-            zero: reader.u16()?,
-        };
-        let ascending = chunks.last().is_none_or(|last| last.chunk < chunk.chunk);
-        if !ascending || u32::from(chunk.chunk) >= CHUNKS_PER_OBJECT {
-            return Err(reader.wrong("order of chunks"));
-        }
-        if chunk.zero & !chunk.present != 0 {
-            return Err(reader.wrong("zero blocks that are not present"));
-        }
-        blocks += (chunk.present & !chunk.zero).count_ones() as usize;
-        chunks.push(chunk);
-    }
+    let chunks = read_chunks(reader)?;
+    let held = chunks
+        .iter()
+        .map(|chunk| (chunk.present & !chunk.zero).count_ones() as usize);
+    let blocks: usize = held.sum();
     let checksums = reader.checksums(blocks)?;
     if payload.len() != blocks * BLOCK_SIZE as usize {
         return Err(reader.wrong("length of the payload"));

@@ -97,12 +97,16 @@ impl<'a> Reader<'a> {
         BlockRange::new(start.into(), count.into()).ok_or(self.wrong("range of blocks"))
     }
 
+    pub(super) fn pg(&mut self) -> Result<PgId, WireError> {
+        Ok(PgId {
+            pool: PoolId(self.u32()?),
+            number: self.u32()?,
+        })
+    }
+
     pub(super) fn scope(&mut self) -> Result<Scope, WireError> {
         Ok(Scope {
-            pg: PgId {
-                pool: PoolId(self.u32()?),
-                number: self.u32()?,
-            },
+            pg: self.pg()?,
             interval: Interval(self.u64()?),
             volume: VolumeId(self.u64()?),
             generation: Generation(self.u64()?),
@@ -160,9 +164,13 @@ pub(super) fn put_range(out: &mut BytesMut, range: BlockRange) {
     }
 }
 
+pub(super) fn put_pg(out: &mut BytesMut, pg: PgId) {
+    out.put_u32_le(pg.pool.0);
+    out.put_u32_le(pg.number);
+}
+
 pub(super) fn put_scope(out: &mut BytesMut, scope: &Scope) {
-    out.put_u32_le(scope.pg.pool.0);
-    out.put_u32_le(scope.pg.number);
+    put_pg(out, scope.pg);
     out.put_u64_le(scope.interval.0);
     out.put_u64_le(scope.volume.0);
     out.put_u64_le(scope.generation.0);

@@ -4,9 +4,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::delta::{put_delta, read_delta};
 use super::field::{Reader, put_checksums, put_object, put_range, put_scope, put_stamp};
+use super::recovery::{put_cursor, put_question, read_cursor, read_question};
 use crate::frame::{Kind, WireError};
 use crate::geometry::BlockRange;
-use crate::id::{DiskId, FamilyId, LayerId, ObjectId};
+use crate::id::{DiskId, FamilyId, LayerId};
 use crate::message::{Request, Scope};
 use crate::storage::{Change, ObjectWrite};
 
@@ -31,8 +32,7 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
         Request::Fence { scope, family, after } => {
             put_scope(out, scope);
             out.put_u64_le(family.0);
-            out.put_u8(after.is_some().into());
-            put_object(out, after.unwrap_or_default());
+            put_cursor(out, *after);
             (Kind::Fence, Bytes::new())
         }
         Request::Read {
@@ -101,6 +101,10 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             out.put_u64_le(*up_to);
             (Kind::Complete, Bytes::new())
         }
+        Request::Question(question) => {
+            put_question(out, question);
+            (Kind::Question, Bytes::new())
+        }
         Request::Ping { scope } => {
             put_scope(out, scope);
             (Kind::Ping, Bytes::new())
@@ -158,15 +162,10 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
         }
         Kind::Fence => {
             let (scope, family) = (reader.scope()?, FamilyId(reader.u64()?));
-            let (given, object) = (reader.flag("after")?, reader.object()?);
-            // One way only to say nothing.
-            if !given && object != ObjectId::default() {
-                return Err(reader.wrong("after"));
-            }
             Request::Fence {
                 scope,
                 family,
-                after: given.then_some(object),
+                after: read_cursor(&mut reader)?,
             }
         }
         Kind::Read => {
@@ -235,6 +234,7 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
             scope: reader.scope()?,
             up_to: reader.u64()?,
         },
+        Kind::Question => Request::Question(read_question(&mut reader)?),
         Kind::Ping => Request::Ping {
             scope: reader.scope()?,
         },

@@ -7,6 +7,7 @@ use super::field::{
     OBJECT_LEN, Reader, STAMP_LEN, put_checksums, put_count, put_object, put_range, put_stamp,
 };
 use super::place::{put_placed, put_shared, read_placed, read_shared};
+use super::recovery::{put_told, read_told};
 use crate::frame::{Kind, WireError};
 use crate::geometry::{BLOCK_SIZE, BLOCKS_PER_OBJECT};
 use crate::id::{DiskId, Generation, Interval, TreeRevision};
@@ -64,6 +65,7 @@ pub(super) fn put_response(out: &mut BytesMut, response: &Response) -> (Kind, By
             put_placed(out, *admission, chunks);
             (Kind::Placed, Bytes::new())
         }
+        Response::Told(told) => (Kind::Told, put_told(out, told)),
         Response::Refused(refusal) => {
             put_refusal(out, refusal);
             (Kind::Refused, Bytes::new())
@@ -111,6 +113,7 @@ pub(super) fn read_response(kind: Kind, body: &[u8], payload: Bytes) -> Result<R
         Kind::Delta => Response::Delta(read_delta(&mut reader, payload)?),
         Kind::Shared => read_shared(&mut reader)?,
         Kind::Placed => read_placed(&mut reader)?,
+        Kind::Told => Response::Told(read_told(&mut reader, payload)?),
         Kind::Refused => Response::Refused(read_refusal(&mut reader)?),
         _ => return Err(WireError::Unexpected(kind)),
     };

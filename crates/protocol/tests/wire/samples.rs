@@ -6,8 +6,9 @@ use bytes::Bytes;
 use protocol::codec::Message;
 use protocol::message::{Refusal, Request, Response, Scope};
 use protocol::place::{ChunkPlaces, Place};
+use protocol::recovery::{Ask, Question, Told};
 use protocol::session::{OpenMode, SessionPush, SessionReply, SessionRequest};
-use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite};
+use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite};
 use protocol::{
     BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
     VolumeId, checksum,
@@ -60,26 +61,30 @@ fn write(change: Change) -> Message {
     })
 }
 
+fn chunks() -> Vec<ChunkState> {
+    vec![
+        ChunkState {
+            chunk: 1,
+            stamp: stamp(8),
+            present: 0b0111,
+            zero: 0b0001,
+        },
+        ChunkState {
+            chunk: 63,
+            stamp: stamp(9),
+            present: 0,
+            zero: 0,
+        },
+    ]
+}
+
 fn delta() -> ObjectDelta {
     let bytes = Bytes::from(vec![0xab; 2 * 4096]);
     ObjectDelta {
         object: object(),
         stamp: stamp(9),
         merged: vec![LayerId(0xaa)],
-        chunks: vec![
-            ChunkState {
-                chunk: 1,
-                stamp: stamp(8),
-                present: 0b0111,
-                zero: 0b0001,
-            },
-            ChunkState {
-                chunk: 63,
-                stamp: stamp(9),
-                present: 0,
-                zero: 0,
-            },
-        ],
+        chunks: chunks(),
         checksums: checksum::of_blocks(&bytes),
         bytes,
     }
@@ -135,10 +140,68 @@ fn placed() -> Response {
     }
 }
 
+fn question(ask: Ask) -> Message {
+    Message::Request(Request::Question(Question {
+        pg: scope().pg,
+        interval: scope().interval,
+        from: DiskId(0x12),
+        ask,
+    }))
+}
+
+fn questions() -> Vec<(&'static str, Message)> {
+    let column = Ask::Column {
+        family: FamilyId(0x77),
+        index: 0x99,
+    };
+    let difference = Ask::Difference {
+        object: object(),
+        have: chunks(),
+    };
+    vec![
+        ("question-table", question(Ask::Table)),
+        ("question-list-first", question(Ask::List { after: None })),
+        (
+            "question-list-after",
+            question(Ask::List {
+                after: Some(object()),
+            }),
+        ),
+        ("question-column", question(column)),
+        ("question-difference", question(difference)),
+    ]
+}
+
+fn told() -> Vec<(&'static str, Message)> {
+    let state = ObjectState {
+        object: object(),
+        stamp: stamp(9),
+        chunks: chunks(),
+    };
+    let listed = Told::Listed {
+        objects: vec![state],
+        next: Some(object()),
+    };
+    let difference = Told::Difference {
+        delta: delta(),
+        doubt: true,
+    };
+    let table = Told::Table(vec![(VolumeId(0x44), Generation(0x55), true)]);
+    let all = [
+        ("told-table", table),
+        ("told-listed", listed),
+        ("told-difference", difference),
+    ];
+    let message = |(name, told)| (name, Message::Response(Response::Told(told)));
+    all.into_iter().map(message).collect()
+}
+
 /// All samples, by name.
 pub(crate) fn all() -> Vec<(&'static str, Message)> {
     let mut all = requests();
+    all.extend(questions());
     all.extend(responses());
+    all.extend(told());
     all.extend(sessions());
     all
 }

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use protocol::codec::Message;
 use protocol::message::{Refusal, Request, Response, Scope};
 use protocol::place::{ChunkPlaces, Place};
-use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectWrite};
+use protocol::recovery::{Ask, Question, Told};
+use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite};
 use protocol::{
     BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
     VolumeId,
@@ -76,17 +77,24 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn chunks()(
+        chunks in prop::collection::btree_map(0u8..64, (stamp(), any::<u16>(), any::<u16>()), 0..6),
+    ) -> Vec<ChunkState> {
+        chunks
+            .into_iter()
+            .map(|(chunk, (stamp, present, zero))| ChunkState { chunk, stamp, present, zero: zero & present })
+            .collect()
+    }
+}
+
+prop_compose! {
     fn delta()(
         object in object(),
         object_stamp in stamp(),
         merged in prop::collection::vec(any::<u64>().prop_map(LayerId), 0..5),
-        chunks in prop::collection::btree_map(0u8..64, (stamp(), any::<u16>(), any::<u16>()), 0..6),
+        chunks in chunks(),
         seed: u32,
     ) -> ObjectDelta {
-        let chunks: Vec<ChunkState> = chunks
-            .into_iter()
-            .map(|(chunk, (stamp, present, zero))| ChunkState { chunk, stamp, present, zero: zero & present })
-            .collect();
         let blocks = chunks.iter().map(|c| (c.present & !c.zero).count_ones() as usize).sum();
         let (bytes, checksums) = payload(blocks, seed);
         ObjectDelta { object, stamp: object_stamp, merged, chunks, checksums: checksums.into(), bytes }
@@ -154,6 +162,41 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         (scope(), any::<u64>()).prop_map(|(scope, up_to)| Request::Complete { scope, up_to }),
         scope().prop_map(|scope| Request::Ping { scope }),
+        question().prop_map(Request::Question),
+    ]
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let ask = prop_oneof![
+        Just(Ask::Table),
+        prop::option::of(object()).prop_map(|after| Ask::List { after }),
+        any::<(u64, u32)>().prop_map(|(family, index)| Ask::Column {
+            family: FamilyId(family),
+            index
+        }),
+        (object(), chunks()).prop_map(|(object, have)| Ask::Difference { object, have }),
+    ];
+    (scope(), any::<u32>(), ask).prop_map(|(scope, from, ask)| Question {
+        pg: scope.pg,
+        interval: scope.interval,
+        from: DiskId(from),
+        ask,
+    })
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    let volume = any::<(u64, u64, bool)>()
+        .prop_map(|(volume, generation, served)| (VolumeId(volume), Generation(generation), served));
+    let state = (object(), stamp(), chunks()).prop_map(|(object, stamp, chunks)| ObjectState {
+        object,
+        stamp,
+        chunks,
+    });
+    prop_oneof![
+        prop::collection::vec(volume, 0..40).prop_map(Told::Table),
+        (prop::collection::vec(state, 0..5), prop::option::of(object()))
+            .prop_map(|(objects, next)| Told::Listed { objects, next }),
+        (delta(), any::<bool>()).prop_map(|(delta, doubt)| Told::Difference { delta, doubt }),
     ]
 }
 
@@ -193,6 +236,7 @@ fn response() -> impl Strategy<Value = Response> {
         (prop::collection::vec(any::<u8>(), 0..80), any::<[u8; 16]>())
             .prop_map(|(directory, opening)| Response::Shared { directory, opening }),
         placed(),
+        told().prop_map(Response::Told),
         refusal().prop_map(Response::Refused),
     ]
 }

@@ -4,17 +4,19 @@
 use std::collections::VecDeque;
 
 use protocol::map::LayerUse;
+use protocol::message::Refusal;
+use protocol::recovery::{Ask, Told};
 use protocol::storage::{ObjectDelta, ObjectState, StorageError, StorageReply, StorageRequest};
 use protocol::{ObjectId, PgId, Stamp};
 
 use super::event::Action;
 use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
-use crate::recovery::{Ask, Column, Cursor, Step, Told, different};
+use crate::recovery::{Column, Cursor, Step, different};
 
 impl Replica {
     /// An answer came; a question that got none is answered as refused by the driver.
-    pub(super) fn heard(&mut self, number: u64, told: Told, out: &mut Vec<Action>) {
+    pub(super) fn heard(&mut self, number: u64, told: Result<Told, Refusal>, out: &mut Vec<Action>) {
         let Some(pg) = self.recovery.asked.remove(&number) else {
             return;
         };
@@ -24,8 +26,8 @@ impl Replica {
         };
         let step = std::mem::replace(&mut filling.step, Step::Paused);
         match (step, told) {
-            (Step::Table, Told::Table(table)) => self.take_over_table(pg, table, out),
-            (Step::Listing, Told::Listed { objects, next }) => {
+            (Step::Table, Ok(Told::Table(table))) => self.take_over_table(pg, table, out),
+            (Step::Listing, Ok(Told::Listed { objects, next })) => {
                 filling.source_next = next.map_or(Cursor::End, |last| Cursor::After(Some(last)));
                 let one = objects.iter().all(|state| column(state) == column(&objects[0]));
                 let partial = one && next.is_some();
@@ -38,10 +40,10 @@ impl Replica {
                 filling.step = Step::Next;
                 self.advance(pg, out);
             }
-            (Step::SourceColumn(at), Told::Listed { objects, .. }) => {
+            (Step::SourceColumn(at), Ok(Told::Listed { objects, .. })) => {
                 self.ask_own_column(pg, at, objects, out);
             }
-            (Step::Difference(object, at, rest), Told::Difference { delta, doubt }) => {
+            (Step::Difference(object, at, rest), Ok(Told::Difference { delta, doubt })) => {
                 self.replace(pg, (object, at, rest), delta, doubt, out);
             }
             // A late answer to what was given up.

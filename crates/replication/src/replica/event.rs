@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use protocol::map::MapView;
-use protocol::message::{Request, Response};
+use protocol::message::{Refusal, Request, Response};
+use protocol::recovery::{Question, Told};
 use protocol::session::SlotState;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, Generation, Interval, ObjectId, PgId, Stamp, VolumeId};
-
-use crate::recovery::{Question, Told};
 
 /// Names one connection. The driver never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +70,7 @@ pub enum Event {
         /// To which.
         number: u64,
         /// What.
-        told: Told,
+        told: Result<Told, Refusal>,
     },
     /// The outcome of [`Action::Propose`] is known, and the map that shows it was handed in.
     Proposed {
@@ -79,7 +78,11 @@ pub enum Event {
         pg: PgId,
     },
     /// Some time has passed, a fraction of a second: whoever comes back goes on.
-    Nudge,
+    Nudge {
+        /// Whether groups that we are out of may be asked for: not if the disk was put out again and again, or
+        /// cannot be written.
+        returns: bool,
+    },
     /// The store's answer.
     Stored {
         /// The token of [`Action::Store`].
@@ -131,7 +134,7 @@ pub enum Action {
         /// Its number.
         number: u64,
         /// What.
-        told: Told,
+        told: Result<Told, Refusal>,
     },
     /// Make a compare-and-swap of our own slot's state, if the group is still in this interval.
     Propose {

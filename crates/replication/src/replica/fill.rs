@@ -5,6 +5,7 @@
 //! restart: what is equal by then is not copied again.
 
 use protocol::message::Scope;
+use protocol::recovery::{Ask, Question};
 use protocol::session::SlotState;
 use protocol::storage::StorageRequest;
 use protocol::{DiskId, Generation, Interval, ObjectId, PgId, VolumeId};
@@ -12,7 +13,7 @@ use protocol::{DiskId, Generation, Interval, ObjectId, PgId, VolumeId};
 use super::event::Action;
 use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
-use crate::recovery::{Ask, Cursor, Filling, Question, Step};
+use crate::recovery::{Cursor, Filling, Step};
 
 /// Groups that are worked on at once: each has up to 4 MiB in memory.
 const GROUPS_MAX: usize = 4;
@@ -29,15 +30,19 @@ const PATIENCE: usize = 50;
 
 impl Replica {
     /// Time has passed: what was refused is tried again, and groups that we are out of are asked for.
-    pub(super) fn nudge(&mut self, out: &mut Vec<Action>) {
-        let groups = self.map.groups_with(self.disk);
-        let mut returns = 0;
+    pub(super) fn nudge(&mut self, returns: bool, out: &mut Vec<Action>) {
+        let groups = if returns {
+            self.map.groups_with(self.disk)
+        } else {
+            Vec::new()
+        };
+        let mut asked = 0;
         for pg in groups {
             let Some((interval, state, _)) = self.place_in(pg) else {
                 continue;
             };
-            if state == SlotState::Down && returns < RETURNS_MAX && !self.recovery.proposing.contains(&pg) {
-                returns += 1;
+            if state == SlotState::Down && asked < RETURNS_MAX && !self.recovery.proposing.contains(&pg) {
+                asked += 1;
                 self.propose(pg, interval, (state, SlotState::Syncing), out);
             }
         }

@@ -37,6 +37,7 @@ pub(super) fn scope_and_need(request: &Request) -> Option<(Scope, Need)> {
         | Request::Share
         | Request::Area { .. }
         | Request::WriteShared { .. }
+        | Request::Question(_)
         | Request::Complete { .. } => None,
         Request::Fence { scope, .. } | Request::Ping { scope } => Some((*scope, Need::Fence)),
         Request::Read { scope, .. }
@@ -150,6 +151,7 @@ impl Replica {
             | Request::Share
             | Request::Area { .. }
             | Request::WriteShared { .. }
+            | Request::Question(_)
             | Request::Complete { .. } => Err(Refusal::Invalid),
         };
         if let Err(refusal) = result {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use protocol::message::Refusal;
+use protocol::recovery::{Ask, Question, Told};
 use protocol::session::SlotState;
 use protocol::storage::{ObjectState, StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, PgId};
 
 use super::event::Action;
 use super::{Asked, Replica, request};
-use crate::recovery::{Ask, Question, Told};
 
 /// Objects in a page of a list.
 const PAGE: usize = 64;
@@ -27,13 +27,13 @@ impl Replica {
             out.push(Action::Tell {
                 to,
                 number,
-                told: Told::Refused(refusal),
+                told: Err(refusal),
             });
             return;
         }
         let (asked, request) = match ask {
             Ask::Table => {
-                let told = Told::Table(self.table_of(pg));
+                let told = Ok(Told::Table(self.table_of(pg)));
                 out.push(Action::Tell { to, number, told });
                 return;
             }
@@ -126,13 +126,13 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         let told = match result {
-            Ok(StorageReply::Listed { objects, more }) => self.listed(pg, objects, more && page),
+            Ok(StorageReply::Listed { objects, more }) => Ok(self.listed(pg, objects, more && page)),
             Ok(StorageReply::Delta(delta)) => {
                 let doubt = self.doubt.has(delta.object);
-                Told::Difference { delta, doubt }
+                Ok(Told::Difference { delta, doubt })
             }
-            Ok(_) => Told::Refused(Refusal::Invalid),
-            Err(error) => Told::Refused(request::refusal(&error)),
+            Ok(_) => Err(Refusal::Invalid),
+            Err(error) => Err(request::refusal(&error)),
         };
         out.push(Action::Tell { to, number, told });
     }

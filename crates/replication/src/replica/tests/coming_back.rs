@@ -3,7 +3,7 @@
 use protocol::storage::{ChunkState, ObjectState};
 
 use super::*;
-use crate::recovery::{Ask, Told};
+use protocol::recovery::{Ask, Question, Told};
 
 const SOURCE: DiskId = DiskId(2);
 
@@ -85,7 +85,10 @@ impl Bed {
 
     fn told(&mut self, question: &[Action], told: Told) -> Vec<Action> {
         let (number, _) = asked(question);
-        self.apply(Event::Told { number, told })
+        self.apply(Event::Told {
+            number,
+            told: Ok(told),
+        })
     }
 
     /// As far as the comparison of the object, which is at these stamps at the source and here.
@@ -109,9 +112,12 @@ impl Bed {
 fn a_disk_that_is_down_asks_to_come_back_with_the_next_nudge() {
     let (mut bed, out) = Bed::returning(SlotState::Down, 0);
     assert!(out.is_empty());
-    let out = bed.apply(Event::Nudge);
+    let out = bed.apply(Event::Nudge { returns: true });
     assert_eq!(proposal(&out), Some((SlotState::Down, SlotState::Syncing)));
-    assert!(bed.apply(Event::Nudge).is_empty(), "one wish at a time");
+    assert!(
+        bed.apply(Event::Nudge { returns: true }).is_empty(),
+        "one wish at a time"
+    );
 }
 
 #[test]
@@ -256,7 +262,7 @@ fn a_source_answers_only_in_its_own_interval_and_only_who_comes_back() {
     let ask = |interval, from| Event::Question {
         from,
         number: 1,
-        question: crate::recovery::Question {
+        question: Question {
             pg: PG,
             interval,
             from,
@@ -268,11 +274,7 @@ fn a_source_answers_only_in_its_own_interval_and_only_who_comes_back() {
         other => panic!("{other:?}"),
     };
     let out = bed.apply(ask(Interval(9), SOURCE));
-    assert_eq!(told(&out), Told::Refused(Refusal::Interval(Interval(1))));
+    assert_eq!(told(&out), Err(Refusal::Interval(Interval(1))));
     let out = bed.apply(ask(Interval(1), SOURCE));
-    assert_eq!(
-        told(&out),
-        Told::Refused(Refusal::NotInSync),
-        "it is in sync itself"
-    );
+    assert_eq!(told(&out), Err(Refusal::NotInSync), "it is in sync itself");
 }
