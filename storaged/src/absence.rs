@@ -9,7 +9,6 @@ use admin_api::disks::DiskState;
 use coordination::ClusterMap;
 use coordination::map::MapWatch;
 use protocol::DiskId;
-use protocol::session::SlotState;
 
 use crate::disks::Disks;
 use crate::membership::{Wish, Wishes};
@@ -41,7 +40,7 @@ pub async fn run(disks: Arc<Disks>, map: MapWatch, wishes: Wishes) {
 fn coming_back(map: &ClusterMap) -> BTreeSet<DiskId> {
     let pools = map.pools().flat_map(|(pool, _)| map.groups(pool));
     let slots = pools.flat_map(|group| &group.slots);
-    let coming = slots.filter(|slot| matches!(slot.state, SlotState::Syncing | SlotState::Joining));
+    let coming = slots.filter(|slot| slot.state.comes_back());
     coming.map(|slot| slot.disk).collect()
 }
 
@@ -53,6 +52,8 @@ fn is_on_node_that_is_down(map: &ClusterMap, disk: DiskId) -> bool {
 #[cfg(test)]
 mod tests {
     //! Only who comes back is looked at.
+    use protocol::session::SlotState;
+
     use super::*;
     use crate::membership::fixture;
 

@@ -246,9 +246,8 @@ fn told_of(
             let of_pool = slots.iter().filter(|(pg, _)| pg.pool == pool);
             of_pool.filter(|(_, state)| wanted(**state)).count()
         };
-        let comes = |state| matches!(state, SlotState::Syncing | SlotState::Joining);
         let lacks = |state| state != SlotState::InSync;
-        if with(before, comes) == 0 && with(after, comes) > 0 {
+        if with(before, SlotState::comes_back) == 0 && with(after, SlotState::comes_back) > 0 {
             let groups = with(before, lacks);
             return Some(format!(
                 "{disk} comes back to {groups} placement groups of pool {name}"
@@ -262,8 +261,7 @@ fn told_of(
 /// Takes a disk that is not there out of groups that it was coming back to. Gives how many.
 fn plan_absence(map: &ClusterMap, disk: DiskId) -> Result<Decision<usize>, OperationError> {
     let mut transaction = Transaction::new();
-    let comes = |slot: &Slot| matches!(slot.state, SlotState::Syncing | SlotState::Joining);
-    let coming = map.groups_on(disk).filter(|(_, slot)| comes(slot));
+    let coming = map.groups_on(disk).filter(|(_, slot)| slot.state.comes_back());
     let mut left = 0;
     for group in coming.filter_map(|(pg, _)| map.group(pg)).take(GROUPS_MAX) {
         if let Eviction::Down(slots) = evict(&group.slots, disk, 0) {

@@ -6,14 +6,17 @@
 //!
 //! Each node sees to its own disks. Where a family lies on several nodes, one that is done says so in the
 //! coordination store, and whoever finds that all have said so takes the layer out of the tree.
+//!
+//! A disk that comes back might get from another one what it has given back itself. So nothing is given back
+//! while a disk comes back to the pool, and what was done counts only if no placement group has changed since it
+//! was begun (`docs/decisions/0033-coming-back.md`).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coordination::ClusterMap;
 use coordination::map::family::Reclaim as What;
-use protocol::session::SlotState;
 use protocol::{DiskId, FamilyId, NodeId, ObjectId};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -23,6 +26,7 @@ use tracing::warn;
 use crate::disk::Remote;
 use crate::disks::Disks;
 use crate::tasks::{Tasks, Worker};
+use crate::volumes::retire::{Done, disks_with, node_of, not_done, pool_of, standing_note};
 use crate::volumes::{OperationError, Volumes};
 
 /// Objects that are listed at once.
@@ -68,6 +72,8 @@ enum Obstacle {
     Disk(DiskId, String),
     /// A node has not said yet that it is done.
     Node(NodeId),
+    /// A disk comes back to the pool.
+    ComesBack(DiskId),
     /// The records could not be changed.
     Records(OperationError),
 }
@@ -159,6 +165,7 @@ impl Reclaim {
         match obstacle {
             Obstacle::Disk(disk, reason) => worker.say(format!("waits for {disk}: {reason}")),
             Obstacle::Node(node) => worker.say(format!("waits for {node}")),
+            Obstacle::ComesBack(disk) => worker.say(format!("waits until {disk} has come back")),
             Obstacle::Records(error) => {
                 warn!(%family, %error, "cannot change the records of reclaimed layers, trying again");
                 worker.say(format!("tries again: {error}"));
@@ -178,7 +185,7 @@ impl Reclaim {
             // Either a disk comes back or a node is done, or it is time to try all the same.
             tokio::select! {
                 _ = changes.changed() => {}
-                _ = map.changed(), if matches!(obstacle, Obstacle::Node(_)) => {}
+                _ = map.changed(), if matches!(obstacle, Obstacle::Node(_) | Obstacle::ComesBack(_)) => {}
                 () = tokio::time::sleep(RETRY_AFTER) => {}
             }
         }
@@ -195,37 +202,46 @@ impl Reclaim {
                 What::Drop(layer) => format!("drops {layer}"),
                 What::Merge { parent, child } => format!("merges {parent} into {child}"),
             });
-            let ours = self.0.disks.node();
-            if !map
-                .wishes()
-                .reclaimed(family, what.layer())
-                .any(|node| node == ours)
-            {
-                self.everywhere(&map, family, what, worker).await?;
-            }
-            self.agree(family, what).await?;
+            let done = self.give_back(&map, family, what, worker).await?;
+            self.agree(family, what, done).await?;
             self.0
                 .volumes
-                .retire(family, what)
+                .retire(family, what, done)
                 .await
                 .map_err(Obstacle::Records)?;
         }
     }
 
-    /// Sees to it that all nodes that may hold objects of the layer are done with it, as this one is.
-    async fn agree(&self, family: FamilyId, what: What) -> Result<(), Obstacle> {
+    /// Gives back what this node's disks hold of a layer, unless that was done before and still counts.
+    async fn give_back(
+        &self,
+        map: &ClusterMap,
+        family: FamilyId,
+        what: What,
+        worker: &Worker,
+    ) -> Result<Done, Obstacle> {
         let ours = self.0.disks.node();
-        let missing = |map: &ClusterMap| {
-            let done: BTreeSet<NodeId> = map.wishes().reclaimed(family, what.layer()).collect();
-            let mut nodes = nodes_of(map, family).into_iter();
-            nodes.find(|node| *node != ours && !done.contains(node))
-        };
+        if let Some(since) = standing_note(map, family, what.layer(), ours) {
+            return Ok((ours, since));
+        }
+        if let Some(disk) = pool_of(map, family).and_then(|pool| map.comes_back(pool)) {
+            return Err(Obstacle::ComesBack(disk));
+        }
+        self.everywhere(map, family, what, worker).await?;
+        Ok((ours, map.revision()))
+    }
+
+    /// Sees to it that all nodes that may hold objects of the layer are done with it, as this one is.
+    async fn agree(&self, family: FamilyId, what: What, done: Done) -> Result<(), Obstacle> {
+        let missing = |map: &ClusterMap| not_done(map, family, what.layer(), done);
         if missing(&self.0.volumes.map()).is_none() {
             return Ok(());
         }
-        let noted = self.0.volumes.note_reclaimed(family, what.layer(), ours).await;
+        let noted = self.0.volumes.note_reclaimed(family, what.layer(), done).await;
         noted.map_err(Obstacle::Records)?;
-        missing(&self.0.volumes.map()).map_or(Ok(()), |node| Err(Obstacle::Node(node)))
+        // If it is we who have to begin again, nothing stands in the way of that.
+        let missing = missing(&self.0.volumes.map()).filter(|node| *node != done.0);
+        missing.map_or(Ok(()), |node| Err(Obstacle::Node(node)))
     }
 
     /// Looks at families that other nodes change, for ever: run it as a task.
@@ -260,7 +276,7 @@ impl Reclaim {
         let (progress, mut steps) = tokio::sync::mpsc::channel::<Step>(64);
         let mut disks = JoinSet::new();
         let ours = |id: &DiskId| node_of(map, *id) == Some(self.0.disks.node());
-        for id in disks_of(map, family).into_iter().filter(ours) {
+        for id in disks_with(map, family).into_iter().filter(ours) {
             let remote = self.0.disks.remote(id).await;
             let remote = remote.ok_or_else(|| Obstacle::Disk(id, "it does not run".to_owned()))?;
             let progress = progress.clone();
@@ -289,32 +305,6 @@ impl Reclaim {
 enum Step {
     Found(u64),
     Done,
-}
-
-/// The disks that may hold objects of a family.
-fn disks_of(map: &ClusterMap, family: FamilyId) -> Vec<DiskId> {
-    let Some(pool) = map.family(family).and_then(|family| family.pool()) else {
-        return Vec::new();
-    };
-    let mut disks: Vec<DiskId> = map
-        .groups(pool)
-        .flat_map(|group| group.slots.iter())
-        .filter(|slot| slot.state != SlotState::Down)
-        .map(|slot| slot.disk)
-        .collect();
-    disks.sort_unstable();
-    disks.dedup();
-    disks
-}
-
-/// The nodes of these disks.
-fn nodes_of(map: &ClusterMap, family: FamilyId) -> BTreeSet<NodeId> {
-    let disks = disks_of(map, family).into_iter();
-    disks.filter_map(|id| node_of(map, id)).collect()
-}
-
-fn node_of(map: &ClusterMap, id: DiskId) -> Option<NodeId> {
-    map.disks().get(&id).map(|disk| disk.record.node)
 }
 
 async fn on_disk(

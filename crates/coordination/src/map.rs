@@ -151,6 +151,19 @@ impl ClusterMap {
             .flat_map(|pool| pool.groups.values())
     }
 
+    /// A disk that comes back to a group of a pool, if there is one.
+    pub fn comes_back(&self, pool: PoolId) -> Option<DiskId> {
+        let slots = self.groups(pool).flat_map(|group| &group.slots);
+        let mut coming = slots.filter(|slot| slot.state.comes_back());
+        coming.next().map(|slot| slot.disk)
+    }
+
+    /// When one of a pool's groups changed last.
+    pub fn groups_changed(&self, pool: PoolId) -> Revision {
+        let intervals = self.groups(pool).map(|group| group.interval.0);
+        Revision(intervals.max().unwrap_or(0))
+    }
+
     /// The disks of a node.
     pub fn disks_on(&self, node: NodeId) -> impl Iterator<Item = (DiskId, &Versioned<DiskRecord>)> {
         let disks = self.disks.iter().map(|(id, disk)| (*id, disk));

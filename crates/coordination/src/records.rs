@@ -105,6 +105,10 @@ pub struct RestedRecord {
 pub struct ReclaimedRecord {
     /// When, in milliseconds since 1970.
     pub done_ms: u64,
+    /// The revision of the map that its disks worked by. If a group of the pool has changed since, a disk may have
+    /// got back what it had given back already, and the note counts for nothing.
+    #[serde(default)]
+    pub since: u64,
 }
 
 /// A disk.

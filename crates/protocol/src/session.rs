@@ -255,6 +255,13 @@ pub enum SlotState {
     InSync,
 }
 
+impl SlotState {
+    /// Whether the disk is on its way back.
+    pub fn comes_back(self) -> bool {
+        matches!(self, Self::Syncing | Self::Joining)
+    }
+}
+
 /// Where a disk can be reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskView {

@@ -255,7 +255,7 @@ impl World {
     fn begin_reclaim(&mut self) {
         self.take_out_the_dead();
         let map = self.cluster.map.clone();
-        let comes_back = |slot: &Slot| matches!(slot.state, SlotState::Syncing | SlotState::Joining);
+        let comes_back = |slot: &Slot| slot.state.comes_back();
         let groups = self.groups().filter_map(|pg| map.group(pg));
         if groups.flat_map(|group| &group.slots).any(comes_back) {
             return;

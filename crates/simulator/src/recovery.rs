@@ -185,8 +185,7 @@ impl World {
                 continue;
             };
             let dead = group.slots.iter().find(|slot| {
-                let comes_back = matches!(slot.state, SlotState::Syncing | SlotState::Joining);
-                comes_back && !self.disks.get(&slot.disk).is_some_and(crate::disk::Disk::is_up)
+                slot.state.comes_back() && !self.disks.get(&slot.disk).is_some_and(crate::disk::Disk::is_up)
             });
             let out = dead.map(|slot| evict(&group.slots, slot.disk, self.shape.min_in_sync));
             if let Some(Eviction::Down(slots)) = out

@@ -2,7 +2,8 @@
 
 use coordination::keys::Key;
 use coordination::records::{
-    FailureDomain, FamilyRecord, GroupRecord, OwnerRecord, PoolRecord, Redundancy, VolumeRecord, encode,
+    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, OwnerRecord, PoolRecord, ReclaimedRecord,
+    Redundancy, VolumeRecord, encode,
 };
 use coordination::store::{Entry, Range};
 use coordination::{ClusterMap, Revision};
@@ -12,7 +13,10 @@ use serde::Serialize;
 
 pub(crate) const POOL: PoolId = PoolId(1);
 pub(crate) const VOLUME: VolumeId = VolumeId(7);
+pub(crate) const FAMILY: FamilyId = FamilyId(8);
 pub(crate) const OWNED_AT: u64 = 40;
+/// The interval of all groups.
+pub(crate) const GROUPS_AT: u64 = 3;
 
 fn entry(key: &Key, record: &impl Serialize, revision: u64) -> Entry {
     Entry {
@@ -26,15 +30,47 @@ fn entry(key: &Key, record: &impl Serialize, revision: u64) -> Entry {
 
 /// Two groups on three disks, the third of which is in this state.
 pub(crate) fn map_with(state: SlotState, min_in_sync: u8) -> ClusterMap {
-    build(2, min_in_sync, state)
+    shown(entries(2, min_in_sync, state))
 }
 
 /// A pool of groups on three disks in sync, with a volume that is open.
 pub(crate) fn map(groups: u32, min_in_sync: u8) -> ClusterMap {
-    build(groups, min_in_sync, SlotState::InSync)
+    shown(entries(groups, min_in_sync, SlotState::InSync))
 }
 
-fn build(groups: u32, min_in_sync: u8, third: SlotState) -> ClusterMap {
+/// The third disk, in this state, on a second node, which may have said that it is done with a layer.
+pub(crate) fn map_on_two_nodes(third: SlotState, note: Option<(LayerId, NodeId, Revision)>) -> ClusterMap {
+    let mut entries = entries(2, 2, third);
+    for disk in 1..=3 {
+        let record = DiskRecord {
+            node: NodeId(if disk == 3 { 2 } else { 1 }),
+            path: String::new(),
+            weight: 1,
+            addresses: Vec::new(),
+            capacity: None,
+            created_ms: 0,
+        };
+        entries.push(entry(&Key::Disk(DiskId(disk)), &record, 2));
+    }
+    if let Some((layer, node, since)) = note {
+        let record = ReclaimedRecord {
+            done_ms: 0,
+            since: since.0,
+        };
+        entries.push(entry(&Key::Reclaimed(FAMILY, layer, node), &record, 41));
+    }
+    shown(entries)
+}
+
+fn shown(entries: Vec<Entry>) -> ClusterMap {
+    ClusterMap::build(&Range {
+        entries,
+        revision: Revision(50),
+    })
+    .unwrap()
+}
+
+fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
     let pool = PoolRecord {
         name: "fast".into(),
         redundancy: Redundancy::Replicated { copies: 3 },
@@ -47,7 +83,7 @@ fn build(groups: u32, min_in_sync: u8, third: SlotState) -> ClusterMap {
     };
     let volume = VolumeRecord {
         name: "alpha".into(),
-        family: FamilyId(8),
+        family: FAMILY,
         head: LayerId(9),
         size: 4096,
         discard_to: None,
@@ -70,16 +106,12 @@ fn build(groups: u32, min_in_sync: u8, third: SlotState) -> ClusterMap {
     };
     let mut entries = vec![
         entry(&Key::Pool(POOL), &pool, 1),
-        entry(&Key::Family(FamilyId(8)), &FamilyRecord { pool: POOL }, 2),
+        entry(&Key::Family(FAMILY), &FamilyRecord { pool: POOL }, 2),
         entry(&Key::Volume(VOLUME), &volume, 2),
         entry(&Key::Owner(VOLUME), &owner, OWNED_AT),
     ];
     for number in 0..groups {
-        entries.push(entry(&Key::Group(PgId { pool: POOL, number }), &group, 3));
+        entries.push(entry(&Key::Group(PgId { pool: POOL, number }), &group, GROUPS_AT));
     }
-    ClusterMap::build(&Range {
-        entries,
-        revision: Revision(50),
-    })
-    .unwrap()
+    entries
 }

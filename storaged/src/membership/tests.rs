@@ -3,7 +3,7 @@
 
 use coordination::Compare;
 
-use super::fixture::{OWNED_AT, POOL, VOLUME, map};
+use super::fixture::{GROUPS_AT, OWNED_AT, POOL, VOLUME, map, map_with};
 use super::*;
 
 const C: DiskId = DiskId(3);
@@ -68,4 +68,66 @@ fn many_groups_take_several_transactions_each_within_the_limit() {
     assert_eq!(plan.result.left, GROUPS_MAX);
     let most = coordination::store::TRANSACTION_STEPS_MAX;
     assert!(plan.transaction.compares.len() < most && plan.transaction.changes.len() < most);
+}
+
+fn step(number: u32, interval: u64, from: SlotState, to: SlotState) -> Step {
+    let (settled, _) = oneshot::channel();
+    Step {
+        disk: C,
+        pg: PgId { pool: POOL, number },
+        interval: Interval(interval),
+        from,
+        to,
+        settled,
+    }
+}
+
+#[test]
+fn a_disk_takes_its_steps_in_one_transaction_and_people_are_told_of_the_first_and_the_last() {
+    use SlotState::{Down, InSync, Joining, Syncing};
+    let told = |state, from, to| {
+        let steps = [step(0, GROUPS_AT, from, to), step(1, GROUPS_AT, from, to)];
+        match plan_steps(&map_with(state, 2), C, &steps).unwrap() {
+            Decision::Change(plan) => {
+                assert_eq!(plan.transaction.compares.len(), 2);
+                assert_eq!(plan.transaction.changes.len(), 2);
+                plan.event.map(|event| event.message)
+            }
+            Decision::Unchanged(()) => panic!("nothing was done"),
+        }
+    };
+    assert_eq!(
+        told(Down, Down, Syncing).unwrap(),
+        "disk-3 comes back to 2 placement groups of pool fast"
+    );
+    assert_eq!(told(Syncing, Syncing, Joining), None);
+    assert_eq!(
+        told(Joining, Joining, InSync).unwrap(),
+        "disk-3 is in sync in all its placement groups of pool fast again"
+    );
+}
+
+#[test]
+fn a_step_of_another_interval_or_from_another_state_is_not_taken() {
+    use SlotState::{Down, Joining, Syncing};
+    let wrong = [
+        step(0, GROUPS_AT - 1, Down, Syncing),
+        step(1, GROUPS_AT, Syncing, Joining),
+    ];
+    let decision = plan_steps(&map_with(Down, 2), C, &wrong).unwrap();
+    assert!(matches!(decision, Decision::Unchanged(())));
+}
+
+#[test]
+fn a_disk_that_died_while_it_came_back_is_not_waited_for_any_more() {
+    for state in [SlotState::Syncing, SlotState::Joining] {
+        let Decision::Change(plan) = plan_absence(&map_with(state, 3), C).unwrap() else {
+            panic!("it stays");
+        };
+        assert_eq!(plan.result, 2);
+    }
+    for state in [SlotState::InSync, SlotState::Down] {
+        let decision = plan_absence(&map_with(state, 2), C).unwrap();
+        assert!(matches!(decision, Decision::Unchanged(0)));
+    }
 }

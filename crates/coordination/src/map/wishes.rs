@@ -1,14 +1,14 @@
 //! What nodes ask of each other through the coordination store, and what they answer: the part of the
 //! map that is about work in progress. What is asked here is carried out elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use protocol::{FamilyId, LayerId, NodeId, VolumeId};
 
 use super::{Versioned, versioned};
 use crate::keys::Key;
-use crate::records::{RecordError, RestRecord, RestedRecord, WantRecord};
-use crate::store::Entry;
+use crate::records::{ReclaimedRecord, RecordError, RestRecord, RestedRecord, WantRecord, decode};
+use crate::store::{Entry, Revision};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Wishes {
     wants: BTreeMap<VolumeId, Versioned<WantRecord>>,
     rests: BTreeMap<VolumeId, Versioned<RestRecord>>,
     rested: BTreeMap<VolumeId, Versioned<RestedRecord>>,
-    reclaimed: BTreeMap<(FamilyId, LayerId), BTreeSet<NodeId>>,
+    reclaimed: BTreeMap<(FamilyId, LayerId), BTreeMap<NodeId, Revision>>,
 }
 
 impl Wishes {
@@ -35,10 +35,11 @@ impl Wishes {
         &self.rested
     }
 
-    /// The nodes that are done with a layer that is on its way out.
-    pub fn reclaimed(&self, family: FamilyId, layer: LayerId) -> impl Iterator<Item = NodeId> {
+    /// The nodes that are done with a layer that is on its way out, and the revision of the map by which they
+    /// were.
+    pub fn reclaimed(&self, family: FamilyId, layer: LayerId) -> impl Iterator<Item = (NodeId, Revision)> {
         let nodes = self.reclaimed.get(&(family, layer));
-        nodes.into_iter().flatten().copied()
+        nodes.into_iter().flatten().map(|(node, since)| (*node, *since))
     }
 
     pub(super) fn put(&mut self, key: &Key, entry: &Entry) -> Result<(), RecordError> {
@@ -53,7 +54,9 @@ impl Wishes {
                 self.rested.insert(volume, versioned(entry)?);
             }
             Key::Reclaimed(family, layer, node) => {
-                self.reclaimed.entry((family, layer)).or_default().insert(node);
+                let note: ReclaimedRecord = decode(entry)?;
+                let nodes = self.reclaimed.entry((family, layer)).or_default();
+                nodes.insert(node, Revision(note.since));
             }
             _ => {}
         }
@@ -88,8 +91,7 @@ impl Wishes {
 mod tests {
     //! Nothing of a wish stays when it is taken back.
     use super::*;
-    use crate::records::{ReclaimedRecord, encode};
-    use crate::store::Revision;
+    use crate::records::encode;
 
     #[test]
     fn what_was_asked_is_there_until_it_is_taken_back() {
@@ -111,7 +113,7 @@ mod tests {
             generation: 5,
             asked: 3,
         };
-        let reclaimed = ReclaimedRecord { done_ms: 1 };
+        let reclaimed = ReclaimedRecord { done_ms: 1, since: 2 };
         let (family, layer) = (FamilyId(1), LayerId(2));
         let all = [
             (Key::Want(volume), encode(&want)),
@@ -126,7 +128,10 @@ mod tests {
         assert_eq!(wishes.wants()[&volume].record, want);
         assert_eq!(wishes.rests()[&volume].record, rest);
         assert_eq!(wishes.rested()[&volume].record, rested);
-        assert_eq!(wishes.reclaimed(family, layer).collect::<Vec<_>>(), [NodeId(4)]);
+        assert_eq!(
+            wishes.reclaimed(family, layer).collect::<Vec<_>>(),
+            [(NodeId(4), Revision(2))]
+        );
         for (key, _) in &all {
             wishes.delete(key);
         }

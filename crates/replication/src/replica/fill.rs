@@ -89,8 +89,10 @@ impl Replica {
             let Some((interval, state, sources)) = self.place_in(pg) else {
                 continue;
             };
-            let returns = matches!(state, SlotState::Syncing | SlotState::Joining);
-            if !returns || self.recovery.groups.contains_key(&pg) || self.recovery.proposing.contains(&pg) {
+            if !state.comes_back()
+                || self.recovery.groups.contains_key(&pg)
+                || self.recovery.proposing.contains(&pg)
+            {
                 continue;
             }
             let before = self.recovery.served_before.get(&pg);

@@ -89,7 +89,7 @@ impl Replica {
         if state(self.disk) != Some(SlotState::InSync) {
             return Err(Refusal::NotInSync);
         }
-        if !matches!(state(*from), Some(SlotState::Syncing | SlotState::Joining)) {
+        if !state(*from).is_some_and(SlotState::comes_back) {
             return Err(Refusal::NotInSync);
         }
         let raised = self.intervals.get(pg).copied().unwrap_or_default();

@@ -224,7 +224,8 @@ impl Real {
             }
         }
         if finish {
-            self.world.volumes.retire(family, what).await.unwrap();
+            let done = (protocol::NodeId(1), self.world.volumes.map().revision());
+            self.world.volumes.retire(family, what, done).await.unwrap();
             self.layers.remove(&what.layer());
         }
     }
