@@ -145,13 +145,15 @@ fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
     for (id, pool) in map.pools() {
         let pool = &pool.record;
         let (mut groups, mut fewest) = (0, usize::from(pool.redundancy.width()));
-        let mut missing: BTreeMap<DiskId, usize> = BTreeMap::new();
+        let mut missing: BTreeMap<DiskId, (usize, usize)> = BTreeMap::new();
         for group in map.groups(id) {
             let in_sync = count_of(&group.slots, SlotState::InSync);
             groups += usize::from(in_sync < group.slots.len());
             fewest = fewest.min(in_sync);
             for slot in group.slots.iter().filter(|slot| slot.state != SlotState::InSync) {
-                *missing.entry(slot.disk).or_default() += 1;
+                let (all, coming) = missing.entry(slot.disk).or_default();
+                *all += 1;
+                *coming += usize::from(slot.state.comes_back());
             }
         }
         if groups == 0 {
@@ -159,7 +161,10 @@ fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
         }
         let disks: Vec<String> = missing
             .iter()
-            .map(|(disk, in_groups)| format!("{disk} ({in_groups})"))
+            .map(|(disk, (all, coming))| match coming {
+                0 => format!("{disk} ({all})"),
+                _ => format!("{disk} ({all}, coming back to {coming})"),
+            })
             .collect();
         let waits = fewest < usize::from(pool.min_in_sync);
         let consequence = if waits {
@@ -217,6 +222,7 @@ mod tests {
         let (degree, reason) = incomplete(&fixture::map_with(SlotState::Syncing, 3)).remove(0);
         assert_eq!(degree, Health::Waiting);
         assert!(reason.ends_with("writes wait, for 3 are needed"), "{reason}");
+        assert!(reason.contains("disk-3 (2, coming back to 2)"), "{reason}");
     }
 
     #[test]

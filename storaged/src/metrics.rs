@@ -39,6 +39,10 @@ const DISK_OBJECTS_IN_DOUBT: Family = gauge(
     "Objects with a write that may not be on all copies.",
 );
 const DISK_CONNECTIONS: Family = gauge("disk_connections", "Connections that are open.");
+const DISK_COPIED: Family = counter(
+    "disk_copied_bytes_total",
+    "Copied to the disk because it had come back.",
+);
 const DISK_REQUESTS: Family = counter("disk_requests_total", "Requests that came to the disk.");
 const DISK_READS: Family = counter("disk_reads_total", "Reads answered with bytes.");
 const DISK_READ_BYTES: Family = counter("disk_read_bytes_total", "Bytes of these.");
@@ -94,6 +98,7 @@ const OF_A_DISK: &[(Family, Amount)] = &[
         condition.figures.store.objects_in_doubt
     }),
     (DISK_CONNECTIONS, |condition| condition.figures.connections),
+    (DISK_COPIED, |condition| condition.figures.copied),
     (DISK_REQUESTS, |condition| condition.figures.requests),
     (DISK_READS, |condition| condition.figures.store.reads),
     (DISK_READ_BYTES, |condition| condition.figures.store.read_bytes),

@@ -5,4 +5,5 @@
 mod guest;
 mod members;
 mod moves;
+mod recovery;
 mod volumes;
