@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+pub mod campaign;
 mod chance;
 mod cluster;
 mod direct_reads;

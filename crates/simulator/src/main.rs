@@ -1,4 +1,4 @@
-//! Runs simulated worlds, one seed after the other, and says which failed and how to replay them.
+//! Runs simulated worlds, one on each core at a time, and says which failed and how to replay them.
 #![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use simulator::campaign::on_all_cores;
 use simulator::{Options, Report, run};
 
 /// Runs simulated worlds: virtual time, faulty disks and connections, dying owners.
@@ -35,24 +36,24 @@ fn main() -> ExitCode {
     let mut simulated = Duration::ZERO;
     let (mut passed, mut failed, mut events, mut operations) = (0u64, 0u64, 0u64, 0u64);
     let mut met = std::collections::BTreeMap::new();
-    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
-        match world(seed, options) {
-            Ok(report) => {
-                simulated += report.simulated;
-                events += report.events;
-                operations += report.operations;
-                for (what, count) in report.met {
-                    *met.entry(what).or_insert(0) += count;
-                }
-                passed += 1;
+    let seeds: Vec<u64> = (arguments.from..arguments.from.saturating_add(arguments.seeds)).collect();
+    let judge = |seed: &u64, result: Result<Report, String>| match result {
+        Ok(report) => {
+            simulated += report.simulated;
+            events += report.events;
+            operations += report.operations;
+            for (what, count) in report.met {
+                *met.entry(what).or_insert(0) += count;
             }
-            Err(reason) => {
-                failed += 1;
-                println!("seed {seed} FAILED: {reason}");
-                println!("  replay: cargo run -p simulator --release -- --from {seed} --seeds 1 --verbose");
-            }
+            passed += 1;
         }
-    }
+        Err(reason) => {
+            failed += 1;
+            println!("seed {seed} FAILED: {reason}");
+            println!("  replay: cargo run -p simulator --release -- --from {seed} --seeds 1 --verbose");
+        }
+    };
+    on_all_cores(&seeds, |seed| world(*seed, options), judge);
     for (what, count) in &met {
         println!("met {count:>8} times: {what}");
     }

@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     println!("load at the end: {}", machine::load());
     let tsv = report::tsv(&lines);
-    println!("\n{tsv}\n{}", report::table(&lines));
+    println!("\n{tsv}\n{}", report::table(&lines, Kind::Qemu.name()));
     println!(
         "{} patterns on {} systems, medians of {} rounds",
         lines.len() / systems.len(),
@@ -139,7 +139,7 @@ pub(crate) fn compare(
     let lines = systems.iter().zip(&samples);
     Ok(lines
         .map(|(system, samples)| Line {
-            kind: system.kind,
+            system: system.kind.name().to_owned(),
             pattern,
             median: report::median(samples),
         })
@@ -157,19 +157,8 @@ fn measure(system: &mut System, pattern: Pattern, span: u64, seed: u64, until: U
     let other = machine::busy_seconds() - busy - client - (system.cpu_seconds() - server);
     system.settle();
     let server = system.cpu_seconds() - server;
-    let operations = tally.operations as f64;
-    let total: u64 = tally.latencies.iter().sum();
-    let rank = tally.latencies.len().saturating_sub(1) * 99 / 100;
     Ok(Sample {
-        iops: operations / seconds,
-        megabytes: operations * pattern.block as f64 / seconds / 1e6,
-        mean: total as f64 / operations / 1e3,
-        p99: tally
-            .latencies
-            .get(rank)
-            .map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1e3),
-        system_cpu: server / operations * 1e6,
-        client_cpu: client / operations * 1e6,
         other_cpu: (other / seconds * 100.0).max(0.0),
+        ..report::sample(&tally, pattern, server, client)
     })
 }

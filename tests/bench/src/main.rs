@@ -1,13 +1,18 @@
-//! The benchmarks: `local` and `vhost` (beside qemu-storage-daemon), `snapshots`, `memory`. `cargo xtask bench`
+//! The benchmarks: `local` and `vhost` (beside qemu-storage-daemon), `cluster` (beside Ceph and `GlusterFS`),
+//! `pauses`, `snapshots`, `memory`. `cargo xtask bench`
 //! builds and runs them; results, with the machine they were taken on, are kept in
 //! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
 #![allow(clippy::cast_precision_loss)] // Figures for people: 52 bits are plenty.
 
 mod admin;
+mod cluster;
+mod fio;
 mod local;
 mod machine;
 mod memory;
 mod node;
+mod pauses;
+mod peers;
 mod process;
 mod snapshots;
 mod vhost;
@@ -28,20 +33,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// Three nodes with three copies, by NBD and by vhost-user-blk, beside Ceph and `GlusterFS` if their scripts are there.
+    Cluster(cluster::Options),
     /// Side by side on one disk: qemu-storage-daemon, storaged with one copy, storaged with three.
     Local(local::Options),
     /// Whether a disk keeps to its memory with a terabyte on it, and how fast it starts after a crash.
     Memory(memory::Options),
     /// A guest's disk beside qemu-storage-daemon's and beside NBD.
     Vhost(vhost::Options),
+    /// How long a guest waits when a node dies, stands still, or hands a volume over.
+    Pauses(pauses::Options),
     /// What snapshots and clones cost, by size and by depth.
     Snapshots(snapshots::Options),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().benchmark {
+        Benchmark::Cluster(options) => cluster::run(&options),
         Benchmark::Local(options) => local::run(&options),
         Benchmark::Memory(options) => memory::run(&options),
+        Benchmark::Pauses(options) => pauses::run(&options),
         Benchmark::Vhost(options) => vhost::run(&options),
         Benchmark::Snapshots(options) => snapshots::run(&options),
     }

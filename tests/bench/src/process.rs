@@ -69,13 +69,6 @@ impl Process {
     pub(crate) fn cpu_seconds(&self) -> f64 {
         cpu_seconds(self.id())
     }
-
-    /// Bytes that it had written to storage so far.
-    pub(crate) fn written_bytes(&self) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/io", self.id())).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-        line.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
-    }
 }
 
 impl Drop for Process {
@@ -128,6 +121,13 @@ pub(crate) fn cpu_seconds(id: u32) -> f64 {
         .filter_map(|text| text.parse::<u64>().ok())
         .sum();
     ticks as f64 / TICKS_PER_SECOND
+}
+
+/// Bytes that a process had written to storage so far; 0 when it is gone.
+pub(crate) fn written_bytes(id: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{id}/io")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// This process's resident memory now, and the most that it ever had, in bytes.

@@ -126,6 +126,12 @@ impl Etcd {
         self.members.len()
     }
 
+    /// The processes of the members that run.
+    pub fn ids(&self) -> Vec<u32> {
+        let running = self.members.iter().filter_map(|member| member.process.as_ref());
+        running.map(Process::id).collect()
+    }
+
     /// Kills a member as a crash would.
     pub fn kill_member(&mut self, member: usize) -> Result<()> {
         match self.members[member].process.take() {

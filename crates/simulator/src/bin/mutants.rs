@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use replication::mutation::{self, Mutation};
+use simulator::campaign::on_all_cores;
 use simulator::{Options, run};
 
 /// Leaves out one rule at a time and counts how many absences are noticed.
@@ -34,14 +35,17 @@ fn main() -> ExitCode {
     // Panics are among the ways in which a mutant is caught; their text would only be noise.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut caught, mut missed) = (0u64, 0u64);
-    for mutant in Mutation::ALL {
-        let name = format!("{mutant:?}");
-        if !name.contains(&arguments.only) {
-            continue;
-        }
-        mutation::set(Some(mutant));
+    let wanted = |mutant: &Mutation| format!("{mutant:?}").contains(&arguments.only);
+    let mutants: Vec<Mutation> = Mutation::ALL.into_iter().filter(wanted).collect();
+    let search = |mutant: &Mutation| {
+        // Of this thread only.
+        mutation::set(Some(*mutant));
         let found = (1..=arguments.seeds).find_map(|seed| Some((seed, violation(seed)?)));
         mutation::set(None);
+        found
+    };
+    on_all_cores(&mutants, search, |mutant, found| {
+        let name = format!("{mutant:?}");
         if let Some((seed, how)) = found {
             caught += 1;
             println!(
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
             missed += 1;
             println!("MISSED  {name} after {} seeds", arguments.seeds);
         }
-    }
+    });
     println!("mutants: {caught} caught, {missed} missed");
     println!("{caught} passed, {missed} failed, 0 skipped");
     if missed == 0 {

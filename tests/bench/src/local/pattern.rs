@@ -96,6 +96,53 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     line("seqwrite-4M", Direction::Write, Order::Sequential, 4 * MIB, 1),
 ];
 
+/// What clusters are compared by: sixteen patterns at depth 1, writes with a flush each, and two at depth 32. The
+/// names are those of the peers' scripts.
+pub(crate) const CLUSTER: &[Pattern] = &[
+    line("seqread-4M", Direction::Read, Order::Sequential, 4 * MIB, 1),
+    line("seqread-1M", Direction::Read, Order::Sequential, MIB, 1),
+    line("seqread-512K", Direction::Read, Order::Sequential, 512 * KIB, 1),
+    line("seqread-4K", Direction::Read, Order::Sequential, 4 * KIB, 1),
+    line(
+        "seqwrite-4M",
+        Direction::WriteFlush,
+        Order::Sequential,
+        4 * MIB,
+        1,
+    ),
+    line("seqwrite-1M", Direction::WriteFlush, Order::Sequential, MIB, 1),
+    line(
+        "seqwrite-512K",
+        Direction::WriteFlush,
+        Order::Sequential,
+        512 * KIB,
+        1,
+    ),
+    line(
+        "seqwrite-4K",
+        Direction::WriteFlush,
+        Order::Sequential,
+        4 * KIB,
+        1,
+    ),
+    line("randread-4M", Direction::Read, Order::Random, 4 * MIB, 1),
+    line("randread-1M", Direction::Read, Order::Random, MIB, 1),
+    line("randread-512K", Direction::Read, Order::Random, 512 * KIB, 1),
+    line("randread-4K", Direction::Read, Order::Random, 4 * KIB, 1),
+    line("randwrite-4M", Direction::WriteFlush, Order::Random, 4 * MIB, 1),
+    line("randwrite-1M", Direction::WriteFlush, Order::Random, MIB, 1),
+    line(
+        "randwrite-512K",
+        Direction::WriteFlush,
+        Order::Random,
+        512 * KIB,
+        1,
+    ),
+    line("randwrite-4K", Direction::WriteFlush, Order::Random, 4 * KIB, 1),
+    line("randread-4K-qd32", Direction::Read, Order::Random, 4 * KIB, 32),
+    line("randwrite-4K-qd32", Direction::Write, Order::Random, 4 * KIB, 32),
+];
+
 /// How a volume is filled before anything is measured: reads of holes would be no reads.
 pub(crate) const FILL: Pattern = line("fill", Direction::Write, Order::Sequential, MIB, 4);
 

@@ -2,8 +2,8 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::drive::Tally;
 use super::pattern::{Direction, Pattern};
-use super::system::Kind;
 
 /// One system's figures for one pattern in one round.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,14 +26,31 @@ pub(crate) struct Sample {
 }
 
 /// One system's median for one pattern.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Line {
     /// Which system.
-    pub(crate) kind: Kind,
+    pub(crate) system: String,
     /// Which pattern.
     pub(crate) pattern: Pattern,
     /// Each figure's median over the rounds.
     pub(crate) median: Sample,
+}
+
+/// The figures of one run, with the CPU seconds of the system and of the client.
+pub(crate) fn sample(tally: &Tally, pattern: Pattern, system: f64, client: f64) -> Sample {
+    let (operations, seconds) = (tally.operations as f64, tally.elapsed.as_secs_f64());
+    let total: u64 = tally.latencies.iter().sum();
+    let rank = tally.latencies.len().saturating_sub(1) * 99 / 100;
+    let p99 = tally.latencies.get(rank);
+    Sample {
+        iops: operations / seconds,
+        megabytes: operations * pattern.block as f64 / seconds / 1e6,
+        mean: total as f64 / operations / 1e3,
+        p99: p99.map_or(0.0, |nanoseconds| *nanoseconds as f64 / 1e3),
+        system_cpu: system / operations * 1e6,
+        client_cpu: client / operations * 1e6,
+        other_cpu: 0.0,
+    }
 }
 
 /// Takes each figure's median by itself.
@@ -64,14 +81,14 @@ pub(crate) fn tsv(lines: &[Line]) -> String {
     let head = "system\tpattern\tbs\tqd\tiops\tMBps\tmean_us\tp99_us\tcpu_us_per_op";
     let mut rows = vec![head.to_owned()];
     for Line {
-        kind,
+        system,
         pattern,
         median,
     } in lines
     {
         rows.push(format!(
             "{}\t{}\t{}\t{}\t{:.0}\t{:.1}\t{:.1}\t{:.1}\t{:.1}",
-            kind.name(),
+            system,
             pattern.name,
             pattern.block,
             pattern.depth,
@@ -85,8 +102,12 @@ pub(crate) fn tsv(lines: &[Line]) -> String {
     rows.join("\n") + "\n"
 }
 
-/// The results for people. The ratios are to qemu-storage-daemon's line of the same pattern.
-pub(crate) fn table(lines: &[Line]) -> Table {
+/// The results for people. The ratios are to the reference's line of the same pattern.
+pub(crate) fn table(lines: &[Line], reference: &str) -> Table {
+    let find = |wanted: &dyn Fn(&Line) -> bool| {
+        let mut of_reference = lines.iter().filter(|line| line.system == reference);
+        of_reference.find(|line| wanted(line))
+    };
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header([
@@ -104,9 +125,9 @@ pub(crate) fn table(lines: &[Line]) -> Table {
         "other CPU %",
     ]);
     for line in lines {
-        let reference = find(lines, |other| other.pattern.name == line.pattern.name);
+        let reference = find(&|other| other.pattern.name == line.pattern.name);
         // Every write that storaged answers is durable; the reference's is after its flush.
-        let durable = durable_twin(lines, line.pattern);
+        let durable = find(&|other| is_durable_twin(other.pattern, line.pattern));
         let Sample {
             iops,
             megabytes,
@@ -118,7 +139,7 @@ pub(crate) fn table(lines: &[Line]) -> Table {
         } = line.median;
         table.add_row([
             line.pattern.name.to_owned(),
-            line.kind.name().to_owned(),
+            line.system.clone(),
             format!("{iops:.0}"),
             format!("{megabytes:.1}"),
             format!("{mean:.1}"),
@@ -137,20 +158,11 @@ pub(crate) fn table(lines: &[Line]) -> Table {
     table
 }
 
-/// The reference's line for the same writes with a flush after each.
-fn durable_twin(lines: &[Line], pattern: Pattern) -> Option<&Line> {
-    if pattern.direction != Direction::Write {
-        return None;
-    }
-    find(lines, |other| {
-        other.pattern.direction == Direction::WriteFlush
-            && (other.pattern.order, other.pattern.block, other.pattern.depth)
-                == (pattern.order, pattern.block, pattern.depth)
-    })
-}
-
-fn find(lines: &[Line], wanted: impl Fn(&Line) -> bool) -> Option<&Line> {
-    lines.iter().find(|line| line.kind == Kind::Qemu && wanted(line))
+/// Whether a pattern is the same writes with a flush after each.
+fn is_durable_twin(other: Pattern, pattern: Pattern) -> bool {
+    pattern.direction == Direction::Write
+        && other.direction == Direction::WriteFlush
+        && (other.order, other.block, other.depth) == (pattern.order, pattern.block, pattern.depth)
 }
 
 fn ratio(ours: f64, reference: Option<f64>) -> String {

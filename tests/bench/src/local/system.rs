@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::guest::{Guest, Notification};
 use crate::node::Node;
-use crate::process::{Process, program};
+use crate::process::{Process, cpu_seconds, program, written_bytes};
 
 /// How long a system must neither compute nor write to count as quiet.
 const QUIET_FOR: Duration = Duration::from_millis(300);
@@ -85,14 +85,19 @@ impl System {
     /// Waits until it has finished what it does in the background: that is charged to the pattern
     /// that caused it, and must not slow down the next system.
     pub(crate) fn settle(&self) {
-        settle(&self.processes);
+        settle(&ids(&self.processes));
     }
 }
 
+/// The numbers of processes.
+pub(crate) fn ids(processes: &[Process]) -> Vec<u32> {
+    processes.iter().map(Process::id).collect()
+}
+
 /// Waits until processes neither compute nor write.
-pub(crate) fn settle(processes: &[Process]) {
-    let cpu = || processes.iter().map(Process::cpu_seconds).sum::<f64>();
-    let written = || processes.iter().map(Process::written_bytes).sum::<u64>();
+pub(crate) fn settle(processes: &[u32]) {
+    let cpu = || processes.iter().map(|id| cpu_seconds(*id)).sum::<f64>();
+    let written = || processes.iter().map(|id| written_bytes(*id)).sum::<u64>();
     let begin = Instant::now();
     while begin.elapsed() < QUIET_LIMIT {
         let before = (cpu(), written());
