@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use protocol::recovery::Question;
 use protocol::session::SlotState;
 use protocol::storage::ObjectState;
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
@@ -14,6 +15,8 @@ use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, 
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
     pub(crate) groups: BTreeMap<PgId, Filling>,
+    /// Other disks' questions, with who asked and their numbers, that wait until they can be answered.
+    pub(crate) held: Vec<(DiskId, u64, Question)>,
     /// Questions on their way, by number.
     pub(crate) asked: BTreeMap<u64, PgId>,
     pub(crate) next_number: u64,

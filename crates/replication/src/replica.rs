@@ -212,6 +212,7 @@ impl Replica {
         self.unpark(|wait| wait == Wait::Map, true, out);
         self.resume_reclaims(out);
         self.follow_groups(out);
+        self.retake_questions(out);
     }
 
     /// Counts a request in, or refuses it when its connection has too much unanswered.
@@ -437,9 +438,13 @@ impl Replica {
                 known.asked = known.seen > interval;
                 match result {
                     Ok(_) => known.durable = known.durable.max(interval),
-                    Err(error) => return self.refuse_parked(Wait::Interval(pg), &error, out),
+                    Err(error) => {
+                        self.refuse_questions(&error, out);
+                        return self.refuse_parked(Wait::Interval(pg), &error, out);
+                    }
                 }
                 self.unpark(|wait| wait == Wait::Interval(pg), false, out);
+                self.retake_questions(out);
             }
             Some(Asked::Settle) | None => {}
         }

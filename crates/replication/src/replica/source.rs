@@ -13,6 +13,8 @@ use super::{Asked, Replica, request};
 
 /// Objects in a page of a list.
 const PAGE: usize = 64;
+/// Questions that wait until they can be answered.
+const HELD_MAX: usize = 64;
 
 impl Replica {
     /// A question came.
@@ -24,6 +26,16 @@ impl Replica {
             ask,
         } = question;
         if let Err(refusal) = self.may_ask(&(pg, from), interval, out) {
+            if refusal == Refusal::Busy && self.recovery.held.len() < HELD_MAX {
+                let question = Question {
+                    pg,
+                    interval,
+                    from,
+                    ask,
+                };
+                self.recovery.held.push((to, number, question));
+                return;
+            }
             out.push(Action::Tell {
                 to,
                 number,
@@ -68,6 +80,22 @@ impl Replica {
         self.ask(asked, request, out);
     }
 
+    /// Takes up the questions that waited for a newer map, or for an interval to be durable: an asker learns of a
+    /// change of its own before its source does, and would come again with its next nudge only.
+    pub(super) fn retake_questions(&mut self, out: &mut Vec<Action>) {
+        for (to, number, question) in std::mem::take(&mut self.recovery.held) {
+            self.question(to, number, question, out);
+        }
+    }
+
+    /// An interval cannot be made durable.
+    pub(super) fn refuse_questions(&mut self, error: &StorageError, out: &mut Vec<Action>) {
+        for (to, number, _) in std::mem::take(&mut self.recovery.held) {
+            let told = Err(request::refusal(error));
+            out.push(Action::Tell { to, number, told });
+        }
+    }
+
     /// Only a disk that has its slot, of one that is in sync, in the interval of both.
     fn may_ask(
         &mut self,
@@ -76,6 +104,10 @@ impl Replica {
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let group = self.map.group(*pg).ok_or(Refusal::Invalid)?;
+        if group.interval < interval {
+            // The asker's map is newer.
+            return Err(Refusal::Busy);
+        }
         if group.interval != interval {
             return Err(Refusal::Interval(group.interval));
         }

@@ -273,8 +273,46 @@ fn a_source_answers_only_in_its_own_interval_and_only_who_comes_back() {
         Action::Tell { told, .. } => told.clone(),
         other => panic!("{other:?}"),
     };
-    let out = bed.apply(ask(Interval(9), SOURCE));
+    let out = bed.apply(ask(Interval(0), SOURCE));
     assert_eq!(told(&out), Err(Refusal::Interval(Interval(1))));
     let out = bed.apply(ask(Interval(1), SOURCE));
     assert_eq!(told(&out), Err(Refusal::NotInSync), "it is in sync itself");
+}
+
+#[test]
+fn a_question_waits_for_the_map_that_it_is_of_and_until_its_interval_is_durable() {
+    // Refused, it would come again with the next nudge only, in each interval of each group.
+    let mut bed = Bed::fenced(1);
+    let question = Question {
+        pg: PG,
+        interval: Interval(2),
+        from: SOURCE,
+        ask: Ask::Table,
+    };
+    let out = bed.apply(Event::Question {
+        from: SOURCE,
+        number: 7,
+        question,
+    });
+    assert!(out.is_empty(), "{out:?}");
+    bed.map.group.interval = Interval(2);
+    let source = bed.map.group.slots.iter_mut().find(|slot| slot.disk == SOURCE);
+    source.unwrap().state = SlotState::Syncing;
+    let out = bed.apply(Event::Map(Arc::new(bed.map.clone())));
+    assert!(
+        !out.iter().any(|action| matches!(action, Action::Tell { .. })),
+        "{out:?}"
+    );
+    let out = bed.stored(&out, Ok(StorageReply::Done));
+    let table = |action: &Action| {
+        matches!(
+            action,
+            Action::Tell {
+                number: 7,
+                told: Ok(Told::Table(_)),
+                ..
+            }
+        )
+    };
+    assert!(out.iter().any(table), "{out:?}");
 }
