@@ -1,10 +1,12 @@
 //! The command line, as clap reads it. The words here are the help that users read, and the man pages.
 
+mod cluster;
 mod disk;
 mod image;
 mod node;
 mod pool;
 mod snapshot;
+mod time;
 mod top;
 mod vhost;
 mod volume;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use crate::api::Place;
 use crate::exit;
 
+pub(crate) use cluster::{ClusterCommand, InitArguments, JoinArguments, MachineArguments};
 pub(crate) use disk::DiskCommand;
 pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArguments};
 pub(crate) use node::NodeCommand;
@@ -70,6 +73,9 @@ pub(crate) enum Command {
     /// The units of storage; also offline examination of one.
     #[command(subcommand)]
     Disk(DiskCommand),
+    /// Making a cluster, and letting machines join it.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// The machines of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -153,6 +159,14 @@ mod tests {
             "pool create fast --copies 3",
             "disk add /srv/disk-1",
             "disk check /srv/disk-1",
+            "cluster init --disks 2",
+            "cluster init --etcd http://10.0.0.9:2379 --address 10.0.0.1",
+            "cluster init --etcd https://a:2379 --etcd-ca ca --etcd-certificate c --etcd-key k --address a:7470",
+            "cluster token --limit 10m",
+            "cluster tokens",
+            "cluster revoke 0123456789abcdef",
+            "cluster join sdjoinabc --name b --zone east --address 10.0.0.2:7470",
+            "cluster join -",
             "node list",
             "node remove 3 --yes",
             "events --follow",

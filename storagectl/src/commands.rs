@@ -1,5 +1,6 @@
 //! One module for each noun of the command line: asks the API, shows the answer.
 
+mod cluster;
 mod disk;
 mod documents;
 mod event;
@@ -39,6 +40,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Snapshot(command) => snapshot::perform(&api, form, command).await,
         Command::Pool(command) => pool::perform(&api, form, command).await,
         Command::Disk(command) => disk::perform(&api, form, command).await,
+        Command::Cluster(command) => cluster::perform(&api, form, command).await,
         Command::Node(command) => node::perform(&api, form, command).await,
         Command::Task(command) => task::perform(&api, form, command).await,
         Command::Status { check } => status::status(&api, form, check).await,

@@ -2,6 +2,8 @@
 
 use admin_api::ErrorKind;
 
+use joining::{KnockError, Refusal};
+
 use crate::api::ApiError;
 
 /// storaged refused, or something else went wrong; the sentence on standard error says what.
@@ -55,6 +57,16 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
                 ApiError::Refused(_) | ApiError::Broken { .. } => FAILED,
             };
         }
+        if let Some(knock) = cause.downcast_ref::<KnockError>() {
+            return match knock {
+                KnockError::Unreachable(_)
+                | KnockError::Refused {
+                    refusal: Refusal::Busy | Refusal::Unable,
+                    ..
+                } => UNAVAILABLE,
+                _ => FAILED,
+            };
+        }
         if let Some(io) = cause.downcast_ref::<std::io::Error>()
             && io.kind() == std::io::ErrorKind::BrokenPipe
         {
@@ -80,6 +92,14 @@ mod tests {
         );
         assert_eq!(code(&refused(ErrorKind::Unavailable)), UNAVAILABLE);
         assert_eq!(code(&refused(ErrorKind::AlreadyExists)), FAILED);
+        let knock = |refusal| {
+            anyhow::Error::from(KnockError::Refused {
+                refusal,
+                sentence: "no".into(),
+            })
+        };
+        assert_eq!(code(&knock(Refusal::Busy)), UNAVAILABLE);
+        assert_eq!(code(&knock(Refusal::Used)), FAILED);
         assert_eq!(code(&Stop::NotConfirmed("no".into()).into()), NOT_CONFIRMED);
         assert_eq!(code(&Stop::Unwell("bad".into()).into()), UNWELL);
         let pipe: anyhow::Result<()> =

@@ -16,6 +16,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
 use crate::reclaim::Reclaim;
@@ -27,6 +28,7 @@ mod answer;
 mod describe;
 mod disks;
 mod figures;
+mod join_tokens;
 mod log;
 mod nodes;
 mod pools;
@@ -61,6 +63,8 @@ pub struct Context {
     pub reclaim: Reclaim,
     /// Finishes shrinks.
     pub shrinks: Shrinks,
+    /// Lets machines join; or why none can.
+    pub door: Result<Arc<Door>, String>,
 }
 
 type Shared = State<Arc<Context>>;
@@ -89,6 +93,8 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(log::task))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::remove))
+        .routes(routes!(join_tokens::list, join_tokens::make))
+        .routes(routes!(join_tokens::revoke))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change))
         .routes(routes!(pools::list, pools::create))

@@ -20,9 +20,12 @@ use crate::moment::wall_clock_ms;
 use crate::volumes::OperationError;
 
 pub mod authority;
+pub mod door;
+pub mod handover;
 pub mod identity;
 pub mod presence;
 pub mod removal;
+pub mod tokens;
 
 use identity::{Identity, IdentityError, hexadecimal};
 use presence::PresenceKeeper;

@@ -286,6 +286,12 @@ fn bytes(size: Option<SizeInput>, default: u64, what: &str) -> Result<u64, Confi
     }
 }
 
+/// Whether a host, in brackets or not, is this machine and no other.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// An address of the admin API. It asks nobody who he is, so it is not offered to other machines.
 fn loopback(text: &str) -> Result<Address, ConfigError> {
     let address: Address = text
@@ -301,9 +307,7 @@ fn loopback(text: &str) -> Result<Address, ConfigError> {
         }
     };
     let host = host_and_port.rsplit_once(':').map_or("", |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if is_loopback {
+    if is_loopback(host) {
         return Ok(address);
     }
     Err(ConfigError::Value(format!(

@@ -12,13 +12,17 @@ use coordination::etcd::ConnectError;
 use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
+use protocol::NodeId;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
 
 use crate::absence;
 use crate::admin::{self, Admin, Context, ListenError};
-use crate::cluster::authority::{Authority, AuthorityError};
+use crate::cluster::authority::{Authority, AuthorityError, Shown};
+use crate::cluster::door::Door;
+use crate::cluster::handover::Handover;
 use crate::cluster::presence::Presence;
+use crate::cluster::tokens::Tokens;
 use crate::cluster::{self, EnterError, identity};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
@@ -127,12 +131,11 @@ impl Daemon {
         Span::current().record("node", field::display(node));
         let mut background = JoinSet::new();
 
-        let mut shown = None;
-        if config.listen.as_ref().is_some_and(|listen| !listen.plaintext) {
-            let authority = Authority::enter(&store, &config.work_dir, current.cluster(), node).await?;
-            let (certificates, renewal) = authority.show()?;
-            background.spawn(renewal);
-            shown = Some(certificates);
+        let shown = certificates(config, &store, &current, node, &mut background).await?;
+        let tokens = Tokens::new(store.clone(), identities.clone(), node);
+        let door = open_door(config, shown.as_ref(), current.cluster(), tokens).await;
+        if let Ok(door) = &door {
+            background.spawn(door.clone().serve().in_current_span());
         }
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
         background.spawn(event_keeper.run().in_current_span());
@@ -207,6 +210,7 @@ impl Daemon {
             tasks,
             reclaim,
             shrinks,
+            door,
         });
         let mut listen = vec![Address::Unix(config.admin_socket())];
         listen.extend(config.admin_listen.iter().cloned());
@@ -274,6 +278,66 @@ impl Daemon {
             error!(%error, "the keeper of the map ended in a panic");
         }
         info!("stopped");
+    }
+}
+
+/// What the node shows to others, where it shows anything.
+async fn certificates(
+    config: &Config,
+    store: &Arc<dyn Coordination>,
+    map: &ClusterMap,
+    node: NodeId,
+    background: &mut JoinSet<()>,
+) -> Result<Option<Shown>, StartError> {
+    if config.listen.as_ref().is_none_or(|listen| listen.plaintext) {
+        return Ok(None);
+    }
+    let authority = Authority::enter(store, &config.work_dir, map.cluster(), node).await?;
+    let (shown, renewal) = authority.show()?;
+    background.spawn(renewal);
+    Ok(Some(shown))
+}
+
+/// Where machines join, or why they cannot: the node does the rest of its work all the same.
+async fn open_door(
+    config: &Config,
+    shown: Option<&Shown>,
+    cluster: [u8; 16],
+    tokens: Tokens,
+) -> Result<Arc<Door>, String> {
+    let Some(etcd) = &config.etcd else {
+        let why = "this node keeps its records in a file of its own, which others cannot share: several nodes need an \
+                   etcd, and a cluster that begins with one (`storagectl cluster init --etcd`)";
+        return Err(why.to_owned());
+    };
+    let Some(listen) = &config.listen else {
+        return Err(
+            "other machines do not reach this node: give it a `listen` in the section [cluster]".to_owned(),
+        );
+    };
+    let Some(shown) = shown else {
+        return Err(
+            "the nodes speak in plaintext, so there is no authority to hand over: leave out `plaintext`"
+                .to_owned(),
+        );
+    };
+    let handover = Handover {
+        work_dir: config.work_dir.clone(),
+        cluster,
+        etcd: etcd.clone(),
+    };
+    match Door::bind(listen, tokens, handover, shown.door.clone()).await {
+        Ok(door) => {
+            info!(address = door.address(), "machines with a token may join here");
+            Ok(Arc::new(door))
+        }
+        Err(error) => {
+            let at = format!("{}:{}", listen.host, listen.port);
+            warn!(%error, at, "nobody can join here: the port cannot be listened at");
+            Err(format!(
+                "this node cannot listen at {at}, where machines join: {error}"
+            ))
+        }
     }
 }
 

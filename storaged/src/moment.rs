@@ -1,4 +1,5 @@
-//! The wall clock, for what people read. No decision rests on it.
+//! The wall clock, for what people read. No decision rests on it but when a join token
+//! ends.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -16,6 +16,9 @@
 //! | GET | `/v1/nodes` | | [`nodes::NodeList`] |
 //! | GET | `/v1/nodes/{node}` | | [`nodes::Node`] |
 //! | DELETE | `/v1/nodes/{node}` | | 204 |
+//! | GET | `/v1/join-tokens` | | [`join_tokens::JoinTokenList`] |
+//! | POST | `/v1/join-tokens` | [`join_tokens::MakeJoinToken`] | 201 [`join_tokens::NewJoinToken`] |
+//! | DELETE | `/v1/join-tokens/{token}` | | 204 |
 //! | GET | `/v1/disks` | | [`disks::DiskList`] |
 //! | POST | `/v1/disks` | [`disks::AddDisk`] | 201 [`disks::Disk`] |
 //! | GET | `/v1/disks/{disk}` | | [`disks::Disk`] |
@@ -53,6 +56,7 @@ pub mod disks;
 pub mod error;
 pub mod events;
 pub mod figures;
+pub mod join_tokens;
 pub mod names;
 pub mod nodes;
 pub mod pools;

@@ -20,6 +20,10 @@ pub const TASK: &str = "/v1/tasks/{task}";
 pub const NODES: &str = "/v1/nodes";
 /// One node.
 pub const NODE: &str = "/v1/nodes/{node}";
+/// All tokens with which machines join.
+pub const JOIN_TOKENS: &str = "/v1/join-tokens";
+/// One of them.
+pub const JOIN_TOKEN: &str = "/v1/join-tokens/{token}";
 /// All disks.
 pub const DISKS: &str = "/v1/disks";
 /// One disk.

@@ -7,6 +7,8 @@ use protocol::{DiskId, FamilyId, LayerId, NodeId, PgId, PoolId, VolumeId};
 
 /// What all keys begin with.
 pub const ROOT: &str = "/storaged/";
+/// What the keys of all join tokens begin with.
+pub const JOIN_TOKENS: &str = "/storaged/join-token/";
 
 /// A record's place, as parsed from its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Key {
     Schema,
     /// The certificate of the cluster's authority.
     Authority,
+    /// A token with which a machine may join, by its number. Goes away with a lease that nobody renews.
+    JoinToken(u64),
     /// The next free identity of a kind.
     Counter(Counter),
     /// A node.
@@ -93,6 +97,7 @@ impl Key {
         let tail = match self {
             Self::Schema => "schema".to_owned(),
             Self::Authority => "authority".to_owned(),
+            Self::JoinToken(id) => format!("join-token/{id:016x}"),
             Self::Counter(counter) => format!("counter/{}", counter.as_str()),
             Self::Node(id) => format!("node/{:08x}", id.0),
             Self::NodeUp(id) => format!("node-up/{:08x}", id.0),
@@ -128,6 +133,7 @@ impl Key {
             None => return None,
         };
         Some(match kind {
+            "join-token" => Self::JoinToken(long(rest)?),
             "counter" => Self::Counter(Counter::parse(rest)?),
             "node" => Self::Node(NodeId(short(rest)?)),
             "node-up" => Self::NodeUp(NodeId(short(rest)?)),
@@ -200,6 +206,7 @@ mod tests {
         prop_oneof![
             Just(Key::Schema),
             Just(Key::Authority),
+            any::<u64>().prop_map(Key::JoinToken),
             Just(Key::Counter(Counter::Event)),
             any::<u32>().prop_map(|n| Key::Node(NodeId(n))),
             any::<u32>().prop_map(|n| Key::Disk(DiskId(n))),
@@ -251,6 +258,10 @@ mod tests {
         assert_eq!(
             Key::Counter(Counter::Volume).to_text(),
             "/storaged/counter/volume"
+        );
+        assert_eq!(
+            Key::JoinToken(0x2a).to_text(),
+            format!("{JOIN_TOKENS}000000000000002a")
         );
     }
 }

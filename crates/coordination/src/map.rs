@@ -284,7 +284,8 @@ impl ClusterMap {
                 Arc::make_mut(&mut self.wishes).put(&key, entry)?;
             }
             // Read from the store when they are asked for; and what a later version may add.
-            Some(Key::Authority | Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            | None => {}
         }
         Ok(())
     }
@@ -336,7 +337,8 @@ impl ClusterMap {
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).delete(&key);
             }
-            Some(Key::Authority | Key::Counter(_) | Key::PoolName(_) | Key::Event(_)) | None => {}
+            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            | None => {}
         }
     }
 

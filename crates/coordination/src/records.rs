@@ -32,6 +32,35 @@ pub struct AuthorityRecord {
     pub certificate: String,
 }
 
+/// A token with which a machine may join the cluster, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinTokenRecord {
+    /// The hash of its secret, which is kept nowhere.
+    pub hash: [u8; 32],
+    /// The node that made it.
+    pub node: NodeId,
+    /// When it was made, in milliseconds since 1970.
+    pub made_ms: u64,
+    /// From when on it is worthless, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Who was let in with it; from then on it is worthless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<JoinUse>,
+}
+
+/// That a token was used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinUse {
+    /// When, in milliseconds since 1970.
+    pub used_ms: u64,
+    /// What the machine called itself.
+    pub name: String,
+    /// From which address it asked.
+    pub from: String,
+    /// The node that let it in.
+    pub node: NodeId,
+}
+
 /// The next identity of a kind that nobody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterRecord {
@@ -396,6 +425,33 @@ mod tests {
         let golden = br#"{"format":1,"name":"disk-a","family":2,"head":3,"size":4096,"created_ms":5}"#;
         assert_eq!(&*encode(&record).unwrap(), golden.as_slice());
         assert_eq!(decode::<VolumeRecord>(&entry(golden)).unwrap(), record);
+    }
+
+    #[test]
+    fn a_join_token_record_keeps_its_golden_bytes() {
+        let mut record = JoinTokenRecord {
+            hash: [1; 32],
+            node: NodeId(1),
+            made_ms: 2,
+            expires_ms: 3,
+            used: None,
+        };
+        let hash = vec!["1"; 32].join(",");
+        let open = format!(r#"{{"format":1,"hash":[{hash}],"node":1,"made_ms":2,"expires_ms":3}}"#);
+        assert_eq!(&*encode(&record).unwrap(), open.as_bytes());
+        assert_eq!(
+            decode::<JoinTokenRecord>(&entry(open.as_bytes())).unwrap(),
+            record
+        );
+        record.used = Some(JoinUse {
+            used_ms: 4,
+            name: "b".to_owned(),
+            from: "10.0.0.2".to_owned(),
+            node: NodeId(5),
+        });
+        let used = r#","used":{"used_ms":4,"name":"b","from":"10.0.0.2","node":5}}"#;
+        let used = format!("{}{used}", open.trim_end_matches('}'));
+        assert_eq!(&*encode(&record).unwrap(), used.as_bytes());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::time::parse_time;
 use crate::api::Place;
 
 /// One attached volume, through the control socket of its vhost-blk (`vhost-blk --control`).
@@ -41,46 +42,4 @@ Snapshots of storaged need none of this: they are of one instant by themselves."
         /// The control socket.
         control: Place,
     },
-}
-
-/// A number with `ms`, `s` or `m`.
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        _ => None,
-    };
-    let number = digits.parse::<u64>().ok();
-    let milliseconds = number
-        .zip(factor)
-        .and_then(|(number, factor)| number.checked_mul(factor));
-    milliseconds
-        .map(Duration::from_millis)
-        .ok_or_else(|| format!("{text:?} is not a time: write 500ms, 10s or 5m"))
-}
-
-#[cfg(test)]
-mod tests {
-    //! A time without a unit is a mistake that would be a thousand times too long or too short.
-    use super::*;
-
-    #[test]
-    fn a_time_has_a_unit() {
-        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_time("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(parse_time("5m"), Ok(Duration::from_mins(5)));
-        for wrong in [
-            "10",
-            "s",
-            "",
-            "1h",
-            "-1s",
-            "99999999999999999999s",
-            "18446744073709551615m",
-        ] {
-            assert!(parse_time(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -15,6 +15,8 @@ use client::transport::{Credentials, CredentialsError, Role};
 use coordination::keys::Key;
 use coordination::records::{self, AuthorityRecord, RecordError, encode};
 use coordination::{Compare, Coordination, CoordinationError, Outcome, Transaction};
+use joining::Door;
+use joining::door::DoorError;
 use protocol::NodeId;
 use protocol::session::CredentialsView;
 use rcgen::{
@@ -59,15 +61,19 @@ pub enum AuthorityError {
     },
     /// The cluster has one, and this node has not.
     #[error(
-        "the cluster has an authority that signs its nodes' certificates, and {path} does not hold it: copy the \
-         folder from another node's work directory, by a way that nobody else reads"
+        "the cluster has an authority that signs its nodes' certificates, and {path} does not hold it: let this \
+         machine join with `storagectl cluster join TOKEN`, with a token that `storagectl cluster token` makes on \
+         a node"
     )]
     Missing {
         /// Where it should be.
         path: PathBuf,
     },
     /// This node has another one.
-    #[error("{path} holds the authority of another cluster: copy the one of this cluster, from another node")]
+    #[error(
+        "{path} holds the authority of another cluster: give this machine an empty work directory, and let it join with \
+             `storagectl cluster join TOKEN`"
+    )]
     Foreign {
         /// Where it is.
         path: PathBuf,
@@ -78,6 +84,9 @@ pub enum AuthorityError {
     /// What was made is of no use.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The same, for the door.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// The coordination store refuses.
     #[error(transparent)]
     Store(#[from] CoordinationError),
@@ -93,13 +102,15 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// What a node shows, and its front ends; both change while it runs.
+/// What a node shows at its disks and its door, and its front ends; they change while it runs.
 #[derive(Clone, Debug)]
 pub struct Shown {
     /// Of the node's disks.
     pub node: watch::Receiver<Credentials>,
     /// Of the node's front ends.
     pub front_ends: watch::Receiver<CredentialsView>,
+    /// To machines that join.
+    pub door: watch::Receiver<Door>,
 }
 
 impl Authority {
@@ -146,27 +157,36 @@ impl Authority {
     pub fn show(self) -> Result<(Shown, impl Future<Output = ()> + Send), AuthorityError> {
         let (node, shown) = watch::channel(self.of_node()?);
         let (front_ends, told) = watch::channel(self.of_front_ends()?);
+        let (door, opened) = watch::channel(self.of_door()?);
         let keep = async move {
             loop {
                 tokio::time::sleep(RENEWAL).await;
-                match (self.of_node(), self.of_front_ends()) {
-                    (Ok(of_node), Ok(of_front_ends)) => {
+                match (self.of_node(), self.of_front_ends(), self.of_door()) {
+                    (Ok(of_node), Ok(of_front_ends), Ok(of_door)) => {
                         node.send_replace(of_node);
                         front_ends.send_replace(of_front_ends);
+                        door.send_replace(of_door);
                     }
-                    (Err(error), _) | (_, Err(error)) => warn!(%error, "certificates are not renewed"),
+                    (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
+                        warn!(%error, "certificates are not renewed");
+                    }
                 }
             }
         };
         let shown = Shown {
             node: shown,
             front_ends: told,
+            door: opened,
         };
         Ok((shown, keep))
     }
 
     fn of_node(&self) -> Result<Credentials, AuthorityError> {
-        let view = self.issue(&Role::Node(self.node.0))?;
+        let purposes = [
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let view = self.issue(Role::Node(self.node.0).name(), &purposes)?;
         Ok(Credentials::from_pem(
             &view.authority,
             &view.certificate,
@@ -175,21 +195,26 @@ impl Authority {
     }
 
     fn of_front_ends(&self) -> Result<CredentialsView, AuthorityError> {
-        self.issue(&Role::FrontEnd(self.node.0))
+        let purposes = [ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(Role::FrontEnd(self.node.0).name(), &purposes)
     }
 
-    fn issue(&self, role: &Role) -> Result<CredentialsView, AuthorityError> {
+    /// Its name is that of no role: no disk takes it, and no machine that joins takes another.
+    fn of_door(&self) -> Result<Door, AuthorityError> {
+        let view = self.issue(joining::NAME.to_owned(), &[ExtendedKeyUsagePurpose::ServerAuth])?;
+        Ok(Door::from_pem(&view.authority, &view.certificate, &view.key)?)
+    }
+
+    fn issue(
+        &self,
+        name: String,
+        purposes: &[ExtendedKeyUsagePurpose],
+    ) -> Result<CredentialsView, AuthorityError> {
         let pair = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec![role.name()])?;
+        let mut params = CertificateParams::new(vec![name])?;
         let now = OffsetDateTime::now_utc();
         (params.not_before, params.not_after) = (now - SKEW, now + LIFE);
-        params.extended_key_usages = match role {
-            Role::Node(_) => vec![
-                ExtendedKeyUsagePurpose::ServerAuth,
-                ExtendedKeyUsagePurpose::ClientAuth,
-            ],
-            Role::FrontEnd(_) => vec![ExtendedKeyUsagePurpose::ClientAuth],
-        };
+        params.extended_key_usages = purposes.to_vec();
         let certificate = params.signed_by(&pair, &self.issuer)?;
         Ok(CredentialsView {
             authority: self.certificate.clone(),
@@ -233,14 +258,24 @@ fn make(folder: &Path, cluster: [u8; 16]) -> Result<(String, KeyPair), Authority
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(failed)?;
-    info!(folder = %folder.display(), "the cluster's authority was made: every other node needs a copy of it");
+    info!(folder = %folder.display(), "the cluster's authority was made: other machines get it when they join");
     Ok((certificate, pair))
 }
 
 fn read(folder: &Path) -> Result<(String, KeyPair), AuthorityError> {
-    let text = |name| {
-        let path = folder.join(name);
-        std::fs::read_to_string(&path).map_err(|source| AuthorityError::File { path, source })
-    };
-    Ok((text(CERTIFICATE)?, KeyPair::from_pem(&text(KEY)?)?))
+    Ok((
+        text(folder, CERTIFICATE)?,
+        KeyPair::from_pem(&text(folder, KEY)?)?,
+    ))
+}
+
+/// The authority's certificate and its key, as they lie in a work directory.
+pub(super) fn texts(work_dir: &Path) -> Result<(String, String), AuthorityError> {
+    let folder = work_dir.join(FOLDER);
+    Ok((text(&folder, CERTIFICATE)?, text(&folder, KEY)?))
+}
+
+fn text(folder: &Path, name: &str) -> Result<String, AuthorityError> {
+    let path = folder.join(name);
+    std::fs::read_to_string(&path).map_err(|source| AuthorityError::File { path, source })
 }

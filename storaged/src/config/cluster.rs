@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, is_loopback};
 use crate::cluster;
 
 /// How long a node counts as up after its last renewal, by default.
@@ -92,9 +92,8 @@ impl ClusterSettings {
                 "listen is the address that other nodes connect to; {bare} is none"
             )));
         }
-        let loopback = bare == "localhost" || address.is_some_and(|address| address.is_loopback());
         let plaintext = self.plaintext.unwrap_or(false);
-        if plaintext && !loopback {
+        if plaintext && !is_loopback(bare) {
             return Err(wrong(&format!(
                 "plaintext = true is for loopback addresses, and {bare} is none: what nodes tell each other \
                  must not cross a network that way"

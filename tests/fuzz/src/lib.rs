@@ -9,6 +9,7 @@
 
 mod api;
 mod disk;
+mod joining;
 mod nbd;
 mod virtio;
 mod wire;
@@ -31,6 +32,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "disk",
         run: disk::structures,
+    },
+    Target {
+        name: "joining",
+        run: joining::run,
     },
     Target {
         name: "nbd",

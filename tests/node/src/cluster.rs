@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use admin_api::join_tokens::NewJoinToken;
 use anyhow::{Context, Result};
 
-use crate::{Etcd, Node};
+use crate::{Etcd, Node, storagectl};
 
 /// Nodes and their etcd. They end with this value.
 pub struct Cluster {
@@ -49,7 +50,7 @@ impl Cluster {
         let configuration = self.configuration(number, &self.prefix)?;
         let first = self.nodes.first().filter(|_| self.secured);
         let node = Node::prepared(disks, &configuration, |folder| match first {
-            Some(first) => copy_authority(first.folder(), folder),
+            Some(first) => join(first, folder),
             None => Ok(()),
         })?;
         self.nodes.push(node);
@@ -73,12 +74,23 @@ impl Cluster {
     }
 }
 
-/// What an operator does before a node's first start: gives it the authority of the cluster.
-fn copy_authority(from: &Path, to: &Path) -> Result<()> {
-    let (from, to) = (from.join("authority"), to.join("authority"));
-    std::fs::create_dir(&to).context("make the authority's folder")?;
-    for name in ["certificate.pem", "key.pem"] {
-        std::fs::copy(from.join(name), to.join(name)).with_context(|| format!("copy {name}"))?;
-    }
-    Ok(())
+/// What an operator does before a node's first start: lets its machine join. The configuration that this writes is
+/// put aside, for that of the test.
+fn join(first: &Node, folder: &Path) -> Result<()> {
+    let made = first.storagectl(&["--json", "cluster", "token"])?;
+    let made: NewJoinToken = serde_json::from_str(&made).context("read a token")?;
+    let (work_dir, config) = (
+        folder.display().to_string(),
+        folder.join("joined.toml").display().to_string(),
+    );
+    let words = [
+        "cluster",
+        "join",
+        &made.token,
+        "--work-dir",
+        &work_dir,
+        "--config",
+        &config,
+    ];
+    storagectl(&words).map(drop)
 }

@@ -21,7 +21,8 @@ const CONFIGURATION: &str = "storaged.toml";
 pub struct Node {
     storaged: Process,
     folder: TempDir,
-    disks: u32,
+    /// Nothing: the configuration says all.
+    disks: Option<u32>,
 }
 
 impl Node {
@@ -41,12 +42,21 @@ impl Node {
         configuration: &str,
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("storaged-test-")
-            .tempdir_in(FOLDERS)
-            .context("make a folder")?;
+        let folder = new_folder()?;
         std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
         prepare(folder.path())?;
+        Self::start_in(folder, Some(disks))
+    }
+
+    /// As an operator does it: `set_up` is given a new folder and the configuration file to write, and `storaged`
+    /// is started with that file alone.
+    pub fn set_up(set_up: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Self> {
+        let folder = new_folder()?;
+        set_up(folder.path(), &folder.path().join(CONFIGURATION))?;
+        Self::start_in(folder, None)
+    }
+
+    fn start_in(folder: TempDir, disks: Option<u32>) -> Result<Self> {
         let storaged = spawn(folder.path(), disks)?;
         let mut node = Self {
             storaged,
@@ -88,21 +98,8 @@ impl Node {
 
     /// Runs `storagectl`; the answer is what it printed.
     pub fn storagectl(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(program("storagectl")?);
-        command
-            .arg("--socket")
-            .arg(self.admin_socket())
-            .args(arguments)
-            .stdin(Stdio::null());
-        let output = command.output().context("start storagectl")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "storagectl {} failed: {}",
-            arguments.join(" "),
-            said.trim()
-        );
-        String::from_utf8(output.stdout).context("read storagectl's answer")
+        let socket = self.admin_socket().display().to_string();
+        storagectl(&[&["--socket", socket.as_str()], arguments].concat())
     }
 
     /// Kills `storaged` as a crash would.
@@ -167,15 +164,34 @@ impl Node {
     }
 }
 
-fn spawn(folder: &Path, disks: u32) -> Result<Process> {
-    let arguments = [
-        Path::new("--config"),
-        &folder.join(CONFIGURATION),
-        Path::new("--work-dir"),
-        folder,
-        Path::new("--disks"),
-        Path::new(&disks.to_string()),
-    ]
-    .map(Path::to_owned);
+/// Runs `storagectl` where no `storaged` is asked, or one that the arguments name; the answer is what it printed.
+pub fn storagectl(arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(program("storagectl")?);
+    command.args(arguments).stdin(Stdio::null());
+    let output = command.output().context("start storagectl")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "storagectl {} failed: {}",
+        arguments.join(" "),
+        said.trim()
+    );
+    String::from_utf8(output.stdout).context("read storagectl's answer")
+}
+
+/// A new folder that a node may have for itself.
+pub fn new_folder() -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("storaged-test-")
+        .tempdir_in(FOLDERS)
+        .context("make a folder")
+}
+
+fn spawn(folder: &Path, disks: Option<u32>) -> Result<Process> {
+    let mut arguments = vec!["--config".into(), folder.join(CONFIGURATION)];
+    if let Some(disks) = disks {
+        arguments.extend(["--work-dir".into(), folder.to_owned()]);
+        arguments.extend(["--disks".into(), PathBuf::from(disks.to_string())]);
+    }
     Process::start("storaged", arguments, &folder.join(LOG))
 }

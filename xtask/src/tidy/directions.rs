@@ -65,6 +65,11 @@ const PLACES: &[Place] = &[
         never: EFFECTS,
     },
     Place {
+        name: "joining",
+        uses: &[],
+        never: NODE,
+    },
+    Place {
         name: "telemetry",
         uses: &["admin-api"],
         never: NODE,
@@ -81,6 +86,7 @@ const PLACES: &[Place] = &[
             "client",
             "coordination",
             "direct",
+            "joining",
             "protocol",
             "replication",
             "store",
@@ -100,7 +106,7 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "storagectl",
-        uses: &["admin-api", "protocol", "store"],
+        uses: &["admin-api", "joining", "protocol", "store"],
         never: &["storaged", "axum"],
     },
 ];

@@ -244,7 +244,9 @@ mod tests {
     //! refused.
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     use tokio::net::TcpListener;
+    use tokio::sync::watch;
 
+    use super::super::{Address, Listener, Stream, connect};
     use super::*;
 
     const NODE: Role = Role::Node(2);
@@ -357,6 +359,57 @@ mod tests {
         assert!(received.unwrap() == bytes);
         assert_eq!(server.peer_role(), Some(Role::FrontEnd(1)));
         assert_eq!(client.peer_role(), Some(NODE));
+    }
+
+    /// A front end that connects to a listener, and what the listener has of it.
+    async fn connected(listener: &Listener, credentials: &Credentials) -> (TlsSocket, TlsSocket) {
+        let address = listener.address().unwrap();
+        let (out, accepted) = tokio::join!(connect(&address, Some(credentials)), listener.accept());
+        let (Stream::Tls(client), Stream::Tls(server)) = (out.unwrap(), accepted.unwrap()) else {
+            panic!("it is not encrypted");
+        };
+        (*client, *server)
+    }
+
+    /// Something there and something back: the client reads all the time, so that a handshake gets on.
+    async fn converse((client, server): &(TlsSocket, TlsSocket)) {
+        let ask = async {
+            send(client, b"hello").await?;
+            receive(client, 5).await
+        };
+        let answer = async {
+            let heard = receive(server, 5).await?;
+            send(server, &heard).await
+        };
+        let (heard, answered) = tokio::join!(ask, answer);
+        answered.unwrap();
+        assert_eq!(heard.unwrap(), b"hello");
+    }
+
+    fn shown(socket: &TlsSocket) -> Vec<u8> {
+        socket.session().peer_certificates().unwrap()[0].to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_listener_shows_its_newest_certificate_and_connections_of_before_go_on() {
+        let authority = Authority::new();
+        let front_end = authority.issue(&Role::FrontEnd(1));
+        let (renewal, newest) = watch::channel(authority.issue(&NODE));
+        let address = Address::Tls {
+            name: NODE.name(),
+            host: "127.0.0.1:0".to_owned(),
+        };
+        let listener = Listener::bind_with(&address, Some(&newest)).await.unwrap();
+        let before = connected(&listener, &front_end).await;
+        converse(&before).await;
+        let first = shown(&before.0);
+
+        renewal.send_replace(authority.issue(&NODE));
+        let after = connected(&listener, &front_end).await;
+        converse(&after).await;
+        converse(&before).await;
+        assert_ne!(shown(&after.0), first);
+        assert_eq!(shown(&before.0), first);
     }
 
     #[tokio::test]

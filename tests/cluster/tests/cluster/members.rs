@@ -88,7 +88,7 @@ fn a_node_without_the_authority_of_the_cluster_is_refused() {
     assert_eq!(mode & 0o777, 0o600);
     let configuration = cluster.configuration(2, "/cluster").unwrap();
     let refused = Node::configured(1, &configuration).err().unwrap().to_string();
-    assert!(refused.contains("copy the folder from another node"), "{refused}");
+    assert!(refused.contains("storagectl cluster join"), "{refused}");
     let listed = cluster.nodes[0].storagectl(&["--json", "disk", "list"]).unwrap();
     let listed: DiskList = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed.disks.len(), 1);
