@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use crate::disks::Disks;
 use crate::events::Events;
 use crate::reclaim::Reclaim;
+use crate::scrub::Scrubs;
 use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
 use crate::volumes::Volumes;
@@ -30,6 +31,7 @@ mod figures;
 mod log;
 mod nodes;
 mod pools;
+mod scrubs;
 mod serve;
 mod snapshots;
 mod status;
@@ -61,6 +63,8 @@ pub struct Context {
     pub reclaim: Reclaim,
     /// Finishes shrinks.
     pub shrinks: Shrinks,
+    /// Looks after copies.
+    pub scrubs: Scrubs,
 }
 
 type Shared = State<Arc<Context>>;
@@ -91,6 +95,10 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(nodes::get, nodes::remove))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change))
+        .routes(routes!(scrubs::disk))
+        .routes(routes!(scrubs::pool))
+        .routes(routes!(scrubs::volume))
+        .routes(routes!(scrubs::report))
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::get, pools::delete))
         .routes(routes!(volumes::list, volumes::create))
