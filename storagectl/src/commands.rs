@@ -8,6 +8,7 @@ mod image;
 mod node;
 mod offline;
 mod pool;
+mod scrub;
 mod snapshot;
 mod status;
 mod task;

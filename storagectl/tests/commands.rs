@@ -65,6 +65,32 @@ impl Bench {
 }
 
 #[test]
+fn copies_are_checked_and_the_report_says_what_was_looked_at() {
+    let bench = Bench::new();
+    bench.good("volume create alpha 64M");
+    bench.good("volume snapshot alpha first");
+    let report = bench.json("volume check alpha --deep --snapshot first");
+    assert_eq!(report["subject"], "alpha@first");
+    assert_eq!((&report["unmended"], &report["deep"]), (&0.into(), &true.into()));
+    assert_eq!(report["disks"], serde_json::json!([1, 2, 3]));
+    let said = bench.good("volume check alpha");
+    assert!(said.contains("none; --deep reads them"), "{said}");
+    bench.good("disk scrub 2 --deep --wait");
+    bench.good("pool scrub main --wait");
+    let events = bench.good("events");
+    assert!(
+        events.contains("disk-2 was scrubbed") && events.contains("all is well"),
+        "{events}"
+    );
+    bench.bad(
+        "volume check alpha --snapshot none",
+        3,
+        &["no snapshot alpha@none"],
+    );
+    bench.bad("disk scrub 9", 3, &["no disk 9"]);
+}
+
+#[test]
 fn a_volume_lives_from_create_to_delete() {
     let bench = Bench::new();
     let said = bench.good("volume create my-new-disk 1TB");

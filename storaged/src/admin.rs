@@ -20,6 +20,7 @@ use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
 use crate::reclaim::Reclaim;
+use crate::scrub::Scrubs;
 use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
 use crate::volumes::Volumes;
@@ -32,6 +33,7 @@ mod join_tokens;
 mod log;
 mod nodes;
 mod pools;
+mod scrubs;
 mod serve;
 mod snapshots;
 mod status;
@@ -65,6 +67,8 @@ pub struct Context {
     pub shrinks: Shrinks,
     /// Lets machines join; or why none can.
     pub door: Result<Arc<Door>, String>,
+    /// Looks after copies.
+    pub scrubs: Scrubs,
 }
 
 type Shared = State<Arc<Context>>;
@@ -97,6 +101,10 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change))
+        .routes(routes!(scrubs::disk))
+        .routes(routes!(scrubs::pool))
+        .routes(routes!(scrubs::volume))
+        .routes(routes!(scrubs::report))
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::get, pools::delete))
         .routes(routes!(volumes::list, volumes::create))

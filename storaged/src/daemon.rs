@@ -30,6 +30,7 @@ use crate::events::Events;
 use crate::identities::Identities;
 use crate::membership::Membership;
 use crate::reclaim::Reclaim;
+use crate::scrub::Scrubs;
 use crate::session::{Sessions, Settings};
 use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
@@ -167,6 +168,7 @@ impl Daemon {
             credentials: shown.map(|shown| shown.node),
             wishes: Some(wishes.clone()),
             recovery_rate: config.recovery_rate,
+            scrub_rate: config.scrub.rate,
         };
         // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
         // nobody to renew its lease with loses its volume, and its guest its disk.
@@ -201,6 +203,9 @@ impl Daemon {
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
 
+        let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events);
+        background.spawn(scrubs.clone().run().in_current_span());
+
         let context = Arc::new(Context {
             node,
             started,
@@ -211,6 +216,7 @@ impl Daemon {
             reclaim,
             shrinks,
             door,
+            scrubs,
         });
         let mut listen = vec![Address::Unix(config.admin_socket())];
         listen.extend(config.admin_listen.iter().cloned());

@@ -10,6 +10,7 @@ mod copies;
 mod driver;
 mod ledger;
 mod returns;
+mod scrubs;
 mod sources;
 mod stopwatch;
 mod thread;
@@ -20,6 +21,7 @@ use std::thread::JoinHandle;
 use client::transport::{Address, CredentialsWatch};
 use protocol::storage::{StorageError, StorageRequest};
 use protocol::{DiskId, FamilyId, LayerId, NodeId, ObjectId};
+use replication::scrub::Order;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error_span;
 
@@ -28,6 +30,7 @@ pub use command::{Figures, Times};
 use coordination::Revision;
 use coordination::map::MapWatch;
 pub use ledger::Entries;
+pub use scrubs::{Report, Totals};
 
 use crate::membership::Wishes;
 
@@ -56,6 +59,8 @@ pub struct Settings {
     pub wishes: Option<Wishes>,
     /// How much is copied to it when it comes back, in bytes a second at most.
     pub recovery_rate: u64,
+    /// How much of it is read by its scrubs, in bytes a second at most.
+    pub scrub_rate: u64,
 }
 
 /// Why a disk did not start.
@@ -225,6 +230,17 @@ impl Remote {
     /// The disk's figures.
     pub async fn figures(&self) -> Result<Figures, Stopped> {
         self.ask(|answer| Command::Figures { answer }).await
+    }
+
+    /// Begins a scrub, before all that are under way; gives its number, or nothing if there are too many.
+    pub async fn scrub(&self, order: Order) -> Result<Option<u64>, Stopped> {
+        self.ask(|answer| Command::Scrub { order, answer }).await
+    }
+
+    /// How far a scrub is, with what it found since this was asked last; nothing if there is none of this number,
+    /// or it was told already that it is done. Number 0 never ends: it is for what guests met as damaged.
+    pub async fn scrubbed(&self, run: u64) -> Result<Option<Report>, Stopped> {
+        self.ask(|answer| Command::Scrubbed { run, answer }).await
     }
 
     /// How long things took. Costs the disk's thread some microseconds: ask seldom.

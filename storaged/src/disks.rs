@@ -62,6 +62,8 @@ pub struct Place {
     pub wishes: Option<Wishes>,
     /// How much is copied to each that comes back, in bytes a second at most.
     pub recovery_rate: u64,
+    /// How much of each is read by its scrubs, in bytes a second at most.
+    pub scrub_rate: u64,
 }
 
 /// The disks of this node.
@@ -332,6 +334,7 @@ impl Disks {
             node: self.place.node,
             wishes: self.place.wishes.clone(),
             recovery_rate: self.place.recovery_rate,
+            scrub_rate: self.place.scrub_rate,
         };
         let span = error_span!("storaged", node = %self.place.node);
         let started = Disk::start(settings, self.map.clone()).instrument(span).await;

@@ -134,8 +134,28 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
                 store.damaged_blocks
             ));
         }
+        if let Some(reason) = scrubbed(*id, condition) {
+            health = health.max(Health::Degraded);
+            reasons.push(reason);
+        }
     }
     (health, reasons)
+}
+
+/// What a disk's scrubs could not put right since it was started.
+fn scrubbed(id: DiskId, condition: &Condition) -> Option<String> {
+    let found = condition.figures.scrubbed;
+    let damaged =
+        (found.unmended > 0).then(|| format!("{} damaged blocks without a good copy", found.unmended));
+    let differing =
+        (found.differing > 0).then(|| format!("{} objects that differ from other copies", found.differing));
+    let all: Vec<String> = damaged.into_iter().chain(differing).collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "a scrub of {id} found {}: see storagectl events",
+            all.join(" and ")
+        )
+    })
 }
 
 /// Pools of which some placement groups have fewer copies in sync than they should, and the disks that
@@ -223,6 +243,24 @@ mod tests {
         assert_eq!(degree, Health::Waiting);
         assert!(reason.ends_with("writes wait, for 3 are needed"), "{reason}");
         assert!(reason.contains("disk-3 (2, coming back to 2)"), "{reason}");
+    }
+
+    #[test]
+    fn what_a_scrub_could_not_put_right_is_told_of_and_what_it_did_is_not() {
+        let mut condition = Condition {
+            state: DiskState::Up,
+            reason: None,
+            slow: None,
+            figures: crate::disk::Figures::default(),
+            here: true,
+        };
+        condition.figures.scrubbed.mended = 3;
+        assert_eq!(scrubbed(DiskId(1), &condition), None);
+        condition.figures.scrubbed.unmended = 2;
+        assert_eq!(
+            scrubbed(DiskId(1), &condition).as_deref(),
+            Some("a scrub of disk-1 found 2 damaged blocks without a good copy: see storagectl events")
+        );
     }
 
     #[test]

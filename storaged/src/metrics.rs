@@ -57,6 +57,26 @@ const DISK_LOG_BATCHES: Family = counter(
 const DISK_LOG_BATCH_BYTES: Family = counter("disk_log_batch_bytes_total", "Bytes of these.");
 const DISK_CHECKPOINTS: Family = counter("disk_checkpoints_total", "Checkpoints completed.");
 const DISK_DAMAGED_BLOCKS: Family = counter("disk_damaged_blocks_total", "Blocks found damaged by reads.");
+const DISK_SCRUBBED_OBJECTS: Family = counter(
+    "disk_scrubbed_objects_total",
+    "Copies of objects that scrubs have compared with others'.",
+);
+const DISK_SCRUBBED_BLOCKS: Family = counter(
+    "disk_scrubbed_blocks_total",
+    "Blocks that scrubs have read from the medium.",
+);
+const DISK_MENDED_BLOCKS: Family = counter(
+    "disk_mended_blocks_total",
+    "Damaged blocks that were stored again from other disks' copies.",
+);
+const DISK_UNMENDED_BLOCKS: Family = counter(
+    "disk_unmended_blocks_total",
+    "Damaged blocks that could not be stored again, each time that this was found.",
+);
+const DISK_DIFFERING_OBJECTS: Family = counter(
+    "disk_differing_objects_total",
+    "Objects that another disk in sync has at another stamp, each time that this was found.",
+);
 const DISK_SLOW: Family = gauge(
     "disk_slow",
     "Whether the disk is thought to be much slower than its peers (1) or not (0).",
@@ -115,6 +135,19 @@ const OF_A_DISK: &[(Family, Amount)] = &[
     (DISK_CHECKPOINTS, |condition| condition.figures.store.checkpoints),
     (DISK_DAMAGED_BLOCKS, |condition| {
         condition.figures.store.damaged_blocks
+    }),
+    (DISK_SCRUBBED_OBJECTS, |condition| {
+        condition.figures.scrubbed.objects
+    }),
+    (DISK_SCRUBBED_BLOCKS, |condition| {
+        condition.figures.scrubbed.blocks
+    }),
+    (DISK_MENDED_BLOCKS, |condition| condition.figures.scrubbed.mended),
+    (DISK_UNMENDED_BLOCKS, |condition| {
+        condition.figures.scrubbed.unmended
+    }),
+    (DISK_DIFFERING_OBJECTS, |condition| {
+        condition.figures.scrubbed.differing
     }),
 ];
 

@@ -23,10 +23,13 @@
 //! | POST | `/v1/disks` | [`disks::AddDisk`] | 201 [`disks::Disk`] |
 //! | GET | `/v1/disks/{disk}` | | [`disks::Disk`] |
 //! | PATCH | `/v1/disks/{disk}` | [`disks::ChangeDisk`] | [`disks::Disk`] |
+//! | POST | `/v1/disks/{disk}/scrub` | [`scrubs::StartScrub`] | [`scrubs::ScrubStarted`] |
 //! | GET | `/v1/pools` | | [`pools::PoolList`] |
 //! | POST | `/v1/pools` | [`pools::CreatePool`] | 201 [`pools::Pool`] |
 //! | GET | `/v1/pools/{pool}` | | [`pools::Pool`] |
 //! | DELETE | `/v1/pools/{pool}` | | 204 |
+//! | POST | `/v1/pools/{pool}/scrub` | [`scrubs::StartScrub`] | [`scrubs::ScrubStarted`] |
+//! | GET | `/v1/scrubs/{task}` | | [`scrubs::ScrubReport`] |
 //! | GET | `/v1/volumes` | [`volumes::VolumeQuery`] | [`volumes::VolumeList`] |
 //! | POST | `/v1/volumes` | [`volumes::CreateVolume`] | 201 [`volumes::VolumeAnswer`] |
 //! | GET | `/v1/volumes/{volume}` | | [`volumes::Volume`] |
@@ -34,6 +37,7 @@
 //! | POST | `/v1/volumes/{volume}/rename` | [`volumes::RenameVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/resize` | [`volumes::ResizeVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/rollback` | [`volumes::RollbackVolume`] | [`volumes::VolumeAnswer`] |
+//! | POST | `/v1/volumes/{volume}/check` | [`scrubs::CheckVolume`] | [`scrubs::ScrubStarted`] |
 //! | GET | `/v1/volumes/{volume}/tree` | | [`volumes::Tree`] |
 //! | GET | `/v1/volumes/{volume}/snapshots` | | [`snapshots::SnapshotList`] |
 //! | POST | `/v1/volumes/{volume}/snapshots` | [`snapshots::CreateSnapshot`] | 201 [`snapshots::Snapshot`] |
@@ -61,6 +65,7 @@ pub mod names;
 pub mod nodes;
 pub mod pools;
 pub mod routes;
+pub mod scrubs;
 pub mod sizes;
 pub mod snapshots;
 pub mod status;

@@ -28,10 +28,16 @@ pub const JOIN_TOKEN: &str = "/v1/join-tokens/{token}";
 pub const DISKS: &str = "/v1/disks";
 /// One disk.
 pub const DISK: &str = "/v1/disks/{disk}";
+/// Begins a scrub of a disk.
+pub const DISK_SCRUB: &str = "/v1/disks/{disk}/scrub";
 /// All pools.
 pub const POOLS: &str = "/v1/pools";
 /// One pool.
 pub const POOL: &str = "/v1/pools/{pool}";
+/// Begins a scrub of a pool's disks.
+pub const POOL_SCRUB: &str = "/v1/pools/{pool}/scrub";
+/// What a scrub found.
+pub const SCRUB: &str = "/v1/scrubs/{task}";
 /// All volumes.
 pub const VOLUMES: &str = "/v1/volumes";
 /// One volume.
@@ -42,6 +48,8 @@ pub const VOLUME_RENAME: &str = "/v1/volumes/{volume}/rename";
 pub const VOLUME_RESIZE: &str = "/v1/volumes/{volume}/resize";
 /// Puts a volume back to one of its snapshots.
 pub const VOLUME_ROLLBACK: &str = "/v1/volumes/{volume}/rollback";
+/// Begins a check of all copies of a volume.
+pub const VOLUME_CHECK: &str = "/v1/volumes/{volume}/check";
 /// The volume's family: snapshots and clones.
 pub const VOLUME_TREE: &str = "/v1/volumes/{volume}/tree";
 /// A volume's snapshots.

@@ -92,6 +92,31 @@ pub struct ObjectState {
     pub chunks: Vec<ChunkState>,
 }
 
+/// Chunks that one [`StorageRequest::Verify`] reads: 512 KiB, so that a guest's read waits for no more than that.
+pub const VERIFY_CHUNKS: u8 = 8;
+
+/// What a look at blocks on the medium found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The object as it is now, all of it.
+    pub state: ObjectState,
+    /// Blocks that were read from the medium and compared with their checksums.
+    pub blocks: u32,
+    /// Chunks with damaged blocks, ascending.
+    pub damaged: Vec<DamagedChunk>,
+}
+
+/// A chunk some of whose blocks are damaged on the medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedChunk {
+    /// As it should be.
+    pub state: ChunkState,
+    /// Its damaged blocks: bit i is block i of the chunk.
+    pub blocks: u16,
+    /// What its blocks must be: one checksum for each that is present and not zero, in order.
+    pub checksums: Arc<[u32]>,
+}
+
 /// A request to a store. The token that goes with it comes back with the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageRequest {
@@ -180,6 +205,27 @@ pub enum StorageRequest {
         /// Whether the object is in doubt afterwards, at its new stamp. If it was before, it is anyway.
         doubt: bool,
     },
+    /// Read the blocks of [`VERIFY_CHUNKS`] chunks from the medium, past every cache, and compare them with their
+    /// checksums. Refused with [`StorageError::Busy`] if they are written all the time.
+    Verify {
+        /// Which object.
+        object: ObjectId,
+        /// The first of the chunks.
+        first: u8,
+    },
+    /// Store a chunk's bytes again, in one durable step, if the chunk is still exactly this one: the same write,
+    /// the same blocks, the same checksums. Else refused with [`StorageError::Gap`]. Nothing but the place of the
+    /// bytes changes. May use the room that the store keeps back.
+    Mend {
+        /// Which object.
+        object: ObjectId,
+        /// Which chunk, and as what.
+        chunk: ChunkState,
+        /// One for each block that is present and not zero, in order.
+        checksums: Arc<[u32]>,
+        /// The bytes of these blocks.
+        bytes: Bytes,
+    },
     /// These objects are complete up to these stamps: take the doubt off those that are not above
     /// it. Answered at once: it may be lost in a crash, for doubt too much is harmless.
     Settle(Vec<(ObjectId, Stamp)>),
@@ -257,6 +303,8 @@ pub enum StorageReply {
         /// Whether there are more after the last of these.
         more: bool,
     },
+    /// What was found on the medium.
+    Verified(Verified),
     /// Where blocks lie; nothing from a store whose file nobody else may read.
     Placed {
         /// The witness's count of admissions.

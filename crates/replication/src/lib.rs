@@ -11,5 +11,6 @@ pub mod mutation;
 pub mod owner;
 pub mod recovery;
 pub mod replica;
+pub mod scrub;
 
 pub use moment::Moment;

@@ -84,6 +84,10 @@ pub enum Mutation {
     ForgetDoubtOfCopy,
     /// A disk is taken out of a group that needs it (rule 4).
     EvictTheNeeded,
+    /// A scrub compares layers that merges take away on one disk sooner than on another (P5).
+    CompareMerged,
+    /// A scrub takes a write that is on its way for a difference.
+    CompareInDoubt,
 }
 
 impl Mutation {
@@ -122,7 +126,7 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 13] = [
+    pub const SECOND_LINES: [(Self, &'static str); 15] = [
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",
@@ -174,6 +178,14 @@ impl Mutation {
         (
             Self::EvictTheNeeded,
             "membership::tests::a_disk_in_sync_goes_while_enough_others_are_in_sync",
+        ),
+        (
+            Self::CompareMerged,
+            "replica::tests::scrubbing::a_layer_that_merges_take_away_is_not_compared",
+        ),
+        (
+            Self::CompareInDoubt,
+            "replica::tests::scrubbing::what_is_in_doubt_there_is_no_difference",
         ),
     ];
 }

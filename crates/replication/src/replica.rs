@@ -12,6 +12,7 @@ mod flight;
 mod judge;
 mod reclaim;
 mod request;
+mod scrub;
 mod source;
 
 pub use event::{Action, ConnectionId, Event, Map, Remembered};
@@ -25,6 +26,7 @@ use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, 
 
 use crate::mutation::{self, Mutation};
 use crate::recovery::Recovery;
+use crate::scrub::Scrub;
 use doubt::Doubt;
 use flight::{Asker, Flight};
 use judge::{Bench, Rising, Verdict};
@@ -46,6 +48,7 @@ pub struct Replica {
     flight: Flight,
     reclaims: Reclaims,
     recovery: Recovery,
+    scrub: Scrub,
     connections: HashMap<ConnectionId, Load>,
     /// Requests that cannot be judged yet, in the order in which they came.
     parked: VecDeque<Parked>,
@@ -120,6 +123,8 @@ enum Asked {
         stamp: Stamp,
         doubt: bool,
     },
+    /// Something that a scrub wanted, and in which of its steps.
+    Scrub(u64),
     /// Taking doubt off: nobody waits.
     Settle,
 }
@@ -150,6 +155,7 @@ impl Replica {
             flight: Flight::default(),
             reclaims: Reclaims::default(),
             recovery: Recovery::default(),
+            scrub: Scrub::default(),
             connections: HashMap::new(),
             parked: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -184,6 +190,8 @@ impl Replica {
             Event::Told { number, told } => self.heard(number, told, out),
             Event::Proposed { pg } => self.proposed(pg, out),
             Event::Nudge { returns } => self.nudge(returns, out),
+            Event::Scrub { run, order } => self.begin_scrub(run, order),
+            Event::ScrubStep => self.scrub_step(out),
             Event::Stored { token, result } => self.stored(token, result, out),
         }
     }
@@ -392,7 +400,12 @@ impl Replica {
 
     /// Takes in the store's answer.
     fn stored(&mut self, token: u64, result: Result<StorageReply, StorageError>, out: &mut Vec<Action>) {
-        match self.asked.remove(&token) {
+        let asked = self.asked.remove(&token);
+        if let (Err(error), false) = (&result, matches!(asked, Some(Asked::Scrub(_)))) {
+            self.note_damage(error);
+        }
+        match asked {
+            Some(Asked::Scrub(serial)) => self.scrub_stored(serial, result, out),
             Some(Asked::Change {
                 pg,
                 object,

@@ -9,6 +9,7 @@ use direct::witness::Witness;
 use protocol::storage::{ObjectDelta, StorageReply, StorageRequest};
 use protocol::{DiskId, FamilyId, LayerId, ObjectId, Stamp};
 use replication::replica::Remembered;
+use store::medium::File;
 use store::medium::memory::Disk as Medium;
 use store::{Answer, Format, Options, Store};
 use tempfile::TempDir;
@@ -18,6 +19,8 @@ use crate::model_store::ModelStore;
 
 /// Rounds of I/O within which a store that is left alone must answer a pull.
 const ROUNDS_MAX: usize = 10_000;
+/// What one flipped bit damages, in bytes.
+const PAGE: usize = 4096;
 /// What the file system has free while the disk is not full: far more than a world writes.
 const ROOMY: u64 = 1 << 40;
 
@@ -37,6 +40,8 @@ pub(crate) struct RealStore {
     /// Requests that are not answered.
     in_flight: u64,
     full: bool,
+    /// Where bits were flipped, which, and the pages as they were then.
+    flipped: Vec<(u64, u32, Vec<u8>)>,
 }
 
 impl RealStore {
@@ -60,6 +65,7 @@ impl RealStore {
             store: None,
             in_flight: 0,
             full: false,
+            flipped: Vec::new(),
         })
     }
 
@@ -122,6 +128,50 @@ impl RealStore {
     /// Whether something is not answered.
     pub(crate) fn is_busy(&self) -> bool {
         self.in_flight > 0
+    }
+
+    /// Flips a bit of a block, if nothing is in the log that a recovery would judge by its blocks: damage to the
+    /// newest of a log looks like a power cut, which is the crash tests' business. Tells whether it did.
+    fn damage(&mut self, chance: &mut Chance) -> bool {
+        let quiet = self
+            .store
+            .as_ref()
+            .is_some_and(|store| !store.has_background_work());
+        let pages = self.medium.written_pages(File::Data);
+        let Some(page) = chance.pick(&pages).filter(|_| quiet) else {
+            return false;
+        };
+        let (offset, bit) = (page + chance.between(0, PAGE as u64 - 1), 3);
+        self.medium.flip(File::Data, offset, bit);
+        self.flipped.push((offset, bit, self.page(offset)));
+        true
+    }
+
+    /// Flips the bits back that were flipped, in pages that were not written since.
+    fn mend(&mut self) {
+        while let Some((offset, bit, page)) = self.flipped.pop() {
+            if self.page(offset) == page {
+                self.medium.flip(File::Data, offset, bit);
+            }
+        }
+    }
+
+    fn page(&self, offset: u64) -> Vec<u8> {
+        let mut page = vec![0; PAGE];
+        self.medium
+            .read(File::Data, offset - offset % PAGE as u64, &mut page);
+        page
+    }
+
+    /// Has everything written where it belongs, while nobody asks for anything.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let works = self.store.as_ref().is_some_and(Store::has_background_work);
+            if !works || self.is_busy() {
+                return;
+            }
+            self.turn(true);
+        }
     }
 
     fn content(&mut self, object: ObjectId) -> Result<ObjectDelta, String> {
@@ -200,17 +250,34 @@ impl Backend {
         }
     }
 
-    /// Makes a block unreadable; the real store's blocks are damaged by the crash tests.
-    pub(crate) fn damage(&mut self, chance: &mut Chance) {
-        if let Self::Model(store) = self {
-            store.damage(chance);
+    /// Damages a block, maybe one that nobody needs any more; tells whether it did.
+    pub(crate) fn damage(&mut self, chance: &mut Chance) -> bool {
+        match self {
+            Self::Model(store) => store.damage(chance),
+            Self::Real(store) => store.damage(chance),
         }
     }
 
     /// Its damaged blocks are as good as new.
     pub(crate) fn mend(&mut self) {
-        if let Self::Model(store) = self {
-            store.mend();
+        match self {
+            Self::Model(store) => store.mend(),
+            Self::Real(store) => store.mend(),
+        }
+    }
+
+    /// Has everything written where it belongs, while nobody asks for anything.
+    pub(crate) fn settle(&mut self) {
+        if let Self::Real(store) = self {
+            store.settle();
+        }
+    }
+
+    /// How many blocks are damaged, as far as that is known without reading them.
+    pub(crate) fn damaged_blocks(&self) -> usize {
+        match self {
+            Self::Model(store) => store.damaged_blocks(),
+            Self::Real(_) => 0,
         }
     }
 

@@ -157,6 +157,7 @@ impl World {
                     from,
                     to,
                 } => self.propose(id, (pg, interval), (from, to)),
+                replica::Action::Scrubbed { progress, .. } => self.scrubbed(id, &progress),
                 replica::Action::Refresh => self.refresh(id),
                 replica::Action::Readmit => {
                     if let Some(Backend::Real(store)) = self.disks.get(&id).map(|disk| &disk.store)

@@ -21,6 +21,7 @@ mod operator;
 mod oracle;
 mod recovery;
 mod schedule;
+mod scrub;
 mod verdict;
 mod workload;
 mod world;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::storage::{
-    Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite, StorageError, StorageReply,
-    StorageRequest,
+    Change, ChunkState, DamagedChunk, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite, StorageError,
+    StorageReply, StorageRequest, VERIFY_CHUNKS, Verified,
 };
 use protocol::{BLOCK_SIZE, BlockRange, Generation, Interval, LayerChain, ObjectId, PgId, Stamp, VolumeId};
 
@@ -96,6 +96,7 @@ impl ModelStore {
             | StorageRequest::Pull { .. }
             | StorageRequest::List { .. }
             | StorageRequest::Column { .. }
+            | StorageRequest::Verify { .. }
             | StorageRequest::Difference { .. } => Taken::Look,
             // There is no file that blocks could be in.
             StorageRequest::Places { .. } => Taken::Answered(Ok(StorageReply::Placed {
@@ -135,6 +136,11 @@ impl ModelStore {
                 };
                 self.damaged
                     .retain(|(other, block)| *other != delta.object || !replaced(block));
+            }
+            if let StorageRequest::Mend { object, chunk, .. } = &request {
+                let mended = |block: &u32| block / BLOCKS_PER_CHUNK == u32::from(chunk.chunk);
+                self.damaged
+                    .retain(|(other, block)| other != object || !mended(block));
             }
             if let StorageRequest::Write(write) = &request {
                 let object = write.object;
@@ -206,6 +212,7 @@ impl ModelStore {
                 Ok(StorageReply::Listed { objects, more: false })
             }
             StorageRequest::Difference { object, have } => self.difference(*object, have),
+            StorageRequest::Verify { object, first } => Ok(self.verify(*object, *first)),
             _ => Err(StorageError::Busy),
         }
     }
@@ -248,21 +255,69 @@ impl ModelStore {
         Ok(StorageReply::Delta(delta))
     }
 
+    /// As all blocks are on stable storage here, or are to be, only those are wrong that were made so.
+    fn verify(&self, id: ObjectId, first: u8) -> StorageReply {
+        let empty = Object::default();
+        let object = self.accepted.objects.get(&id).unwrap_or(&empty);
+        let state = object.state(id);
+        let (mut blocks, mut damaged) = (0, Vec::new());
+        let wanted = first..first.saturating_add(VERIFY_CHUNKS);
+        for chunk in state.chunks.iter().filter(|chunk| wanted.contains(&chunk.chunk)) {
+            let data = chunk.present & !chunk.zero;
+            blocks += data.count_ones();
+            let (mut bad, mut checksums) = (0, Vec::new());
+            for bit in (0..BLOCKS_PER_CHUNK).filter(|bit| data & (1 << bit) != 0) {
+                let block = u32::from(chunk.chunk) * BLOCKS_PER_CHUNK + bit;
+                checksums.extend(
+                    object
+                        .blocks
+                        .get(&block)
+                        .into_iter()
+                        .flatten()
+                        .map(|(_, sum)| *sum),
+                );
+                if self.damaged.contains(&(id, block)) {
+                    bad |= 1 << bit;
+                }
+            }
+            if bad != 0 {
+                damaged.push(DamagedChunk {
+                    state: chunk.clone(),
+                    blocks: bad,
+                    checksums: checksums.into(),
+                });
+            }
+        }
+        StorageReply::Verified(Verified {
+            state,
+            blocks,
+            damaged,
+        })
+    }
+
+    /// How many of the blocks that there are are damaged.
+    pub(crate) fn damaged_blocks(&self) -> usize {
+        let is_there = |(object, block): &&(ObjectId, u32)| {
+            let object = self.accepted.objects.get(object);
+            object.is_some_and(|object| matches!(object.blocks.get(block), Some(Some(_))))
+        };
+        self.damaged.iter().filter(is_there).count()
+    }
+
     /// No block is damaged any more.
     pub(crate) fn mend(&mut self) {
         self.damaged.clear();
     }
 
-    /// Makes one block that this disk has unreadable.
-    pub(crate) fn damage(&mut self, chance: &mut Chance) {
+    /// Makes one block that this disk has unreadable; tells whether it did.
+    pub(crate) fn damage(&mut self, chance: &mut Chance) -> bool {
         let objects: Vec<ObjectId> = self.durable.objects.keys().copied().collect();
         let Some(object) = chance.pick(&objects) else {
-            return;
+            return false;
         };
         let blocks: Vec<u32> = self.durable.objects[&object].blocks.keys().copied().collect();
-        if let Some(block) = chance.pick(&blocks) {
-            self.damaged.insert((object, block));
-        }
+        let block = chance.pick(&blocks);
+        block.is_some_and(|block| self.damaged.insert((object, block)))
     }
 
     pub(crate) fn generations(&self) -> Vec<(VolumeId, Generation)> {
@@ -393,6 +448,12 @@ impl State {
                 delta,
                 doubt,
             } => self.replace(*follows, delta, *doubt),
+            StorageRequest::Mend {
+                object,
+                chunk,
+                checksums,
+                bytes,
+            } => self.mend(*object, chunk, (checksums, bytes)),
             StorageRequest::Settle(objects) => {
                 for (object, up_to) in objects {
                     if self.doubts.get(object).is_some_and(|stamp| stamp <= up_to) {
@@ -442,6 +503,7 @@ impl State {
             | StorageRequest::List { .. }
             | StorageRequest::Column { .. }
             | StorageRequest::Difference { .. }
+            | StorageRequest::Verify { .. }
             | StorageRequest::Probe => Ok(()),
         }
     }
@@ -540,6 +602,34 @@ impl State {
         self.objects.insert(id, object);
         if doubt || had.is_some() {
             self.doubts.insert(id, delta.stamp);
+        }
+        Ok(())
+    }
+
+    fn mend(
+        &mut self,
+        id: ObjectId,
+        wanted: &ChunkState,
+        (checksums, bytes): (&[u32], &Bytes),
+    ) -> Result<(), StorageError> {
+        let at = self.objects.get(&id).map_or(Stamp::ZERO, |object| object.stamp);
+        let has = self.objects.get(&id).map(|object| object.state(id));
+        let data: Vec<u32> = (0..BLOCKS_PER_CHUNK)
+            .filter(|bit| wanted.present & !wanted.zero & (1 << bit) != 0)
+            .map(|bit| u32::from(wanted.chunk) * BLOCKS_PER_CHUNK + bit)
+            .collect();
+        let sums: Vec<u32> = data
+            .iter()
+            .filter_map(|block| Some(self.objects.get(&id)?.blocks.get(block)?.as_ref()?.1))
+            .collect();
+        if !has.is_some_and(|state| state.chunks.contains(wanted)) || sums != checksums {
+            return Err(StorageError::Gap(at));
+        }
+        let object = self.objects.entry(id).or_default();
+        for (position, (block, checksum)) in data.into_iter().zip(checksums).enumerate() {
+            let start = position * BLOCK_SIZE as usize;
+            let data = bytes.slice(start..start + BLOCK_SIZE as usize);
+            object.blocks.insert(block, Some((data, *checksum)));
         }
         Ok(())
     }

@@ -39,6 +39,7 @@ impl World {
             77..=79 => self.change_group(),
             80..=81 => self.empty_disk(disk),
             82 => self.kill_disk(disk),
+            83..=85 => self.scrub_disk(disk),
             _ => self.operate(),
         }
         let pause = self.chance.between(5_000, 400_000);
@@ -100,8 +101,9 @@ impl World {
         let Some(disk) = self.damaged.and_then(|id| self.disks.get_mut(&id)) else {
             return;
         };
-        disk.store.damage(&mut self.chance);
-        self.meet("block damaged");
+        if disk.store.damage(&mut self.chance) {
+            self.meet("block damaged");
+        }
     }
 
     /// The faults are over, and what is broken is mended.

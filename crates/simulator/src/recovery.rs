@@ -28,10 +28,12 @@ impl World {
         if self.lives(disk, life) {
             self.plan_nudge(disk);
             self.feed_replica(disk, Event::Nudge { returns: true });
+            // What others met as damaged is looked at, scrub or not.
+            self.feed_replica(disk, Event::ScrubStep);
         }
     }
 
-    fn lives(&self, disk: DiskId, life: u64) -> bool {
+    pub(crate) fn lives(&self, disk: DiskId, life: u64) -> bool {
         let known = self.disks.get(&disk);
         known.is_some_and(|known| known.is_up() && known.life == life)
     }

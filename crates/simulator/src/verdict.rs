@@ -1,7 +1,7 @@
 //! The end of a world: the faults are over; does everything come to rest, is everything readable,
 //! and are all copies equal?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::map::MapView;
 use protocol::session::SlotState;
@@ -26,6 +26,9 @@ pub(crate) struct Ending {
     /// No new operations.
     pub(crate) quiet: bool,
     read: bool,
+    /// Whether the scrubs of the end have begun; and on which disks they go on.
+    scrubs: bool,
+    pub(crate) scrubbing: BTreeSet<DiskId>,
     /// Nobody opens a volume again.
     pub(crate) closing: bool,
     told_to_close: bool,
@@ -33,6 +36,12 @@ pub(crate) struct Ending {
 }
 
 impl World {
+    /// Something is wrong.
+    pub(crate) fn violate(&mut self, what: String) {
+        self.note(format_args!("VIOLATION {what}"));
+        self.violations.push(what);
+    }
+
     /// Looks whether the next step of the end can be taken.
     pub(crate) fn check(&mut self) {
         if self.schedule.now > self.ending.healed_at.after(Time::milliseconds(REST_MS).0) {
@@ -46,10 +55,16 @@ impl World {
             self.read_everything();
         } else if !self.ending.closing {
             let quiet = self.fronts.iter().all(|front| front.submitted.is_empty());
-            if quiet && self.whole() && self.reclaimed() && self.guards.is_empty() && self.chains_are_short()
-            {
+            let done = quiet && self.whole() && self.reclaimed() && self.guards.is_empty();
+            if self.ending.scrubs {
+                if self.scrubbed_all() {
+                    self.next_step();
+                    self.ending.closing = true;
+                }
+            } else if done && self.chains_are_short() {
                 self.next_step();
-                self.ending.closing = true;
+                self.ending.scrubs = true;
+                self.scrub_all();
             }
         } else if !self.ending.told_to_close {
             self.ending.told_to_close = true;

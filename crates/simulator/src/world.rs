@@ -177,6 +177,11 @@ pub(crate) enum Happening {
         disk: DiskId,
         life: u64,
     },
+    /// A disk's scrub takes its next step.
+    ScrubStep {
+        disk: DiskId,
+        life: u64,
+    },
     /// A question of a disk reaches another one; its answer reaches the first.
     Question {
         from: DiskId,
@@ -403,6 +408,7 @@ impl World {
                 self.map_changed();
             }
             Happening::Nudge { disk, life } => self.nudge(disk, life),
+            Happening::ScrubStep { disk, life } => self.scrub_step(disk, life),
             Happening::Question {
                 from,
                 life,
@@ -487,10 +493,5 @@ impl World {
 
     pub(crate) fn meet(&mut self, what: &'static str) {
         *self.met.entry(what).or_default() += 1;
-    }
-
-    pub(crate) fn violate(&mut self, what: String) {
-        self.note(format_args!("VIOLATION {what}"));
-        self.violations.push(what);
     }
 }

@@ -9,6 +9,7 @@ mod merge;
 mod places;
 mod read;
 mod space;
+mod verify;
 mod write;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use direct::buffers::Buffers;
 use direct::witness::Witness;
-use protocol::storage::{Change, StorageError, StorageReply, StorageRequest, StorageView};
+use protocol::storage::{Change, StorageError, StorageReply, StorageRequest, StorageView, VERIFY_CHUNKS};
 use protocol::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
 use crate::cache::BlockCache;
@@ -251,7 +252,9 @@ impl Store {
                 object,
                 have,
                 planned: None,
+                waits: 0,
             }),
+            StorageRequest::Verify { object, first } => self.verify_chunks(waiter, object, first),
             StorageRequest::List { after, limit } => {
                 let listed = self.list(after, limit);
                 self.answer(waiter, listed);
@@ -714,7 +717,9 @@ fn stack_of(request: &StorageRequest) -> Option<StackId> {
     match request {
         StorageRequest::Write(write) => Some((write.object.family, write.object.index)),
         StorageRequest::Merge { family, index, .. } => Some((*family, *index)),
-        StorageRequest::Drop(object) => Some((object.family, object.index)),
+        StorageRequest::Drop(object) | StorageRequest::Mend { object, .. } => {
+            Some((object.family, object.index))
+        }
         StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
             Some((delta.object.family, delta.object.index))
         }
@@ -732,6 +737,8 @@ fn bytes_of(request: &StorageRequest) -> u64 {
         StorageRequest::Read { range, .. } => range.byte_len(),
         StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => delta.bytes.len(),
         StorageRequest::Pull { .. } | StorageRequest::Difference { .. } => protocol::OBJECT_SIZE as usize,
+        StorageRequest::Mend { bytes, .. } => bytes.len(),
+        StorageRequest::Verify { .. } => usize::from(VERIFY_CHUNKS) * protocol::CHUNK_SIZE as usize,
         _ => 0,
     };
     bytes as u64

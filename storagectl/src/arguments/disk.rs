@@ -34,6 +34,20 @@ pub(crate) enum DiskCommand {
         /// The new share.
         weight: u32,
     },
+    /// Begins to look after a disk's copies: compares their stamps with all other copies in sync.
+    #[command(
+        after_help = "storaged does this by itself, once a day, and --deep once a week (docs/configuration.md).\nEnds with status 5 if something is not well, once it has waited for the end."
+    )]
+    Scrub {
+        /// Its number.
+        disk: u32,
+        /// Also read all blocks, and store damaged ones again from other copies.
+        #[arg(long)]
+        deep: bool,
+        /// Wait for the end, and show what was found.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Offline: shows what is in a disk's directory. No storaged may run it.
     Inspect {
         /// The directory.

@@ -58,6 +58,18 @@ pub(crate) enum PoolCommand {
         /// Its name.
         name: String,
     },
+    /// Begins to look after the copies on the pool's disks of storaged's node, one disk beside the other.
+    #[command(after_help = "Ends with status 5 if something is not well, once it has waited for the end.")]
+    Scrub {
+        /// Its name.
+        name: String,
+        /// Also read all blocks, and store damaged ones again from other copies.
+        #[arg(long)]
+        deep: bool,
+        /// Wait for the end, and show what was found.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Deletes a pool that has no volumes.
     Delete {
         /// Its name.

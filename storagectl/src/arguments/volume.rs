@@ -97,6 +97,20 @@ pub(crate) enum VolumeCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Checks the copies of a volume on the disks of storaged's node against all others, while it is in use.
+    #[command(
+        after_help = "Damaged blocks are stored again from good copies. Ends with status 5 if something is not well then.\nExamples:\n  storagectl volume check db --deep\n  storagectl volume check db --deep --snapshot monday"
+    )]
+    Check {
+        /// Its name.
+        name: String,
+        /// Also read all its blocks from the disks; else stamps are compared only.
+        #[arg(long)]
+        deep: bool,
+        /// What this snapshot of it shows, not what it has now.
+        #[arg(long)]
+        snapshot: Option<String>,
+    },
     /// Draws the snapshots and clones that share data with a volume.
     Tree {
         /// The volume.

@@ -2,9 +2,11 @@
 
 use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState};
 use admin_api::routes::{self, fill};
+use admin_api::scrubs::StartScrub;
 use admin_api::sizes::{SizeInput, format_size};
 use anyhow::Result;
 
+use super::scrub;
 use crate::api::Api;
 use crate::arguments::DiskCommand;
 use crate::output::{Form, exact_size, percent, properties, table};
@@ -36,6 +38,11 @@ pub(super) async fn perform(api: &Api, form: Form, command: DiskCommand) -> Resu
             form.show(&disk, |disk| {
                 format!("disk {} has the weight {}", disk.id, disk.weight)
             })
+        }
+        DiskCommand::Scrub { disk, deep, wait } => {
+            let path = fill(routes::DISK_SCRUB, &[&disk.to_string()]);
+            let started = api.post(&path, &StartScrub { deep }).await?;
+            scrub::started(api, form, started, wait).await
         }
         // Done before anybody connects: see `offline`.
         DiskCommand::Inspect { directory } => super::offline::inspect(&directory, form),

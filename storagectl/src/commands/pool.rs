@@ -3,9 +3,11 @@
 use admin_api::names::check_name;
 use admin_api::pools::{CreatePool, FailureDomain, Pool, PoolList};
 use admin_api::routes::{self, fill};
+use admin_api::scrubs::StartScrub;
 use admin_api::sizes::format_size;
 use anyhow::Result;
 
+use super::scrub;
 use crate::api::Api;
 use crate::arguments::PoolCommand;
 use crate::confirm::confirm;
@@ -48,6 +50,13 @@ pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Resu
         PoolCommand::Info { name } => {
             check_name(&name)?;
             form.show(&api.get(&fill(routes::POOL, &[&name])).await?, describe)
+        }
+        PoolCommand::Scrub { name, deep, wait } => {
+            check_name(&name)?;
+            let started = api
+                .post(&fill(routes::POOL_SCRUB, &[&name]), &StartScrub { deep })
+                .await?;
+            scrub::started(api, form, started, wait).await
         }
         PoolCommand::Delete { name, yes } => {
             check_name(&name)?;

@@ -45,7 +45,7 @@ pub(super) async fn after_deletion(
 }
 
 /// Waits for the end of a task. One that failed is an error.
-async fn wait(api: &Api, task: u64) -> Result<Task> {
+pub(super) async fn wait(api: &Api, task: u64) -> Result<Task> {
     let path = format!("{}?wait_ms={WAIT_MS}", fill(routes::TASK, &[&task.to_string()]));
     let mut bar = None;
     loop {

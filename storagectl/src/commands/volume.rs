@@ -3,6 +3,7 @@
 use admin_api::ErrorKind;
 use admin_api::names::{Reference, check_name};
 use admin_api::routes::{self, fill};
+use admin_api::scrubs::{CheckVolume, ScrubStarted};
 use admin_api::sizes::{SizeInput, format_size, parse_size};
 use admin_api::snapshots::{CloneSnapshot, CreateSnapshot, Snapshot};
 use admin_api::tasks::Deleted;
@@ -11,7 +12,7 @@ use admin_api::volumes::{
 };
 use anyhow::{Result, ensure};
 
-use super::task;
+use super::{scrub, task};
 use crate::api::{Api, ApiError};
 use crate::arguments::VolumeCommand;
 use crate::clock::format_time;
@@ -81,6 +82,12 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
             answer(form, &api.post(&path, &CloneSnapshot { name }).await?, "created")
         }
         VolumeCommand::Rollback { snapshot, yes } => rollback(api, form, snapshot, yes).await,
+        VolumeCommand::Check { name, deep, snapshot } => {
+            check_name(&name)?;
+            let request = CheckVolume { deep, snapshot };
+            let started: ScrubStarted = api.post(&fill(routes::VOLUME_CHECK, &[&name]), &request).await?;
+            scrub::report(api, form, started.task).await
+        }
         VolumeCommand::Tree { name } => {
             check_name(&name)?;
             let family: Tree = api.get(&fill(routes::VOLUME_TREE, &[&name])).await?;

@@ -54,7 +54,7 @@ pub(super) async fn change(
     one(&context, id).await.map(Reply)
 }
 
-fn number(text: &str) -> Result<DiskId, Failure> {
+pub(super) fn number(text: &str) -> Result<DiskId, Failure> {
     let number = text.strip_prefix("disk-").unwrap_or(text).parse();
     number
         .map(DiskId)

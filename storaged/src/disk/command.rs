@@ -2,10 +2,12 @@
 
 use protocol::storage::{StorageError, StorageRequest};
 use protocol::{FamilyId, LayerId};
+use replication::scrub::Order;
 use store::Statistics;
 use tokio::sync::oneshot;
 
 use super::ledger::Entries;
+use super::scrubs::{Report, Totals};
 
 /// Indices of objects, ascending, and where to go on.
 pub(super) type Objects = Result<(Vec<u32>, Option<u32>), StorageError>;
@@ -30,6 +32,16 @@ pub(super) enum Command {
     Figures { answer: oneshot::Sender<Figures> },
     /// Tell how long things took.
     Times { answer: oneshot::Sender<Times> },
+    /// Begin a scrub; answered with its number, or with nothing if there are too many.
+    Scrub {
+        order: Order,
+        answer: oneshot::Sender<Option<u64>>,
+    },
+    /// Tell how far a scrub is.
+    Scrubbed {
+        run: u64,
+        answer: oneshot::Sender<Option<Report>>,
+    },
     /// Finish.
     Stop { answer: oneshot::Sender<()> },
 }
@@ -52,8 +64,10 @@ pub struct Figures {
     pub connections: u64,
     /// Requests that came since the start.
     pub requests: u64,
-    /// What was copied to the disk because it had come back, since the start, in bytes.
+    /// What was copied to the disk because it had come back or was damaged, since the start, in bytes.
     pub copied: u64,
+    /// What its scrubs found, since the start.
+    pub scrubbed: Totals,
     /// Why nothing more is written to the disk, if a write or a flush failed.
     pub poisoned: Option<String>,
 }

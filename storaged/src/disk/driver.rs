@@ -28,6 +28,7 @@ use super::connection::Connection;
 use super::copies::Copies;
 use super::ledger::Ledger;
 use super::returns::Returns;
+use super::scrubs::Scrubs;
 use super::sources::{ERRANDS_MAX, Errand, Reach};
 
 /// The kinds of requests whose times are told.
@@ -67,6 +68,9 @@ pub(super) struct Driver {
     /// What is copied to this disk.
     pub(super) copies: RefCell<Copies>,
     returns: RefCell<Returns>,
+    /// Scrubs of this disk, and what tells that one has taken a step or was ordered.
+    pub(super) scrubs: RefCell<Scrubs>,
+    pub(super) scrubbed: Rc<Notify>,
     /// Other disks' questions, by the number that the replica knows them by.
     questions: RefCell<HashMap<u64, (ConnectionId, u64)>>,
     next_question: Cell<u64>,
@@ -117,6 +121,8 @@ impl Driver {
             shared,
             poisoned: Cell::new(false),
             copies: RefCell::new(Copies::new(reach.rate)),
+            scrubs: RefCell::new(Scrubs::new(reach.scrub_rate)),
+            scrubbed: Rc::default(),
             reach,
             errands,
             returns: RefCell::default(),
@@ -189,6 +195,10 @@ impl Driver {
                 to,
             }),
             Action::Tell { number, told, .. } => self.tell(number, told),
+            Action::Scrubbed { run, progress } => {
+                self.scrubs.borrow_mut().take_in(run, progress, Instant::now());
+                self.scrubbed.notify_one();
+            }
             // The map's keeper watches the coordination store, so a newer map is on its way.
             Action::Refresh => debug!("a request names a newer map than the one here"),
         }
@@ -297,6 +307,17 @@ impl Driver {
         });
     }
 
+    /// How many requests came.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Whether a scrub has a step to take.
+    pub(super) fn scrubs_now(&self) -> bool {
+        let serves = !self.poisoned.get() && self.store.borrow().poisoned().is_none();
+        self.replica.borrow().scrubs() && serves
+    }
+
     /// Adds a connection that has exchanged greetings.
     pub(super) fn add(&self, connection: &Rc<Connection>) -> ConnectionId {
         let id = ConnectionId(self.next_connection.get());
@@ -379,6 +400,12 @@ impl Driver {
                     medium: self.medium.borrow().entries(),
                 });
             }
+            Command::Scrub { order, answer } => {
+                let _ = answer.send(self.begin_scrub(order));
+            }
+            Command::Scrubbed { run, answer } => {
+                let _ = answer.send(self.scrubs.borrow_mut().fetch(run));
+            }
             Command::Stop { answer } => return Some(answer),
         }
         None
@@ -399,6 +426,7 @@ impl Driver {
             requests: self.requests.get(),
             poisoned: store.poisoned().map(str::to_owned),
             copied: self.copies.borrow().bytes(),
+            scrubbed: self.scrubs.borrow().totals(),
         }
     }
 
@@ -443,9 +471,11 @@ fn amount(request: &StorageRequest) -> (usize, u64) {
         StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
             (2, delta.bytes.len() as u64)
         }
+        StorageRequest::Mend { bytes, .. } => (2, bytes.len() as u64),
         StorageRequest::Pull { .. }
         | StorageRequest::Difference { .. }
         | StorageRequest::List { .. }
+        | StorageRequest::Verify { .. }
         | StorageRequest::Column { .. } => (2, 0),
         _ => (3, 0),
     }

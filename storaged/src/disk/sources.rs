@@ -69,6 +69,8 @@ pub(super) struct Reach {
     pub(super) wishes: Option<Wishes>,
     /// How much may be copied to this disk, in bytes a second.
     pub(super) rate: u64,
+    /// How much of it may be read by its scrubs, in bytes a second.
+    pub(super) scrub_rate: u64,
 }
 
 struct Asked {

@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use super::command::Command;
 use super::connection::{self, Identity};
 use super::driver::Driver;
+use super::scrubs;
 use super::sources::{self, Errand, Reach};
 use super::stopwatch::Stopwatch;
 use super::{Settings, StartError};
@@ -117,6 +118,7 @@ async fn open(settings: Settings, map: &MapWatch) -> Result<Open, StartError> {
         credentials: settings.credentials.clone(),
         wishes: settings.wishes,
         rate: settings.recovery_rate,
+        scrub_rate: settings.scrub_rate,
     };
     let (driver, errands) = Driver::new(store, ledger, &settings.directory, reach.clone());
     let mut listeners = Vec::with_capacity(settings.listen.len());
@@ -164,6 +166,7 @@ async fn serve(
         spawn_local(rest(Rc::clone(&driver))),
         spawn_local(sources::run(Rc::clone(&driver), reach, errands)),
         spawn_local(come_back(Rc::clone(&driver))),
+        spawn_local(scrubs::run(Rc::clone(&driver), Rc::clone(&driver.scrubbed))),
     ];
     for listener in listeners {
         tasks.push(spawn_local(accept(Rc::clone(&driver), listener, identity)));

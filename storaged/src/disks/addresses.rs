@@ -129,6 +129,7 @@ mod tests {
             credentials: None,
             wishes: None,
             recovery_rate: 0,
+            scrub_rate: 0,
         }
     }
 

@@ -27,6 +27,11 @@ GET    | /v1/events?wait_ms=99999999 |                               | invalid_r
 POST   | /v1/disks                | {"path": "here"}                 | invalid_request    | absolute
 POST   | /v1/disks                | {"path": "/proc"}                | invalid_request    | other things
 PATCH  | /v1/disks/1              | {"weight": 10000000}             | invalid_request    | 0 to
+POST   | /v1/disks/77/scrub       | {}                               | not_found          | no disk 77
+POST   | /v1/pools/none/scrub     | {}                               | not_found          | no pool
+POST   | /v1/volumes/none/check   | {}                               | not_found          | no volume
+POST   | /v1/volumes/a/check      | {"snapshot": "x"}                | not_found          | no snapshot a@x
+GET    | /v1/scrubs/77            |                                  | not_found          | no scrub
 POST   | /v1/pools                | {"name": "p", "copies": 0}       | invalid_request    | 1 to
 POST   | /v1/pools                | {"name": "p", "copies": 5}       | not_enough_disks   | there are 3
 POST   | /v1/pools                | {"name": "p", "min_in_sync": 4}  | invalid_request    | min_in_sync

@@ -10,6 +10,7 @@ mod direct;
 mod eviction;
 mod model;
 mod node;
+mod scrubbing;
 
 use bytes::Bytes;
 use client::device::{BlockDevice, DeviceError};

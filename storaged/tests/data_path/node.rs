@@ -14,7 +14,7 @@ use coordination::records::{DiskRecord, NodeRecord, SchemaRecord, encode};
 use coordination::{ClusterMap, Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
 use protocol::{DiskId, NodeId};
 use storaged::cluster::presence::Presence;
-use storaged::disk::{Disk, Settings};
+use storaged::disk::{Disk, Remote, Settings};
 use storaged::identities::Identities;
 use storaged::membership::{Membership, Wishes};
 use storaged::session::{self, Sessions};
@@ -140,6 +140,12 @@ impl Node {
         self.disks.remove(place).stop().await;
     }
 
+    /// Commands a disk.
+    pub(crate) fn remote(&self, id: DiskId) -> Remote {
+        let disk = self.disks.iter().find(|disk| disk.id() == id);
+        disk.unwrap().remote()
+    }
+
     /// Starts a disk that was stopped.
     pub(crate) async fn start_disk(&mut self, id: DiskId) {
         let disk = start_disk(&self.directory, id, self.map.clone(), self.wishes.clone()).await;
@@ -193,6 +199,7 @@ async fn start_disk(directory: &Path, disk: DiskId, map: MapWatch, wishes: Wishe
         node: NODE,
         wishes: Some(wishes),
         recovery_rate: 1 << 30,
+        scrub_rate: 1 << 30,
         cluster: CLUSTER,
         directory: directory.join(disk.to_string()),
         listen: vec![Address::Unix(socket(directory, disk))],

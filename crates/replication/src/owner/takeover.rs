@@ -169,10 +169,11 @@ impl Leveling {
         idle.filter_map(|(disk, stamp)| match stamp {
             None => Some((*disk, Step::AskStamp { above: target })),
             Some(stamp) if all_known && *stamp < target => {
-                let has = |(disk, stamp): (&DiskId, &Option<Stamp>)| {
-                    (*stamp == Some(target) && !self.bad_sources.contains(disk)).then_some(*disk)
-                };
-                let sources = self.stamps.iter().filter_map(has).collect();
+                let has =
+                    |(disk, stamp): (&DiskId, &Option<Stamp>)| (*stamp == Some(target)).then_some(*disk);
+                let mut sources: Vec<DiskId> = self.stamps.iter().filter_map(has).collect();
+                // One whose copy is damaged comes last: its disk may have got it again from others meanwhile.
+                sources.sort_by_key(|disk| self.bad_sources.contains(disk));
                 Some((
                     *disk,
                     Step::Copy {

@@ -17,6 +17,9 @@ use crate::recovery::{Column, Cursor, Step, different};
 impl Replica {
     /// An answer came; a question that got none is answered as refused by the driver.
     pub(super) fn heard(&mut self, number: u64, told: Result<Told, Refusal>, out: &mut Vec<Action>) {
+        if self.scrub.asked == Some(number) {
+            return self.scrub_heard(told, out);
+        }
         let Some(pg) = self.recovery.asked.remove(&number) else {
             return;
         };

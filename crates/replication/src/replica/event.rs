@@ -9,6 +9,8 @@ use protocol::session::SlotState;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, Generation, Interval, ObjectId, PgId, Stamp, VolumeId};
 
+use crate::scrub::{Order, Progress};
+
 /// Names one connection. The driver never uses one twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -56,7 +58,7 @@ pub enum Event {
         /// A [`StorageRequest::Merge`] or a [`StorageRequest::Drop`].
         request: StorageRequest,
     },
-    /// A disk that comes back asks.
+    /// A disk that comes back asks, or one that looks after its copies.
     Question {
         /// Which disk.
         from: DiskId,
@@ -83,6 +85,16 @@ pub enum Event {
         /// cannot be written.
         returns: bool,
     },
+    /// A scrub begins; those that are under way go on after it.
+    Scrub {
+        /// Its number, never 0 and never used twice.
+        run: u64,
+        /// What to look at.
+        order: Order,
+    },
+    /// A scrub may take its next step. Given after each [`Action::Scrubbed`], when it suits the driver; one that
+    /// comes sooner does nothing.
+    ScrubStep,
     /// The store's answer.
     Stored {
         /// The token of [`Action::Store`].
@@ -146,6 +158,13 @@ pub enum Action {
         from: SlotState,
         /// The state that we want.
         to: SlotState,
+    },
+    /// How a scrub goes on.
+    Scrubbed {
+        /// Which; 0 for what was looked at because somebody met it as damaged.
+        run: u64,
+        /// How.
+        progress: Progress,
     },
     /// Some request that was let in before may be refused from now on. Whoever reads the disk's file
     /// by what he was told before must ask anew: he is told so before anything else is answered.

@@ -65,7 +65,7 @@ pub(super) fn response(result: Result<StorageReply, StorageError>) -> Response {
         Ok(StorageReply::Map { stamp, runs }) => Response::Map { stamp, runs },
         Ok(StorageReply::Delta(delta)) => Response::Delta(delta),
         Ok(StorageReply::Placed { admission, chunks }) => Response::Placed { admission, chunks },
-        Ok(StorageReply::Listed { .. }) => Response::Refused(Refusal::Invalid),
+        Ok(StorageReply::Listed { .. } | StorageReply::Verified(_)) => Response::Refused(Refusal::Invalid),
         Err(error) => Response::Refused(refusal(&error)),
     }
 }

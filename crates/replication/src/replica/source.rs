@@ -1,4 +1,4 @@
-//! A disk in sync answers one that comes back to a group of both.
+//! A disk in sync answers one that comes back to a group of both, or one that looks after its copies.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,9 @@ impl Replica {
             from,
             ask,
         } = question;
-        if let Err(refusal) = self.may_ask(&(pg, from), interval, out) {
+        // What is not asked by one that comes back proves nothing, and cannot be wrong: see `scrub`.
+        let looks_only = matches!(ask, Ask::Column { .. } | Ask::Difference { .. });
+        if let Err(refusal) = self.may_ask(&(pg, from), interval, looks_only, out) {
             if refusal == Refusal::Busy && self.recovery.held.len() < HELD_MAX {
                 let question = Question {
                     pg,
@@ -96,11 +98,13 @@ impl Replica {
         }
     }
 
-    /// Only a disk that has its slot, of one that is in sync, in the interval of both.
+    /// Only a disk that has its slot, of one that is in sync, in the interval of both. One that is in sync itself
+    /// may look at what the other has, and takes nothing for true of it but bytes that it can check.
     fn may_ask(
         &mut self,
         (pg, from): &(PgId, DiskId),
         interval: protocol::Interval,
+        looks_only: bool,
         out: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let group = self.map.group(*pg).ok_or(Refusal::Invalid)?;
@@ -120,6 +124,9 @@ impl Replica {
         };
         if state(self.disk) != Some(SlotState::InSync) {
             return Err(Refusal::NotInSync);
+        }
+        if looks_only && state(*from) == Some(SlotState::InSync) {
+            return Ok(());
         }
         if !state(*from).is_some_and(SlotState::comes_back) {
             return Err(Refusal::NotInSync);

@@ -16,6 +16,7 @@ use protocol::{
 use super::{Action, ConnectionId, Event, Remembered, Replica};
 
 mod coming_back;
+mod scrubbing;
 
 const PG: PgId = PgId {
     pool: PoolId(1),

@@ -419,6 +419,21 @@ impl Disk {
         self.lock().free_bytes = bytes;
     }
 
+    /// Changes one bit, on stable storage and at once, as [`Image::flip`] does.
+    pub fn flip(&self, file: File, offset: u64, bit: u32) {
+        self.lock().flip(file, offset, bit);
+    }
+
+    /// What a file holds.
+    pub fn read(&self, file: File, offset: u64, buffer: &mut [u8]) {
+        self.lock().read(file, offset, buffer);
+    }
+
+    /// As [`Image::written_pages`].
+    pub fn written_pages(&self, file: File) -> Vec<u64> {
+        self.lock().written_pages(file)
+    }
+
     /// Ends the process that uses the disk: what it does from now on, closing included, has no
     /// effect. What it wrote stays.
     pub fn end_process(&self) {

@@ -90,7 +90,7 @@ impl Store {
     }
 }
 
-fn state(id: ObjectId, object: &Object) -> ObjectState {
+pub(crate) fn state(id: ObjectId, object: &Object) -> ObjectState {
     let chunks = object.chunks.iter().map(|(number, chunk)| chunk.state(*number));
     ObjectState {
         object: id,

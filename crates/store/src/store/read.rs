@@ -19,15 +19,18 @@ use crate::log::Waiter;
 use crate::medium::{Buffer, File, Operation, Run};
 use crate::mutation::{self, Mutation};
 use crate::object::{BLOCK, Chunk, bits, data_offset};
+use crate::store::verify::Check;
 use crate::store::{Store, Task};
 use crate::table::{StackId, parts};
 
 /// CRC-32C of 4096 zero bytes.
 const ZERO_CHECKSUM: u32 = 0x98f9_4189;
 /// How often a block is read before it counts as damaged. After the first time, block by block.
-const ATTEMPTS: u8 = 3;
+pub(crate) const ATTEMPTS: u8 = 3;
 /// Reads of more blocks than this are scans, and leave the cache alone: 64 KiB.
 const CACHED_BLOCKS_MAX: usize = 16;
+/// How often a read that looks at what is being written is done again before it counts as too busy.
+const WAITS_MAX: u8 = 8;
 
 /// What is read, and for whom.
 #[derive(Clone, Debug)]
@@ -62,7 +65,11 @@ pub(crate) enum Target {
         /// What is to be told, without bytes, as it was when the read was planned: the object may change
         /// while its bytes are read, and all that is told must be of one moment.
         planned: Option<Box<ObjectDelta>>,
+        /// How often it met something that is being written.
+        waits: u8,
     },
+    /// Whether the bytes of some chunks are on the medium as they should be.
+    Verify(Box<Check>),
     /// An answer that waits until all that it shows is on stable storage.
     Told { waiter: Waiter, delta: Box<ObjectDelta> },
     /// What the merge under way on a stack copies next: blocks of a parent's chunk.
@@ -77,35 +84,35 @@ pub(crate) enum Target {
 /// A read under way.
 #[derive(Debug)]
 pub(crate) struct ReadJob {
-    target: Target,
-    attempts: u8,
+    pub(crate) target: Target,
+    pub(crate) attempts: u8,
     /// [`Store::moves`] when the read was planned.
     moves: u64,
-    plan: Plan,
+    pub(crate) plan: Plan,
 }
 
 /// A block that comes from the disk.
 #[derive(Debug)]
-struct Expected {
+pub(crate) struct Expected {
     /// Where it is in the buffer, in blocks.
-    at: usize,
+    pub(crate) at: usize,
     object: ObjectId,
     /// Which block of the object.
-    block: u32,
-    slot: Slot,
+    pub(crate) block: u32,
+    pub(crate) slot: Slot,
     slot_block: u8,
-    checksum: u32,
+    pub(crate) checksum: u32,
     /// The write that the chunk had last when the read was planned.
     write: Stamp,
 }
 
 /// How a buffer is filled.
 #[derive(Debug, Default)]
-struct Plan {
+pub(crate) struct Plan {
     /// Length of the buffer, in blocks: one checksum for each.
     checksums: Vec<u32>,
     runs: Vec<Run>,
-    expected: Vec<Expected>,
+    pub(crate) expected: Vec<Expected>,
     /// Blocks that are in memory: where they go, in blocks.
     copies: Vec<(usize, Bytes)>,
     /// Blocks that read as zeros, in blocks of the buffer.
@@ -114,6 +121,8 @@ struct Plan {
     touched: u64,
     /// Whether every block is a run of its own.
     apart: bool,
+    /// Whether something of it was being written when it was planned: what is read may not be there yet.
+    unsettled: bool,
 }
 
 impl Plan {
@@ -145,7 +154,7 @@ impl Plan {
             self.copies.push((at, bytes));
             return;
         }
-        self.expected.push(Expected {
+        self.read_block(Expected {
             at,
             object,
             block: number,
@@ -154,7 +163,31 @@ impl Plan {
             checksum,
             write: chunk.stamp,
         });
-        let offset = data_offset(slot, block);
+    }
+
+    /// Adds a block that is to come from the disk even if it is in memory.
+    fn add_past_caches(&mut self, object: ObjectId, number: u8, block: u8, (slot, chunk): (Slot, &Chunk)) {
+        let at = self.checksums.len();
+        let checksum = chunk.checksums[usize::from(block)];
+        self.checksums.push(checksum);
+        self.read_block(Expected {
+            at,
+            object,
+            block: u32::from(number) * BLOCKS_PER_CHUNK + u32::from(block),
+            slot,
+            slot_block: block,
+            checksum,
+            write: chunk.stamp,
+        });
+    }
+
+    /// Adds a block that comes from the disk.
+    fn read_block(&mut self, expected: Expected) {
+        let Expected {
+            at, slot, slot_block, ..
+        } = expected;
+        self.expected.push(expected);
+        let offset = data_offset(slot, slot_block);
         match self.runs.last_mut() {
             Some(run)
                 if !self.apart
@@ -194,7 +227,7 @@ impl Store {
         self.attempt(target, 0);
     }
 
-    fn attempt(&mut self, mut target: Target, attempts: u8) {
+    pub(crate) fn attempt(&mut self, mut target: Target, attempts: u8) {
         if let Target::Told { waiter, delta } = target {
             self.answer(waiter, Ok(StorageReply::Delta(*delta)));
             return;
@@ -221,10 +254,11 @@ impl Store {
             return;
         }
         self.plan_difference(&mut target);
-        let plan = self.plan(&target, attempts > 0);
+        let mut plan = self.plan(&target, attempts > 0);
+        plan.unsettled = plan.touched > durable;
         let early = mutation::active(Mutation::ReadBeforeDurable) && plan.runs.is_empty();
         // A difference is read at once and told when it is durable: else a busy object never would be.
-        let later = matches!(target, Target::Difference { .. });
+        let later = matches!(target, Target::Difference { .. } | Target::Verify(_));
         if plan.touched > durable && !early && !later {
             self.parked.entry(plan.touched).or_default().push(target);
         } else if plan.runs.is_empty() {
@@ -275,6 +309,10 @@ impl Store {
             self.attempt(job.target, job.attempts);
             return;
         }
+        if matches!(job.target, Target::Verify(_)) {
+            self.checked(job, &buffer);
+            return;
+        }
         let wrong = job.plan.expected.iter().find(|expected| {
             let bytes = &buffer[expected.at * BLOCK..(expected.at + 1) * BLOCK];
             crc32c::crc32c(bytes) != expected.checksum
@@ -316,10 +354,43 @@ impl Store {
             object: unread.object,
             block: unread.block,
         };
-        self.retry(job, error);
+        if matches!(job.target, Target::Verify(_)) {
+            let wrong = [(unread.block, unread.slot)];
+            self.check_again(job, &wrong);
+        } else {
+            self.retry(job, error);
+        }
+    }
+
+    /// A read whose bytes are wrong goes on if they should have been right: what is being written may not be yet
+    /// where it was looked for, and then the read is done again, or is given up as one too many.
+    pub(crate) fn settled(&mut self, mut job: ReadJob) -> Option<ReadJob> {
+        let waits = match &mut job.target {
+            Target::Difference { waits, .. } => waits,
+            Target::Verify(check) => &mut check.waits,
+            _ => return Some(job),
+        };
+        if !job.plan.unsettled {
+            return Some(job);
+        }
+        *waits += 1;
+        if *waits > WAITS_MAX {
+            self.fail_read(&job.target, StorageError::Busy);
+        } else if job.plan.touched > self.log.durable() {
+            self.parked.entry(job.plan.touched).or_default().push(job.target);
+        } else {
+            self.attempt(job.target, job.attempts);
+        }
+        None
+    }
+
+    /// What was read is as it should be, and nobody wants its bytes.
+    pub(crate) fn read_is_over(&mut self, job: ReadJob) {
+        self.finish_read(job.target, (job.plan.checksums, job.plan.touched), Bytes::new());
     }
 
     fn retry(&mut self, job: ReadJob, error: StorageError) {
+        let Some(job) = self.settled(job) else { return };
         if job.attempts + 1 < ATTEMPTS {
             self.attempt(job.target, job.attempts + 1);
         } else {
@@ -338,6 +409,7 @@ impl Store {
             | Target::Told { waiter, .. } => {
                 self.answer(*waiter, Err(error));
             }
+            Target::Verify(check) => self.answer(check.waiter, Err(error)),
             Target::Merge { stack, .. } => self.end_merge(*stack, Err(error)),
         }
     }
@@ -385,6 +457,7 @@ impl Store {
                     self.read(told);
                 }
             }
+            Target::Verify(check) => self.end_check(&check),
             Target::Map { .. } | Target::Told { .. } => {}
         }
     }
@@ -490,6 +563,16 @@ impl Store {
                     }
                 }
             }
+            Target::Verify(check) => {
+                for (number, chunk) in check.chunks(self.table.object(check.object)) {
+                    plan.touched = plan.touched.max(chunk.touched);
+                    if let Some((slot, blocks)) = check.to_read(number, chunk) {
+                        for block in bits(blocks) {
+                            plan.add_past_caches(check.object, number, block, (slot, chunk));
+                        }
+                    }
+                }
+            }
             Target::Merge {
                 object,
                 chunk: number,
@@ -568,6 +651,7 @@ impl Target {
                 (object.family, object.index)
             }
             Self::Told { delta, .. } => (delta.object.family, delta.object.index),
+            Self::Verify(check) => (check.object.family, check.object.index),
         }
     }
 
@@ -579,6 +663,7 @@ impl Target {
             | Self::Pull { waiter, .. }
             | Self::Difference { waiter, .. }
             | Self::Told { waiter, .. } => Some(*waiter),
+            Self::Verify(check) => Some(check.waiter),
             Self::Merge { .. } => None,
         }
     }

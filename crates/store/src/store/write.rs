@@ -37,6 +37,7 @@ impl Store {
                 let lists = delta.chunks.len() * 40 + delta.checksums.len() * 4 + delta.merged.len() * 8;
                 (0, 128 + lists as u64)
             }
+            StorageRequest::Mend { object, .. } => (0, self.mend_record_bytes(*object)),
             StorageRequest::Level { delta, .. } => {
                 let lists = delta.chunks.len() * 40 + delta.checksums.len() * 4 + delta.merged.len() * 8;
                 (self.inline_level_blocks(delta), 128 + lists as u64)
@@ -63,6 +64,7 @@ impl Store {
                 delta,
                 doubt,
             } => self.accept_replace(waiter, follows, &delta, doubt),
+            mend @ StorageRequest::Mend { .. } => self.accept_mend(waiter, mend),
             StorageRequest::RaiseGeneration(volume, generation) => {
                 let known = self
                     .table
@@ -330,7 +332,7 @@ impl Store {
 
     /// Finds a place for each chunk of a delta: a slot of its own, or the log where `beside` says that blocks of the
     /// chunk stay which the delta does not have.
-    fn place_delta(
+    pub(crate) fn place_delta(
         &mut self,
         delta: &ObjectDelta,
         beside: impl Fn(&Self, &ChunkState) -> bool,
@@ -439,7 +441,7 @@ fn inline_blocks(range: BlockRange) -> u64 {
 }
 
 /// Checks bytes against one checksum a block.
-fn verify(bytes: &Bytes, checksums: &[u32]) -> Result<(), StorageError> {
+pub(crate) fn verify(bytes: &Bytes, checksums: &[u32]) -> Result<(), StorageError> {
     let (blocks, rest) = bytes.as_chunks::<BLOCK>();
     let sound = rest.is_empty()
         && blocks.len() == checksums.len()

@@ -1,0 +1,150 @@
+//! Bits rot on one disk, and a scrub stores them again from other disks' copies, while a guest writes.
+
+use std::cell::Cell;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use client::request;
+use coordination::ClusterMap;
+use protocol::DiskId;
+use protocol::session::SlotState;
+use replication::scrub::{Finding, Order};
+use storaged::disk::{Remote, Totals};
+
+use super::node::Node;
+use super::{BLOCK, OBJECT, filled, on_one_thread};
+
+const OBJECTS: u64 = 4;
+const ROTTEN: DiskId = DiskId(1);
+/// What is written where bits rot.
+const CONTENT: u8 = 0xa5;
+/// Blocks of it in each object.
+const BLOCKS: u64 = 40;
+/// Between questions for a scrub's progress.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Flips a bit in every third block of a disk's file that has the content; tells in how many.
+fn rot(directory: &Path) -> u64 {
+    let path = directory.join(ROTTEN.to_string()).join("data");
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let (mut page, mut found, mut flipped) = ([0; 4096], 0, 0);
+    for number in 0..file.metadata().unwrap().len() / BLOCK {
+        file.read_exact_at(&mut page, number * BLOCK).unwrap();
+        if page.iter().all(|byte| *byte == CONTENT) {
+            found += 1;
+            if found % 3 == 0 {
+                file.write_all_at(&[CONTENT ^ 0x10], number * BLOCK + 100)
+                    .unwrap();
+                flipped += 1;
+            }
+        }
+    }
+    assert_eq!(found, OBJECTS * BLOCKS);
+    flipped
+}
+
+/// A deep scrub to its end.
+async fn scrub(remote: &Remote) -> (Totals, Vec<Finding>) {
+    let order = Order {
+        deep: true,
+        only: None,
+    };
+    let run = remote.scrub(order).await.unwrap().unwrap();
+    let mut findings = Vec::new();
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        looks.tick().await;
+        let mut report = remote.scrubbed(run).await.unwrap().unwrap();
+        findings.append(&mut report.findings);
+        if report.done {
+            return (report.totals, findings);
+        }
+    }
+}
+
+/// Law: blocks that rot on one disk are good again after a deep scrub, and no write of a guest is lost by that.
+#[test]
+fn a_deep_scrub_stores_rotten_blocks_again_from_other_copies_while_a_guest_writes() {
+    on_one_thread(async {
+        let directory = tempfile::tempdir().unwrap();
+        let mut node = Node::with_min_in_sync(directory.path(), 1).await;
+        node.create_volume("alpha", OBJECTS * OBJECT).await;
+        let volume = node.open("alpha").await.unwrap();
+        for object in 0..OBJECTS {
+            let data = filled(CONTENT, BLOCKS * BLOCK);
+            request::write(&volume, object * OBJECT, data).await.unwrap();
+        }
+        node.stop_disk(ROTTEN).await;
+        let flipped = rot(directory.path());
+        assert!(flipped > 50);
+        node.start_disk(ROTTEN).await;
+        let in_sync = |map: &ClusterMap| {
+            let mut slots = map.groups_on(ROTTEN);
+            slots.all(|(_, slot)| slot.state == SlotState::InSync)
+        };
+        // Whoever was away is noticed by what is written.
+        request::write(&volume, 100 * BLOCK, filled(2, BLOCK))
+            .await
+            .unwrap();
+        node.until("the disk is in sync", in_sync).await;
+
+        let (done, rounds) = (Cell::new(false), Cell::new(0u8));
+        let guest = async {
+            while !done.get() {
+                rounds.set(rounds.get().wrapping_add(1));
+                for object in 0..OBJECTS {
+                    // In objects that rot, beside their rotten chunks.
+                    let data = filled(rounds.get(), BLOCK);
+                    request::write(&volume, object * OBJECT + 60 * BLOCK, data.clone())
+                        .await
+                        .unwrap();
+                    request::write(&volume, object * OBJECT + 200 * BLOCK, data)
+                        .await
+                        .unwrap();
+                }
+            }
+        };
+        let remote = node.remote(ROTTEN);
+        let looks = async {
+            let found = scrub(&remote).await;
+            done.set(true);
+            found
+        };
+        let ((), (totals, findings)) = tokio::join!(guest, looks);
+        assert_eq!(
+            (totals.unmended, totals.differing, totals.skipped),
+            (0, 0, 0),
+            "{findings:?}"
+        );
+        assert_eq!(totals.mended, flipped);
+        let mended = |finding: &Finding| matches!(finding, Finding::Mended { from, .. } if *from != ROTTEN);
+        assert!(findings.iter().all(mended), "{findings:?}");
+
+        let (again, findings) = scrub(&remote).await;
+        assert_eq!((again.mended, findings), (0, Vec::new()));
+        assert!(again.blocks >= OBJECTS * BLOCKS, "{again:?}");
+        for other in [DiskId(2), DiskId(3)] {
+            node.stop_disk(other).await;
+            request::write(&volume, 101 * BLOCK, filled(3, BLOCK))
+                .await
+                .unwrap();
+        }
+        for object in 0..OBJECTS {
+            let read = request::read(&volume, object * OBJECT, BLOCKS * BLOCK)
+                .await
+                .unwrap();
+            assert_eq!(read, filled(CONTENT, BLOCKS * BLOCK), "object {object}");
+            let last = request::read(&volume, object * OBJECT + 60 * BLOCK, BLOCK)
+                .await
+                .unwrap();
+            assert_eq!(last, filled(rounds.get(), BLOCK), "object {object}");
+        }
+        volume.close().await;
+        node.stop().await;
+    });
+}
