@@ -57,7 +57,8 @@ impl World {
             let quiet = self.fronts.iter().all(|front| front.submitted.is_empty());
             let done = quiet && self.whole() && self.reclaimed() && self.guards.is_empty();
             if self.ending.scrubs {
-                if self.scrubbed_all() {
+                // A disk may have been put out and come back meanwhile, and who is closed while it takes over leaves doubt.
+                if self.scrubbed_all() && done && self.settled() {
                     self.next_step();
                     self.ending.closing = true;
                 }
