@@ -5,79 +5,22 @@
     reason = "a failed unwrap is a failed test, in the shared functions as well"
 )]
 
+mod gated;
+
 use std::cell::RefCell;
-use std::io;
-use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::storage::{Change, ObjectWrite, StorageReply, StorageRequest, StorageView as _};
 use protocol::{BlockRange, DiskId, FamilyId, Generation, LayerChain, LayerId, ObjectId, Stamp};
-use store::medium::memory::{Disk, Memory};
-use store::medium::{Completion, File, Medium, MetaFile, Operation};
+use store::medium::memory::Disk;
+use store::medium::{File, Operation};
 use store::{Format, Options, Store};
 
+use gated::{Gate, Gated};
+
 const BLOCK: usize = 4096;
-
-/// Where reads of data wait while it is shut.
-#[derive(Default)]
-struct Gate {
-    shut: bool,
-    waiting: Vec<(u64, Operation)>,
-}
-
-/// A disk in memory that keeps reads of data waiting while its gate is shut.
-struct Late {
-    disk: Memory,
-    gate: Rc<RefCell<Gate>>,
-}
-
-impl Medium for Late {
-    fn submit(&mut self, token: u64, operation: Operation) {
-        if matches!(&operation, Operation::Read { file: File::Data, .. }) {
-            self.gate.borrow_mut().waiting.push((token, operation));
-        } else {
-            self.disk.submit(token, operation);
-        }
-    }
-    fn kick(&mut self) {
-        let mut gate = self.gate.borrow_mut();
-        if !gate.shut {
-            for (token, operation) in gate.waiting.drain(..) {
-                self.disk.submit(token, operation);
-            }
-        }
-        self.disk.kick();
-    }
-    fn poll(&mut self, completions: &mut Vec<Completion>) {
-        self.disk.poll(completions);
-    }
-    fn wait(&mut self) {
-        self.disk.wait();
-    }
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.disk.wake_fd()
-    }
-    fn length(&self, file: File) -> io::Result<u64> {
-        self.disk.length(file)
-    }
-    fn read_now(&self, file: File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.disk.read_now(file, offset, buffer)
-    }
-    fn write_now(&self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.write_now(file, offset, bytes)
-    }
-    fn flush_now(&self, file: File) -> io::Result<()> {
-        self.disk.flush_now(file)
-    }
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-    fn meta(&self) -> Arc<dyn MetaFile> {
-        self.disk.meta()
-    }
-}
 
 /// A block that ends with the CRC of what is before: its own CRC-32C is the same for every value.
 fn sealed_block(value: u8) -> Change {
@@ -167,9 +110,10 @@ fn checkpoint(store: &mut Store) {
 fn a_late_read_never_returns_what_another_object_has_in_the_slot_by_now() {
     let disk = formatted();
     let gate = Rc::new(RefCell::new(Gate::default()));
-    let late = Late {
+    let late = Gated {
         disk: disk.medium(),
         gate: Rc::clone(&gate),
+        holds: |operation| matches!(operation, Operation::Read { file: File::Data, .. }),
     };
     let mut store = Store::open_on(Box::new(late), &Options::default()).unwrap();
     store.submit(1, write(0, sealed_block(1)));

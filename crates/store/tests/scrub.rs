@@ -5,9 +5,9 @@
     reason = "a failed unwrap is a failed test, in the shared functions as well"
 )]
 
-use std::cell::Cell;
-use std::io;
-use std::os::fd::BorrowedFd;
+mod gated;
+
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,9 +16,11 @@ use protocol::storage::{
     Change, DamagedChunk, ObjectWrite, StorageError, StorageReply, StorageRequest, Verified,
 };
 use protocol::{BlockRange, DiskId, FamilyId, Generation, LayerChain, LayerId, ObjectId, Stamp};
-use store::medium::memory::{Disk, Failure, Memory};
-use store::medium::{Completion, File, Medium, MetaFile, Operation};
+use store::medium::memory::{Disk, Failure};
+use store::medium::{File, Operation};
 use store::{Format, Options, Store};
+
+use gated::{Gate, Gated};
 
 const BLOCK: usize = 4096;
 
@@ -294,68 +296,17 @@ fn a_chunk_that_got_blocks_by_a_merge_since_is_not_mended() {
     assert_eq!(values(&mut store, &[2], (0, 1)), Ok(vec![1]));
 }
 
-/// A disk in memory that keeps writes of data waiting while its gate is shut.
-struct Slow {
-    disk: Memory,
-    shut: Rc<Cell<bool>>,
-    waiting: Vec<(u64, Operation)>,
-}
-
-impl Medium for Slow {
-    fn submit(&mut self, token: u64, operation: Operation) {
-        if matches!(&operation, Operation::Write { file: File::Data, .. }) {
-            self.waiting.push((token, operation));
-        } else {
-            self.disk.submit(token, operation);
-        }
-    }
-    fn kick(&mut self) {
-        if !self.shut.get() {
-            for (token, operation) in self.waiting.drain(..) {
-                self.disk.submit(token, operation);
-            }
-        }
-        self.disk.kick();
-    }
-    fn poll(&mut self, completions: &mut Vec<Completion>) {
-        self.disk.poll(completions);
-    }
-    fn wait(&mut self) {
-        self.disk.wait();
-    }
-    fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.disk.wake_fd()
-    }
-    fn length(&self, file: File) -> io::Result<u64> {
-        self.disk.length(file)
-    }
-    fn read_now(&self, file: File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.disk.read_now(file, offset, buffer)
-    }
-    fn write_now(&self, file: File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.disk.write_now(file, offset, bytes)
-    }
-    fn flush_now(&self, file: File) -> io::Result<()> {
-        self.disk.flush_now(file)
-    }
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-    fn meta(&self) -> Arc<dyn MetaFile> {
-        self.disk.meta()
-    }
-}
-
 /// Law: what is being written is not damaged, neither for who looks nor for who compares copies.
 #[test]
 fn what_is_on_its_way_to_the_medium_is_never_called_damaged() {
     let (disk, store) = in_memory();
     drop(store);
-    let shut = Rc::new(Cell::new(true));
-    let medium = Slow {
+    let gate = Rc::new(RefCell::new(Gate::default()));
+    gate.borrow_mut().shut = true;
+    let medium = Gated {
         disk: disk.medium(),
-        shut: Rc::clone(&shut),
-        waiting: Vec::new(),
+        gate: Rc::clone(&gate),
+        holds: |operation| matches!(operation, Operation::Write { file: File::Data, .. }),
     };
     let mut store = Store::open_on(Box::new(medium), &Options::default()).unwrap();
     store.submit(1, write(1, (0, 1), (0, 32), 1));
@@ -369,7 +320,7 @@ fn what_is_on_its_way_to_the_medium_is_never_called_damaged() {
         store.poll(&mut answers);
     }
     assert_eq!(answers, [], "nothing is on the medium yet");
-    shut.set(false);
+    gate.borrow_mut().shut = false;
     store.drain(&mut answers);
     answers.sort_by_key(|(token, _)| *token);
     let [

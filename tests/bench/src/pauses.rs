@@ -1,8 +1,8 @@
 //! How long a guest waits when something dies: a probe writes a block every 10 milliseconds, something happens, and
 //! the longest write is the pause.
 //!
-//! Three real nodes on loopback share the machine's cores and its disk, over TLS and one etcd, with the leases
-//! that a cluster has by default.
+//! Three real nodes on loopback share the machine's cores and its disk, over TLS and one etcd, with a lease
+//! of two seconds.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
