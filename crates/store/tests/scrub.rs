@@ -5,6 +5,7 @@
     reason = "a failed unwrap is a failed test, in the shared functions as well"
 )]
 
+#[path = "medium/gated.rs"]
 mod gated;
 
 use std::cell::RefCell;

@@ -42,11 +42,12 @@ pub(crate) struct Options {
     #[arg(long, default_value = "")]
     only: String,
     /// Peers to compare with; their Debian packages must be installed.
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', requires = "scripts")]
     peers: Vec<Peer>,
-    /// Where the scripts are that bring peers up.
-    #[arg(long, default_value = "../shared/bench")]
-    scripts: PathBuf,
+    /// Where the scripts are that bring peers up: NAME.sh with start, bench and stop. They are not part of this
+    /// repository.
+    #[arg(long)]
+    scripts: Option<PathBuf>,
     /// Nodes show each other certificates and encrypt what they say, as they do by default; the peers do not.
     #[arg(long)]
     tls: bool,
@@ -67,9 +68,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let directory = machine::stage(&options.directory)?;
     let span = options.size_mib << 20;
     let mut running = Vec::new();
-    for peer in &options.peers {
+    for (peer, scripts) in options.peers.iter().zip(options.scripts.iter().cycle()) {
         let folder = directory.path().join(peer.name());
-        running.push(Running::start(*peer, &options.scripts, folder, span)?);
+        running.push(Running::start(*peer, scripts, folder, span)?);
     }
     let mut ours = Ours::start(directory.path(), span, options.tls)?;
     let mut lines = Vec::new();

@@ -28,6 +28,8 @@ const BEAT: Duration = Duration::from_millis(10);
 const CALM: Duration = Duration::from_secs(1);
 /// How long the volume may take to become free.
 const OPEN_WAIT: Duration = Duration::from_secs(20);
+/// The longest wait for anything that comes by itself.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// The probe goes over so much of the volume, in bytes: over many placement groups.
 const SPAN: u64 = 256 << 20;
 const BLOCK: u64 = 4096;
@@ -161,7 +163,8 @@ impl Probe {
     fn until_it_wrote(&self, time: Duration, ended: impl Fn() -> bool) {
         let beats = time.as_millis() / BEAT.as_millis();
         let goal = self.writes.load(Ordering::Relaxed) + u64::try_from(beats).unwrap_or(u64::MAX);
-        while self.writes.load(Ordering::Relaxed) < goal && !ended() {
+        let deadline = Instant::now() + PATIENCE;
+        while self.writes.load(Ordering::Relaxed) < goal && !ended() && Instant::now() < deadline {
             std::thread::sleep(BEAT);
         }
     }
@@ -208,8 +211,12 @@ async fn open(storaged: &Path) -> Result<Volume> {
 
 /// Waits until all copies are in sync.
 fn until_well(node: &Node) -> Result<()> {
-    while !node.storagectl(&["status"])?.contains("all copies are in sync") {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if node.storagectl(&["status"])?.contains("all copies are in sync") {
+            return Ok(());
+        }
         std::thread::sleep(BEAT);
     }
-    Ok(())
+    bail!("the copies are not in sync again after {PATIENCE:?}")
 }
