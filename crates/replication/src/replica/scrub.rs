@@ -205,9 +205,11 @@ impl Replica {
                 if verified.damaged.is_empty() || others.is_none() {
                     self.scrub.tries.remove(&window);
                 }
-                for (chunk, (_, peers)) in verified.damaged.iter().zip(std::iter::repeat(others).flatten()) {
-                    let broken = Broken::new(self.scrub.at, &verified, chunk.clone(), peers);
-                    self.scrub.broken.push_back(broken);
+                if let Some((_, peers)) = others {
+                    for chunk in &verified.damaged {
+                        let broken = Broken::new(self.scrub.at, &verified, chunk.clone(), peers.clone());
+                        self.scrub.broken.push_back(broken);
+                    }
                 }
                 self.tell(Progress::Step { objects: 0, blocks }, out);
             }

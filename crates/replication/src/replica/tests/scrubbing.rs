@@ -397,3 +397,20 @@ fn a_disk_in_sync_may_look_at_anothers_copies_and_no_more() {
         assert_eq!(ask(refused), [tell]);
     }
 }
+
+#[test]
+fn damage_in_a_group_that_the_disk_was_put_out_of_meanwhile_ends() {
+    // Found by the mutant `ForgetDoubt`: the disk's thread went round for ever.
+    let mut bed = Bed::scrubbing(true, stamp(1, 4));
+    let look = bed.step();
+    bed.map.group.slots[0].state = SlotState::Down;
+    bed.apply(Event::Map(Arc::new(bed.map.clone())));
+    let out = bed.stored(&look, Ok(verified(stamp(1, 4), true)));
+    assert_eq!(
+        told(&out),
+        [Progress::Step {
+            objects: 0,
+            blocks: 1
+        }]
+    );
+}
