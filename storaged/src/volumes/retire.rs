@@ -80,8 +80,9 @@ impl Volumes {
             .carry_out(|map| Ok(plan_forgetting(map, family, done.layer())))
             .await?
         {}
+        // Their notes may be gone now, and counted before: as long as no group has changed, they still would.
         self.carry_out(|map| {
-            if waits(map) {
+            if !stands(map, family, ours.1) {
                 return Ok(Decision::Unchanged(()));
             }
             plan(map, family, done)
