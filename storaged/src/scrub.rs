@@ -312,12 +312,7 @@ impl Scrubs {
             .map(|finding| place::describe(&map, disk, finding))
             .collect();
         if let Some(report) = self.reports().get_mut(&task) {
-            report.objects += to.objects - from.objects;
-            report.blocks += to.blocks - from.blocks;
-            report.mended += to.mended - from.mended;
-            report.unmended += to.unmended - from.unmended;
-            report.differing += to.differing - from.differing;
-            report.skipped += to.skipped - from.skipped;
+            count(report, (from, to));
             let room = FINDINGS_MAX.saturating_sub(report.findings.len());
             report.findings.extend(found.iter().take(room).cloned());
         }
@@ -334,16 +329,11 @@ impl Scrubs {
 
     async fn tell_of_end(&self, disk: DiskId, deep: bool, totals: Totals) {
         self.schedule().ended(disk, deep, crate::moment::wall_clock_ms());
-        let report = ScrubReport {
+        let mut report = ScrubReport {
             deep,
-            objects: totals.objects,
-            blocks: totals.blocks,
-            mended: totals.mended,
-            unmended: totals.unmended,
-            differing: totals.differing,
-            skipped: totals.skipped,
             ..ScrubReport::default()
         };
+        count(&mut report, (Totals::default(), totals));
         let severity = if report.is_well() {
             Severity::Info
         } else {
@@ -423,6 +413,16 @@ async fn objects_of(remote: &Remote, family: FamilyId, layer: protocol::LayerId)
         from = next;
     }
     Some(count)
+}
+
+/// Adds what a disk has done between two looks.
+fn count(report: &mut ScrubReport, (from, to): (Totals, Totals)) {
+    report.objects += to.objects - from.objects;
+    report.blocks += to.blocks - from.blocks;
+    report.mended += to.mended - from.mended;
+    report.unmended += to.unmended - from.unmended;
+    report.differing += to.differing - from.differing;
+    report.skipped += to.skipped - from.skipped;
 }
 
 /// What a scrub found, in a sentence.

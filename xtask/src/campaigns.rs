@@ -101,7 +101,9 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 pub(crate) fn bench(name: &str, arguments: &[String]) -> Result<()> {
     debian::ensure(debian::STORAGE_DAEMON)?;
     debian::ensure(debian::NBD_CLIENTS)?;
-    debian::fetch_etcd()?;
+    if matches!(name, "cluster" | "pauses") {
+        debian::fetch_etcd()?;
+    }
     let arguments: Vec<String> = std::iter::once(name)
         .map(str::to_owned)
         .chain(arguments.iter().cloned())

@@ -68,6 +68,8 @@ pub(super) struct Driver {
     /// What is copied to this disk.
     pub(super) copies: RefCell<Copies>,
     returns: RefCell<Returns>,
+    /// Whether the disk is in sync in all its groups, by the last map.
+    whole: Cell<bool>,
     /// Scrubs of this disk, and what tells that one has taken a step or was ordered.
     pub(super) scrubs: RefCell<Scrubs>,
     pub(super) scrubbed: Rc<Notify>,
@@ -126,6 +128,7 @@ impl Driver {
             reach,
             errands,
             returns: RefCell::default(),
+            whole: Cell::new(true),
             questions: RefCell::default(),
             next_question: Cell::new(0),
             gathered: Notify::new(),
@@ -270,6 +273,8 @@ impl Driver {
     pub(super) fn follow(&self, map: Arc<ClusterMap>) {
         let out = self.slots_where(map.as_ref(), |state| state == SlotState::Down);
         self.returns.borrow_mut().out_of(out, Instant::now());
+        let lacking = self.slots_where(map.as_ref(), |state| state != SlotState::InSync);
+        self.whole.set(lacking == 0);
         self.event(Event::Map(map));
     }
 
@@ -280,9 +285,7 @@ impl Driver {
 
     /// Time has passed: groups that this disk is not in sync for go on.
     pub(super) fn nudge(&self) {
-        let map = self.reach.map.current();
-        let whole = self.slots_where(&map, |state| state != SlotState::InSync) == 0;
-        if whole || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
+        if self.whole.get() || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
             return;
         }
         let returns = self.reach.wishes.is_some() && self.returns.borrow().may_ask(Instant::now());

@@ -9,17 +9,15 @@ use admin_api::volumes::CreateVolume;
 use async_trait::async_trait;
 use coordination::keys::ROOT;
 use coordination::map::MapKeeper;
-use coordination::records::{
-    DiskRecord, FailureDomain, GroupRecord, NameRecord, OwnerRecord, PoolRecord, Redundancy, encode,
-};
+use coordination::records::{FailureDomain, NameRecord, OwnerRecord, PoolRecord, Redundancy, encode};
 use coordination::{Embedded, LeaseId};
-use protocol::session::{Slot, SlotState};
-use protocol::{DiskId, Generation, NodeId, PgId, PoolId};
+use protocol::{Generation, NodeId, PoolId};
 
 use super::rest::{AtRest, RestError};
 use super::*;
 
 mod model;
+mod retired;
 
 const LEASE: Duration = Duration::from_hours(1);
 
@@ -453,58 +451,4 @@ async fn of_many_that_create_the_same_name_one_wins() {
     }
     assert_eq!(winners, 1);
     assert_eq!(world.volumes.map().volume_names().count(), 1);
-}
-
-#[tokio::test]
-async fn a_layer_goes_when_more_nodes_have_said_so_than_one_transaction_forgets() {
-    let world = World::new().await;
-    let nodes = 1..=102u32;
-    let mut slots = Vec::new();
-    for number in nodes.clone() {
-        let disk = DiskRecord {
-            node: NodeId(number),
-            path: String::new(),
-            weight: 1,
-            addresses: Vec::new(),
-            capacity: None,
-            created_ms: 0,
-        };
-        let key = Key::Disk(DiskId(number)).to_text();
-        let put = Transaction::new().put(key, encode(&disk).unwrap());
-        world.store.commit(put).await.unwrap();
-        slots.push(Slot {
-            disk: DiskId(number),
-            state: SlotState::InSync,
-        });
-    }
-    let pg = PgId {
-        pool: PoolId(1),
-        number: 0,
-    };
-    let put = Transaction::new().put(Key::Group(pg).to_text(), encode(&GroupRecord { slots }).unwrap());
-    world.store.commit(put).await.unwrap();
-    world.create("alpha", 1 << 20).await.unwrap();
-    world.volumes.delete("alpha", false).await.unwrap();
-    let map = world.volumes.fresh_map().await.unwrap();
-    let (family, what) = map
-        .families()
-        .map(|(id, family)| (id, family.reclaimable()[0]))
-        .next()
-        .unwrap();
-    let done = |node| (NodeId(node), map.revision());
-
-    world.volumes.retire(family, what, done(1)).await.unwrap();
-    assert!(
-        world.volumes.map().family(family).is_some(),
-        "the others have not said so"
-    );
-    for node in nodes.skip(1) {
-        world
-            .volumes
-            .note_reclaimed(family, what.layer(), done(node))
-            .await
-            .unwrap();
-    }
-    world.volumes.retire(family, what, done(1)).await.unwrap();
-    assert!(world.volumes.map().family(family).is_none());
 }

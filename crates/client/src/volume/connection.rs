@@ -28,6 +28,7 @@ use crate::transport::{Address, Link, Stream};
 const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
 /// The first version with `share`.
 const SHARES_FROM: u16 = 2;
+
 /// One disk that the owner wants a connection to.
 pub(super) struct DiskConnection {
     view: RefCell<DiskView>,
