@@ -29,6 +29,11 @@ impl Reclaims {
         *self.reads.entry(layer).or_default() += 1;
     }
 
+    /// Whether a read of this family is under way, at whatever layer it was begun.
+    pub(super) fn reads_of(&self, family: FamilyId) -> bool {
+        self.reads.keys().any(|(of, _)| *of == family)
+    }
+
     /// A read is done; true if it was the last one at its layer, and something may wait for that.
     pub(super) fn read_ends(&mut self, layer: (FamilyId, LayerId)) -> bool {
         let Some(count) = self.reads.get_mut(&layer) else {
