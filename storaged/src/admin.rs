@@ -20,6 +20,7 @@ use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
 use crate::reclaim::Reclaim;
+use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
 use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
@@ -69,6 +70,8 @@ pub struct Context {
     pub door: Result<Arc<Door>, String>,
     /// Looks after copies.
     pub scrubs: Scrubs,
+    /// Moves placement groups to where they belong.
+    pub relocations: Relocations,
 }
 
 type Shared = State<Arc<Context>>;
@@ -96,11 +99,11 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))
         .routes(routes!(nodes::list))
-        .routes(routes!(nodes::get, nodes::remove))
+        .routes(routes!(nodes::get, nodes::change, nodes::remove))
         .routes(routes!(join_tokens::list, join_tokens::make))
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(disks::list, disks::add))
-        .routes(routes!(disks::get, disks::change))
+        .routes(routes!(disks::get, disks::change, disks::remove))
         .routes(routes!(scrubs::disk))
         .routes(routes!(scrubs::pool))
         .routes(routes!(scrubs::volume))

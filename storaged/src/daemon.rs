@@ -30,6 +30,7 @@ use crate::events::Events;
 use crate::identities::Identities;
 use crate::membership::Membership;
 use crate::reclaim::Reclaim;
+use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
 use crate::session::{Sessions, Settings};
 use crate::shrink::Shrinks;
@@ -195,7 +196,10 @@ impl Daemon {
             make_disks(config, &current, &disks).await?;
         }
 
+        background.spawn(disks.clone().follow().in_current_span());
         background.spawn(watchman::run(disks.clone(), events.clone()).in_current_span());
+        let relocations = Relocations::new(volumes.clone(), node, config.rebalance);
+        background.spawn(relocations.clone().run().in_current_span());
         let tasks = Tasks::default();
         let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
         background.spawn(reclaim.clone().run().in_current_span());
@@ -217,6 +221,7 @@ impl Daemon {
             shrinks,
             door,
             scrubs,
+            relocations,
         });
         let mut listen = vec![Address::Unix(config.admin_socket())];
         listen.extend(config.admin_listen.iter().cloned());

@@ -21,6 +21,7 @@ pub mod moment;
 pub mod pools;
 pub mod process;
 pub mod reclaim;
+pub mod relocation;
 pub mod scrub;
 pub mod session;
 pub mod shrink;

@@ -279,7 +279,7 @@ fn plan_absence(map: &ClusterMap, disk: DiskId) -> Result<Decision<usize>, Opera
 }
 
 /// Adds a group's next record, on the condition that it is as it was.
-fn with_group(
+pub(crate) fn with_group(
     transaction: Transaction,
     pg: PgId,
     interval: Revision,

@@ -30,6 +30,9 @@ pub struct ChangeDisk {
     /// Its share of the data against other disks', 0 to [`WEIGHT_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// Whether it is to be emptied: its data goes to other disks, and it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<bool>,
 }
 
 /// How a disk is.
@@ -62,6 +65,12 @@ pub struct Disk {
     pub reason: Option<String>,
     /// Its share of the data.
     pub weight: u32,
+    /// Whether it is being emptied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// How many placement groups lie on it.
+    #[serde(default)]
+    pub groups: u32,
     /// How much it may hold, in bytes.
     pub capacity: u64,
     /// How much it holds, in bytes, after snapshots' sharing.

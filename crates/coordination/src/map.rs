@@ -24,6 +24,7 @@ use crate::store::{Batch, Entry, Event, Range, Revision};
 
 pub mod family;
 pub mod keeper;
+mod places;
 mod view;
 pub mod wishes;
 

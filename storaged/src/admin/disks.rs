@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use coordination::records::DiskRecord;
 use protocol::DiskId;
 
-use super::answer::{Body, Created, Failure, Reply, invalid, not_found};
+use super::answer::{Body, Created, Failure, NoContent, Reply, invalid, not_found};
 use super::{Context, Shared};
 use crate::disks::capacity_of;
 
@@ -51,7 +51,18 @@ pub(super) async fn change(
 ) -> Result<Reply<Disk>, Failure> {
     let id = number(&id)?;
     context.disks.change(id, &request).await?;
+    if let Some(drain) = request.drain {
+        context.volumes.drain_disk(id, drain).await?;
+    }
     one(&context, id).await.map(Reply)
+}
+
+/// Takes a disk that holds no placement group out of the cluster, for good. What is in its directory stays there.
+#[utoipa::path(delete, path = "/v1/disks/{disk}", tag = "disks", params(("disk" = u32, Path)),
+    responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn remove(State(context): Shared, Path(id): Path<String>) -> Result<NoContent, Failure> {
+    context.volumes.remove_disk(number(&id)?).await?;
+    Ok(NoContent)
 }
 
 pub(super) fn number(text: &str) -> Result<DiskId, Failure> {
@@ -85,6 +96,8 @@ async fn describe(context: &Context, id: DiskId, record: &DiskRecord) -> Disk {
         state: condition.state,
         reason: condition.reason,
         weight: record.weight,
+        draining: record.draining,
+        groups: u32::try_from(context.volumes.map().groups_on(id).count()).unwrap_or(u32::MAX),
         capacity,
         used: store.used_bytes,
         log_used: store.log_used_bytes,

@@ -7,4 +7,5 @@ mod joining;
 mod members;
 mod moves;
 mod recovery;
+mod relocation;
 mod volumes;
