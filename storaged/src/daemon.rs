@@ -23,7 +23,7 @@ use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
 use crate::cluster::presence::Presence;
 use crate::cluster::tokens::Tokens;
-use crate::cluster::{self, EnterError, identity};
+use crate::cluster::{self, EnterError, identity, recall};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
@@ -158,6 +158,7 @@ impl Daemon {
             .max(DISKS_MIN);
         let (wishes, membership) = Membership::new(volumes.clone(), config.lease);
         background.spawn(membership.run().in_current_span());
+        background.spawn(recall::run(volumes.clone(), store.clone(), node).in_current_span());
         let place = Place {
             node,
             cluster: current.cluster(),

@@ -231,7 +231,9 @@ fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision
 /// Its slots' states in the groups that it holds. Of those that only move to it nobody is told one by one.
 fn slots_of(map: &ClusterMap, disk: DiskId) -> BTreeMap<PgId, SlotState> {
     let holds = |pg: &PgId| {
-        let width = map.pool(pg.pool).map_or(0, |pool| usize::from(pool.record.redundancy.width()));
+        let width = map
+            .pool(pg.pool)
+            .map_or(0, |pool| usize::from(pool.record.redundancy.width()));
         let group = map.group(*pg);
         group.is_some_and(|group| group.slots.iter().take(width).any(|slot| slot.disk == disk))
     };

@@ -6,6 +6,7 @@
 //! [`crate::reclaim`]'s business, and owners are brought to rest through [`rest`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coordination::keys::{Counter, Key};
 use coordination::map::{MapWatch, Versioned};
@@ -80,6 +81,8 @@ pub struct Volumes {
     map: MapWatch,
     identities: Arc<Identities>,
     owners: Arc<dyn Owners>,
+    /// The records are being put back to what they were: see `cluster::recall`.
+    recalling: AtomicBool,
 }
 
 impl Volumes {
@@ -95,6 +98,7 @@ impl Volumes {
             map,
             identities,
             owners,
+            recalling: AtomicBool::new(false),
         }
     }
 
@@ -118,6 +122,31 @@ impl Volumes {
     /// Plans against the newest map and commits, again and again while others are faster. When it
     /// returns, the map shows the change.
     pub async fn carry_out<T>(
+        &self,
+        plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
+    ) -> Result<T, OperationError> {
+        if self.recalls() {
+            return Err(OperationError::Unavailable(
+                "the coordination store went back to an older state, and its records are being put back: try again in a \
+                 few seconds"
+                    .to_owned(),
+            ));
+        }
+        self.carry_out_recalling(plan).await
+    }
+
+    /// Whether the records are not to be believed now.
+    pub fn recalls(&self) -> bool {
+        self.recalling.load(Ordering::Acquire)
+    }
+
+    /// From now on they are not, or they are again.
+    pub(crate) fn recall(&self, recalling: bool) {
+        self.recalling.store(recalling, Ordering::Release);
+    }
+
+    /// As [`Volumes::carry_out`], also while the records are being put back.
+    pub(crate) async fn carry_out_recalling<T>(
         &self,
         mut plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
     ) -> Result<T, OperationError> {

@@ -24,12 +24,15 @@ use crate::store::{Batch, Entry, Event, Range, Revision};
 
 pub mod family;
 pub mod keeper;
+mod memory;
 mod places;
+
 mod view;
 pub mod wishes;
 
 pub use family::Family;
 pub use keeper::{MapKeeper, MapWatch};
+pub use memory::{Records, Remembered};
 pub use wishes::Wishes;
 
 /// A record, and which transactions made and changed it.
@@ -285,7 +288,14 @@ impl ClusterMap {
                 Arc::make_mut(&mut self.wishes).put(&key, entry)?;
             }
             // Read from the store when they are asked for; and what a later version may add.
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::Recall(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
         Ok(())
@@ -338,7 +348,14 @@ impl ClusterMap {
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).delete(&key);
             }
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::Recall(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
     }
