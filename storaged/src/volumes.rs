@@ -137,7 +137,7 @@ impl Volumes {
 
     /// Whether the records are not to be believed now.
     pub fn recalls(&self) -> bool {
-        self.recalling.load(Ordering::Acquire)
+        self.recalling.load(Ordering::Acquire) || self.map.current().recalls()
     }
 
     /// From now on they are not, or they are again.
