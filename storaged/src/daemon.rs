@@ -213,6 +213,7 @@ impl Daemon {
 
         let context = Arc::new(Context {
             node,
+            lease: config.lease,
             started,
             volumes,
             disks,

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod disk;
 pub mod disks;
 pub mod events;
+pub mod give_up;
 pub mod health;
 pub mod identities;
 pub mod membership;
