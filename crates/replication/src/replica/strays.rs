@@ -163,7 +163,7 @@ impl Replica {
             self.raise_interval(pg, interval, out);
             return Fate::Waits;
         }
-        let read = self.reclaims.reads_of(object.family) && !mutation::active(Mutation::StraysUnderReads);
+        let read = self.reclaims.reads_in(pg) && !mutation::active(Mutation::StraysUnderReads);
         // A read that was let in before would find nothing, and tell its owner so.
         if read { Fate::Waits } else { Fate::Goes }
     }
