@@ -79,6 +79,18 @@ fn what_is_of_a_family_that_the_map_does_not_have_stays() {
 }
 
 #[test]
+fn a_map_of_the_past_takes_nothing_away() {
+    // Records that were restored from a backup of before we got the group: others put them right, or nobody serves.
+    let mut bed = Bed::fenced(1);
+    bed.map.group.slots[0].disk = DiskId(9);
+    bed.map.group.interval = Interval(0);
+    let map = Arc::new(bed.map.clone());
+    bed.apply(Event::Map(map));
+    let out = nudge(&mut bed);
+    assert!(requests(&bed.stored(&out, page(&[object()]))).is_empty());
+}
+
+#[test]
 fn a_group_that_we_are_out_of_and_come_back_to_keeps_what_is_here() {
     let mut bed = Bed::fenced(1);
     lost(&mut bed);
