@@ -208,6 +208,7 @@ mod tests {
     use coordination::LeaseId;
     use coordination::records::OwnerRecord;
 
+    use super::ownership::Purpose;
     use super::ownership::tests::{LEASE, VOLUME, owner, world};
     use super::*;
 
@@ -233,7 +234,7 @@ mod tests {
             ..owner()
         };
         child.wait().unwrap();
-        let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &dead, LEASE).await;
+        let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &dead, LEASE, Purpose::Use).await;
         let generation = owned.unwrap().unwrap().generation;
         sessions.release_if_dead(VOLUME).await;
         sessions.until_not_owned(VOLUME, generation).await;
@@ -245,7 +246,7 @@ mod tests {
             let (store, map) = world().await;
             let sessions = Sessions::new(settings(), store.clone(), map.clone());
             let owner = OwnerRecord { pid, ..owner() };
-            let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &owner, LEASE).await;
+            let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &owner, LEASE, Purpose::Use).await;
             let generation = owned.unwrap().unwrap().generation;
             sessions.release_if_dead(VOLUME).await;
             let resumed = ownership::resume(store.as_ref(), &map, VOLUME, generation).await;

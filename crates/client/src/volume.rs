@@ -5,6 +5,7 @@
 //! [`direct`] reads the files of those on this machine,
 //! [`session`] the one to `storaged`, [`driver`] hands events and actions between them.
 
+mod again;
 mod connection;
 mod credentials;
 mod direct;

@@ -45,6 +45,8 @@ pub enum Key {
     Snapshot(FamilyId, VolumeId, String),
     /// Who has a volume open. The generation is the revision that made the key.
     Owner(VolumeId),
+    /// Who opened a volume last, whether it is open or not; the revision that wrote it is that owner's generation.
+    LastOwner(VolumeId),
     /// Somebody waits for a volume that is open on another node. Goes away with that node's lease.
     Want(VolumeId),
     /// A node asks for a volume to be brought to rest whose owner is on another one. Goes away with the
@@ -113,6 +115,7 @@ impl Key {
                 format!("snapshot/{:016x}/{:016x}/{name}", family.0, volume.0)
             }
             Self::Owner(volume) => format!("owner/{:016x}", volume.0),
+            Self::LastOwner(volume) => format!("last-owner/{:016x}", volume.0),
             Self::Want(volume) => format!("want/{:016x}", volume.0),
             Self::Rest(volume) => format!("rest/{:016x}", volume.0),
             Self::Rested(volume) => format!("rested/{:016x}", volume.0),
@@ -160,6 +163,7 @@ impl Key {
                 Self::Snapshot(FamilyId(long(family)?), VolumeId(long(volume)?), name(rest)?)
             }
             "owner" => Self::Owner(VolumeId(long(rest)?)),
+            "last-owner" => Self::LastOwner(VolumeId(long(rest)?)),
             "want" => Self::Want(VolumeId(long(rest)?)),
             "rest" => Self::Rest(VolumeId(long(rest)?)),
             "rested" => Self::Rested(VolumeId(long(rest)?)),
@@ -227,6 +231,7 @@ mod tests {
             )),
             any::<u64>().prop_map(|n| Key::Owner(VolumeId(n))),
             any::<u32>().prop_map(|n| Key::NodeUp(NodeId(n))),
+            any::<u64>().prop_map(|n| Key::LastOwner(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Want(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rest(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rested(VolumeId(n))),

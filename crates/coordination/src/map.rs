@@ -284,7 +284,14 @@ impl ClusterMap {
                 Arc::make_mut(&mut self.wishes).put(&key, entry)?;
             }
             // Read from the store when they are asked for; and what a later version may add.
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::LastOwner(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
         Ok(())
@@ -337,7 +344,14 @@ impl ClusterMap {
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).delete(&key);
             }
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::LastOwner(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
     }

@@ -306,6 +306,16 @@ pub struct OwnerRecord {
     pub opened_ms: u64,
 }
 
+/// Who opened a volume last. Stays when the volume is closed: whoever had it before that, and stood still for longer
+/// than its lease, finds out here whether it may go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastOwnerRecord {
+    /// Who, for people: `nbd (process 12 on node-3)`.
+    pub by: String,
+    /// When, in milliseconds since 1970.
+    pub opened_ms: u64,
+}
+
 /// A line of the event log, written in the transaction that it tells of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRecord {

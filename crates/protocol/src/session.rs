@@ -53,6 +53,10 @@ pub enum SessionRequest {
         /// owner is told that the volume is wanted. Nobody else asks for what somebody has.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         succeeds: bool,
+        /// The generation that this front end had the volume with until its lease lapsed, if it goes on with the
+        /// same guest: then it gets the volume only if nobody has had it open since ([`SessionRefusal::Lost`]).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again: Option<Generation>,
     },
     /// Go on with a volume after the connection to `storaged` was lost.
     Resume {

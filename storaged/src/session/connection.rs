@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::ownership::{self, Owned, Refused};
+use super::ownership::{self, Owned, Purpose, Refused};
 use super::peer::Peer;
 use super::rest::Order;
 use super::visit::PROGRAM;
@@ -61,6 +61,8 @@ struct Waiting {
     mode: OpenMode,
     until: Instant,
     succeeds: bool,
+    /// The generation that the front end had it with before its lease lapsed.
+    again: Option<Generation>,
 }
 
 /// A rest that was asked of the front end.
@@ -210,7 +212,11 @@ impl FrontEnd {
                 mode,
                 wait_ms,
                 succeeds,
+                again,
             } => {
+                if let Some(before) = again {
+                    self.leave_generation(before);
+                }
                 self.refuse_second()?;
                 let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
                 self.waiting = Some(Waiting {
@@ -219,6 +225,7 @@ impl FrontEnd {
                     mode,
                     until: Instant::now() + wait,
                     succeeds,
+                    again,
                 });
                 self.try_waiting().await
             }
@@ -280,6 +287,23 @@ impl FrontEnd {
         Ok(SessionReply::Opened(Box::new(view)))
     }
 
+    /// Whether this is our own process, which brings a volume to rest that nobody has open.
+    fn is_visitor(&self) -> bool {
+        self.ourselves && self.program == PROGRAM
+    }
+
+    /// The front end knows that it has lost a generation, maybe sooner than this side.
+    fn leave_generation(&mut self, before: Generation) {
+        let ours = self.open.take_if(|open| match &open.kind {
+            OpenKind::Owner(owned) => owned.generation == before,
+            OpenKind::Snapshot(_) => false,
+        });
+        if let Some(open) = ours {
+            self.sessions.unregister(open.volume, self.id);
+            self.rest = None;
+        }
+    }
+
     fn refuse_second(&self) -> Result<(), Refused> {
         if self.open.is_some() || self.waiting.is_some() {
             let message = "this connection has a volume open already: use another connection";
@@ -308,7 +332,17 @@ impl FrontEnd {
         let lease = self.sessions.settings.lease;
         self.sessions.release_if_dead(volume).await;
         let store = self.sessions.store.as_ref();
-        match ownership::acquire(store, &self.map, volume, &owner, lease).await? {
+        let purpose = match waiting.again {
+            Some(before) => {
+                ownership::refuse_successors(store, volume, &waiting.volume, before).await?;
+                // Its lease may not have lapsed: then it is this front end that a disk refused.
+                ownership::release(store, volume, before).await;
+                Purpose::GoOn(before)
+            }
+            None if self.is_visitor() => Purpose::Visit,
+            None => Purpose::Use,
+        };
+        match ownership::acquire(store, &self.map, volume, &owner, lease, purpose).await? {
             Some(owned) => {
                 info!(volume = waiting.volume, program = self.program, pid = self.pid,
                     generation = %owned.generation, "opened");
@@ -347,12 +381,7 @@ impl FrontEnd {
         let owner = map.volume_named(name).and_then(|volume| map.owner(volume));
         let who = owner.map_or_else(
             || "somebody else".to_owned(),
-            |owner| {
-                format!(
-                    "{} (process {} on {})",
-                    owner.record.program, owner.record.pid, owner.record.node
-                )
-            },
+            |owner| ownership::name_of(&owner.record),
         );
         Refused::new(
             SessionRefusal::Busy,
@@ -418,7 +447,7 @@ impl FrontEnd {
             .current()
             .volume_view(volume, settings.node, generation, lease_ms)?;
         view.read_only = read_only;
-        if self.ourselves && self.program == PROGRAM {
+        if self.is_visitor() {
             view.size = self
                 .sessions
                 .stretched()

@@ -378,6 +378,7 @@ fn sessions() -> Vec<(&'static str, Message)> {
         mode: OpenMode::ReadWrite,
         wait_ms: 1000,
         succeeds: false,
+        again: None,
     };
     let revoked = SessionPush::Revoked {
         volume,

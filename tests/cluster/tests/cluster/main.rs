@@ -6,5 +6,6 @@ mod guest;
 mod joining;
 mod members;
 mod moves;
+mod ownership;
 mod recovery;
 mod volumes;
