@@ -50,6 +50,8 @@ pub struct Settings {
     /// Where this `storaged` itself finds the session socket, for volumes that it takes over to
     /// bring them to rest.
     pub address: Address,
+    /// Where other nodes reach this one: a name or an address.
+    pub host: Option<String>,
     /// What front ends show to disks of other nodes; nothing where nodes speak in plaintext.
     pub credentials: Option<watch::Receiver<CredentialsView>>,
 }
@@ -218,6 +220,7 @@ mod tests {
             presence: Presence::new(NodeId(1), LeaseId(0)),
             lease: LEASE,
             address: Address::Unix("/nowhere".into()),
+            host: None,
             credentials: None,
         }
     }

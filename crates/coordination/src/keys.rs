@@ -47,6 +47,8 @@ pub enum Key {
     Owner(VolumeId),
     /// Who opened a volume last, whether it is open or not; the revision that wrote it is that owner's generation.
     LastOwner(VolumeId),
+    /// A front end that shares a volume with others, by a number of its own. Goes away with its lease.
+    Attached(VolumeId, u64),
     /// Somebody waits for a volume that is open on another node. Goes away with that node's lease.
     Want(VolumeId),
     /// A node asks for a volume to be brought to rest whose owner is on another one. Goes away with the
@@ -116,6 +118,7 @@ impl Key {
             }
             Self::Owner(volume) => format!("owner/{:016x}", volume.0),
             Self::LastOwner(volume) => format!("last-owner/{:016x}", volume.0),
+            Self::Attached(volume, number) => format!("attached/{:016x}/{number:016x}", volume.0),
             Self::Want(volume) => format!("want/{:016x}", volume.0),
             Self::Rest(volume) => format!("rest/{:016x}", volume.0),
             Self::Rested(volume) => format!("rested/{:016x}", volume.0),
@@ -164,6 +167,10 @@ impl Key {
             }
             "owner" => Self::Owner(VolumeId(long(rest)?)),
             "last-owner" => Self::LastOwner(VolumeId(long(rest)?)),
+            "attached" => {
+                let (volume, number) = rest.split_once('/')?;
+                Self::Attached(VolumeId(long(volume)?), long(number)?)
+            }
             "want" => Self::Want(VolumeId(long(rest)?)),
             "rest" => Self::Rest(VolumeId(long(rest)?)),
             "rested" => Self::Rested(VolumeId(long(rest)?)),
@@ -180,6 +187,11 @@ impl Key {
             _ => return None,
         })
     }
+}
+
+/// What the keys of all attachments of a volume begin with.
+pub fn attachments_of(volume: VolumeId) -> String {
+    format!("{ROOT}attached/{:016x}/", volume.0)
 }
 
 fn name(text: &str) -> Option<String> {
@@ -232,6 +244,7 @@ mod tests {
             any::<u64>().prop_map(|n| Key::Owner(VolumeId(n))),
             any::<u32>().prop_map(|n| Key::NodeUp(NodeId(n))),
             any::<u64>().prop_map(|n| Key::LastOwner(VolumeId(n))),
+            any::<(u64, u64)>().prop_map(|(v, n)| Key::Attached(VolumeId(v), n)),
             any::<u64>().prop_map(|n| Key::Want(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rest(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rested(VolumeId(n))),

@@ -50,7 +50,10 @@ impl World {
             return;
         };
         self.forget_guard(volume, life);
-        self.note(format_args!("front {index} is granted {volume} again, {}", view.generation));
+        self.note(format_args!(
+            "front {index} is granted {volume} again, {}",
+            view.generation
+        ));
         self.meet("owner took its volume again");
         self.map_changed();
         let delay = self.delay(20_000);
@@ -65,7 +68,13 @@ impl World {
     }
 
     /// It has its volume again.
-    pub(crate) fn granted_again(&mut self, life: Life, sent: Moment, view: VolumeView, lease: Option<LeaseId>) {
+    pub(crate) fn granted_again(
+        &mut self,
+        life: Life,
+        sent: Moment,
+        view: VolumeView,
+        lease: Option<LeaseId>,
+    ) {
         self.carry_over(life, view.generation);
         let Some(front) = self.front_mut(life) else { return };
         front.deposed = false;

@@ -162,6 +162,7 @@ impl Cluster {
             pid: 1,
             read_only: false,
             opened_ms: now.0 / 1000,
+            attachment: None,
         };
         let key = Key::Owner(volume).to_text();
         let value = encode(&owner).ok()?;

@@ -234,7 +234,9 @@ impl World {
 
     /// A front end goes on with a new generation: what it has not had answered is done again.
     pub(crate) fn carry_over(&mut self, life: Life, generation: Generation) {
-        let Some(front) = self.fronts.get(life.front) else { return };
+        let Some(front) = self.fronts.get(life.front) else {
+            return;
+        };
         let Some(image) = self.oracle.volumes.get_mut(&front.volume) else {
             return;
         };

@@ -6,8 +6,8 @@ use admin_api::ErrorBody;
 use admin_api::names::check_name;
 use admin_api::tasks::Deleted;
 use admin_api::volumes::{
-    CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RollbackVolume, TakeOverVolume, Tree, Volume, VolumeAnswer,
-    VolumeList, VolumeQuery,
+    CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RollbackVolume, TakeOverVolume, Tree,
+    Volume, VolumeAnswer, VolumeList, VolumeQuery,
 };
 use axum::extract::{Path, State};
 use protocol::{FamilyId, VolumeId};

@@ -6,9 +6,13 @@
 //! One file because what is done for a request and what is undone when the connection breaks mirror each
 //! other.
 
+mod attached;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+use attached::Attached;
 
 use client::transport::{Link, Stream};
 use coordination::Revision;
@@ -63,6 +67,8 @@ struct Waiting {
     succeeds: bool,
     /// The generation that the front end had it with before its lease lapsed.
     again: Option<Generation>,
+    /// Its attachment, if the volume is shared.
+    attachment: Option<u64>,
 }
 
 /// A rest that was asked of the front end.
@@ -88,6 +94,8 @@ struct FrontEnd {
     process: u32,
     ourselves: bool,
     open: Option<Open>,
+    /// Its attachment to a volume that is shared. A connection has this or something open.
+    attached: Option<Attached>,
     waiting: Option<Waiting>,
     rest: Option<Rest>,
     orders: mpsc::Sender<Order>,
@@ -108,6 +116,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
         process: peer.number(),
         ourselves: peer.is_ourselves(),
         open: None,
+        attached: None,
         waiting: None,
         rest: None,
         orders,
@@ -213,6 +222,7 @@ impl FrontEnd {
                 wait_ms,
                 succeeds,
                 again,
+                attachment,
             } => {
                 if let Some(before) = again {
                     self.leave_generation(before);
@@ -226,6 +236,7 @@ impl FrontEnd {
                     until: Instant::now() + wait,
                     succeeds,
                     again,
+                    attachment,
                 });
                 self.try_waiting().await
             }
@@ -275,6 +286,7 @@ impl FrontEnd {
                 Ok(Some(SessionReply::Ok))
             }
             SessionRequest::List => Ok(Some(self.list())),
+            SessionRequest::Shared(request) => self.shared(request).await.map(Some),
         }
     }
 
@@ -305,7 +317,7 @@ impl FrontEnd {
     }
 
     fn refuse_second(&self) -> Result<(), Refused> {
-        if self.open.is_some() || self.waiting.is_some() {
+        if self.open.is_some() || self.waiting.is_some() || self.attached.is_some() {
             let message = "this connection has a volume open already: use another connection";
             return Err(Refused::new(SessionRefusal::Invalid, message));
         }
@@ -328,6 +340,7 @@ impl FrontEnd {
             pid: self.process,
             read_only: waiting.mode == OpenMode::ReadOnly,
             opened_ms: wall_clock_ms(),
+            attachment: waiting.attachment,
         };
         let lease = self.sessions.settings.lease;
         self.sessions.release_if_dead(volume).await;
@@ -523,6 +536,7 @@ impl FrontEnd {
         if self.rest.is_none() {
             self.tell_view(false);
         }
+        self.tell_attachment();
     }
 
     /// Tells the front end how its volume is now, if that is news or `always`.
@@ -619,6 +633,9 @@ impl FrontEnd {
     async fn leave(mut self, peer: &Peer) {
         if let Some(volume) = self.waiting.as_ref().and_then(|waiting| self.wanted(waiting)) {
             self.sessions.want_no_more(volume).await;
+        }
+        if let Some(attached) = self.attached.take() {
+            return self.leave_attached(&attached, peer).await;
         }
         let Some(Open {
             volume,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use coordination::keys::Key;
+use coordination::keys::{Key, attachments_of};
 use coordination::map::MapWatch;
 use coordination::records::{LastOwnerRecord, OwnerRecord, decode, encode};
 use coordination::{Compare, Coordination, CoordinationError, LeaseId, Outcome, Revision, Transaction};
@@ -75,18 +75,28 @@ pub(super) async fn acquire(
         return Ok(None);
     }
     let key = Key::Owner(volume).to_text();
+    let last = Key::LastOwner(volume).to_text();
+    let mut conditions = match owner.attachment {
+        Some(number) => vec![Compare::Present(Key::Attached(volume, number).to_text())],
+        None if purpose == Purpose::Visit => Vec::new(),
+        None => match unshared(store, volume, &last).await? {
+            Some(unchanged) => vec![unchanged],
+            None => return Ok(None),
+        },
+    };
+    if let Purpose::GoOn(before) = purpose {
+        conditions.push(Compare::Modified(last.clone(), Revision(before.0)));
+    }
     let lease = store.grant_lease(time_to_live).await?;
     let mut transaction = Transaction::new()
         .when(Compare::Absent(key.clone()))
         .when(Compare::Present(Key::Volume(volume).to_text()))
         .put_leased(key, encode(owner)?, lease);
-    let last = Key::LastOwner(volume).to_text();
-    if let Purpose::GoOn(before) = purpose {
-        transaction = transaction.when(Compare::Modified(last.clone(), Revision(before.0)));
-    }
+    transaction.compares.extend(conditions);
     if purpose != Purpose::Visit {
         let record = LastOwnerRecord {
             by: name_of(owner),
+            shared: owner.attachment.is_some(),
             opened_ms: owner.opened_ms,
         };
         transaction = transaction.put(last, encode(&record)?);
@@ -106,6 +116,23 @@ pub(super) async fn acquire(
     }
     outcome?;
     Ok(None)
+}
+
+/// On what condition nobody else has a volume open that is shared and has no owner just now; nothing if somebody has.
+/// What those have not had answered must come before anything that a new owner does.
+async fn unshared(
+    store: &dyn Coordination,
+    volume: VolumeId,
+    last: &str,
+) -> Result<Option<Compare>, Refused> {
+    let Some(entry) = store.get(last).await? else {
+        return Ok(Some(Compare::Absent(last.to_owned())));
+    };
+    let shared = decode::<LastOwnerRecord>(&entry).is_ok_and(|record| record.shared);
+    if shared && !store.range(&attachments_of(volume)).await?.entries.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Compare::Modified(last.to_owned(), entry.modified)))
 }
 
 /// An owner, for people.
@@ -189,6 +216,7 @@ pub(super) mod tests {
             pid: 1,
             read_only: false,
             opened_ms: 0,
+            attachment: None,
         }
     }
 
@@ -269,7 +297,12 @@ pub(super) mod tests {
         let refused = refuse_successors(store.as_ref(), VOLUME, "alpha", again.generation).await;
         let refused = refused.unwrap_err();
         assert_eq!(refused.kind, SessionRefusal::Lost);
-        assert!(refused.message.contains("taken over by test (process 1 on node-1)"), "{refused}");
+        assert!(
+            refused
+                .message
+                .contains("taken over by test (process 1 on node-1)"),
+            "{refused}"
+        );
     }
 
     #[tokio::test]

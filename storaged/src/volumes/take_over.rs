@@ -50,6 +50,7 @@ fn plan(
     }
     let last = LastOwnerRecord {
         by: "an operator (storagectl volume take-over)".to_owned(),
+        shared: owner.record.attachment.is_some(),
         opened_ms: wall_clock_ms(),
     };
     let transaction = Transaction::new()

@@ -45,7 +45,10 @@ fn main() -> Result<()> {
             let (first, second) = tokio::join!(write_on(&volume, byte, 1), write_on(&volume, byte, 2));
             println!("failed: {first}; {second}");
             let again = request::write(&volume, 0, vec![byte; 4096].into()).await;
-            println!("failed again: {}", again.err().map_or_else(String::new, |error| error.to_string()));
+            println!(
+                "failed again: {}",
+                again.err().map_or_else(String::new, |error| error.to_string())
+            );
         }
         std::future::pending::<Result<()>>().await
     })

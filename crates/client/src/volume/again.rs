@@ -41,7 +41,10 @@ pub(super) fn answered(driver: &Rc<Driver>, sent: Moment, reply: SessionReply) -
             kind: SessionRefusal::Lost | SessionRefusal::NotFound,
             message,
         } => {
-            error!(reason = message, "the volume is lost: all requests fail from now on");
+            error!(
+                reason = message,
+                "the volume is lost: all requests fail from now on"
+            );
             driver.event(Event::Lost);
             Answer::Settled
         }
@@ -49,6 +52,9 @@ pub(super) fn answered(driver: &Rc<Driver>, sent: Moment, reply: SessionReply) -
             warn!(reason = message, "the volume cannot be taken again yet");
             Answer::NotYet
         }
-        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Volumes { .. } => Answer::NotYet,
+        SessionReply::Ok
+        | SessionReply::Credentials(_)
+        | SessionReply::Volumes { .. }
+        | SessionReply::Shared(_) => Answer::NotYet,
     }
 }

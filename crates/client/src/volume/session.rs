@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-mod greet;
+pub(crate) mod greet;
 
 use greet::{GREETING_LIMIT, Greeted, converse, greet, out_of_turn};
 pub(super) use greet::{list, look};
@@ -36,6 +36,17 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// How long `storaged` waits for one who has the volume for a moment, when it is asked for again.
 const AGAIN_WAIT: Duration = Duration::from_secs(5);
 
+/// In what way a volume is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// For whoever asks.
+    Plain,
+    /// For a guest that goes on: the present owner is asked to leave.
+    Succeeds,
+    /// For all who share the volume, as this attachment.
+    Attached(u64),
+}
+
 /// A volume that `storaged` has just opened.
 pub(super) struct OpenedSession {
     pub(super) session: Session,
@@ -47,6 +58,7 @@ pub(super) struct OpenedSession {
 /// The connection to `storaged`, there or not.
 pub(super) struct Session {
     options: Options,
+    how: Opening,
     link: RefCell<Option<Link>>,
     /// The task must look: there is something to send.
     wake: Notify,
@@ -95,11 +107,11 @@ pub(super) enum Answer {
 
 /// Opens a volume, and waits as long as the options say for `storaged` and for the present owner, who is
 /// asked to leave if this `succeeds` it.
-pub(super) async fn open(options: Options, succeeds: bool) -> Result<OpenedSession, OpenError> {
+pub(super) async fn open(options: Options, how: Opening) -> Result<OpenedSession, OpenError> {
     let deadline = Instant::now() + options.wait;
     let mut backoff = Backoff::default();
     loop {
-        let error = match try_open(&options, succeeds, deadline).await {
+        let error = match try_open(&options, how, deadline).await {
             Err(error @ OpenError::Unreachable { .. }) => error,
             result => return result,
         };
@@ -110,7 +122,7 @@ pub(super) async fn open(options: Options, succeeds: bool) -> Result<OpenedSessi
     }
 }
 
-async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Result<OpenedSession, OpenError> {
+async fn try_open(options: &Options, how: Opening, deadline: Instant) -> Result<OpenedSession, OpenError> {
     let Greeted {
         mut link,
         address,
@@ -123,11 +135,14 @@ async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Resul
     let asked = now();
     let wait = deadline.saturating_duration_since(Instant::now());
     link.outbox
-        .push_session_request(1, &open_request(options, succeeds, wait, None));
+        .push_session_request(1, &open_request(options, how, wait, None));
     let view = match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Opened(view) => *view,
         SessionReply::Refused { kind, message } => return Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Volumes { .. } => {
+        SessionReply::Ok
+        | SessionReply::Credentials(_)
+        | SessionReply::Volumes { .. }
+        | SessionReply::Shared(_) => {
             return Err(unreachable(out_of_turn()));
         }
     };
@@ -138,6 +153,7 @@ async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Resul
     };
     let session = Session {
         options: options.clone(),
+        how,
         link: RefCell::new(Some(link)),
         wake: Notify::new(),
         connected: Notify::new(),
@@ -168,7 +184,7 @@ async fn renewed(link: &mut Link, view: &VolumeView) -> io::Result<Moment> {
 
 fn open_request(
     options: &Options,
-    succeeds: bool,
+    how: Opening,
     wait: Duration,
     again: Option<Generation>,
 ) -> SessionRequest {
@@ -181,8 +197,12 @@ fn open_request(
             OpenMode::ReadWrite
         },
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        succeeds,
+        succeeds: how == Opening::Succeeds,
         again,
+        attachment: match how {
+            Opening::Attached(number) => Some(number),
+            Opening::Plain | Opening::Succeeds => None,
+        },
     }
 }
 
@@ -229,7 +249,7 @@ impl Session {
             volume: view.name.clone(),
             ..self.options.clone()
         };
-        let request = open_request(&options, false, AGAIN_WAIT, Some(view.generation));
+        let request = open_request(&options, self.how, AGAIN_WAIT, Some(view.generation));
         self.ask(&request, Asked::Again { sent: now(), done });
         answered
     }
@@ -259,7 +279,7 @@ impl Session {
     fn resume_request(&self, view: &VolumeView) -> SessionRequest {
         if view.generation.0 == 0 {
             // A reader of a snapshot owns nothing that could be resumed.
-            return open_request(&self.options, false, Duration::ZERO, None);
+            return open_request(&self.options, Opening::Plain, Duration::ZERO, None);
         }
         SessionRequest::Resume {
             volume: view.volume,
@@ -427,7 +447,10 @@ fn pushed(driver: &Rc<Driver>, push: SessionPush) {
             driver.event(Event::Revoked);
         }
         SessionPush::Wanted { volume: named } if named == volume => driver.tell(DeviceEvent::Wanted),
-        SessionPush::Quiesce { .. } | SessionPush::Revoked { .. } | SessionPush::Wanted { .. } => {}
+        SessionPush::Quiesce { .. }
+        | SessionPush::Revoked { .. }
+        | SessionPush::Wanted { .. }
+        | SessionPush::Attachment(_) => {}
     }
 }
 

@@ -379,6 +379,7 @@ fn sessions() -> Vec<(&'static str, Message)> {
         wait_ms: 1000,
         succeeds: false,
         again: None,
+        attachment: None,
     };
     let revoked = SessionPush::Revoked {
         volume,

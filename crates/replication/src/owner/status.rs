@@ -15,7 +15,9 @@ impl Owner {
         match self.stage {
             Stage::Closed | Stage::Lost => return reasons,
             Stage::Deposed => {
-                reasons.push("waiting for storaged: the lease lapsed, and the volume has to be taken again".to_owned());
+                reasons.push(
+                    "waiting for storaged: the lease lapsed, and the volume has to be taken again".to_owned(),
+                );
                 return reasons;
             }
             Stage::Opening | Stage::Open | Stage::Closing => {}

@@ -2,10 +2,12 @@
 //! guests' are.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod gateway;
 mod guest;
 mod joining;
 mod members;
 mod moves;
 mod ownership;
 mod recovery;
+mod shared;
 mod volumes;

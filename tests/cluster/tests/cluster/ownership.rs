@@ -209,10 +209,7 @@ async fn late_write(view: &VolumeView, disk: usize, generation: Generation) -> R
             index: 0,
             layer: view.head,
         },
-        follows: Stamp {
-            generation,
-            count: 1,
-        },
+        follows: Stamp { generation, count: 1 },
         stamp: Stamp {
             generation,
             count: 1 << 40,
@@ -242,7 +239,10 @@ fn an_operator_takes_a_volume_from_whoever_has_it() {
         assert!(says.contains("nobody has volume \"a\" open"), "{says}");
         let mut former = Busy::start(&cluster.nodes[0], 7);
         let says = refused(&cluster.nodes[2], "volume take-over a");
-        assert!(says.contains("from front-end") && says.contains("--yes"), "{says}");
+        assert!(
+            says.contains("from front-end") && says.contains("--yes"),
+            "{says}"
+        );
         let next = tokio::task::spawn_local(Volume::open(options(&cluster.nodes[1], "a")));
         let _: Value = ask(&cluster.nodes[2], "volume take-over a --yes").await;
         let next = next.await.unwrap().unwrap();
@@ -264,7 +264,10 @@ fn what_an_operator_took_is_not_taken_again_by_the_former_owner_if_nobody_waits_
         prepare(&cluster).await;
         let former = open(&cluster.nodes[0], "a").await;
         let _: Value = ask(&cluster.nodes[0], "volume take-over a --yes").await;
-        while request::write(&former, 0, Bytes::from(vec![1; 4096])).await.is_ok() {}
+        while request::write(&former, 0, Bytes::from(vec![1; 4096]))
+            .await
+            .is_ok()
+        {}
         let info: admin_api::volumes::Volume = ask(&cluster.nodes[0], "volume info a").await;
         assert_eq!(info.owner, None);
     });
@@ -307,7 +310,11 @@ fn an_owner_on_a_node_that_is_known_to_be_down_is_waited_for_until_its_lease_lap
             cluster.nodes[index].configure(&configuration).unwrap();
             cluster.nodes[index].start_again().unwrap();
         }
-        let _: Value = ask(&cluster.nodes[0], "pool create main --copies 1 --disks 1 --groups 4").await;
+        let _: Value = ask(
+            &cluster.nodes[0],
+            "pool create main --copies 1 --disks 1 --groups 4",
+        )
+        .await;
         let _: Value = ask(&cluster.nodes[0], "volume create a 4M").await;
         let device = open(&cluster.nodes[1], "a").await;
         fill(&device, 0, 4096, 1).await;
@@ -329,4 +336,3 @@ fn an_owner_on_a_node_that_is_known_to_be_down_is_waited_for_until_its_lease_lap
         snapshot.close().await;
     });
 }
-

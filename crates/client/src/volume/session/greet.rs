@@ -11,17 +11,17 @@ use super::super::{OpenError, credentials};
 use crate::transport::{self, Address, Credentials, Link};
 
 /// How long `storaged` may take to answer a greeting.
-pub(super) const GREETING_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
 /// A `storaged` that greeted back.
-pub(super) struct Greeted {
-    pub(super) link: Link,
-    pub(super) address: Address,
-    pub(super) credentials: Option<Credentials>,
+pub(crate) struct Greeted {
+    pub(crate) link: Link,
+    pub(crate) address: Address,
+    pub(crate) credentials: Option<Credentials>,
 }
 
 /// The first `storaged` that greets back.
-pub(super) async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted, OpenError> {
+pub(crate) async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted, OpenError> {
     let mut last = OpenError::NoAddress;
     for address in storaged {
         let attempt = async {
@@ -58,14 +58,14 @@ pub(super) async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted
     Err(last)
 }
 
-pub(super) async fn converse(link: &mut Link) -> io::Result<SessionReply> {
+pub(crate) async fn converse(link: &mut Link) -> io::Result<SessionReply> {
     match link.converse().await? {
         (_, Message::SessionReply(reply)) => Ok(reply),
         _ => Err(out_of_turn()),
     }
 }
 
-pub(super) fn out_of_turn() -> io::Error {
+pub(crate) fn out_of_turn() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         "storaged answered something that was not asked",
@@ -73,7 +73,10 @@ pub(super) fn out_of_turn() -> io::Error {
 }
 
 /// What may be opened, for gateways that list exports.
-pub(in crate::volume) async fn list(program: &str, storaged: &[Address]) -> Result<Vec<ExportEntry>, OpenError> {
+pub(in crate::volume) async fn list(
+    program: &str,
+    storaged: &[Address],
+) -> Result<Vec<ExportEntry>, OpenError> {
     let Greeted {
         mut link, address, ..
     } = greet(program, storaged).await?;
@@ -85,14 +88,19 @@ pub(in crate::volume) async fn list(program: &str, storaged: &[Address]) -> Resu
     match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Volumes { volumes } => Ok(volumes),
         SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Opened(_) => {
-            Err(unreachable(out_of_turn()))
-        }
+        SessionReply::Ok
+        | SessionReply::Credentials(_)
+        | SessionReply::Opened(_)
+        | SessionReply::Shared(_) => Err(unreachable(out_of_turn())),
     }
 }
 
 /// What a volume is, whoever has it open.
-pub(in crate::volume) async fn look(program: &str, storaged: &[Address], volume: &str) -> Result<VolumeView, OpenError> {
+pub(in crate::volume) async fn look(
+    program: &str,
+    storaged: &[Address],
+    volume: &str,
+) -> Result<VolumeView, OpenError> {
     let Greeted {
         mut link, address, ..
     } = greet(program, storaged).await?;
@@ -106,8 +114,9 @@ pub(in crate::volume) async fn look(program: &str, storaged: &[Address], volume:
     match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Opened(view) => Ok(*view),
         SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Volumes { .. } => {
-            Err(unreachable(out_of_turn()))
-        }
+        SessionReply::Ok
+        | SessionReply::Credentials(_)
+        | SessionReply::Volumes { .. }
+        | SessionReply::Shared(_) => Err(unreachable(out_of_turn())),
     }
 }

@@ -87,7 +87,10 @@ fn what_was_not_answered_is_done_again_in_order_when_nobody_came_in_between() {
 #[test]
 fn a_part_that_was_answered_is_not_written_a_second_time() {
     // Somebody may have read it, and written something else there since.
-    let wide = |view: VolumeView| VolumeView { size: 8 << 20, ..view };
+    let wide = |view: VolumeView| VolumeView {
+        size: 8 << 20,
+        ..view
+    };
     let mut bed = Bed::open();
     bed.event(Event::View(Box::new(wide(view()))));
     let both = bed.submit(Operation::Write {
@@ -118,16 +121,27 @@ fn a_read_waits_for_what_is_done_again_and_a_snapshot_too() {
     assert!(sent(&bed.read()).is_empty());
     bed.depose();
     let requests = sent(&bed.again(next_view()));
-    assert!(requests.iter().all(|request| !matches!(request.2, Request::Read { .. })));
+    assert!(
+        requests
+            .iter()
+            .all(|request| !matches!(request.2, Request::Read { .. }))
+    );
     let held = bed.event(Event::Quiesce {
         token: 1,
         limit_ms: 1_000,
     });
-    assert!(!held.iter().any(|action| matches!(action, Action::Quiesced { .. })));
+    assert!(
+        !held
+            .iter()
+            .any(|action| matches!(action, Action::Quiesced { .. }))
+    );
     let mut out = Vec::new();
     bed.drain(requests, &mut out);
     assert_eq!(results(&out).len(), 2);
-    assert!(out.iter().any(|action| matches!(action, Action::Quiesced { token: 1 })));
+    assert!(
+        out.iter()
+            .any(|action| matches!(action, Action::Quiesced { token: 1 }))
+    );
 }
 
 #[test]
