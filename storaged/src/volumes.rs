@@ -28,6 +28,7 @@ pub mod rest;
 pub mod retire;
 pub mod rollback;
 pub mod snapshot;
+pub mod take_over;
 
 pub use error::OperationError;
 

@@ -56,7 +56,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let passed = reports.iter().filter(good).count();
     let failed = reports.len() - passed;
     println!("{passed} passed, {failed} failed, 0 skipped");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn scopes(arguments: &Arguments) -> anyhow::Result<Vec<Scope>> {

@@ -56,6 +56,7 @@ impl Plan {
         (first..first + self.disks).map(move |disk| Candidate {
             disk: DiskId(disk),
             weight: 4000,
+            share: coordination::placement::WHOLE,
             node,
             zone: format!("rack-{:02}", node % ZONES),
         })
@@ -148,6 +149,8 @@ impl Records {
                 node: id,
                 path: format!("/var/lib/storaged/disks/{number}"),
                 weight: disk.weight,
+                share: None,
+                draining: false,
                 addresses: vec![
                     format!("unix:/run/storaged/disks/{}.sock", disk.disk.0),
                     format!("tcp:10.1.{}.{}:{}", node / 250, node % 250, 7500 + number),
@@ -174,9 +177,7 @@ impl Records {
             created_ms: MOMENT_MS,
         };
         self.put("pool", &Key::Pool(id), encode(&record)?);
-        let pointer = NameRecord {
-            id: u64::from(id.0),
-        };
+        let pointer = NameRecord { id: u64::from(id.0) };
         self.put("pool", &Key::PoolName(record.name.clone()), encode(&pointer)?);
         for number in 0..plan.groups {
             let pg = PgId { pool: id, number };
@@ -216,7 +217,11 @@ impl Records {
             created_ms: MOMENT_MS,
         };
         self.put("volume", &Key::Volume(volume), encode(&record)?);
-        self.put("volume name", &Key::VolumeName(name), encode(&NameRecord { id: volume.0 })?);
+        self.put(
+            "volume name",
+            &Key::VolumeName(name),
+            encode(&NameRecord { id: volume.0 })?,
+        );
         let record = SnapshotRecord {
             layer: sealed,
             size: 40 << 30,
@@ -238,5 +243,6 @@ pub(crate) fn owner(plan: &Plan, number: u64) -> OwnerRecord {
         pid: 4321,
         read_only: false,
         opened_ms: MOMENT_MS,
+        attachment: None,
     }
 }
