@@ -58,7 +58,6 @@ fn what_a_restored_store_has_forgotten_is_put_back_and_a_disk_that_was_out_is_no
             cluster.nodes[2].start_again().unwrap();
         })
         .await;
-        for node in &cluster.nodes {}
         // It waits until the records are what they were.
         let device = open(&cluster.nodes[0], "a").await;
         let events = cluster.nodes[0].storagectl(&["events"]).unwrap();
