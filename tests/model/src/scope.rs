@@ -113,16 +113,6 @@ pub const SHORT: &[Scope] = &[
         ..JOINING
     },
     Scope {
-        name: "joining-restart",
-        left: RESTART,
-        ..JOINING
-    },
-    Scope {
-        name: "joining-evict",
-        left: EVICTION,
-        ..JOINING
-    },
-    Scope {
         name: "evict",
         left: Left {
             returns: 1,
@@ -168,12 +158,64 @@ pub const SHORT: &[Scope] = &[
 ];
 
 /// Those of long runs, beside the short ones.
-pub const LONG: &[Scope] = &[Scope {
-    name: "three-owners",
-    owners: 3,
-    writes: [1, 1, 1],
-    ..JOINING
-}];
+pub const LONG: &[Scope] = &[
+    Scope {
+        name: "joining-restart",
+        left: RESTART,
+        ..JOINING
+    },
+    Scope {
+        name: "joining-evict",
+        left: EVICTION,
+        ..JOINING
+    },
+    Scope {
+        name: "joining-zombie",
+        zombies: true,
+        ..JOINING
+    },
+    Scope {
+        name: "move-two-owners",
+        owners: 2,
+        least: 2,
+        writes: [1, 0, 0],
+        left: Left { moves: 1, ..NOTHING },
+        intervals: 4,
+        ..BASE
+    },
+    Scope {
+        name: "three-owners",
+        owners: 3,
+        writes: [1, 1, 1],
+        ..JOINING
+    },
+    Scope {
+        name: "joining-pipeline",
+        writes: [2, 1, 0],
+        in_flight: 2,
+        ..JOINING
+    },
+    Scope {
+        name: "evict-restart",
+        left: Left {
+            returns: 1,
+            restarts: 1,
+            ..EVICTION
+        },
+        ..BASE
+    },
+    Scope {
+        name: "evict-three",
+        slots: [InSync, InSync, InSync, Absent],
+        width: 3,
+        least: 2,
+        left: Left {
+            returns: 1,
+            ..EVICTION
+        },
+        ..BASE
+    },
+];
 
 impl Scope {
     /// Whether a rule is kept.
