@@ -116,7 +116,8 @@ impl Owner {
             | Refusal::Fenced(_)
             | Refusal::Damaged { .. }
             | Refusal::Poisoned
-            | Refusal::Invalid => {
+            | Refusal::Invalid
+            | Refusal::Version { .. } => {
                 self.pause(now, disk, TROUBLE_PAUSE_MS);
                 self.suspect(now, disk, &format!("it refuses: {refusal}"), out);
             }
