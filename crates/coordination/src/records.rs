@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{CoordinationError, Entry};
 
+mod condition;
+
+pub use condition::{SlowRecord, Speaks};
+
 /// The format of the records that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
@@ -100,6 +104,9 @@ pub struct NodeUpRecord {
     pub version: String,
     /// Since when it is up, in milliseconds since 1970.
     pub since_ms: u64,
+    /// What it speaks; older programs do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaks: Option<Speaks>,
 }
 
 /// Somebody waits for a volume that is open on another node.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod guest;
+mod health;
 mod joining;
 mod members;
 mod moves;
