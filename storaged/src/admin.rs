@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
+use crate::progress::Progress;
 use crate::reclaim::Reclaim;
 use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
@@ -38,6 +39,7 @@ mod scrubs;
 mod serve;
 mod snapshots;
 mod status;
+mod upgrade;
 mod volumes;
 
 pub use serve::{Admin, ListenError};
@@ -62,6 +64,8 @@ pub struct Context {
     pub disks: Arc<Disks>,
     /// The event log.
     pub events: Events,
+    /// How far disks are on their way back.
+    pub progress: Arc<Progress>,
     /// What goes on in the background.
     pub tasks: Tasks,
     /// Gives back space.
@@ -100,6 +104,7 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(log::events))
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))
+        .routes(routes!(upgrade::status))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::get, nodes::change, nodes::remove))
         .routes(routes!(join_tokens::list, join_tokens::make))

@@ -33,6 +33,9 @@ pub struct ChangeDisk {
     /// Whether it is to be emptied: its data goes to other disks, and it takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<bool>,
+    /// That it was put out of its groups because it is slow counts no more: it comes back at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trust: bool,
 }
 
 /// Gives a disk up for lost.

@@ -13,6 +13,7 @@
 //! | GET | `/v1/events` | [`events::EventQuery`] | [`events::EventPage`] |
 //! | GET | `/v1/tasks` | | [`tasks::TaskList`] |
 //! | GET | `/v1/tasks/{task}` | [`tasks::TaskQuery`] | [`tasks::Task`] |
+//! | GET | `/v1/upgrade` | | [`upgrade::UpgradeStatus`] |
 //! | GET | `/v1/nodes` | | [`nodes::NodeList`] |
 //! | GET | `/v1/nodes/{node}` | | [`nodes::Node`] |
 //! | DELETE | `/v1/nodes/{node}` | | 204 |
@@ -71,6 +72,7 @@ pub mod sizes;
 pub mod snapshots;
 pub mod status;
 pub mod tasks;
+pub mod upgrade;
 pub mod vhost;
 pub mod volumes;
 

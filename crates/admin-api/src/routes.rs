@@ -16,6 +16,8 @@ pub const EVENTS: &str = "/v1/events";
 pub const TASKS: &str = "/v1/tasks";
 /// One task.
 pub const TASK: &str = "/v1/tasks/{task}";
+/// Which versions run, and which node may be restarted next.
+pub const UPGRADE: &str = "/v1/upgrade";
 /// All nodes.
 pub const NODES: &str = "/v1/nodes";
 /// One node.

@@ -30,6 +30,8 @@ pub enum Key {
     NodeUp(NodeId),
     /// A disk.
     Disk(DiskId),
+    /// That a disk was put out of its groups because it is slow.
+    Slow(DiskId),
     /// A pool.
     Pool(PoolId),
     /// A pool's name, which points to its identity.
@@ -112,6 +114,7 @@ impl Key {
             Self::NodeUp(id) => format!("node-up/{:08x}", id.0),
             Self::Recall(id) => format!("recall/{:08x}", id.0),
             Self::Disk(id) => format!("disk/{:08x}", id.0),
+            Self::Slow(id) => format!("slow/{:08x}", id.0),
             Self::Pool(id) => format!("pool/{:08x}", id.0),
             Self::PoolName(name) => format!("pool-name/{name}"),
             Self::Group(pg) => format!("group/{:08x}/{:08x}", pg.pool.0, pg.number),
@@ -151,6 +154,7 @@ impl Key {
             "node-up" => Self::NodeUp(NodeId(short(rest)?)),
             "recall" => Self::Recall(NodeId(short(rest)?)),
             "disk" => Self::Disk(DiskId(short(rest)?)),
+            "slow" => Self::Slow(DiskId(short(rest)?)),
             "pool" => Self::Pool(PoolId(short(rest)?)),
             "pool-name" => Self::PoolName(name(rest)?),
             "group" => {
@@ -233,6 +237,7 @@ mod tests {
             Just(Key::Counter(Counter::Event)),
             any::<u32>().prop_map(|n| Key::Node(NodeId(n))),
             any::<u32>().prop_map(|n| Key::Disk(DiskId(n))),
+            any::<u32>().prop_map(|n| Key::Slow(DiskId(n))),
             any::<u32>().prop_map(|n| Key::Pool(PoolId(n))),
             word.prop_map(Key::PoolName),
             any::<(u32, u32)>().prop_map(|(pool, number)| Key::Group(PgId {

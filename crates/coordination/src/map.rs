@@ -18,7 +18,7 @@ use protocol::{
 use crate::keys::Key;
 use crate::records::{
     self, AttachedRecord, DiskRecord, GroupRecord, NodeRecord, NodeUpRecord, OwnerRecord, PoolRecord,
-    RecordError, SchemaRecord, SnapshotRecord, VolumeRecord,
+    RecordError, SchemaRecord, SlowRecord, SnapshotRecord, VolumeRecord,
 };
 use crate::store::{Batch, Entry, Event, Range, Revision};
 
@@ -62,6 +62,7 @@ pub struct ClusterMap {
     nodes: Arc<BTreeMap<NodeId, Versioned<NodeRecord>>>,
     up: Arc<BTreeMap<NodeId, Versioned<NodeUpRecord>>>,
     disks: Arc<BTreeMap<DiskId, Versioned<DiskRecord>>>,
+    slow: Arc<BTreeMap<DiskId, Versioned<SlowRecord>>>,
     pools: Arc<BTreeMap<PoolId, Pool>>,
     families: Arc<BTreeMap<FamilyId, Arc<Family>>>,
     volumes: Arc<HashMap<VolumeId, FamilyId>>,
@@ -131,6 +132,11 @@ impl ClusterMap {
     /// The disks.
     pub fn disks(&self) -> &BTreeMap<DiskId, Versioned<DiskRecord>> {
         &self.disks
+    }
+
+    /// The disks that were put out of their groups because they are slow.
+    pub fn slow(&self) -> &BTreeMap<DiskId, Versioned<SlowRecord>> {
+        &self.slow
     }
 
     /// The pools, in the order of their identities.
@@ -265,6 +271,9 @@ impl ClusterMap {
             Some(Key::Disk(id)) => {
                 Arc::make_mut(&mut self.disks).insert(id, versioned(entry)?);
             }
+            Some(Key::Slow(id)) => {
+                Arc::make_mut(&mut self.slow).insert(id, versioned(entry)?);
+            }
             Some(Key::Pool(id)) => self.pool_entry(id).record = Some(versioned(entry)?),
             Some(Key::Group(pg)) => {
                 let GroupRecord { slots } = records::decode(entry)?;
@@ -331,6 +340,9 @@ impl ClusterMap {
             }
             Some(Key::Disk(id)) => {
                 Arc::make_mut(&mut self.disks).remove(&id);
+            }
+            Some(Key::Slow(id)) => {
+                Arc::make_mut(&mut self.slow).remove(&id);
             }
             Some(Key::Pool(id)) => {
                 self.pool_entry(id).record = None;

@@ -17,6 +17,10 @@ pub use owners::{AttachedRecord, LastOwnerRecord};
 
 use crate::store::{CoordinationError, Entry};
 
+mod condition;
+
+pub use condition::{SlowRecord, Speaks};
+
 /// The format of the records that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
@@ -104,6 +108,9 @@ pub struct NodeUpRecord {
     pub version: String,
     /// Since when it is up, in milliseconds since 1970.
     pub since_ms: u64,
+    /// What it speaks; older programs do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaks: Option<Speaks>,
 }
 
 /// A node remembers records that the store has lost.

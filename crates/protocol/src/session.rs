@@ -93,6 +93,10 @@ pub enum SessionRequest {
         disk: DiskId,
         /// Why, for people.
         reason: String,
+        /// Whether it answers, and is only much slower than the others: what is done then is a matter of
+        /// `storaged`'s configuration. Left out when not, as by programs that know nothing of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        slow: bool,
     },
     /// All writes are answered and new ones are held, as [`SessionPush::Quiesce`] asked.
     Quiesced {

@@ -14,6 +14,7 @@ mod link;
 mod lookup;
 mod opening;
 mod operation;
+mod pace;
 mod quiesce;
 mod respond;
 mod status;
@@ -39,6 +40,7 @@ use lease::Lease;
 use link::Link;
 use lookup::Lookups;
 use operation::Operations;
+use pace::Pace;
 use quiesce::Quiescence;
 use takeover::TakeOver;
 use write::Writes;
@@ -74,6 +76,7 @@ pub struct Owner {
     writes: Writes,
     lookups: Lookups,
     fullness: Fullness,
+    pace: Pace,
     quiescence: Option<Quiescence>,
     /// Groups whose disks do not all know yet what is complete, and when they were told last.
     untold: BTreeSet<PgId>,
@@ -119,6 +122,7 @@ impl Owner {
             writes: Writes::default(),
             lookups: Lookups::default(),
             fullness: Fullness::default(),
+            pace: Pace::default(),
             quiescence: None,
             untold: BTreeSet::new(),
             told: now,
@@ -280,6 +284,7 @@ impl Owner {
             out.push(Action::Renew);
         }
         self.watch_links(now, out);
+        self.pace.look(now, out);
         if self.lease.allows(now) {
             self.drive_take_overs(now, out);
         }

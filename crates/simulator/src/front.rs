@@ -304,6 +304,8 @@ impl World {
                     self.schedule.after(delay, Happening::ViewWanted { life });
                 }
                 Action::Suspect { disk, reason } => self.suspected(life, disk, &reason),
+                // It would leave its groups as one that is suspected does.
+                Action::Slow { .. } => self.meet("slow disk told of"),
                 Action::Quiesced { token } => {
                     let volume = self.fronts[life.front].volume;
                     let delay = self.delay(20_000);

@@ -72,6 +72,11 @@ pub(crate) enum DiskCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Lets a disk that was taken out because it is slow come back at once: its cause is mended.
+    Trust {
+        /// Its number.
+        disk: u32,
+    },
     /// Begins to look after a disk's copies: compares their stamps with all other copies in sync.
     #[command(
         after_help = "storaged does this by itself, once a day, and --deep once a week (docs/configuration.md).\nEnds with status 5 if something is not well, once it has waited for the end."

@@ -91,6 +91,15 @@ pub(super) async fn perform(api: &Api, form: Form, command: DiskCommand) -> Resu
                 known.path
             ))
         }
+        DiskCommand::Trust { disk } => {
+            let path = fill(routes::DISK, &[&disk.to_string()]);
+            let change = ChangeDisk {
+                trust: true,
+                ..ChangeDisk::default()
+            };
+            let disk: Disk = api.patch(&path, &change).await?;
+            form.show(&disk, |disk| format!("disk {} is trusted again", disk.id))
+        }
         DiskCommand::Scrub { disk, deep, wait } => {
             let path = fill(routes::DISK_SCRUB, &[&disk.to_string()]);
             let started = api.post(&path, &StartScrub { deep }).await?;

@@ -59,6 +59,18 @@ fn number(text: &str) -> Result<NodeId, Failure> {
         .map_err(|_| invalid(format!("{text:?} is not a node: give its number")))
 }
 
+/// Where other machines reach a node: where they join, or else where its disks are.
+fn reached_at(map: &ClusterMap, id: NodeId, told: &[String]) -> Vec<String> {
+    if !told.is_empty() {
+        return told.to_vec();
+    }
+    let addresses = map.disks_on(id).flat_map(|(_, disk)| &disk.record.addresses);
+    addresses
+        .filter(|address| !address.starts_with("unix:"))
+        .cloned()
+        .collect()
+}
+
 fn describe(context: &Context, map: &ClusterMap, id: NodeId) -> Option<Node> {
     let record = &map.nodes().get(&id)?.record;
     let groups: usize = map
@@ -70,7 +82,7 @@ fn describe(context: &Context, map: &ClusterMap, id: NodeId) -> Option<Node> {
         id: id.0,
         name: record.name.clone(),
         zone: record.zone.clone(),
-        addresses: record.addresses.clone(),
+        addresses: reached_at(map, id, &record.addresses),
         state: if up.is_some() {
             NodeState::Up
         } else {

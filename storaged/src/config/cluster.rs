@@ -67,7 +67,6 @@ impl ClusterSettings {
             work_dir: work_dir.to_owned(),
             name,
             zone,
-            addresses: Vec::new(),
             lease,
             alone,
         })

@@ -30,6 +30,8 @@ use super::ledger::Ledger;
 use super::returns::Returns;
 use super::scrubs::Scrubs;
 use super::sources::{ERRANDS_MAX, Errand, Reach};
+use crate::moment::wall_clock_ms;
+use crate::slow::exile;
 
 /// The kinds of requests whose times are told.
 const REQUEST_KINDS: &[&str] = &["read", "write", "recovery", "other"];
@@ -285,8 +287,17 @@ impl Driver {
         if idle || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
             return;
         }
-        let returns = self.reach.wishes.is_some() && self.returns.borrow().may_ask(Instant::now());
+        let returns = self.reach.wishes.is_some()
+            && self.returns.borrow().may_ask(Instant::now())
+            && !self.is_kept_out();
         self.event(Event::Nudge { returns });
+    }
+
+    /// Whether it was put out because it is slow, and is to stay out.
+    fn is_kept_out(&self) -> bool {
+        let map = self.reach.map.current();
+        let slow = map.slow().get(&self.reach.disk);
+        slow.is_some_and(|slow| exile::remaining(&slow.record, wall_clock_ms()).is_some())
     }
 
     fn reply(&self, connection: ConnectionId, number: u64, response: &Response) {
@@ -427,6 +438,7 @@ impl Driver {
             poisoned: store.poisoned().map(str::to_owned),
             copied: self.copies.borrow().bytes(),
             scrubbed: self.scrubs.borrow().totals(),
+            oldest: self.medium.borrow().oldest(Instant::now()),
         }
     }
 

@@ -106,6 +106,8 @@ pub(super) fn plan_move(
 #[cfg(test)]
 mod tests {
     //! A port is one disk's, and stays it.
+    use std::sync::Arc;
+
     use coordination::store::Entry;
     use coordination::{Revision, map::ClusterMap, store::Range};
     use protocol::NodeId;
@@ -115,6 +117,7 @@ mod tests {
 
     fn place(port: u16) -> Place {
         Place {
+            slow: Arc::default(),
             node: NodeId(1),
             cluster: [0; 16],
             sockets: "/w/disks".into(),

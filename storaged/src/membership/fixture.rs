@@ -3,7 +3,7 @@
 use coordination::keys::Key;
 use coordination::records::{
     DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, NodeRecord, NodeUpRecord, OwnerRecord,
-    PoolRecord, ReclaimedRecord, Redundancy, VolumeRecord, encode,
+    PoolRecord, ReclaimedRecord, Redundancy, SlowRecord, VolumeRecord, encode,
 };
 use coordination::store::{Entry, Range};
 use coordination::{ClusterMap, Revision};
@@ -82,6 +82,7 @@ pub(crate) fn map_of_nodes(nodes: u32, up: &[u32], third: SlotState) -> ClusterM
             lease_ms: 5000,
             version: String::new(),
             since_ms: 0,
+            speaks: None,
         };
         entries.push(entry(&Key::NodeUp(NodeId(*number)), &up, 2));
     }
@@ -124,6 +125,18 @@ fn pool(groups: u32, min_in_sync: u8) -> PoolRecord {
         closing: false,
         created_ms: 0,
     }
+}
+
+/// Two groups on three disks, the third of which is in this state and was put out because it is slow.
+pub(crate) fn with_slow(third: SlotState, since_ms: u64) -> ClusterMap {
+    let record = SlowRecord {
+        since_ms,
+        times: 1,
+        reason: "it takes long".into(),
+    };
+    let mut entries = entries(2, 2, third);
+    entries.push(entry(&Key::Slow(DiskId(3)), &record, 45));
+    shown(entries)
 }
 
 fn shown(entries: Vec<Entry>) -> ClusterMap {

@@ -265,6 +265,7 @@ impl FrontEnd {
                 generation,
                 disk,
                 reason,
+                slow,
             } => {
                 warn!(%volume, %disk, reason, program = self.program, "a front end suspects a disk");
                 let suspicion = Suspicion {
@@ -272,6 +273,7 @@ impl FrontEnd {
                     generation,
                     disk,
                     reason,
+                    slow,
                 };
                 self.sessions.complain(suspicion);
                 Ok(Some(SessionReply::Ok))

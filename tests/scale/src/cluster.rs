@@ -142,6 +142,7 @@ impl Records {
             lease_ms: 5000,
             version: "0.1.0".into(),
             since_ms: MOMENT_MS,
+            speaks: None,
         };
         self.put("node-up", &Key::NodeUp(id), encode(&up)?);
         for (disk, number) in plan.disks_of(node).zip(0..) {

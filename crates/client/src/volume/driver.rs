@@ -162,7 +162,8 @@ impl Driver {
             }
             Action::Renew => self.session.renew(&self.owner.borrow()),
             Action::WantView => self.session.want_view(&self.owner.borrow()),
-            Action::Suspect { disk, reason } => self.suspect(disk, reason),
+            Action::Suspect { disk, reason } => self.suspect(disk, reason, false),
+            Action::Slow { disk, reason } => self.suspect(disk, reason, true),
             Action::Quiesced { token } => {
                 let volume = self.owner.borrow().view().volume;
                 self.session.tell(&SessionRequest::Quiesced { volume, token });
@@ -265,7 +266,7 @@ impl Driver {
         }
     }
 
-    fn suspect(&self, disk: DiskId, reason: String) {
+    fn suspect(&self, disk: DiskId, reason: String, slow: bool) {
         let owner = self.owner.borrow();
         let view = owner.view();
         warn!(volume = %view.name, disk = %disk, reason, "a disk is under suspicion");
@@ -275,6 +276,7 @@ impl Driver {
             generation,
             disk,
             reason,
+            slow,
         });
     }
 

@@ -365,6 +365,13 @@ fn responses() -> Vec<(&'static str, Message)> {
         ),
         ("refused-poisoned", Refusal::Poisoned),
         ("refused-invalid", Refusal::Invalid),
+        (
+            "refused-version",
+            Refusal::Version {
+                lowest: 4,
+                highest: 6,
+            },
+        ),
     ];
     all.extend(refusals.map(|(name, refusal)| (name, Message::Response(Response::Refused(refusal)))));
     all

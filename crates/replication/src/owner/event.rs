@@ -209,6 +209,14 @@ pub enum Action {
         /// Why, for people.
         reason: String,
     },
+    /// A disk answers, and far more slowly than the others that get the same writes: say so to `storaged`. Again
+    /// every few seconds while it is so.
+    Slow {
+        /// Which disk.
+        disk: DiskId,
+        /// Why, for people.
+        reason: String,
+    },
     /// All writes sent are acknowledged and new ones are held.
     Quiesced {
         /// The token of [`Event::Quiesce`].

@@ -29,6 +29,18 @@ pub(super) const STALL_MS: u64 = 500;
 /// How often a disk that stays in trouble is complained of: whoever was asked may have been away, or
 /// could not spare it then.
 pub(super) const SUSPECT_AGAIN_MS: u64 = 1_000;
+/// How long the disks' answers are counted before they are compared, in milliseconds.
+pub(super) const PACE_WINDOW_MS: u64 = 10_000;
+/// So many windows one after the other a disk must be slow before it is told of: a checkpoint or a neighbour's burst
+/// is over by then.
+pub(super) const PACE_WINDOWS: u32 = 6;
+/// Writes in a window without which nothing is said of a disk.
+pub(super) const PACE_WRITES_MIN: u32 = 20;
+/// A disk is slow if half of its answers take so many times longer than the others': times are known to a factor of two
+/// on each side, so this stands for 25 to 100.
+pub(super) const PACE_FACTOR: u64 = 25;
+/// What takes less is fast enough, whatever the others do: a rotating disk in a far room stays below.
+pub(super) const PACE_FLOOR_MS: u64 = 20;
 /// How long a connection may be silent, with requests unanswered, before it is opened anew: longer
 /// than a slow disk's hiccups, shorter than TCP's own patience.
 pub(super) const SILENCE_MS: u64 = 5_000;

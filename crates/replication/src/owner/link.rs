@@ -103,11 +103,11 @@ impl Link {
         });
     }
 
-    /// An answer came: what it is the answer to, if that is still awaited.
-    pub(super) fn answered(&mut self, now: Moment, number: u64) -> Option<Sent> {
-        let (sent, _) = self.in_flight.remove(&number)?;
+    /// An answer came: what it is the answer to, and when that was sent, if it is still awaited.
+    pub(super) fn answered(&mut self, now: Moment, number: u64) -> Option<(Sent, Moment)> {
+        let answered = self.in_flight.remove(&number)?;
         self.heard = now;
-        Some(sent)
+        Some(answered)
     }
 
     /// A request was done without the disk's process, which was not heard by it: what it was, if that

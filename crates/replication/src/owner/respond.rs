@@ -66,7 +66,7 @@ impl Owner {
         response: Response,
         out: &mut Vec<Action>,
     ) {
-        let Some(sent) = self
+        let Some((sent, asked)) = self
             .links
             .get_mut(&disk)
             .and_then(|link| link.answered(now, number))
@@ -82,7 +82,10 @@ impl Owner {
         }
         match sent {
             Sent::Write(count) => match response {
-                Response::Ok => self.write_ok(disk, count, number, out),
+                Response::Ok => {
+                    self.pace.answered(disk, now.since(asked));
+                    self.write_ok(disk, count, number, out);
+                }
                 Response::Refused(refusal) => self.write_refused(now, disk, (count, number), &refusal, out),
                 _ => self.write_refused(now, disk, (count, number), &Refusal::Invalid, out),
             },
@@ -116,7 +119,8 @@ impl Owner {
             | Refusal::Fenced(_)
             | Refusal::Damaged { .. }
             | Refusal::Poisoned
-            | Refusal::Invalid => {
+            | Refusal::Invalid
+            | Refusal::Version { .. } => {
                 self.pause(now, disk, TROUBLE_PAUSE_MS);
                 self.suspect(now, disk, &format!("it refuses: {refusal}"), out);
             }

@@ -4,6 +4,7 @@
 
 mod gateway;
 mod guest;
+mod health;
 mod joining;
 mod members;
 mod moves;
