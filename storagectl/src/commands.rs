@@ -3,6 +3,7 @@
 mod cluster;
 mod disk;
 mod documents;
+mod drain;
 mod event;
 mod image;
 mod node;

@@ -5,7 +5,7 @@
 //! the words go out as they are.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use admin_api::{ErrorBody, ErrorKind};
 use axum::Router;
@@ -20,6 +20,7 @@ use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
 use crate::reclaim::Reclaim;
+use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
 use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
@@ -51,6 +52,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 pub struct Context {
     /// This node.
     pub node: NodeId,
+    /// How long owners have their leases.
+    pub lease: Duration,
     /// When this `storaged` began.
     pub started: Instant,
     /// Volumes, snapshots and pools.
@@ -69,6 +72,8 @@ pub struct Context {
     pub door: Result<Arc<Door>, String>,
     /// Looks after copies.
     pub scrubs: Scrubs,
+    /// Moves placement groups to where they belong.
+    pub relocations: Relocations,
 }
 
 type Shared = State<Arc<Context>>;
@@ -96,11 +101,12 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))
         .routes(routes!(nodes::list))
-        .routes(routes!(nodes::get, nodes::remove))
+        .routes(routes!(nodes::get, nodes::change, nodes::remove))
         .routes(routes!(join_tokens::list, join_tokens::make))
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(disks::list, disks::add))
-        .routes(routes!(disks::get, disks::change))
+        .routes(routes!(disks::get, disks::change, disks::remove))
+        .routes(routes!(disks::give_up))
         .routes(routes!(scrubs::disk))
         .routes(routes!(scrubs::pool))
         .routes(routes!(scrubs::volume))

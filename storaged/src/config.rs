@@ -13,8 +13,10 @@ use serde::Deserialize;
 use crate::cluster as node;
 
 pub mod cluster;
+pub mod rebalance;
 
 pub use cluster::{ClusterSettings, Listen};
+pub use rebalance::{Rebalance, RebalanceSettings};
 
 /// Where everything is kept unless told otherwise.
 const WORK_DIR_DEFAULT: &str = "/var/lib/storaged";
@@ -89,6 +91,8 @@ pub struct Settings {
     pub recovery_rate: Option<SizeInput>,
     /// When the disks are scrubbed, and how fast.
     pub scrub: Option<ScrubSettings>,
+    /// When data moves to other disks.
+    pub rebalance: Option<RebalanceSettings>,
     /// Where the admin API is served, besides `admin.sock` in the work directory.
     pub admin_listen: Vec<String>,
     /// Where the records are; follows from whether there is an `etcd` section if it is left out.
@@ -173,6 +177,8 @@ pub struct Config {
     pub recovery_rate: u64,
     /// When the disks are scrubbed.
     pub scrub: Scrub,
+    /// When data moves to other disks.
+    pub rebalance: Rebalance,
     /// Where the admin API is served over TCP.
     pub admin_listen: Vec<Address>,
     /// How to reach the etcd with the records; nothing if they are in a file.
@@ -209,6 +215,7 @@ impl Settings {
             evict_failed_disks: flags.evict_failed_disks.or(self.evict_failed_disks),
             recovery_rate: flags.recovery_rate.or(self.recovery_rate),
             scrub: flags.scrub.or(self.scrub),
+            rebalance: flags.rebalance.or(self.rebalance),
             admin_listen: if flags.admin_listen.is_empty() {
                 self.admin_listen
             } else {
@@ -267,6 +274,7 @@ impl Settings {
             evict_failed_disks: self.evict_failed_disks.unwrap_or(true),
             recovery_rate,
             scrub: self.scrub.unwrap_or_default().check()?,
+            rebalance: self.rebalance.unwrap_or_default().check()?,
             admin_listen: listen.collect::<Result<_, _>>()?,
             etcd,
         })

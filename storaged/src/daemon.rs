@@ -23,13 +23,14 @@ use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
 use crate::cluster::presence::Presence;
 use crate::cluster::tokens::Tokens;
-use crate::cluster::{self, EnterError, identity};
+use crate::cluster::{self, EnterError, identity, recall};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
 use crate::identities::Identities;
 use crate::membership::Membership;
 use crate::reclaim::Reclaim;
+use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
 use crate::session::{Sessions, Settings};
 use crate::shrink::Shrinks;
@@ -158,6 +159,7 @@ impl Daemon {
             .max(DISKS_MIN);
         let (wishes, membership) = Membership::new(volumes.clone(), config.lease);
         background.spawn(membership.run().in_current_span());
+        background.spawn(recall::run(volumes.clone(), store.clone(), node).in_current_span());
         let place = Place {
             node,
             cluster: current.cluster(),
@@ -196,7 +198,10 @@ impl Daemon {
             make_disks(config, &current, &disks).await?;
         }
 
+        background.spawn(disks.clone().follow().in_current_span());
         background.spawn(watchman::run(disks.clone(), events.clone()).in_current_span());
+        let relocations = Relocations::new(volumes.clone(), node, config.rebalance);
+        background.spawn(relocations.clone().run().in_current_span());
         let tasks = Tasks::default();
         let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
         background.spawn(reclaim.clone().run().in_current_span());
@@ -209,6 +214,7 @@ impl Daemon {
 
         let context = Arc::new(Context {
             node,
+            lease: config.lease,
             started,
             volumes,
             disks,
@@ -218,6 +224,7 @@ impl Daemon {
             shrinks,
             door,
             scrubs,
+            relocations,
         });
         let mut listen = vec![Address::Unix(config.admin_socket())];
         listen.extend(config.admin_listen.iter().cloned());

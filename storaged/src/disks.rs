@@ -249,6 +249,8 @@ impl Disks {
             node: self.place.node,
             path: path.display().to_string(),
             weight,
+            share: None,
+            draining: false,
             addresses: self.place.addresses(id, &self.map.current()),
             capacity,
             created_ms: wall_clock_ms(),
@@ -268,6 +270,30 @@ impl Disks {
     pub async fn change(&self, id: DiskId, request: &ChangeDisk) -> Result<(), OperationError> {
         check_weight(request.weight)?;
         self.volumes.carry_out(|map| plan_change(map, id, request)).await
+    }
+
+    /// Stops disks that were removed from the cluster, for ever: run it as a task.
+    pub async fn follow(self: Arc<Self>) {
+        let mut map = self.map.clone();
+        while map.changed().await {
+            let now = map.current_and_seen();
+            // A disk that is being added runs only after its record is there.
+            let mut running = self.running.lock().await;
+            let gone: Vec<DiskId> = running
+                .keys()
+                .filter(|id| !now.disks().contains_key(id))
+                .copied()
+                .collect();
+            let gone: Vec<Running> = gone.iter().filter_map(|id| running.remove(id)).collect();
+            drop(running);
+            for running in gone {
+                if let Running::Up(disk) = running {
+                    info!(disk = %disk.id(), "the disk was removed from the cluster: it stops");
+                    disk.stop().await;
+                }
+                self.changed();
+            }
+        }
     }
 
     /// The node that they are of.
@@ -363,6 +389,8 @@ impl Disks {
     /// Tells the others what the disk remembers, and where it listens now.
     async fn announce(&self, disk: &Disk) -> Result<(), OperationError> {
         self.volumes.raise_revision(disk.remembers()).await?;
+        // The disk may be one of those whose records are being put back.
+        self.volumes.believed().await;
         let addresses = self.place.announced(disk.addresses());
         self.volumes
             .carry_out(|map| addresses::plan_move(map, disk.id(), &addresses))

@@ -32,6 +32,7 @@ pub async fn status(context: &Context) -> Status {
         health = health.max(Health::Degraded);
         reasons.push(format!("{id} ({}) is down", node.record.name));
     }
+    reasons.extend(context.relocations.progress().sentences);
     if map.disks().is_empty() {
         health = health.max(Health::Degraded);
         reasons.push("there is no disk yet: add one (disk add)".to_owned());
@@ -164,13 +165,19 @@ fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
     let mut reasons = Vec::new();
     for (id, pool) in map.pools() {
         let pool = &pool.record;
-        let (mut groups, mut fewest) = (0, usize::from(pool.redundancy.width()));
+        let width = usize::from(pool.redundancy.width());
+        let (mut groups, mut fewest) = (0, width);
         let mut missing: BTreeMap<DiskId, (usize, usize)> = BTreeMap::new();
         for group in map.groups(id) {
             let in_sync = count_of(&group.slots, SlotState::InSync);
-            groups += usize::from(in_sync < group.slots.len());
+            groups += usize::from(in_sync < width);
             fewest = fewest.min(in_sync);
-            for slot in group.slots.iter().filter(|slot| slot.state != SlotState::InSync) {
+            // Who comes to a group that has all its copies is told of elsewhere.
+            let lacking = group
+                .slots
+                .iter()
+                .filter(|slot| in_sync < width && slot.state != SlotState::InSync);
+            for slot in lacking {
                 let (all, coming) = missing.entry(slot.disk).or_default();
                 *all += 1;
                 *coming += usize::from(slot.state.comes_back());

@@ -213,11 +213,13 @@ fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision
             continue;
         };
         if let Some(slots) = advance(&group.slots, disk, step.from, step.to) {
-            after.insert(step.pg, step.to);
+            if let Some(state) = after.get_mut(&step.pg) {
+                *state = step.to;
+            }
             transaction = with_group(transaction, step.pg, Revision(step.interval.0), slots)?;
         }
     }
-    if before == after {
+    if transaction.changes.is_empty() {
         return Ok(Decision::Unchanged(()));
     }
     Ok(match told_of(map, disk, &before, &after) {
@@ -226,9 +228,16 @@ fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision
     })
 }
 
-/// Its slots' states, by group.
+/// Its slots' states in the groups that it holds. Of those that only move to it nobody is told one by one.
 fn slots_of(map: &ClusterMap, disk: DiskId) -> BTreeMap<PgId, SlotState> {
-    let slots = map.groups_on(disk);
+    let holds = |pg: &PgId| {
+        let width = map
+            .pool(pg.pool)
+            .map_or(0, |pool| usize::from(pool.record.redundancy.width()));
+        let group = map.group(*pg);
+        group.is_some_and(|group| group.slots.iter().take(width).any(|slot| slot.disk == disk))
+    };
+    let slots = map.groups_on(disk).filter(|(pg, _)| holds(pg));
     slots.map(|(pg, slot)| (pg, slot.state)).collect()
 }
 
@@ -279,7 +288,7 @@ fn plan_absence(map: &ClusterMap, disk: DiskId) -> Result<Decision<usize>, Opera
 }
 
 /// Adds a group's next record, on the condition that it is as it was.
-fn with_group(
+pub(crate) fn with_group(
     transaction: Transaction,
     pg: PgId,
     interval: Revision,

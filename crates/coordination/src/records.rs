@@ -106,6 +106,13 @@ pub struct NodeUpRecord {
     pub since_ms: u64,
 }
 
+/// A node remembers records that the store has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecallRecord {
+    /// The last transaction that it remembers.
+    pub revision: u64,
+}
+
 /// Somebody waits for a volume that is open on another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantRecord {
@@ -153,6 +160,12 @@ pub struct DiskRecord {
     pub path: String,
     /// Its share of the data, relative to others; 0 takes no new placement groups.
     pub weight: u32,
+    /// How much of its weight counts, in thousandths, while it is nearly full; nothing: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u16>,
+    /// Whether it is being emptied: its data goes to other disks, and it takes none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Where it can be reached, best first: `unix:/path` or `tcp:host:port`.
     pub addresses: Vec<String>,
     /// The most that it may use, in bytes; nothing: what its file system gives.

@@ -88,11 +88,17 @@ pub enum Mutation {
     CompareMerged,
     /// A scrub takes a write that is on its way for a difference.
     CompareInDoubt,
+    /// A disk that a group moves to counts as in sync at once.
+    ComeInSync,
+    /// A disk leaves a group before another one has taken its place (P13).
+    LeaveBeforeArrival,
+    /// What is here of a group that was lost is dropped under reads that were let in before.
+    StraysUnderReads,
 }
 
 impl Mutation {
     /// Those that a simulated world must notice.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SkipFence,
         Self::FenceOne,
         Self::SkipLevel,
@@ -118,6 +124,7 @@ impl Mutation {
         Self::DuplicateNoWait,
         Self::CompleteSettlesAll,
         Self::IgnoreFollows,
+        Self::ComeInSync,
     ];
 
     /// Rules that other rules cover in a group without joining disks: the generation keeps late
@@ -126,7 +133,7 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 15] = [
+    pub const SECOND_LINES: [(Self, &'static str); 17] = [
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",
@@ -186,6 +193,14 @@ impl Mutation {
         (
             Self::CompareInDoubt,
             "replica::tests::scrubbing::what_is_in_doubt_there_is_no_difference",
+        ),
+        (
+            Self::LeaveBeforeArrival,
+            "relocation::tests::a_live_disk_is_replaced_without_a_moment_of_fewer_copies",
+        ),
+        (
+            Self::StraysUnderReads,
+            "replica::tests::strays::nothing_goes_under_a_read_that_was_let_in_before",
         ),
     ];
 }

@@ -14,6 +14,7 @@ mod reclaim;
 mod request;
 mod scrub;
 mod source;
+mod strays;
 
 pub use event::{Action, ConnectionId, Event, Map, Remembered};
 
@@ -31,6 +32,7 @@ use doubt::Doubt;
 use flight::{Asker, Flight};
 use judge::{Bench, Rising, Verdict};
 use reclaim::Reclaims;
+use strays::Strays;
 
 /// Requests of one connection that may be unanswered; one more is refused as busy. Four times what
 /// an owner has in flight to one disk, so an honest owner does not meet it.
@@ -49,6 +51,7 @@ pub struct Replica {
     reclaims: Reclaims,
     recovery: Recovery,
     scrub: Scrub,
+    strays: Strays,
     connections: HashMap<ConnectionId, Load>,
     /// Requests that cannot be judged yet, in the order in which they came.
     parked: VecDeque<Parked>,
@@ -99,7 +102,7 @@ enum Asked {
     /// Something whose answer goes to the asker as it is.
     Answer(Asker),
     /// The same, for a read that was begun at a layer.
-    Read(Asker, (FamilyId, LayerId)),
+    Read(Asker, (FamilyId, LayerId), PgId),
     /// A merge or a drop of an object.
     Reclaim(u64),
     /// Raising a generation.
@@ -125,6 +128,8 @@ enum Asked {
     },
     /// Something that a scrub wanted, and in which of its steps.
     Scrub(u64),
+    /// A page of our own objects, for those that are not ours any more; or that one of these goes.
+    Strays(Option<ObjectId>),
     /// Taking doubt off: nobody waits.
     Settle,
 }
@@ -140,6 +145,7 @@ impl Replica {
         if mutation::active(Mutation::ForgetDoubtOnRestart) {
             doubts.clear();
         }
+        let is_new = generations.is_empty() && intervals.is_empty();
         let rising = generations
             .into_iter()
             .map(|(volume, value)| (volume, Rising::remembered(value)));
@@ -156,6 +162,7 @@ impl Replica {
             reclaims: Reclaims::default(),
             recovery: Recovery::default(),
             scrub: Scrub::default(),
+            strays: Strays::of(disk, map.as_ref(), is_new),
             connections: HashMap::new(),
             parked: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -189,7 +196,10 @@ impl Replica {
             } => self.question(from, number, question, out),
             Event::Told { number, told } => self.heard(number, told, out),
             Event::Proposed { pg } => self.proposed(pg, out),
-            Event::Nudge { returns } => self.nudge(returns, out),
+            Event::Nudge { returns } => {
+                self.nudge(returns, out);
+                self.search_for_strays(out);
+            }
             Event::Scrub { run, order } => self.begin_scrub(run, order),
             Event::ScrubStep => self.scrub_step(out),
             Event::Stored { token, result } => self.stored(token, result, out),
@@ -220,6 +230,7 @@ impl Replica {
         self.unpark(|wait| wait == Wait::Map, true, out);
         self.resume_reclaims(out);
         self.follow_groups(out);
+        self.follow_strays();
         self.retake_questions(out);
     }
 
@@ -415,9 +426,9 @@ impl Replica {
                 self.changed(pg, object, stamp, level, result, out);
             }
             Some(Asked::Answer(asker)) => self.answer(asker, request::response(result), out),
-            Some(Asked::Read(asker, layer)) => {
+            Some(Asked::Read(asker, layer, pg)) => {
                 self.answer(asker, request::response(result), out);
-                if self.reclaims.read_ends(layer) {
+                if self.reclaims.read_ends(layer, pg) {
                     self.resume_reclaims(out);
                 }
             }
@@ -435,6 +446,7 @@ impl Replica {
                 }
                 self.own_told((pg, run), result, out);
             }
+            Some(Asked::Strays(object)) => self.strays_told(object, result, out),
             Some(Asked::Reclaim(token)) => Self::reclaimed(token, result, out),
             Some(Asked::Generation(volume, generation)) => {
                 let known = self.generations.entry(volume).or_default();
@@ -457,6 +469,7 @@ impl Replica {
                     }
                 }
                 self.unpark(|wait| wait == Wait::Interval(pg), false, out);
+                self.resume_groups(out);
                 self.retake_questions(out);
             }
             Some(Asked::Settle) | None => {}

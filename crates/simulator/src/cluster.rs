@@ -74,6 +74,8 @@ impl Cluster {
                 node: NODE,
                 path: format!("/disk-{disk}"),
                 weight: 1,
+                share: None,
+                draining: false,
                 addresses: vec![format!("unix:/disk-{disk}")],
                 capacity: None,
                 created_ms: 0,

@@ -21,6 +21,7 @@ mod network;
 mod operator;
 mod oracle;
 mod recovery;
+mod relocation;
 mod schedule;
 mod scrub;
 mod verdict;

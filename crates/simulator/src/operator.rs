@@ -199,6 +199,7 @@ impl World {
             if self.ending.quiet { 20_000 } else { 150_000 },
             Happening::Reclaim,
         );
+        self.relocate();
         if self.reclaiming.is_none() {
             self.begin_reclaim();
         }

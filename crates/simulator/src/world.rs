@@ -251,6 +251,8 @@ pub(crate) struct World {
     pub(crate) next_token: u64,
     pub(crate) reclaiming: Option<Reclaiming>,
     pub(crate) evicted: BTreeSet<(PgId, DiskId)>,
+    /// Where groups are wanted that were made to move.
+    pub(crate) wanted: BTreeMap<PgId, Vec<DiskId>>,
     /// The disk that died for good.
     pub(crate) dead: Option<DiskId>,
     /// The one disk whose blocks get damaged: with two, a block might be lost for good.
@@ -289,6 +291,7 @@ impl World {
             next_token: 1,
             reclaiming: None,
             evicted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             dead: None,
             damaged: None,
             ending: Ending::default(),

@@ -1,12 +1,12 @@
 //! `/v1/nodes`.
 
 use admin_api::ErrorBody;
-use admin_api::nodes::{Node, NodeList, NodeState};
+use admin_api::nodes::{ChangeNode, Node, NodeList, NodeState};
 use axum::extract::{Path, State};
 use coordination::ClusterMap;
 use protocol::NodeId;
 
-use super::answer::{Failure, NoContent, Reply, invalid, not_found};
+use super::answer::{Body, Failure, NoContent, Reply, invalid, not_found};
 use super::{Context, Shared};
 
 /// All nodes.
@@ -37,6 +37,21 @@ pub(super) async fn remove(State(context): Shared, Path(id): Path<String>) -> Re
     Ok(NoContent)
 }
 
+/// Empties all disks of a node, or takes that back.
+#[utoipa::path(patch, path = "/v1/nodes/{node}", tag = "nodes", params(("node" = u32, Path)),
+    request_body = ChangeNode, responses((status = 200, body = Node), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn change(
+    State(context): Shared,
+    Path(id): Path<String>,
+    Body(request): Body<ChangeNode>,
+) -> Result<Reply<Node>, Failure> {
+    let number = number(&id)?;
+    if let Some(drain) = request.drain {
+        context.volumes.drain_node(number, drain).await?;
+    }
+    get(State(context), Path(id)).await
+}
+
 fn number(text: &str) -> Result<NodeId, Failure> {
     let number = text.strip_prefix("node-").unwrap_or(text).parse();
     number
@@ -46,6 +61,10 @@ fn number(text: &str) -> Result<NodeId, Failure> {
 
 fn describe(context: &Context, map: &ClusterMap, id: NodeId) -> Option<Node> {
     let record = &map.nodes().get(&id)?.record;
+    let groups: usize = map
+        .disks_on(id)
+        .map(|(disk, _)| map.groups_on(disk).count())
+        .sum();
     let up = map.up().get(&id).map(|up| &up.record);
     Some(Node {
         id: id.0,
@@ -60,6 +79,8 @@ fn describe(context: &Context, map: &ClusterMap, id: NodeId) -> Option<Node> {
         since_ms: up.map(|up| up.since_ms),
         version: up.map(|up| up.version.clone()),
         disks: map.disks_on(id).map(|(disk, _)| disk.0).collect(),
+        draining: map.disks_on(id).next().is_some() && map.disks_on(id).all(|(_, disk)| disk.record.draining),
+        groups: u32::try_from(groups).unwrap_or(u32::MAX),
         answers: id == context.node,
     })
 }

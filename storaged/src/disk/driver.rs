@@ -4,7 +4,7 @@
 //! that all writes of the turn share a log write, and each connection one write of answers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,11 +13,11 @@ use std::time::Instant;
 
 use client::transport::{Role, Stream};
 use coordination::ClusterMap;
-use protocol::DiskId;
 use protocol::message::{Refusal, Request, Response};
 use protocol::recovery::{Question, Told};
 use protocol::session::SlotState;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest};
+use protocol::{DiskId, PgId};
 use replication::replica::{Action, ConnectionId, Event, Remembered, Replica};
 use store::{Answer, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -271,21 +271,18 @@ impl Driver {
 
     /// The map changed.
     pub(super) fn follow(&self, map: Arc<ClusterMap>) {
-        let out = self.slots_where(map.as_ref(), |state| state == SlotState::Down);
-        self.returns.borrow_mut().out_of(out, Instant::now());
-        let lacking = self.slots_where(map.as_ref(), |state| state != SlotState::InSync);
-        self.whole.set(lacking == 0);
+        let slots = map.groups_on(self.reach.disk);
+        let states: BTreeMap<PgId, SlotState> = slots.map(|(pg, slot)| (pg, slot.state)).collect();
+        self.whole
+            .set(states.values().all(|state| *state == SlotState::InSync));
+        self.returns.borrow_mut().stands(states, Instant::now());
         self.event(Event::Map(map));
     }
 
-    fn slots_where(&self, map: &ClusterMap, wanted: impl Fn(SlotState) -> bool) -> usize {
-        let slots = map.groups_on(self.reach.disk);
-        slots.filter(|(_, slot)| wanted(slot.state)).count()
-    }
-
-    /// Time has passed: groups that this disk is not in sync for go on.
+    /// Time has passed: groups that this disk is not in sync for go on, and what it holds of others goes.
     pub(super) fn nudge(&self) {
-        if self.whole.get() || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
+        let idle = self.whole.get() && !self.replica.borrow().has_strays();
+        if idle || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
             return;
         }
         let returns = self.reach.wishes.is_some() && self.returns.borrow().may_ask(Instant::now());

@@ -139,6 +139,8 @@ mod tests {
                 node: NodeId(*node),
                 path: String::new(),
                 weight: 1,
+                share: None,
+                draining: false,
                 addresses: vec!["unix:/x".to_owned(), (*address).to_owned()],
                 capacity: None,
                 created_ms: 0,

@@ -10,6 +10,7 @@ use protocol::storage::{Change, MapKind};
 use protocol::{BLOCK_SIZE, BlockRange};
 
 use super::event::{Action, Failure, IoId, Operation, Outcome};
+use super::limits::READ_PART_BYTES;
 use crate::mutation::{self, Mutation};
 
 /// What an operation does.
@@ -40,7 +41,7 @@ pub(super) struct Running {
     runs: BTreeMap<u64, Vec<(u64, MapKind)>>,
 }
 
-/// The part of an operation that lies in one object.
+/// A part of an operation that lies in one object.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     /// Whose part this is.
@@ -71,7 +72,8 @@ impl Running {
 
     /// What is to be begun next: from and to.
     fn next_range(&self) -> (u64, u64) {
-        self.again.front().copied().unwrap_or((self.cursor, self.end))
+        let new = || (self.cursor, self.cursor + self.next_length());
+        self.again.front().copied().unwrap_or_else(new)
     }
 
     /// So many bytes of that are begun.
@@ -94,6 +96,16 @@ impl Running {
     /// Whether this writes.
     fn is_write(&self) -> bool {
         matches!(self.kind, Kind::Write { .. } | Kind::Zero)
+    }
+
+    /// How long the next part is at most. A large read is cut up further than by objects: while one part is verified
+    /// and handed on, the disk reads the next.
+    fn next_length(&self) -> u64 {
+        let rest = self.end - self.cursor;
+        match self.kind {
+            Kind::Read => rest.min(READ_PART_BYTES - self.cursor % READ_PART_BYTES),
+            Kind::Map | Kind::Write { .. } | Kind::Zero => rest,
+        }
     }
 
     /// What a part of this does to its blocks.

@@ -9,5 +9,7 @@ mod members;
 mod moves;
 mod ownership;
 mod recovery;
+mod relocation;
+mod restored;
 mod shared;
 mod volumes;
