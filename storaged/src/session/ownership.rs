@@ -158,7 +158,7 @@ pub(super) async fn refuse_successors(
         },
         None => "was put back to a snapshot".to_owned(),
     };
-    let message = format!("volume {name:?} {what} after this front end's lease had lapsed");
+    let message = format!("volume {name:?} {what}: this front end, which had it before, may not go on");
     Err(Refused::new(SessionRefusal::Lost, message))
 }
 
