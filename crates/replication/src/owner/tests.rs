@@ -13,6 +13,7 @@ use protocol::{
 };
 
 mod eviction;
+mod reviews;
 mod takeover;
 
 use super::limits::COMPLETE_INTERVAL_MS;
