@@ -5,11 +5,13 @@
 //! is on it, so that a test can have a message come late, or never. Whose bugs are played is the business of
 //! the tests; the random worlds beside this play what nobody has thought of.
 
+mod disk;
 mod drbd;
 mod reviews;
 mod sheepdog;
 mod stage;
 mod vitastor;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use replication::replica::{self, ConnectionId, Remembered, Replica};
 use crate::cluster::{Cluster, LEASE_MS, NODE, POOL, Shape};
 use crate::model_store::{ModelStore, Taken};
 use crate::schedule::Time;
+use wire::{Mail, Wire};
 
 /// The one group of a script.
 const PG: PgId = PgId {
@@ -54,44 +57,6 @@ const LIFE_SHIFT: u32 = 40;
 
 /// Which of those who have the volume open, or had it: the first is 0.
 type Front = usize;
-
-/// Where something is under way. What lies on one wire comes in the order in which it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Wire {
-    /// From an owner to a disk: requests.
-    ToDisk(Front, DiskId),
-    /// From a disk to an owner: answers, and that the connection is up.
-    FromDisk(Front, DiskId),
-    /// From `storaged` to an owner: views, and that its lease is renewed.
-    View(Front),
-    /// From a disk to its medium: what is to become durable.
-    Medium(DiskId),
-    /// From `storaged` to a disk: maps, and that the outcome of a swap is known.
-    Map(DiskId),
-    /// From a disk to the coordination store: swaps of its own state.
-    Swap(DiskId),
-    /// From a disk to its source, and back.
-    Question(DiskId),
-    Told(DiskId),
-}
-
-/// What is under way.
-enum Mail {
-    Request(ConnectionId, u64, Request),
-    Closed(ConnectionId),
-    Connected(Front, DiskId),
-    Response(ConnectionId, u64, Response),
-    View(Front, Box<VolumeView>),
-    Renewed(Front, Moment),
-    /// A token, and what is looked up; nothing if it is the next of the queue that becomes durable.
-    Stored(DiskId, u64, Option<StorageRequest>),
-    Answered(DiskId, u64, Result<StorageReply, StorageError>),
-    Map(DiskId, Arc<ClusterMap>),
-    Proposed(DiskId, PgId),
-    Swap(DiskId, (PgId, Interval), (SlotState, SlotState)),
-    Question(DiskId, DiskId, u64, Box<Question>),
-    Told(DiskId, u64, Box<Result<Told, Refusal>>),
-}
 
 #[derive(Default)]
 struct Disk {
@@ -382,7 +347,10 @@ impl Script {
 
     fn connected(&mut self, front: Front, disk: DiskId) {
         let opened = &self.fronts[front];
-        if self.connection(front, disk).is_some() || opened.owner.is_none() || self.disks[&disk].replica.is_none() {
+        if self.connection(front, disk).is_some()
+            || opened.owner.is_none()
+            || self.disks[&disk].replica.is_none()
+        {
             return;
         }
         if opened.wanted.contains(&disk) {
@@ -394,7 +362,10 @@ impl Script {
     }
 
     fn connection(&self, front: Front, disk: DiskId) -> Option<ConnectionId> {
-        let mut open = self.connections.iter().filter(|(id, _)| !self.closing.contains(id));
+        let mut open = self
+            .connections
+            .iter()
+            .filter(|(id, _)| !self.closing.contains(id));
         open.find(|(_, ends)| **ends == (front, disk)).map(|(id, _)| *id)
     }
 
@@ -402,7 +373,11 @@ impl Script {
     fn feed(&mut self, front: Front, event: owner::Event) {
         let now = self.now;
         let mut out = Vec::new();
-        let Some(owner) = self.fronts.get_mut(front).and_then(|opened| opened.owner.as_mut()) else {
+        let Some(owner) = self
+            .fronts
+            .get_mut(front)
+            .and_then(|opened| opened.owner.as_mut())
+        else {
             return;
         };
         owner.apply(now, event, &mut out);
@@ -467,84 +442,5 @@ impl Script {
             self.lose(Wire::FromDisk(front, disk));
             self.send(Wire::ToDisk(front, disk), Mail::Closed(connection));
         }
-    }
-
-    fn feed_disk(&mut self, id: DiskId, event: replica::Event) {
-        let mut out = Vec::new();
-        let Some(replica) = self.disks.get_mut(&id).and_then(|disk| disk.replica.as_mut()) else {
-            return;
-        };
-        replica.apply(event, &mut out);
-        self.perform_disk(id, out);
-    }
-
-    fn perform_disk(&mut self, id: DiskId, actions: Vec<replica::Action>) {
-        use replica::Action;
-        for action in actions {
-            match action {
-                Action::Reply {
-                    connection,
-                    number,
-                    response,
-                } => {
-                    if let Some((front, disk)) = self.connections.get(&connection) {
-                        let wire = Wire::FromDisk(*front, *disk);
-                        self.send(wire, Mail::Response(connection, number, response));
-                    }
-                }
-                Action::Store { token, request } => self.submit(id, token, request),
-                Action::Reclaimed { token, result } => self.reclaimed.push((token, result.is_ok())),
-                Action::Question { to, number, question } => {
-                    let mail = Mail::Question(id, to, number, Box::new(question));
-                    self.send(Wire::Question(id), mail);
-                }
-                Action::Tell { to, number, told } => {
-                    let (life, number) = (number >> LIFE_SHIFT, number & ((1 << LIFE_SHIFT) - 1));
-                    let mail = Mail::Told(to, number, Box::new(told));
-                    self.mail.push_back((Wire::Told(to), life, mail));
-                }
-                Action::Propose {
-                    pg,
-                    interval,
-                    from,
-                    to,
-                } => self.send(Wire::Swap(id), Mail::Swap(id, (pg, interval), (from, to))),
-                Action::Refresh => self.tell_map(id),
-                Action::Scrubbed { .. } | Action::Readmit => {}
-            }
-        }
-    }
-
-    fn submit(&mut self, id: DiskId, token: u64, request: StorageRequest) {
-        let Some(disk) = self.disks.get_mut(&id) else {
-            return;
-        };
-        let (wire, mail) = match disk.store.take(&request) {
-            Taken::Queued => (Wire::Medium(id), Mail::Stored(id, token, None)),
-            // Who looks does not wait for what is to become durable.
-            Taken::Look => (Wire::Told(id), Mail::Stored(id, token, Some(request))),
-            Taken::Answered(result) => (Wire::Told(id), Mail::Answered(id, token, result)),
-        };
-        self.send(wire, mail);
-    }
-
-    /// A disk's process starts with what its store remembers and the map as it is.
-    fn start(&mut self, id: DiskId) {
-        let map = self.cluster.map.clone();
-        let mut out = Vec::new();
-        if let Some(disk) = self.disks.get_mut(&id) {
-            disk.life += 1;
-            let remembered = Remembered {
-                generations: disk.store.generations(),
-                intervals: disk.store.intervals(),
-                doubts: disk.store.doubts(),
-            };
-            disk.replica = Some(Replica::new(id, remembered, map, &mut out));
-        }
-        self.perform_disk(id, out);
-        for front in 0..self.fronts.len() {
-            self.send(Wire::FromDisk(front, id), Mail::Connected(front, id));
-        }
-        self.settle();
     }
 }

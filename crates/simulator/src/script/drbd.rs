@@ -94,7 +94,10 @@ fn a_stale_disk_alone_serves_nobody() {
     let second = script.begin_open(&[]);
     script.wait(3_000);
     assert!(!script.is_open(second));
-    assert!(!script.take_out(A), "the last one that has everything stays in the record");
+    assert!(
+        !script.take_out(A),
+        "the last one that has everything stays in the record"
+    );
     script.start(A);
     script.wait(2_000);
     assert_eq!(script.read(second, 0), Some(2));
@@ -115,7 +118,11 @@ fn disks_that_agree_on_everything_but_one_write_are_made_level() {
     for disk in [A, B] {
         script.restart(disk);
     }
-    assert_eq!((script.in_doubt(A), script.in_doubt(B)), (1, 0), "nobody told of completion");
+    assert_eq!(
+        (script.in_doubt(A), script.in_doubt(B)),
+        (1, 0),
+        "nobody told of completion"
+    );
     let second = script.open();
     assert_eq!(script.copies(0), 2);
     assert_eq!(script.read(second, 0), Some(2));
@@ -186,7 +193,10 @@ fn a_disk_on_its_way_back_counts_for_nothing() {
         script.cluster.change_group(PG, slots);
         script.map_changed();
         script.wait(1_000);
-        assert!(!script.acknowledged(write), "{state:?}: one disk is in sync, and two must be");
+        assert!(
+            !script.acknowledged(write),
+            "{state:?}: one disk is in sync, and two must be"
+        );
         script.come_back(C);
         script.wait(200);
         assert!(script.acknowledged(write), "{state:?}");
@@ -304,13 +314,21 @@ fn whatever_happens_at_any_moment_of_a_resync_the_disk_is_equal_when_it_is_in_sy
             incident(&mut script);
             script.wait(2_000);
             let last = script.fronts.len() - 1;
-            assert!(script.is_open(last), "{name} after {moments}: {:?}", script.waiting(last));
+            assert!(
+                script.is_open(last),
+                "{name} after {moments}: {:?}",
+                script.waiting(last)
+            );
             script.come_back(C);
             script.come_back(B);
             let seen = script.read(last, 0).unwrap();
             assert!([2, 9, 0].contains(&seen), "{name} after {moments}");
             assert_eq!(script.copies(0), seen, "{name} after {moments}");
-            assert_eq!((script.copies(1), script.copies(SECOND)), (1, 2), "{name} after {moments}");
+            assert_eq!(
+                (script.copies(1), script.copies(SECOND)),
+                (1, 2),
+                "{name} after {moments}"
+            );
             script.write_done(last, 0, 3);
             assert_eq!(script.copies(0), 3, "{name} after {moments}");
             if over {

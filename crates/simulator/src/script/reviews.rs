@@ -22,7 +22,10 @@ fn a_dead_owners_write_that_only_a_joining_disk_got_is_gone_when_that_is_in_sync
     script.kill(first);
     let second = script.open();
     let other = script.write(second, 1, 7);
-    assert!(!script.acknowledged(other), "the joining disk must have it, and has another object");
+    assert!(
+        !script.acknowledged(other),
+        "the joining disk must have it, and has another object"
+    );
     script.come_back(C);
     script.wait(200);
     assert!(script.acknowledged(other));
@@ -103,7 +106,11 @@ fn a_restart_forgets_only_what_was_not_said_to_be_done_and_its_disk_may_be_the_s
     script.start(C);
     script.come_back(C);
     assert_eq!(script.copies(0), 2);
-    assert!(script.suspected.is_empty(), "nobody is called a liar: {:?}", script.suspected);
+    assert!(
+        script.suspected.is_empty(),
+        "nobody is called a liar: {:?}",
+        script.suspected
+    );
 }
 
 #[test]
@@ -295,7 +302,11 @@ fn half_done(holders: &[DiskId], disks: u8) -> Script {
     let mut script = Script::new(u32::from(disks), disks, 1);
     let first = script.open();
     script.write_done(first, 0, 1);
-    let others: Vec<DiskId> = script.in_sync().into_iter().filter(|disk| !holders.contains(disk)).collect();
+    let others: Vec<DiskId> = script
+        .in_sync()
+        .into_iter()
+        .filter(|disk| !holders.contains(disk))
+        .collect();
     for disk in &others {
         script.hold(Wire::ToDisk(first, *disk));
     }

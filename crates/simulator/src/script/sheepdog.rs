@@ -163,7 +163,11 @@ fn after_all_disks_lost_their_power_any_order_of_starts_serves_again() {
                 script.start(disk);
             }
             script.wait(2_000);
-            assert!(script.is_open(owner), "{order:?} {lives}: {:?}", script.waiting(owner));
+            assert!(
+                script.is_open(owner),
+                "{order:?} {lives}: {:?}",
+                script.waiting(owner)
+            );
             if lives {
                 assert!(script.acknowledged(write), "{order:?}");
             }

@@ -74,7 +74,9 @@ impl Script {
     }
 
     pub(super) fn waiting(&self, front: Front) -> Vec<String> {
-        self.owner(front).map(|owner| owner.waiting(self.now)).unwrap_or_default()
+        self.owner(front)
+            .map(|owner| owner.waiting(self.now))
+            .unwrap_or_default()
     }
 
     fn owner(&self, front: Front) -> Option<&Owner> {
@@ -139,7 +141,12 @@ impl Script {
     /// The same, and it must be acknowledged.
     pub(super) fn write_done(&mut self, front: Front, block: u64, byte: u8) {
         let id = self.write(front, block, byte);
-        assert!(self.acknowledged(id), "{:?} {:?}", self.done.get(&id), self.waiting(front));
+        assert!(
+            self.acknowledged(id),
+            "{:?} {:?}",
+            self.done.get(&id),
+            self.waiting(front)
+        );
     }
 
     pub(super) fn zero(&mut self, front: Front, block: u64, count: u64) -> IoId {
@@ -207,7 +214,11 @@ impl Script {
 
     /// What all disks in sync have of a block, which must be the same.
     pub(super) fn copies(&self, block: u64) -> u8 {
-        let all: BTreeMap<DiskId, u8> = self.in_sync().into_iter().map(|disk| (disk, self.copy(disk, block))).collect();
+        let all: BTreeMap<DiskId, u8> = self
+            .in_sync()
+            .into_iter()
+            .map(|disk| (disk, self.copy(disk, block)))
+            .collect();
         let one = *all.values().next().expect("somebody is in sync");
         assert!(all.values().all(|byte| *byte == one), "{all:?}");
         one
@@ -234,7 +245,9 @@ impl Script {
 
     pub(super) fn in_sync(&self) -> Vec<DiskId> {
         let disks = self.disks.keys().copied();
-        disks.filter(|disk| self.state(*disk) == Some(SlotState::InSync)).collect()
+        disks
+            .filter(|disk| self.state(*disk) == Some(SlotState::InSync))
+            .collect()
     }
 
     pub(super) fn state(&self, disk: DiskId) -> Option<SlotState> {
@@ -348,7 +361,13 @@ impl Script {
     pub(super) fn snapshot(&mut self, front: Front, name: &str) -> bool {
         let token = self.next_io;
         self.next_io += 1;
-        self.feed(front, owner::Event::Quiesce { token, limit_ms: 100_000 });
+        self.feed(
+            front,
+            owner::Event::Quiesce {
+                token,
+                limit_ms: 100_000,
+            },
+        );
         self.settle();
         let quiet = self.quiesced.contains(&token);
         let generation = self.fronts[front].generation;

@@ -21,7 +21,10 @@ fn what_was_deleted_while_a_disk_was_away_does_not_come_back_with_it() {
     let before = script.disks[&C].store.objects().len();
     script.come_back(C);
     assert_eq!(script.copies(0), 0);
-    assert!(script.disks[&C].store.objects().len() < before, "the old layer is gone there, too");
+    assert!(
+        script.disks[&C].store.objects().len() < before,
+        "the old layer is gone there, too"
+    );
 }
 
 #[test]

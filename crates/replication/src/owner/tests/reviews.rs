@@ -50,7 +50,8 @@ fn a_resend_has_the_stamp_and_the_bytes_of_the_first() {
     let again = sent(&bed.event(Event::Connected { disk: B }));
     assert_eq!(first[1].2, again[0].2);
     let again = sent(&bed.answer(&again[0], Response::Refused(Refusal::Full)));
-    let (Request::Write { write: first, .. }, Request::Write { write: again, .. }) = (&first[1].2, &again[0].2)
+    let (Request::Write { write: first, .. }, Request::Write { write: again, .. }) =
+        (&first[1].2, &again[0].2)
     else {
         panic!("{again:?}");
     };
