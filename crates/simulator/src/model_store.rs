@@ -325,6 +325,18 @@ impl ModelStore {
         block.is_some_and(|block| self.damaged.insert((object, block)))
     }
 
+    /// The same, as if the power had failed before.
+    #[cfg(test)]
+    pub(crate) fn look_after_a_cut(&self, request: &StorageRequest) -> Result<StorageReply, StorageError> {
+        let cut = Self {
+            accepted: self.durable.clone(),
+            durable: self.durable.clone(),
+            damaged: self.damaged.clone(),
+            ..Self::default()
+        };
+        cut.look(request)
+    }
+
     /// Makes this block unreadable.
     #[cfg(test)]
     pub(crate) fn damage_block(&mut self, object: ObjectId, block: u32) {

@@ -41,7 +41,6 @@ const PG: PgId = PgId {
 const A: DiskId = DiskId(1);
 const B: DiskId = DiskId(2);
 const C: DiskId = DiskId(3);
-const D: DiskId = DiskId(4);
 /// More objects than a disk that comes back takes for few.
 const OBJECTS: u32 = 20;
 const SIZE: u64 = OBJECTS as u64 * protocol::OBJECT_SIZE as u64;
@@ -153,7 +152,8 @@ impl Script {
         let Some(at) = self.mail.iter().position(free) else {
             return false;
         };
-        if let Some((_, life, mail)) = self.mail.remove(at) {
+        if let Some((wire, life, mail)) = self.mail.remove(at) {
+            if std::env::var("SCRIPT").is_ok() { eprintln!("{wire:?} {}", match &mail { Mail::Request(_, n, r) => format!("{n} {r:?}").chars().take(300).collect::<String>(), Mail::Response(_, n, r) => format!("{n} {r:?}").chars().take(200).collect(), _ => String::new() }); }
             self.deliver(life, mail);
         }
         true
@@ -175,11 +175,16 @@ impl Script {
         self.settle();
         let end = self.now + milliseconds;
         while self.now < end {
-            self.now = end.min(self.now + STEP_MS);
-            for front in 0..self.fronts.len() {
-                self.feed(front, owner::Event::Tick);
-            }
+            self.let_pass();
             self.settle();
+        }
+    }
+
+    /// A moment passes, and nothing is delivered meanwhile.
+    fn let_pass(&mut self) {
+        self.now = self.now + STEP_MS;
+        for front in 0..self.fronts.len() {
+            self.feed(front, owner::Event::Tick);
         }
     }
 
@@ -420,7 +425,9 @@ impl Script {
                     assert!(self.done.insert(id, result).is_none(), "answered twice");
                 }
                 Action::Renew => {
-                    let lease = self.fronts[front].lease;
+                    // Who hears nothing of storaged is not heard by it either.
+                    let cut = self.held.contains(&Wire::View(front));
+                    let lease = self.fronts[front].lease.filter(|_| !cut);
                     let now = Time::milliseconds(self.now.0);
                     if lease.is_some_and(|lease| self.cluster.renew(now, lease)) {
                         self.send(Wire::View(front), Mail::Renewed(front, self.now));

@@ -127,6 +127,8 @@ fn a_disk_is_not_in_sync_before_what_it_copied_is_durable() {
     script.wait(1_000);
     assert_eq!(script.state(C), Some(Joining));
     script.release(Wire::Medium(C));
+    script.release(Wire::ToDisk(owner, C));
+    script.wait(1_000);
     assert_eq!(script.state(C), Some(InSync));
     assert_eq!(script.copies(0), 2);
 }
@@ -330,6 +332,7 @@ fn a_copy_never_takes_away_what_was_confirmed() {
     script.hold(Wire::ToDisk(owner, B));
     let write = script.write(owner, 0, 2);
     script.release(Wire::Question(C));
+    script.wait(1_000);
     assert_eq!((script.state(C), script.copy(C, 0)), (Some(InSync), 2));
     script.release(Wire::ToDisk(owner, A));
     script.release(Wire::ToDisk(owner, B));

@@ -195,7 +195,7 @@ impl Script {
         self.read_many(front, block, 1).map(|bytes| bytes[0])
     }
 
-    /// What a disk has of a block, asked of its store.
+    /// What a disk would have of a block after a power cut.
     pub(super) fn copy(&self, disk: DiskId, block: u64) -> u8 {
         let map = &self.cluster.map;
         let head = MapView::volume(map.as_ref(), self.volume).expect("a volume");
@@ -206,7 +206,7 @@ impl Script {
             index: u32::try_from(block / SECOND).unwrap(),
             range: protocol::BlockRange::new(u32::try_from(block % SECOND).unwrap(), 1).unwrap(),
         };
-        match self.disks[&disk].store.look(&request) {
+        match self.disks[&disk].store.look_after_a_cut(&request) {
             Ok(StorageReply::Data { bytes, .. }) => one_byte(&bytes),
             other => panic!("{other:?}"),
         }
@@ -278,6 +278,9 @@ impl Script {
         for (connection, (front, disk)) in connections {
             if disk == id {
                 self.connections.remove(&connection);
+                if self.closing.remove(&connection) {
+                    continue;
+                }
                 self.lose(Wire::ToDisk(front, disk));
                 self.lose(Wire::FromDisk(front, disk));
                 self.feed(front, owner::Event::Disconnected { disk });
