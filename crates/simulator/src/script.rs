@@ -95,6 +95,8 @@ struct Script {
     suspected: Vec<(Front, DiskId, String)>,
     /// Objects that were copied to a disk that comes back.
     copied: Vec<(DiskId, ObjectId)>,
+    /// Questions that a source has not answered.
+    asked: BTreeMap<(DiskId, u64), DiskId>,
     /// Quiescences that were said to be reached, and reclaims that were done.
     quiesced: Vec<u64>,
     reclaimed: Vec<(u64, bool)>,
@@ -126,6 +128,7 @@ impl Script {
             done: BTreeMap::new(),
             suspected: Vec::new(),
             copied: Vec::new(),
+            asked: BTreeMap::new(),
             quiesced: Vec::new(),
             reclaimed: Vec::new(),
         };
@@ -152,8 +155,7 @@ impl Script {
         let Some(at) = self.mail.iter().position(free) else {
             return false;
         };
-        if let Some((wire, life, mail)) = self.mail.remove(at) {
-            if std::env::var("SCRIPT").is_ok() { eprintln!("{wire:?} {}", match &mail { Mail::Request(_, n, r) => format!("{n} {r:?}").chars().take(300).collect::<String>(), Mail::Response(_, n, r) => format!("{n} {r:?}").chars().take(200).collect(), _ => String::new() }); }
+        if let Some((_, life, mail)) = self.mail.remove(at) {
             self.deliver(life, mail);
         }
         true
@@ -292,6 +294,7 @@ impl Script {
         if self.disks[&to].replica.is_some() {
             // An answer finds the life in which it was asked for.
             let number = number | life << LIFE_SHIFT;
+            self.asked.insert((from, number), to);
             let event = replica::Event::Question {
                 from,
                 number,

@@ -3,6 +3,15 @@
 use super::*;
 
 impl Script {
+    /// A source answers, or the driver in its place.
+    pub(super) fn tell(&mut self, to: DiskId, number: u64, told: Result<Told, Refusal>) {
+        if self.asked.remove(&(to, number)).is_some() {
+            let (life, number) = (number >> LIFE_SHIFT, number & ((1 << LIFE_SHIFT) - 1));
+            let mail = Mail::Told(to, number, Box::new(told));
+            self.mail.push_back((Wire::Told(to), life, mail));
+        }
+    }
+
     pub(super) fn feed_disk(&mut self, id: DiskId, event: replica::Event) {
         let mut out = Vec::new();
         let Some(replica) = self.disks.get_mut(&id).and_then(|disk| disk.replica.as_mut()) else {
@@ -32,11 +41,7 @@ impl Script {
                     let mail = Mail::Question(id, to, number, Box::new(question));
                     self.send(Wire::Question(id), mail);
                 }
-                Action::Tell { to, number, told } => {
-                    let (life, number) = (number >> LIFE_SHIFT, number & ((1 << LIFE_SHIFT) - 1));
-                    let mail = Mail::Told(to, number, Box::new(told));
-                    self.mail.push_back((Wire::Told(to), life, mail));
-                }
+                Action::Tell { to, number, told } => self.tell(to, number, told),
                 Action::Propose {
                     pg,
                     interval,

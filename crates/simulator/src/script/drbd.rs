@@ -233,20 +233,24 @@ fn a_disk_joins_although_a_guest_writes_all_the_time() {
         script.write_done(owner, object * SECOND, 1);
     }
     script.take_out(C);
-    script.nudge(C);
+    for object in 0..u64::from(OBJECTS) {
+        script.write_done(owner, object * SECOND, 2);
+    }
+    script.feed_disk(C, replica::Event::Nudge { returns: true });
     let (mut writes, patience) = (Vec::new(), 20_000);
     for step in 0..patience {
         if script.state(C) == Some(InSync) {
             break;
         }
-        if step % 5 == 0 {
-            let object = step / 5 % u64::from(OBJECTS);
-            writes.push(script.write_unsettled(owner, object * SECOND, 2));
+        if step % 8 == 0 {
+            let object = step / 8 % u64::from(OBJECTS);
+            writes.push(script.write_unsettled(owner, object * SECOND, 3));
         }
         if !script.deliver_one() {
             script.nudge(C);
         } else if step % 50 == 0 {
             script.let_pass();
+            script.feed_disk(C, replica::Event::Nudge { returns: true });
         }
     }
     assert_eq!(script.state(C), Some(InSync));

@@ -274,6 +274,10 @@ impl Script {
         let disk = self.disks.get_mut(&id).expect("a disk");
         disk.replica = None;
         disk.store.cut_power(0);
+        let asked = self.asked.clone().into_iter();
+        for ((from, number), _) in asked.filter(|(_, to)| *to == id) {
+            self.tell(from, number, Err(Refusal::Busy));
+        }
         let connections = self.connections.clone();
         for (connection, (front, disk)) in connections {
             if disk == id {
