@@ -16,12 +16,11 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use coordination::map::ClusterMap;
 use coordination::store::LeaseId;
-use protocol::message::{Refusal, Request, Response};
+use protocol::message::Refusal;
 use protocol::recovery::{Question, Told};
 use protocol::session::{SlotState, VolumeView};
-use protocol::storage::{StorageError, StorageReply, StorageRequest};
+use protocol::storage::{StorageReply, StorageRequest};
 use protocol::{DiskId, Generation, Interval, ObjectId, PgId, VolumeId};
 use replication::Moment;
 use replication::membership::advance;

@@ -101,14 +101,6 @@ impl Script {
         }
     }
 
-    /// The connection breaks; what was on it is lost. It comes back when [`Wire::FromDisk`] is not held.
-    pub(super) fn cut(&mut self, front: Front, disk: DiskId) {
-        self.lose(Wire::ToDisk(front, disk));
-        self.disconnect(front, disk);
-        self.feed(front, owner::Event::Disconnected { disk });
-        self.send(Wire::FromDisk(front, disk), Mail::Connected(front, disk));
-    }
-
     fn submit_operation(&mut self, front: Front, operation: Operation) -> IoId {
         let id = IoId(self.next_io);
         self.next_io += 1;
