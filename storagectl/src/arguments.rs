@@ -153,6 +153,7 @@ mod tests {
             "volume rollback my-new-disk@monday --yes",
             "volume tree my-new-disk",
             "volume grow my-new-disk +10G",
+            "volume take-over my-new-disk --yes",
             "volume delete my-new-disk --yes --with-snapshots --wait",
             "snapshot create monday db web",
             "snapshot delete db@monday --yes",

@@ -147,6 +147,7 @@ impl Daemon {
             presence: presence.clone(),
             lease: config.lease,
             address: address.clone(),
+            host: config.listen.as_ref().map(|listen| listen.host.clone()),
             credentials: shown.as_ref().map(|shown| shown.front_ends.clone()),
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());

@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn owners_lose_their_volumes_only_where_something_is_lost() {
-        let map = fixture::map(2, 2);
+        let map = fixture::map_of_nodes(3, &[1, 2, 3], SlotState::InSync);
         assert!(judge(&map, C, None).unwrap().is_empty());
         let pools = BTreeSet::from([fixture::POOL]);
         let Decision::Change(revocation) = plan_revocation(&map, &pools).unwrap() else {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use coordination::keys::{Counter, Key};
 use coordination::map::{MapWatch, Versioned};
@@ -27,6 +28,7 @@ pub mod rest;
 pub mod retire;
 pub mod rollback;
 pub mod snapshot;
+pub mod take_over;
 
 pub use error::OperationError;
 
@@ -35,6 +37,9 @@ use rest::Owners;
 /// Attempts against others that change the same records at the same moment. Each waits for the map
 /// to show what the others did, so more than a few mean that something is wrong.
 const ATTEMPTS_MAX: usize = 16;
+
+/// Between looks whether the records are put back.
+const RECALL_LOOK: Duration = Duration::from_millis(200);
 
 /// What a plan comes to.
 pub enum Decision<T> {
@@ -138,6 +143,13 @@ impl Volumes {
     /// Whether the records are not to be believed now.
     pub fn recalls(&self) -> bool {
         self.recalling.load(Ordering::Acquire) || self.map.current().recalls()
+    }
+
+    /// Waits until they are.
+    pub async fn believed(&self) {
+        while self.recalls() {
+            tokio::time::sleep(RECALL_LOOK).await;
+        }
     }
 
     /// From now on they are not, or they are again.

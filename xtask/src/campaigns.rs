@@ -20,6 +20,10 @@ const STORE_MUTANTS: Program = Program {
     binary: "store-mutants",
 };
 const KILL: Program = Program { binary: "kill-tests" };
+const MODEL: Program = Program {
+    binary: "model-tests",
+};
+const SCALE: Program = Program { binary: "scale" };
 const BENCH: Program = Program { binary: "bench" };
 const DEMO: Program = Program { binary: "demo" };
 const CONFORMANCE: Program = Program {
@@ -42,6 +46,12 @@ pub(crate) fn sim(profile: Profile, seeds: u64, from: u64) -> Result<Tally> {
 pub(crate) fn crash(profile: Profile, full: bool) -> Result<Tally> {
     let arguments: &[String] = if full { &["--full".into()] } else { &[] };
     programs::test(profile, CRASH, &[], arguments)
+}
+
+/// The protocol as a model, every order of everything in bounded worlds; with `long` in larger ones.
+pub(crate) fn model(profile: Profile, long: bool) -> Result<Tally> {
+    let arguments: &[String] = if long { &["--long".into()] } else { &[] };
+    programs::test(profile, MODEL, &[], arguments)
 }
 
 /// Seeded bugs, each of which the tests must catch: simulated worlds, or a unit test that the bug names;
@@ -99,6 +109,11 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 
 /// Benchmarks. They print their own tables and last line.
 pub(crate) fn bench(name: &str, arguments: &[String]) -> Result<()> {
+    if name == "scale" {
+        debian::fetch_etcd()?;
+        let folder = programs::build(Profile::Release, &[SCALE])?;
+        return run(Command::new(folder.join(SCALE.binary)).args(arguments));
+    }
     debian::ensure(debian::STORAGE_DAEMON)?;
     debian::ensure(debian::NBD_CLIENTS)?;
     if matches!(name, "cluster" | "pauses") {

@@ -64,6 +64,12 @@ enum Task {
         #[arg(long)]
         full: bool,
     },
+    /// Explores the replication protocol as a model: every order of everything that can happen in bounded worlds.
+    Model {
+        /// Larger worlds too: takes half an hour and up to 10 GiB of memory.
+        #[arg(long)]
+        long: bool,
+    },
     /// Kills real processes under load, restarts them, and verifies every byte: first with a program that
     /// writes to a volume, then with a guest that has it as a disk.
     Kill {
@@ -105,7 +111,8 @@ enum Task {
         #[arg(long, value_name = "NUMBER")]
         moves: Option<u32>,
     },
-    /// Measures: `local` and `vhost` (beside qemu-storage-daemon), `snapshots`, `memory`; `NAME --help` tells more.
+    /// Measures: `local` and `vhost` (beside qemu-storage-daemon), `snapshots`, `memory`; `scale` (a
+    /// thousand nodes that are not there); `NAME --help` tells more.
     /// Ends with what was measured; nothing passes or fails.
     #[command(disable_help_flag = true)]
     Bench {
@@ -153,6 +160,7 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
         Task::Tidy { sources_only } => tidy::tidy(*sources_only),
         Task::Sim { seeds, from } => campaigns::sim(Profile::Release, *seeds, *from),
         Task::Crash { full } => campaigns::crash(Profile::Release, *full),
+        Task::Model { long } => campaigns::model(Profile::Release, *long),
         Task::Kill {
             rounds,
             guest_kills,

@@ -82,6 +82,7 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
             "simulation",
             Box::new(move || campaigns::sim(profile, scale.seeds, 1)),
         ),
+        ("model", Box::new(move || campaigns::model(profile, scale.full))),
         (
             "crash images",
             Box::new(move || campaigns::crash(profile, scale.full)),

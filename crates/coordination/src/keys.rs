@@ -48,6 +48,10 @@ pub enum Key {
     Snapshot(FamilyId, VolumeId, String),
     /// Who has a volume open. The generation is the revision that made the key.
     Owner(VolumeId),
+    /// Who opened a volume last, whether it is open or not; the revision that wrote it is that owner's generation.
+    LastOwner(VolumeId),
+    /// A front end that shares a volume with others, by a number of its own. Goes away with its lease.
+    Attached(VolumeId, u64),
     /// Somebody waits for a volume that is open on another node. Goes away with that node's lease.
     Want(VolumeId),
     /// A node asks for a volume to be brought to rest whose owner is on another one. Goes away with the
@@ -119,6 +123,8 @@ impl Key {
                 format!("snapshot/{:016x}/{:016x}/{name}", family.0, volume.0)
             }
             Self::Owner(volume) => format!("owner/{:016x}", volume.0),
+            Self::LastOwner(volume) => format!("last-owner/{:016x}", volume.0),
+            Self::Attached(volume, number) => format!("attached/{:016x}/{number:016x}", volume.0),
             Self::Want(volume) => format!("want/{:016x}", volume.0),
             Self::Rest(volume) => format!("rest/{:016x}", volume.0),
             Self::Rested(volume) => format!("rested/{:016x}", volume.0),
@@ -167,6 +173,11 @@ impl Key {
                 Self::Snapshot(FamilyId(long(family)?), VolumeId(long(volume)?), name(rest)?)
             }
             "owner" => Self::Owner(VolumeId(long(rest)?)),
+            "last-owner" => Self::LastOwner(VolumeId(long(rest)?)),
+            "attached" => {
+                let (volume, number) = rest.split_once('/')?;
+                Self::Attached(VolumeId(long(volume)?), long(number)?)
+            }
             "want" => Self::Want(VolumeId(long(rest)?)),
             "rest" => Self::Rest(VolumeId(long(rest)?)),
             "rested" => Self::Rested(VolumeId(long(rest)?)),
@@ -183,6 +194,11 @@ impl Key {
             _ => return None,
         })
     }
+}
+
+/// What the keys of all attachments of a volume begin with.
+pub fn attachments_of(volume: VolumeId) -> String {
+    format!("{ROOT}attached/{:016x}/", volume.0)
 }
 
 fn name(text: &str) -> Option<String> {
@@ -235,6 +251,8 @@ mod tests {
             any::<u64>().prop_map(|n| Key::Owner(VolumeId(n))),
             any::<u32>().prop_map(|n| Key::NodeUp(NodeId(n))),
             any::<u32>().prop_map(|n| Key::Recall(NodeId(n))),
+            any::<u64>().prop_map(|n| Key::LastOwner(VolumeId(n))),
+            any::<(u64, u64)>().prop_map(|(v, n)| Key::Attached(VolumeId(v), n)),
             any::<u64>().prop_map(|n| Key::Want(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rest(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rested(VolumeId(n))),

@@ -17,8 +17,8 @@ use protocol::{
 
 use crate::keys::Key;
 use crate::records::{
-    self, DiskRecord, GroupRecord, NodeRecord, NodeUpRecord, OwnerRecord, PoolRecord, RecordError,
-    SchemaRecord, SnapshotRecord, VolumeRecord,
+    self, AttachedRecord, DiskRecord, GroupRecord, NodeRecord, NodeUpRecord, OwnerRecord, PoolRecord,
+    RecordError, SchemaRecord, SnapshotRecord, VolumeRecord,
 };
 use crate::store::{Batch, Entry, Event, Range, Revision};
 
@@ -67,6 +67,7 @@ pub struct ClusterMap {
     volumes: Arc<HashMap<VolumeId, FamilyId>>,
     names: Arc<BTreeMap<Arc<str>, VolumeId>>,
     owners: Arc<BTreeMap<VolumeId, Versioned<OwnerRecord>>>,
+    attached: Arc<BTreeMap<(VolumeId, u64), Versioned<AttachedRecord>>>,
     wishes: Arc<Wishes>,
     recalls: Arc<BTreeSet<NodeId>>,
 }
@@ -241,6 +242,12 @@ impl ClusterMap {
         &self.owners
     }
 
+    /// The front ends that share a volume, by their numbers.
+    pub fn attached(&self, volume: VolumeId) -> impl Iterator<Item = (u64, &Versioned<AttachedRecord>)> {
+        let all = self.attached.range((volume, 0)..=(volume, u64::MAX));
+        all.map(|((_, number), attached)| (*number, attached))
+    }
+
     /// The generation of the present owner.
     pub fn generation(&self, volume: VolumeId) -> Option<Generation> {
         self.owner(volume).map(|owner| Generation(owner.created.0))
@@ -290,6 +297,9 @@ impl ClusterMap {
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).insert(volume, versioned(entry)?);
             }
+            Some(Key::Attached(volume, number)) => {
+                Arc::make_mut(&mut self.attached).insert((volume, number), versioned(entry)?);
+            }
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).put(&key, entry)?;
             }
@@ -297,7 +307,14 @@ impl ClusterMap {
                 Arc::make_mut(&mut self.recalls).insert(node);
             }
             // Read from the store when they are asked for; and what a later version may add.
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::LastOwner(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
         Ok(())
@@ -347,13 +364,23 @@ impl ClusterMap {
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).remove(&volume);
             }
+            Some(Key::Attached(volume, number)) => {
+                Arc::make_mut(&mut self.attached).remove(&(volume, number));
+            }
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).delete(&key);
             }
             Some(Key::Recall(node)) => {
                 Arc::make_mut(&mut self.recalls).remove(&node);
             }
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::LastOwner(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
     }

@@ -4,12 +4,16 @@
 //! fixed number of them. Identities that the key names are not repeated in the record, and counters
 //! that the store itself keeps (generation, interval, tree revision) are not kept a second time.
 
+mod owners;
+
 use std::sync::Arc;
 
 use protocol::session::Slot;
 use protocol::{DiskId, FamilyId, LayerId, NodeId, PoolId, VolumeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+pub use owners::{AttachedRecord, LastOwnerRecord};
 
 use crate::store::{CoordinationError, Entry};
 
@@ -317,6 +321,9 @@ pub struct OwnerRecord {
     pub read_only: bool,
     /// When it was opened, in milliseconds since 1970.
     pub opened_ms: u64,
+    /// Its attachment, if it shares the volume with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<u64>,
 }
 
 /// A line of the event log, written in the transaction that it tells of.

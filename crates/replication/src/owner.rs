@@ -3,6 +3,7 @@
 //! Pure: operations, answers, connections and time arrive as [`Event`]s, and what must be done
 //! leaves as [`Action`]s. It knows neither sockets nor how a disk stores a byte.
 
+mod again;
 mod complete;
 mod event;
 mod full;
@@ -51,6 +52,8 @@ enum Stage {
     Open,
     /// Serving what was submitted, nothing new.
     Closing,
+    /// The generation is over, by a lease that lapsed or by somebody else. Operations wait until it is known which.
+    Deposed,
     /// Over, by [`Event::Close`].
     Closed,
     /// Over: the volume belongs to somebody else.
@@ -85,8 +88,20 @@ impl Owner {
     /// at `leased`. Asks for connections at once, and takes the volume over as they come up.
     /// With generation 0 it is a reader of a sealed layer, who fences and leases nothing.
     pub fn open(now: Moment, leased: Moment, view: VolumeView, out: &mut Vec<Action>) -> Self {
+        let mut owner = Self::begin(now, leased, view, Operations::default(), 1);
+        owner.begun(now, out);
+        owner
+    }
+
+    fn begin(
+        now: Moment,
+        leased: Moment,
+        view: VolumeView,
+        operations: Operations,
+        next_number: u64,
+    ) -> Self {
         let reader = view.generation == Generation(0);
-        let mut owner = Self {
+        Self {
             stage: Stage::Opening,
             lease: if reader {
                 Lease::not_needed()
@@ -100,7 +115,7 @@ impl Owner {
                 .map(|group| (group.pg, Group::new(group)))
                 .collect(),
             unready: BTreeSet::new(),
-            operations: Operations::default(),
+            operations,
             writes: Writes::default(),
             lookups: Lookups::default(),
             fullness: Fullness::default(),
@@ -109,20 +124,23 @@ impl Owner {
             told: now,
             writes_since_told: 0,
             view_wanted: None,
-            next_number: 1,
+            next_number,
             view,
-        };
-        owner.link_up(now, out);
-        owner.use_groups();
-        owner.pump(now, out);
-        owner
+        }
+    }
+
+    fn begun(&mut self, now: Moment, out: &mut Vec<Action>) {
+        self.link_up(now, out);
+        self.use_groups();
+        self.pump(now, out);
     }
 
     /// Takes in one event and appends what must be done for it to `out`, in order.
     pub fn apply(&mut self, now: Moment, event: Event, out: &mut Vec<Action>) {
-        if matches!(self.stage, Stage::Closed | Stage::Lost) {
-            self.refuse_late(&event, out);
-            return;
+        match self.stage {
+            Stage::Closed | Stage::Lost => return self.refuse_late(&event, out),
+            Stage::Deposed => return self.apply_deposed(now, event, out),
+            Stage::Opening | Stage::Open | Stage::Closing => {}
         }
         match event {
             Event::View(view) => self.change_view(now, *view, out),
@@ -136,7 +154,10 @@ impl Owner {
             } => self.respond(now, disk, number, response, out),
             Event::ReadDirectly { disk, number, bytes } => self.read_directly(disk, number, bytes, out),
             Event::Renewed { sent } => self.lease.renewed(sent),
-            Event::Revoked => self.lose(out),
+            Event::Revoked => self.depose(out),
+            Event::Lost => self.lose(out),
+            // Asked for by nobody.
+            Event::Again { .. } => {}
             Event::Quiesce { token, limit_ms } => {
                 self.quiescence = Some(Quiescence::new(now, token, limit_ms));
             }
@@ -148,7 +169,7 @@ impl Owner {
 
     /// When [`Event::Tick`] is wanted at the latest, if nothing else happens before.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
-        if matches!(self.stage, Stage::Closed | Stage::Lost) {
+        if matches!(self.stage, Stage::Deposed | Stage::Closed | Stage::Lost) {
             return None;
         }
         let links = self
@@ -252,7 +273,7 @@ impl Owner {
 
     /// Does all that can be done now. The order matters: what is in flight goes before what is new.
     fn pump(&mut self, now: Moment, out: &mut Vec<Action>) {
-        if matches!(self.stage, Stage::Closed | Stage::Lost) {
+        if matches!(self.stage, Stage::Deposed | Stage::Closed | Stage::Lost) {
             return;
         }
         if self.lease.ask(now) {

@@ -469,6 +469,7 @@ impl Replica {
                     }
                 }
                 self.unpark(|wait| wait == Wait::Interval(pg), false, out);
+                self.resume_groups(out);
                 self.retake_questions(out);
             }
             Some(Asked::Settle) | None => {}

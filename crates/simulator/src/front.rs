@@ -27,9 +27,11 @@ pub(crate) struct Front {
     pub(crate) owner: Option<Owner>,
     pub(crate) lease: Option<LeaseId>,
     /// When the last renewal that went well was sent.
-    renewed: Moment,
+    pub(crate) renewed: Moment,
     /// The volume was taken from it while it lives, against the rule: its reads may be stale.
     pub(crate) robbed: bool,
+    /// Its generation is over, and it asks for its volume again.
+    pub(crate) deposed: bool,
     stopped: bool,
     /// What comes while it is stopped.
     inbox: VecDeque<Event>,
@@ -89,6 +91,7 @@ impl World {
             lease: None,
             renewed: Moment(0),
             robbed: false,
+            deposed: false,
             stopped: false,
             inbox: VecDeque::new(),
             connections: BTreeMap::new(),
@@ -120,6 +123,9 @@ impl World {
     /// A process starts, if there is none, and asks for its volume.
     pub(crate) fn open(&mut self, index: usize) {
         let now = self.schedule.now;
+        if self.fronts[index].deposed {
+            return self.take_again(index);
+        }
         let front = &mut self.fronts[index];
         if front.owner.is_some() || front.retired || self.ending.closing {
             return;
@@ -165,6 +171,9 @@ impl World {
 
     pub(crate) fn granted(&mut self, life: Life, sent: Moment, view: VolumeView, lease: Option<LeaseId>) {
         let now = self.schedule.now.moment();
+        if self.front(life).is_some_and(|front| front.deposed) {
+            return self.granted_again(life, sent, view, lease);
+        }
         let Some(front) = self.front_mut(life).filter(|front| front.owner.is_none()) else {
             return;
         };
@@ -182,7 +191,7 @@ impl World {
     }
 
     /// When the next message of storaged to a front end arrives: after all that were sent before.
-    fn session(&mut self, life: Life, delay: u64) -> Time {
+    pub(crate) fn session(&mut self, life: Life, delay: u64) -> Time {
         let at = self.schedule.now.after(delay);
         match self.front_mut(life) {
             Some(front) => {
@@ -302,6 +311,7 @@ impl World {
                         .after(delay, Happening::QuiescedArrives { volume, token });
                 }
                 Action::Resized(_) => {}
+                Action::Deposed => self.deposed(life),
                 Action::Lost => self.ends(life, "lost its volume"),
                 Action::Closed => self.ends(life, "closed its volume"),
             }
@@ -348,6 +358,7 @@ impl World {
         let Some(front) = self.front_mut(life) else { return };
         let lease = front.lease.take();
         front.owner = None;
+        front.deposed = false;
         front.opened = false;
         front.tick_at = None;
         front.submitted.clear();
@@ -377,6 +388,7 @@ impl World {
         front.number += 1;
         front.stopped = false;
         front.owner = None;
+        front.deposed = false;
         front.opened = false;
         front.tick_at = None;
         front.inbox.clear();

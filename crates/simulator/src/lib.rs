@@ -6,6 +6,7 @@
 //! nothing that is shipped links this crate.
 #![forbid(unsafe_code)]
 
+mod again;
 mod backend;
 pub mod campaign;
 mod chance;

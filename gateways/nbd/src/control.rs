@@ -51,13 +51,14 @@ impl Counted {
     pub fn of(open: &OpenExport, clients: usize, traffic: &Traffic) -> Self {
         let info = open.device.info();
         let volume = open.volume();
+        let volume = volume.as_deref();
         Self {
             name: info.name,
             size: info.size,
             generation: volume.map_or(0, |volume| volume.generation().0),
             clients,
             in_flight: traffic.in_flight(),
-            waiting: volume.map(Volume::waiting).unwrap_or_default(),
+            waiting: open.waiting(),
             direct_reads: volume.map_or(0, Volume::direct_reads),
             shared_writes: volume.map_or(0, Volume::shared_writes),
             figures: traffic.figures(),

@@ -151,6 +151,7 @@ fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
         pid: 1,
         read_only: false,
         opened_ms: 0,
+        attachment: None,
     };
     let slots = [1, 2, 3].map(|disk| Slot {
         disk: DiskId(disk),

@@ -79,6 +79,7 @@ impl Node {
             presence: Presence::new(NODE, LeaseId(0)),
             lease: session::LEASE_DEFAULT,
             address: address.clone(),
+            host: None,
             credentials: None,
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::connection::{self, DiskConnection};
 use super::direct::{self as direct_reads, Begun, DirectReads, ReadRing};
 use super::session::{self, OpenedSession, Session};
-use super::{device_error, timer};
+use super::{again, device_error, timer};
 use crate::clock::now;
 use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, WriteBuffer};
 use crate::{device, request};
@@ -93,6 +93,7 @@ impl Driver {
         });
         let tasks = [
             spawn_local(session::keep(Rc::clone(&driver))),
+            spawn_local(again::take(Rc::clone(&driver))),
             spawn_local(timer::run(Rc::clone(&driver))),
             spawn_local(send_gathered(Rc::clone(&driver))),
         ];
@@ -168,6 +169,7 @@ impl Driver {
             }
             Action::Opened => self.enter(Phase::Open),
             Action::Closed => self.enter(Phase::Closed),
+            Action::Deposed => self.session.deposed(),
             Action::Lost => {
                 self.enter(Phase::Lost);
                 self.tell(DeviceEvent::Lost);

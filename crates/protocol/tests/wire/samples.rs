@@ -378,6 +378,8 @@ fn sessions() -> Vec<(&'static str, Message)> {
         mode: OpenMode::ReadWrite,
         wait_ms: 1000,
         succeeds: false,
+        again: None,
+        attachment: None,
     };
     let revoked = SessionPush::Revoked {
         volume,

@@ -49,7 +49,7 @@ impl Owner {
             }
             return;
         }
-        let quiet = self.is_open() && self.writes.is_empty();
+        let quiet = self.is_open() && self.writes.is_empty() && !self.operations.begins_again();
         if quiet || mutation::active(Mutation::QuiesceNoDrain) {
             if self.lease.allows(now) {
                 self.tell_complete(now, true, out);

@@ -77,7 +77,7 @@ impl Owner {
             && generation > self.view.generation
             && self.view.generation > Generation(0)
         {
-            self.lose(out);
+            self.depose(out);
             return;
         }
         match sent {

@@ -12,6 +12,7 @@ use protocol::{
     VolumeId,
 };
 
+mod again;
 mod eviction;
 mod reviews;
 mod takeover;
@@ -396,7 +397,10 @@ fn a_newer_owner_ends_everything() {
     let mut bed = Bed::learned();
     let writes = sent(&bed.write());
     let out = bed.answer(&writes[0], Response::Refused(Refusal::Fenced(Generation(3))));
-    assert_eq!(results(&out), [Err(Failure::Lost)]);
+    assert!(matches!(out.last(), Some(Action::Deposed)));
+    assert!(bed.write().is_empty());
+    let out = bed.event(Event::Lost);
+    assert_eq!(results(&out), [Err(Failure::Lost), Err(Failure::Lost)]);
     assert_eq!(results(&bed.write()), [Err(Failure::Lost)]);
 }
 

@@ -83,6 +83,13 @@ impl Writes {
         self.sent.is_empty() && self.waiting == 0
     }
 
+    /// The parts that are begun and not answered.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Part> {
+        let sent = self.sent.values().filter(|write| !write.answered);
+        let waiting = self.objects.values().flat_map(|object| &object.waiting);
+        sent.map(|write| &write.part).chain(waiting.map(|(part, _)| part))
+    }
+
     /// Whether one more part may be begun.
     fn has_room(&self) -> bool {
         self.parts < WRITES_MAX && self.bytes < WRITE_BYTES_MAX
@@ -180,16 +187,18 @@ impl Write {
 impl Owner {
     /// Begins parts of the writes that wait, in order, as far as the limits allow.
     pub(super) fn issue_writes(&mut self, out: &mut Vec<Action>) {
-        let held = self.quiescence.is_some() && !mutation::active(Mutation::QuiesceNoHold);
+        let holds = self.quiescence.is_some() && !mutation::active(Mutation::QuiesceNoHold);
         while let Some(sequence) = self.operations.writes.front().copied() {
-            if held || !self.writes.has_room() {
+            // What was begun under a former generation may be there already: it is neither held nor refused.
+            let again = self.operations.begins_again();
+            if (holds && !again) || !self.writes.has_room() {
                 break;
             }
             let needs_room = self
                 .operations
                 .get(sequence)
                 .is_some_and(super::operation::Running::needs_room);
-            if needs_room && self.fullness.is_full() {
+            if needs_room && self.fullness.is_full() && !again {
                 self.operations.writes.pop_front();
                 self.operations.refuse_rest(sequence, Failure::Full, out);
                 continue;

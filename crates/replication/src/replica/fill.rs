@@ -204,18 +204,37 @@ impl Replica {
         }
         if let Some(filling) = self.recovery.groups.get_mut(&pg) {
             filling.step = Step::Generations(wanted);
+            // V10: if we restart, we must know that we were joining, though nothing was served meanwhile. Else we
+            // would serve again while the swap that we asked for before is still to come.
+            if filling.state == SlotState::Joining {
+                let interval = filling.interval;
+                if !self.is_durable(pg, interval) {
+                    self.raise_interval(pg, interval, out);
+                }
+            }
         }
         self.resume_groups(out);
     }
 
-    /// Takes up groups that waited for generations to be durable, or for owners to serve.
+    fn is_durable(&self, pg: PgId, interval: Interval) -> bool {
+        let raised = self.intervals.get(&pg);
+        raised.is_some_and(|raised| raised.durable >= interval)
+    }
+
+    /// Takes up groups that waited for generations and intervals to be durable, or for owners to serve.
     pub(super) fn resume_groups(&mut self, out: &mut Vec<Action>) {
-        let ready = self.filling_where(|filling| match &filling.step {
+        let mut ready = self.filling_where(|filling| match &filling.step {
             Step::Generations(wanted) => wanted.iter().all(|(volume, generation)| {
                 let known = self.generations.get(volume).copied().unwrap_or_default();
                 known.durable >= *generation
             }),
             _ => false,
+        });
+        ready.retain(|pg| {
+            let filling = self.recovery.groups.get(pg);
+            filling.is_some_and(|filling| {
+                filling.state == SlotState::Syncing || self.is_durable(*pg, filling.interval)
+            })
         });
         let served = self.filling_where(|filling| filling.step == Step::Fenced);
         let served = served.into_iter().filter(|pg| {

@@ -158,6 +158,10 @@ impl Replica {
             return Fate::Stays;
         };
         let known = self.intervals.get(&pg).copied().unwrap_or_default();
+        if known.seen > interval {
+            // A map of the past, of records that were restored from a backup: we had the group after that.
+            return Fate::Stays;
+        }
         if known.durable < interval {
             // Should the records ever go back to when we had the group, we must know that we gave it away.
             self.raise_interval(pg, interval, out);

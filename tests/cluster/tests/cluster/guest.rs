@@ -7,7 +7,7 @@ use client::request;
 use client::transport::{self, Address, Link};
 use client::volume::{Options, Volume};
 use protocol::codec::Message;
-use protocol::session::{DiskView, SessionReply, SessionRequest};
+use protocol::session::{DiskView, SessionReply, SessionRequest, VolumeView};
 use serde::de::DeserializeOwned;
 use test_node::{Cluster, Node};
 use tokio::task::LocalSet;
@@ -50,6 +50,11 @@ pub(crate) fn options(node: &Node, name: &str) -> Options {
 
 /// Where a front end on that node is told to look for a volume's disks.
 pub(crate) async fn disks_of(node: &Node, volume: &str) -> Vec<DiskView> {
+    look(node, volume).await.disks
+}
+
+/// What a front end on that node is told of a volume.
+pub(crate) async fn look(node: &Node, volume: &str) -> VolumeView {
     let address = Address::Unix(node.session_socket());
     let mut link = Link::new(transport::connect(&address, None).await.unwrap());
     let hello = SessionRequest::Hello {
@@ -64,7 +69,7 @@ pub(crate) async fn disks_of(node: &Node, volume: &str) -> Vec<DiskView> {
     link.outbox.push_session_request(1, &look);
     loop {
         if let (1, Message::SessionReply(SessionReply::Opened(view))) = link.converse().await.unwrap() {
-            return view.disks;
+            return *view;
         }
     }
 }

@@ -91,13 +91,21 @@ impl Bed {
         })
     }
 
+    /// The store does all of these and what follows from them at once; the answer is what does not concern it.
+    fn all_stored(&mut self, mut out: Vec<Action>) -> Vec<Action> {
+        while let Some(token) = tokens(&out).first().copied() {
+            out.retain(|action| !matches!(action, Action::Store { token: done, .. } if *done == token));
+            let result = Ok(StorageReply::Done);
+            out.extend(self.apply(Event::Stored { token, result }));
+        }
+        out
+    }
+
     /// As far as the comparison of the object, which is at these stamps at the source and here.
     fn compared(&mut self, table: &[Action], generation: u64, source: Stamp, own: Stamp) -> Vec<Action> {
         let known = Told::Table(vec![(VOLUME, Generation(generation), false)]);
-        let mut out = self.told(table, known);
-        if !tokens(&out).is_empty() {
-            out = self.stored(&out, Ok(StorageReply::Done));
-        }
+        let out = self.told(table, known);
+        let out = self.all_stored(out);
         assert_eq!(asked(&out).1, Ask::List { after: None });
         let page = Told::Listed {
             objects: vec![state(source)],
@@ -195,8 +203,7 @@ fn a_list_from_before_a_fence_promotes_nobody() {
     let at = stamp(3, 4);
     let out = bed.compared(&table, 3, at, at);
     let fence = bed.request(bed.fence(4));
-    let fence = bed.stored(&fence, Ok(StorageReply::Done));
-    bed.stored(&fence, Ok(StorageReply::Done));
+    bed.all_stored(fence);
     let end = bed.stored(&out, Ok(listed(vec![state(at)])));
     assert_eq!(proposal(&end), None);
     // It serves: all is listed again.
@@ -217,6 +224,7 @@ fn a_write_that_finds_its_object_behind_waits_for_the_copy_and_never_the_copy_fo
     let out = bed.stored(&write, Err(StorageError::Gap(stamp(3, 1))));
     assert!(responses(&out).is_empty());
     let out = bed.told(&table, Told::Table(Vec::new()));
+    let out = bed.all_stored(out);
     assert!(matches!(asked(&out).1, Ask::Column { .. }), "before all others");
     let column = Told::Listed {
         objects: vec![state(stamp(3, 6))],
@@ -254,6 +262,27 @@ fn a_joining_disk_that_restarts_begins_as_syncing() {
     let mut out = Vec::new();
     Replica::new(DiskId(1), remembered, Arc::new(map), &mut out);
     assert_eq!(proposal(&out), Some((SlotState::Joining, SlotState::Syncing)));
+}
+
+#[test]
+fn a_joining_disk_compares_nothing_before_it_would_know_after_a_restart_that_it_was_joining() {
+    // The model found it: a disk that nobody asked anything asks to be in sync, restarts, does not know that it was
+    // joining in this interval, and answers a fence; then the swap that it asked for arrives.
+    let (mut bed, table) = Bed::returning(SlotState::Joining, 3);
+    let out = bed.told(&table, Told::Table(vec![(VOLUME, Generation(3), false)]));
+    assert!(!out.iter().any(|action| matches!(action, Action::Question { .. })));
+    let raises = |action: &Action| {
+        matches!(
+            action,
+            Action::Store {
+                request: StorageRequest::RaiseInterval(PG, Interval(2)),
+                ..
+            }
+        )
+    };
+    assert!(out.iter().any(raises), "{out:?}");
+    let out = bed.stored(&out, Ok(StorageReply::Done));
+    assert_eq!(asked(&out).1, Ask::List { after: None });
 }
 
 #[test]
