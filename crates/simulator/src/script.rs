@@ -438,6 +438,8 @@ impl Script {
                 Action::WantView => self.tell_view(front),
                 Action::Suspect { disk, reason } => self.suspected.push((front, disk, reason)),
                 Action::Quiesced { token } => self.quiesced.push(token),
+                // Nobody in a script takes a volume again.
+                Action::Deposed => self.feed(front, owner::Event::Lost),
                 Action::Lost => self.fronts[front].lost = true,
                 Action::Opened | Action::Resized(_) | Action::Closed => {}
             }

@@ -353,8 +353,7 @@ fn a_disk_that_waits_too_long_for_an_owner_to_serve_begins_anew() {
     let at = stamp(3, 4);
     let out = bed.compared(&table, 3, at, at);
     let fence = bed.request(bed.fence(4));
-    let fence = bed.stored(&fence, Ok(StorageReply::Done));
-    bed.stored(&fence, Ok(StorageReply::Done));
+    bed.all_stored(fence);
     assert_eq!(proposal(&bed.stored(&out, Ok(listed(vec![state(at)])))), None);
     let patience = 1_000;
     let given_up = (0..patience).find_map(|_| proposal(&bed.apply(Event::Nudge { returns: true })));
