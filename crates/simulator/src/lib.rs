@@ -23,6 +23,8 @@ mod oracle;
 mod recovery;
 mod relocation;
 mod schedule;
+#[cfg(test)]
+mod script;
 mod scrub;
 mod verdict;
 mod workload;

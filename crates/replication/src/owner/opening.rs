@@ -97,7 +97,9 @@ impl Owner {
                 Step::AskStamp { above } => (Some(subject), above),
                 Step::Copy { sources, above } => {
                     let open = |disk: &DiskId| self.links.get(disk).is_some_and(|link| link.open(now));
-                    (sources.into_iter().find(open), above)
+                    // Nobody is asked for what could not be handed on: it would be asked for again at once.
+                    let source = sources.into_iter().find(open);
+                    (source.filter(|_| open(&subject)), above)
                 }
             };
             let number = self.number();

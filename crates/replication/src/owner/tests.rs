@@ -14,6 +14,7 @@ use protocol::{
 
 mod again;
 mod eviction;
+mod reviews;
 mod takeover;
 
 use super::limits::COMPLETE_INTERVAL_MS;
