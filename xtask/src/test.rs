@@ -24,6 +24,9 @@ struct Scale {
 /// Rounds without a guest, and kills under one.
 pub(crate) const KILLS_OF_A_RELEASE: (u32, u32) = (500, 1000);
 
+/// How often each storm rages for a release: half an hour a round.
+const STORM_ROUNDS_OF_A_RELEASE: u32 = 10;
+
 /// What every change must pass: under 45 minutes on two cores, builds included.
 const SHORT: Scale = Scale {
     seeds: 200,
@@ -92,6 +95,10 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
             Box::new(move || campaigns::kill(profile, scale.kill_rounds)),
         ),
         (
+            "storms over real nodes",
+            Box::new(move || campaigns::storms(profile, &storms(scale))),
+        ),
+        (
             "NBD clients",
             Box::new(move || campaigns::conformance(profile, "nbd")),
         ),
@@ -110,6 +117,15 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
         steps.push(("a guest that moves", Box::new(moves)));
     }
     steps
+}
+
+/// The short set of storms; for a release all of them, several times.
+fn storms(scale: &Scale) -> Vec<String> {
+    if scale.full {
+        vec!["--rounds".to_owned(), STORM_ROUNDS_OF_A_RELEASE.to_string()]
+    } else {
+        vec!["--short".to_owned()]
+    }
 }
 
 /// All tests of all crates. The programs are built first: some tests start them.

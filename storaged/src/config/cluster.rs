@@ -164,7 +164,11 @@ mod tests {
 
     #[test]
     fn others_are_told_the_advertised_host_and_never_one_that_is_none() {
-        let told = |text: &str| parsed(text).listen(false).map(|listen| listen.unwrap().advertised);
+        let told = |text: &str| {
+            parsed(text)
+                .listen(false)
+                .map(|listen| listen.unwrap().advertised)
+        };
         assert_eq!(told("listen = '10.0.0.1:7470'").unwrap(), "10.0.0.1");
         for host in ["203.0.113.7", "[2001:db8::1]", "site-a.example"] {
             let text = format!("listen = '0.0.0.0:7470'\nadvertise = '{host}'");

@@ -13,6 +13,7 @@ use protocol::{
 };
 
 mod eviction;
+mod heartbeats;
 mod takeover;
 
 use super::limits::COMPLETE_INTERVAL_MS;

@@ -17,6 +17,7 @@ use super::{Action, ConnectionId, Event, Remembered, Replica};
 
 mod coming_back;
 mod scrubbing;
+mod vouching;
 
 const PG: PgId = PgId {
     pool: PoolId(1),
