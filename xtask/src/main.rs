@@ -81,9 +81,9 @@ enum Task {
         long: bool,
     },
     /// Runs three real nodes in network namespaces, with an etcd of three members, through all that networks, stores
-    /// and disks can do to them, and verifies every byte. Needs root. `--list` names the scenarios.
+    /// and disks can do to them, and verifies every byte. Needs root.
     Storms {
-        /// Given to it as they are: names of scenarios, --rounds N, --seed S, --short, --json, --guest, --list.
+        /// Given to it as they are: names of scenarios, --rounds N, --seed S, --short, --json, --guest.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

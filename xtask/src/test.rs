@@ -95,10 +95,6 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
             Box::new(move || campaigns::kill(profile, scale.kill_rounds)),
         ),
         (
-            "storms over real nodes",
-            Box::new(move || campaigns::storms(profile, &storms(scale))),
-        ),
-        (
             "NBD clients",
             Box::new(move || campaigns::conformance(profile, "nbd")),
         ),
@@ -112,20 +108,16 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
         let kills = move || campaigns::guest_kills(profile, scale.guest_kills, 1);
         steps.push(("kills under a guest", Box::new(kills)));
     }
+    if scale.full {
+        let arguments = ["--rounds".to_owned(), STORM_ROUNDS_OF_A_RELEASE.to_string()];
+        let storms = move || campaigns::storms(profile, &arguments);
+        steps.push(("storms over real nodes", Box::new(storms)));
+    }
     if scale.guest_moves > 0 {
         let moves = move || campaigns::guest_moves(profile, scale.guest_moves);
         steps.push(("a guest that moves", Box::new(moves)));
     }
     steps
-}
-
-/// The short set of storms; for a release all of them, several times.
-fn storms(scale: &Scale) -> Vec<String> {
-    if scale.full {
-        vec!["--rounds".to_owned(), STORM_ROUNDS_OF_A_RELEASE.to_string()]
-    } else {
-        vec!["--short".to_owned()]
-    }
 }
 
 /// All tests of all crates. The programs are built first: some tests start them.

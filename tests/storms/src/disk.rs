@@ -38,7 +38,9 @@ impl Bench {
         let folder = test_node::new_folder()?;
         let path = |name: &str| folder.path().join(name);
         let (image, file, monitor) = (path("image"), path("file"), path("monitor"));
-        std::fs::File::create(&image)?.set_len(SIZE).context("make an image")?;
+        std::fs::File::create(&image)?
+            .set_len(SIZE)
+            .context("make an image")?;
         std::fs::File::create(&file).context("make a mount point")?;
         let arguments = [
             "--blockdev".to_owned(),
@@ -46,7 +48,10 @@ impl Bench {
             "--blockdev".to_owned(),
             format!("driver=raw,node-name={EXPORTED},file={IMAGE}"),
             "--export".to_owned(),
-            format!("type=fuse,id=export,node-name={EXPORTED},mountpoint={},writable=on", file.display()),
+            format!(
+                "type=fuse,id=export,node-name={EXPORTED},mountpoint={},writable=on",
+                file.display()
+            ),
             "--chardev".to_owned(),
             format!("socket,id=monitor,path={},server=on,wait=off", monitor.display()),
             "--monitor".to_owned(),
@@ -69,7 +74,10 @@ impl Bench {
         };
         // Without lazy initialisation, which would write behind our back.
         let options = "lazy_itable_init=0,lazy_journal_init=0";
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-E", options, &bench.device])?;
+        run(
+            "mkfs.ext4",
+            &["-q", "-F", "-m", "0", "-E", options, &bench.device],
+        )?;
         std::fs::create_dir_all(at).context("make a mount point")?;
         run("mount", &[&bench.device, &at.display().to_string()])?;
         Ok(bench)
@@ -136,7 +144,12 @@ impl Monitor {
     fn ask(&mut self, command: &str) -> Result<()> {
         self.stream.get_mut().write_all(command.as_bytes())?;
         let mut line = String::new();
-        while self.stream.read_line(&mut line).context("hear qemu-storage-daemon")? > 0 {
+        while self
+            .stream
+            .read_line(&mut line)
+            .context("hear qemu-storage-daemon")?
+            > 0
+        {
             let answer: serde_json::Value = serde_json::from_str(&line).context("read its answer")?;
             if answer.get("return").is_some() {
                 return Ok(());

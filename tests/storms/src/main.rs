@@ -25,6 +25,8 @@ use clap::{Parser, Subcommand};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use vm_tests::image::Image;
+
 use report::Line;
 use scenarios::{ALL, Scenario};
 use stage::Stage;
@@ -103,13 +105,18 @@ fn perform(arguments: &Arguments) -> Result<bool> {
             "there is no scenario {name:?}: --list names them"
         );
     }
+    if arguments.guest && !network::is_inside() {
+        // What it is made of may have to be fetched, which cannot be done from in there.
+        Image::prepare(&arguments.folder)?;
+    }
     network::enter()?;
     network::raise().context("make the network")?;
     if arguments.guest {
         return guest::storm(&arguments.folder, arguments.seed);
     }
     let wanted = |scenario: &&Scenario| {
-        let named = arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|name| name == scenario.name);
+        let named =
+            arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|name| name == scenario.name);
         named && (scenario.short || !arguments.short)
     };
     let chosen: Vec<&Scenario> = ALL.iter().filter(wanted).collect();
@@ -149,7 +156,10 @@ fn campaign(chosen: &[&Scenario], rounds: usize, seed: u64) -> Vec<Line> {
             match held {
                 Ok(figures) => {
                     let pause = Duration::from_micros(figures.longest_us);
-                    eprintln!("{}, round {round}: the longest pause {pause:.1?} ({seconds} s)", scenario.name);
+                    eprintln!(
+                        "{}, round {round}: the longest pause {pause:.1?} ({seconds} s)",
+                        scenario.name
+                    );
                     line.rounds += 1;
                     line.writes += figures.writes;
                     line.reads += figures.reads;
@@ -159,7 +169,10 @@ fn campaign(chosen: &[&Scenario], rounds: usize, seed: u64) -> Vec<Line> {
                 Err(error) => {
                     // What happened is not over: the next one begins with a new stage.
                     let kept = stage.take().map_or_else(String::new, |mut stage| stage.keep());
-                    eprintln!("{}, round {round}: FAILED after {seconds} s: {error:#}", scenario.name);
+                    eprintln!(
+                        "{}, round {round}: FAILED after {seconds} s: {error:#}",
+                        scenario.name
+                    );
                     eprintln!("the nodes' folders are kept: {kept}");
                     line.errors.push(format!("{error:#}"));
                 }
@@ -188,7 +201,9 @@ fn round_of(
     if stage.is_none() {
         *stage = Some(Stage::set(scenario.kind, seed).context("set the stage")?);
     }
-    let Some(stage) = stage else { bail!("there is no stage") };
+    let Some(stage) = stage else {
+        bail!("there is no stage")
+    };
     stage.until_in_sync()?;
     stage.witness.ask(Word::Begin)?;
     stage.witness.hold(CALM)?;

@@ -28,9 +28,14 @@ const RELAYED: u8 = 100;
 /// A hardware address that no machine has.
 const NOBODY: &str = "02:00:00:00:00:99";
 
+/// Whether this program is in namespaces of its own already.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// Starts this program anew in namespaces of its own, unless it is there already. Comes back only where it is.
 pub(crate) fn enter() -> Result<()> {
-    if std::env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return Ok(());
     }
     ensure!(
@@ -71,7 +76,9 @@ pub(crate) fn raise() -> Result<()> {
         let (name, cable) = (name(node), cable(node));
         ip(&format!("addr add {}/24 dev {HUB}", relayed(node)))?;
         ip(&format!("netns add {name}"))?;
-        ip(&format!("link add name {cable} type veth peer name eth0 netns {name}"))?;
+        ip(&format!(
+            "link add name {cable} type veth peer name eth0 netns {name}"
+        ))?;
         ip(&format!("link set {cable} master {HUB} up"))?;
         ip(&format!("-netns {name} link set lo up"))?;
         ip(&format!("-netns {name} addr add {}/24 dev eth0", address(node)))?;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -12,9 +13,8 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::network;
@@ -46,8 +46,9 @@ pub(crate) struct Weather {
 /// The relays of one node.
 pub(crate) struct Relay {
     shared: Arc<Shared>,
-    /// Its tasks end with it.
-    _runtime: Runtime,
+    /// Its thread ends when this is gone.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -85,8 +86,7 @@ impl Relay {
 
     /// A relay from each of the first addresses to the second; also where they listen.
     fn between(ends: impl Iterator<Item = (SocketAddr, SocketAddr)>) -> Result<(Self, Vec<SocketAddr>)> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("start a relay")?;
@@ -104,9 +104,15 @@ impl Relay {
             listens.push(listener.local_addr()?);
             runtime.spawn(accept(listener, to, Arc::clone(&shared)));
         }
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            // Nothing is ever said there: it ends when the other end is gone.
+            let _ = runtime.block_on(stopped);
+        });
         let relay = Self {
             shared,
-            _runtime: runtime,
+            stop: Some(stop),
+            thread: Some(thread),
         };
         Ok((relay, listens))
     }
@@ -132,6 +138,14 @@ impl Relay {
     /// How many bits were turned over.
     pub(crate) fn corrupted(&self) -> u64 {
         self.shared.corrupted.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // The next one listens at the same ports.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
@@ -208,7 +222,14 @@ async fn take(mut from: OwnedReadHalf, pieces: Sender<Piece>, way: Way, shared: 
         }
         // What was said first arrives first.
         line_free = line_free.max(due);
-        if pieces.send(Piece { due: line_free, bytes }).await.is_err() {
+        if pieces
+            .send(Piece {
+                due: line_free,
+                bytes,
+            })
+            .await
+            .is_err()
+        {
             return;
         }
     }

@@ -152,7 +152,12 @@ impl Stage {
             let status: Status = serde_json::from_str(&told).context("read a status")?;
             // A disk that is slow, or nearly full, is as it should be here.
             let matters = |reason: &&String| !reason.contains("slow") && !reason.contains("of room");
-            let reasons: Vec<&str> = status.reasons.iter().filter(matters).map(String::as_str).collect();
+            let reasons: Vec<&str> = status
+                .reasons
+                .iter()
+                .filter(matters)
+                .map(String::as_str)
+                .collect();
             if status.health != "ok" && !reasons.is_empty() {
                 return Ok(Some(reasons.join("; ")));
             }
@@ -182,12 +187,17 @@ impl Stage {
             let checked = test_node::storagectl(&["disk", "check", path]);
             checked.with_context(|| format!("check {path} offline"))?;
         }
+        // Before the folder that it is mounted in goes.
+        drop(self.bench.take());
         self.etcd.kill()
     }
 
     /// Leaves the folders for whoever looks into what went wrong; says where they are.
     pub(crate) fn keep(&mut self) -> String {
-        let folders = self.nodes.iter_mut().map(|node| node.keep().display().to_string());
+        let folders = self
+            .nodes
+            .iter_mut()
+            .map(|node| node.keep().display().to_string());
         folders.collect::<Vec<_>>().join(", ")
     }
 }
@@ -225,6 +235,14 @@ fn join(first: &Node, node: usize, folder: &Path) -> Result<()> {
     ensure!(!made.token.is_empty(), "the token is empty");
     let work_dir = folder.display().to_string();
     let config = folder.join("joined.toml").display().to_string();
-    let words = ["cluster", "join", &made.token, "--work-dir", &work_dir, "--config", &config];
+    let words = [
+        "cluster",
+        "join",
+        &made.token,
+        "--work-dir",
+        &work_dir,
+        "--config",
+        &config,
+    ];
     storagectl_inside(Some(&network::namespace(node)), &words).map(drop)
 }

@@ -37,7 +37,9 @@ impl Witness {
         let (sender, answers) = sync_channel(ANSWERS_MAX);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let Ok(answer) = serde_json::from_str(&line) else { return };
+                let Ok(answer) = serde_json::from_str(&line) else {
+                    return;
+                };
                 if sender.send(answer).is_err() {
                     return;
                 }
@@ -94,7 +96,9 @@ impl Witness {
                 let status = self.child.wait().context("wait for the writer")?;
                 bail!("the writer ended with {status}")
             }
-            Err(RecvTimeoutError::Timeout) => bail!("I/O hangs: the writer said nothing for {ANSWER_LIMIT:?}"),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("I/O hangs: the writer said nothing for {ANSWER_LIMIT:?}")
+            }
         }
     }
 }

@@ -173,14 +173,20 @@ async fn fill(storaged: &Path) -> Result<()> {
     let piece = Bytes::from(vec![0xb5; usize::try_from(PIECE)?]);
     let mut place = 0;
     let refused = loop {
-        ensure!(place < BALLAST_SIZE, "there is room for more than {BALLAST_SIZE} bytes");
+        ensure!(
+            place < BALLAST_SIZE,
+            "there is room for more than {BALLAST_SIZE} bytes"
+        );
         match request::write(&ballast, place, piece.clone()).await {
             Ok(()) => place += PIECE,
             Err(error) => break error,
         }
     };
     ballast.close().await;
-    ensure!(refused == DeviceError::Full, "the ballast's volume failed: {refused}");
+    ensure!(
+        refused == DeviceError::Full,
+        "the ballast's volume failed: {refused}"
+    );
     Ok(())
 }
 
@@ -207,7 +213,9 @@ impl Desk {
             } else {
                 random.random_range(1..=COUNT_MAX)
             };
-            let end = (first + wanted).min(from + PART).min((first / OBJECT + 1) * OBJECT);
+            let end = (first + wanted)
+                .min(from + PART)
+                .min((first / OBJECT + 1) * OBJECT);
             if random.random_ratio(2, 3) {
                 self.write(first, end - first).await?;
             } else {
@@ -251,11 +259,16 @@ impl Desk {
                 figures.writes += 1;
                 let mut held = self.held.borrow_mut();
                 let range = usize::try_from(first)?..usize::try_from(first + count)?;
-                held.get_mut(range).context("a write outside the volume")?.fill(number);
+                held.get_mut(range)
+                    .context("a write outside the volume")?
+                    .fill(number);
             }
             // It promises that nothing was written.
             Err(DeviceError::Full) => figures.refused += 1,
-            Err(error) => bail!("write {number} of blocks {first}..{} failed: {error}", first + count),
+            Err(error) => bail!(
+                "write {number} of blocks {first}..{} failed: {error}",
+                first + count
+            ),
         }
         self.figures.set(figures);
         Ok(())

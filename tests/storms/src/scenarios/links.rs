@@ -119,7 +119,10 @@ pub(super) fn corrupt(stage: &mut Stage, _: &mut SmallRng) -> Result<()> {
     }
     stage.witness.hold(STORM)?;
     stage.relays.iter().for_each(Relay::calm);
-    ensure!(corrupted(stage) > before, "no bit was turned over: nothing was tried");
+    ensure!(
+        corrupted(stage) > before,
+        "no bit was turned over: nothing was tried"
+    );
     stage.until_it_goes_on()
 }
 

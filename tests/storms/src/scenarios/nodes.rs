@@ -22,7 +22,9 @@ pub(super) fn nothing(stage: &mut Stage, _: &mut SmallRng) -> Result<()> {
 pub(super) fn killed(stage: &mut Stage, random: &mut SmallRng) -> Result<()> {
     stage.victim()?.kill()?;
     stage.until_it_goes_on()?;
-    stage.witness.hold(Duration::from_millis(random.random_range(0..DEAD_MAX_MS)))?;
+    stage
+        .witness
+        .hold(Duration::from_millis(random.random_range(0..DEAD_MAX_MS)))?;
     stage.victim()?.start_again()
 }
 

@@ -85,7 +85,10 @@ pub(super) fn restored(stage: &mut Stage, _: &mut SmallRng) -> Result<()> {
     }
     stage.until_it_goes_on()?;
     let after = generation(stage)?;
-    ensure!(after >= before, "the generation went back from {before} to {after}");
+    ensure!(
+        after >= before,
+        "the generation went back from {before} to {after}"
+    );
     Ok(())
 }
 
