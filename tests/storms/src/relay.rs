@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rand::Rng;
-use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -130,7 +129,7 @@ impl Relay {
         self.shared.fair.store(true, Ordering::Relaxed);
     }
 
-    /// Ends all connections at once, with a reset.
+    /// Ends all connections at once, in the middle of whatever is said.
     pub(crate) fn reset(&self) {
         self.shared.resets.send_modify(|resets| *resets += 1);
     }
@@ -171,13 +170,7 @@ async fn accept(listener: TcpListener, to: SocketAddr, shared: Arc<Shared>) {
 /// Carries a connection until either end closes it, or it is reset.
 async fn carry(front: TcpStream, node: TcpStream, shared: Arc<Shared>) {
     let _ = (front.set_nodelay(true), node.set_nodelay(true));
-    let linger = Some(Duration::ZERO);
     let mut resets = shared.resets.subscribe();
-    // What ends here ends with a reset, also where bytes were lost on the way.
-    let _ = (
-        sockopt::set_socket_linger(&front, linger),
-        sockopt::set_socket_linger(&node, linger),
-    );
     let ((front_in, front_out), (node_in, node_out)) = (front.into_split(), node.into_split());
     tokio::select! {
         () = one_way(front_in, node_out, Way::ToNode, &shared) => {}
@@ -188,9 +181,12 @@ async fn carry(front: TcpStream, node: TcpStream, shared: Arc<Shared>) {
 
 async fn one_way(from: OwnedReadHalf, to: OwnedWriteHalf, way: Way, shared: &Shared) {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
+    let giving = give(to, receiver);
+    tokio::pin!(giving);
     tokio::select! {
-        () = take(from, sender, way, shared) => {}
-        () = give(to, receiver) => {}
+        // What was said before the end is said on.
+        () = take(from, sender, way, shared) => giving.await,
+        () = &mut giving => {}
     }
 }
 
