@@ -34,6 +34,10 @@ pub enum Mutation {
     FlushNoWait,
     /// The owner does not look at its lease before it sends (rule 1).
     IgnoreLease,
+    /// One slot that confirms is enough to go on without a lease.
+    HeartbeatOfOne,
+    /// A replica answers the fence of a new owner at once, though it has vouched for the former one (Q7).
+    FenceNoWait,
     /// The owner says complete what it has only sent (rule 6, W10).
     CompleteTooFar,
     /// A retry of a write gets a new stamp (P6).
@@ -133,7 +137,7 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 17] = [
+    pub const SECOND_LINES: [(Self, &'static str); 19] = [
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",
@@ -185,6 +189,14 @@ impl Mutation {
         (
             Self::EvictTheNeeded,
             "membership::tests::a_disk_in_sync_goes_while_enough_others_are_in_sync",
+        ),
+        (
+            Self::HeartbeatOfOne,
+            "owner::tests::heartbeats::one_slot_that_confirms_is_not_enough",
+        ),
+        (
+            Self::FenceNoWait,
+            "replica::tests::vouching::the_next_owner_waits_out_what_was_said_to_the_former_one",
         ),
         (
             Self::CompareMerged,

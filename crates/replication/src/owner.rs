@@ -8,6 +8,7 @@ mod complete;
 mod event;
 mod full;
 mod group;
+mod heartbeat;
 mod lease;
 mod limits;
 mod link;
@@ -36,6 +37,7 @@ use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 use full::Fullness;
 use group::{Group, Phase};
+use heartbeat::Heartbeats;
 use lease::Lease;
 use link::Link;
 use lookup::Lookups;
@@ -68,6 +70,7 @@ pub struct Owner {
     view: VolumeView,
     stage: Stage,
     lease: Lease,
+    heartbeats: Heartbeats,
     links: BTreeMap<DiskId, Link>,
     groups: BTreeMap<PgId, Group>,
     /// The groups that the volume has objects in and that are not serving yet.
@@ -111,6 +114,7 @@ impl Owner {
             } else {
                 Lease::new(view.lease_ms, leased)
             },
+            heartbeats: Heartbeats::default(),
             links: BTreeMap::new(),
             groups: view
                 .groups
@@ -181,10 +185,11 @@ impl Owner {
             .iter()
             .filter_map(|(disk, link)| link.deadline(now, self.awaits(*disk)));
         // What cannot be sent now has no deadline: the event that lets it go is another one.
-        let sends = self.is_open() && self.lease.allows(now);
+        let sends = self.is_open() && self.may_send(now);
         let told = self.told + limits::COMPLETE_INTERVAL_MS;
         let others = [
             self.lease.renewal_due(),
+            self.heartbeat_due(),
             (sends && !self.untold.is_empty()).then_some(told),
             self.lookups.deadline(now),
             self.fullness.deadline().filter(|_| sends),
@@ -285,13 +290,14 @@ impl Owner {
         }
         self.watch_links(now, out);
         self.pace.look(now, out);
-        if self.lease.allows(now) {
+        self.ask_slots(now, out);
+        if self.may_send(now) {
             self.drive_take_overs(now, out);
         }
         if self.is_open() {
             self.issue_writes(out);
             self.issue_reads();
-            if self.lease.allows(now) {
+            if self.may_send(now) {
                 self.send_writes(now, out);
                 self.send_lookups(now, out);
                 self.probe_full(now, out);
@@ -327,7 +333,7 @@ impl Owner {
         if self.stage != Stage::Closing || !self.operations.is_empty() || !self.writes.is_empty() {
             return;
         }
-        if self.lease.allows(now) {
+        if self.may_send(now) {
             self.tell_complete(now, true, out);
         }
         self.stage = Stage::Closed;
@@ -392,6 +398,8 @@ impl Owner {
             if !matches!(group.phase, Phase::Unused) {
                 continue;
             }
+            // What was confirmed says nothing of this group.
+            self.heartbeats.void();
             if skip {
                 group.phase = Phase::Serving;
                 group.served = true;

@@ -2,7 +2,7 @@
 //! list of objects in doubt, and asks the store for the rest.
 //!
 //! Pure: requests, the store's answers and map changes arrive as [`Event`]s, and what must be done
-//! leaves as [`Action`]s. It knows neither sockets nor files, and no clock at all.
+//! leaves as [`Action`]s. It knows neither sockets nor files, and no clock: where time must pass, it asks for an alarm.
 
 mod copy;
 mod doubt;
@@ -15,6 +15,7 @@ mod request;
 mod scrub;
 mod source;
 mod strays;
+mod vouching;
 
 pub use event::{Action, ConnectionId, Event, Map, Remembered};
 
@@ -33,6 +34,7 @@ use flight::{Asker, Flight};
 use judge::{Bench, Rising, Verdict};
 use reclaim::Reclaims;
 use strays::Strays;
+use vouching::Vouching;
 
 /// Requests of one connection that may be unanswered; one more is refused as busy. Four times what
 /// an owner has in flight to one disk, so an honest owner does not meet it.
@@ -47,6 +49,7 @@ pub struct Replica {
     generations: HashMap<VolumeId, Rising<Generation>>,
     intervals: HashMap<PgId, Rising<Interval>>,
     doubt: Doubt,
+    vouching: Vouching,
     flight: Flight,
     reclaims: Reclaims,
     recovery: Recovery,
@@ -85,6 +88,8 @@ enum Wait {
     Interval(PgId),
     /// A fence, for the end of the writes in flight that older owners sent.
     Drain,
+    /// A fence, for the end of what was said to a former owner.
+    Vouched,
     /// A write to an object of this group that is behind, until it is copied.
     Behind(PgId),
 }
@@ -146,6 +151,7 @@ impl Replica {
             doubts.clear();
         }
         let is_new = generations.is_empty() && intervals.is_empty();
+        let vouching = Vouching::after_start(&generations, out);
         let rising = generations
             .into_iter()
             .map(|(volume, value)| (volume, Rising::remembered(value)));
@@ -158,6 +164,7 @@ impl Replica {
             generations: rising.collect(),
             intervals: intervals.collect(),
             doubt: Doubt::new(doubts),
+            vouching,
             flight: Flight::default(),
             reclaims: Reclaims::default(),
             recovery: Recovery::default(),
@@ -195,6 +202,7 @@ impl Replica {
                 question,
             } => self.question(from, number, question, out),
             Event::Told { number, told } => self.heard(number, told, out),
+            Event::Alarm { volume } => self.alarm(volume, out),
             Event::Proposed { pg } => self.proposed(pg, out),
             Event::Nudge { returns } => {
                 self.nudge(returns, out);
@@ -481,7 +489,7 @@ impl Replica {
         match wait {
             Wait::Generation(volume) => self.generations.entry(volume).or_default().asked = false,
             Wait::Interval(pg) => self.intervals.entry(pg).or_default().asked = false,
-            Wait::Map | Wait::Drain | Wait::Behind(_) => {}
+            Wait::Map | Wait::Drain | Wait::Vouched | Wait::Behind(_) => {}
         }
         let (refused, waiting) = self.parked.drain(..).partition(|parked| parked.waits_for == wait);
         self.parked = waiting;

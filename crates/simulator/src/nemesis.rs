@@ -20,7 +20,12 @@ impl World {
                 self.meet("owner crashed");
                 self.crash_front(front);
             }
-            15..=19 => {
+            15 => {
+                self.meet("owner cut off from the store");
+                let away = self.chance.between(1_000_000, 15_000_000);
+                self.cut_off(front, away);
+            }
+            16..=19 => {
                 self.meet("owner stopped");
                 let pause = self.chance.between(100_000, 9_000_000);
                 self.stop_front(front, pause);
@@ -123,6 +128,7 @@ impl World {
         }
         for index in 0..self.fronts.len() {
             let life = self.fronts[index].life(index);
+            self.reach(life);
             self.resume(life);
         }
         self.schedule.at(

@@ -99,6 +99,8 @@ struct Script {
     /// Quiescences that were said to be reached, and reclaims that were done.
     quiesced: Vec<u64>,
     reclaimed: Vec<(u64, bool)>,
+    /// What replicas want to be woken for: when, which disk and life of it, for which volume.
+    alarms: Vec<(Moment, DiskId, u64, Option<VolumeId>)>,
 }
 
 impl Script {
@@ -130,6 +132,7 @@ impl Script {
             asked: BTreeMap::new(),
             quiesced: Vec::new(),
             reclaimed: Vec::new(),
+            alarms: Vec::new(),
         };
         for disk in (1..=disks).map(DiskId) {
             script.disks.insert(disk, Disk::default());
@@ -184,6 +187,17 @@ impl Script {
     /// A moment passes, and nothing is delivered meanwhile.
     fn let_pass(&mut self) {
         self.now = self.now + STEP_MS;
+        let now = self.now;
+        let (due, later) = std::mem::take(&mut self.alarms)
+            .into_iter()
+            .partition(|(at, ..)| *at <= now);
+        self.alarms = later;
+        let due: Vec<(Moment, DiskId, u64, Option<VolumeId>)> = due;
+        for (_, disk, life, volume) in due {
+            if self.disks[&disk].life == life {
+                self.feed_disk(disk, replica::Event::Alarm { volume });
+            }
+        }
         for front in 0..self.fronts.len() {
             self.feed(front, owner::Event::Tick);
         }
@@ -441,7 +455,7 @@ impl Script {
                 // Nobody in a script takes a volume again.
                 Action::Deposed => self.feed(front, owner::Event::Lost),
                 Action::Lost => self.fronts[front].lost = true,
-                Action::Opened | Action::Resized(_) | Action::Closed => {}
+                Action::Opened | Action::Resized(_) | Action::Closed | Action::Slow { .. } => {}
             }
         }
     }

@@ -23,6 +23,7 @@ use store::{Answer, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error};
 
+use super::alarms::Alarms;
 use super::command::{Command, Figures, Times};
 use super::connection::Connection;
 use super::copies::Copies;
@@ -72,6 +73,7 @@ pub(super) struct Driver {
     returns: RefCell<Returns>,
     /// Whether the disk is in sync in all its groups, by the last map.
     whole: Cell<bool>,
+    alarms: Alarms,
     /// Scrubs of this disk, and what tells that one has taken a step or was ordered.
     pub(super) scrubs: RefCell<Scrubs>,
     pub(super) scrubbed: Rc<Notify>,
@@ -131,6 +133,7 @@ impl Driver {
             errands,
             returns: RefCell::default(),
             whole: Cell::new(true),
+            alarms: Alarms::default(),
             questions: RefCell::default(),
             next_question: Cell::new(0),
             gathered: Notify::new(),
@@ -204,6 +207,7 @@ impl Driver {
                 self.scrubs.borrow_mut().take_in(run, progress, Instant::now());
                 self.scrubbed.notify_one();
             }
+            Action::Alarm { volume, after_ms } => self.alarms.set(volume, after_ms),
             // The map's keeper watches the coordination store, so a newer map is on its way.
             Action::Refresh => debug!("a request names a newer map than the one here"),
         }
@@ -283,6 +287,9 @@ impl Driver {
 
     /// Time has passed: groups that this disk is not in sync for go on, and what it holds of others goes.
     pub(super) fn nudge(&self) {
+        while let Some(volume) = self.alarms.due() {
+            self.event(Event::Alarm { volume });
+        }
         let idle = self.whole.get() && !self.replica.borrow().has_strays();
         if idle || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
             return;

@@ -57,7 +57,7 @@ impl Place {
         let told = listens.iter().map(|address| match (address, &self.listen) {
             (Address::Tcp(at) | Address::Tls { host: at, .. }, Some(listen)) => {
                 let port = at.rsplit_once(':').map_or("", |(_, port)| port);
-                self.reached_at(&listen.host, port)
+                self.reached_at(&listen.advertised, port)
             }
             _ => address.to_string(),
         });
@@ -126,6 +126,7 @@ mod tests {
             direct_reads: false,
             listen: Some(Listen {
                 host: "a".to_owned(),
+                advertised: "a".to_owned(),
                 port,
                 plaintext: true,
             }),
@@ -183,5 +184,12 @@ mod tests {
     fn others_are_told_the_host_that_they_can_reach() {
         let listens = [Address::Unix("/x".into()), Address::Tcp("127.0.0.1:7".to_owned())];
         assert_eq!(place(0).announced(&listens), ["unix:/x", "tcp:a:7"]);
+        let mut translated = place(0);
+        if let Some(listen) = &mut translated.listen {
+            listen.advertised = "outside".to_owned();
+        }
+        assert_eq!(translated.announced(&listens), ["unix:/x", "tcp:outside:7"]);
+        // It listens where it is.
+        assert_eq!(translated.addresses(DiskId(1), &map(&[]))[1], "tcp:a:0");
     }
 }

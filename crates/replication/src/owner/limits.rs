@@ -56,5 +56,13 @@ pub(super) const WANT_VIEW_MS: u64 = 100;
 pub(super) const FULL_PROBE_MS: u64 = 500;
 /// Part of the lease time, in tenths, after which an owner stops sending (rule 1).
 pub(super) const LEASE_USED_TENTHS: u64 = 8;
+/// Part of the lease time, in tenths, after which an owner asks all slots whether they vouch for it: late enough that it
+/// does not in good times, early enough that they have answered when it must stop otherwise.
+pub(super) const LEASE_DANGER_TENTHS: u64 = 5;
+/// Rounds of questions to all slots that may be under way: what a round trip of a second needs.
+pub(super) const HEARTBEAT_ROUNDS_MAX: usize = 4;
+/// Such questions to one disk that may be unanswered, beside its other requests: together they are what a replica accepts
+/// of one connection. Whoever has more groups on one disk has its lease alone.
+pub(super) const LINK_HEARTBEATS_MAX: usize = 1024 - LINK_REQUESTS_MAX;
 /// Part of the lease time, in tenths, after which a renewal is asked for: three tries fit.
 pub(super) const LEASE_RENEW_TENTHS: u64 = 2;

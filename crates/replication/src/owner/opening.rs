@@ -238,7 +238,7 @@ impl Owner {
     ) {
         let (number, scope) = (self.number(), self.scope(pg));
         // Without a lease or a connection now, the copy is dropped, and asked for again later.
-        if !self.lease.allows(now) {
+        if !self.may_send(now) {
             return;
         }
         let Some(link) = self.links.get_mut(&subject).filter(|link| link.open(now)) else {
@@ -299,7 +299,7 @@ impl Owner {
                     leveling.sent.remove(&subject);
                 }
             }
-            Sent::Write(_) | Sent::Lookup(_) | Sent::Probe => {}
+            Sent::Write(_) | Sent::Lookup(_) | Sent::Probe | Sent::Heartbeat(_) => {}
         }
     }
 

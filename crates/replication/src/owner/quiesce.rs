@@ -51,7 +51,7 @@ impl Owner {
         }
         let quiet = self.is_open() && self.writes.is_empty() && !self.operations.begins_again();
         if quiet || mutation::active(Mutation::QuiesceNoDrain) {
-            if self.lease.allows(now) {
+            if self.may_send(now) {
                 self.tell_complete(now, true, out);
             }
             let until = self

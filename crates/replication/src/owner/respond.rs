@@ -40,7 +40,9 @@ impl Owner {
                     self.put_back(disk, count, number);
                 }
                 Sent::Lookup(id) => self.lookup_lost(id, number),
-                Sent::Fence(..) | Sent::Level { .. } | Sent::Probe => self.take_over_lost(disk, number, sent),
+                Sent::Fence(..) | Sent::Level { .. } | Sent::Probe | Sent::Heartbeat(_) => {
+                    self.take_over_lost(disk, number, sent);
+                }
             }
         }
     }
@@ -95,6 +97,7 @@ impl Owner {
             }
             Sent::Level { .. } => self.level_answered(now, disk, number, sent, response, out),
             Sent::Probe => self.probed(now, disk, &response, out),
+            Sent::Heartbeat(round) => self.heartbeat_answered(now, disk, round, &response, out),
         }
     }
 

@@ -22,8 +22,12 @@ impl Owner {
             }
             Stage::Opening | Stage::Open | Stage::Closing => {}
         }
-        if !self.lease.allows(now) {
-            reasons.push("waiting for storaged: the lease ran out and could not be renewed".to_owned());
+        if !self.may_send(now) {
+            reasons.push(
+                "waiting for storaged: the lease ran out and could not be renewed, and not all disks confirm that nobody \
+                 else has the volume"
+                    .to_owned(),
+            );
         }
         reasons.extend(self.waiting_groups());
         reasons.extend(self.waiting_disks(now));

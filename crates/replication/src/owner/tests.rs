@@ -14,6 +14,7 @@ use protocol::{
 
 mod again;
 mod eviction;
+mod heartbeats;
 mod reviews;
 mod takeover;
 

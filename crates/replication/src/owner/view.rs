@@ -52,6 +52,7 @@ impl Owner {
                     changed.phase = known.phase;
                 }
                 self.groups.insert(group.pg, changed);
+                self.heartbeats.void();
                 self.begin_interval(group.pg, out);
             }
         }

@@ -49,6 +49,10 @@ impl Script {
                     to,
                 } => self.send(Wire::Swap(id), Mail::Swap(id, (pg, interval), (from, to))),
                 Action::Refresh => self.tell_map(id),
+                Action::Alarm { volume, after_ms } => {
+                    let life = self.disks.get(&id).map_or(0, |disk| disk.life);
+                    self.alarms.push((self.now + after_ms, id, life, volume));
+                }
                 Action::Scrubbed { .. } | Action::Readmit => {}
             }
         }
