@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(
             change.result,
             GivenUp {
-                without: 2,
+                without: 8,
                 rolled_back: 0
             }
         );

@@ -16,6 +16,7 @@
 //! | GET | `/v1/upgrade` | | [`upgrade::UpgradeStatus`] |
 //! | GET | `/v1/nodes` | | [`nodes::NodeList`] |
 //! | GET | `/v1/nodes/{node}` | | [`nodes::Node`] |
+//! | PATCH | `/v1/nodes/{node}` | [`nodes::ChangeNode`] | [`nodes::Node`] |
 //! | DELETE | `/v1/nodes/{node}` | | 204 |
 //! | GET | `/v1/join-tokens` | | [`join_tokens::JoinTokenList`] |
 //! | POST | `/v1/join-tokens` | [`join_tokens::MakeJoinToken`] | 201 [`join_tokens::NewJoinToken`] |
@@ -24,6 +25,8 @@
 //! | POST | `/v1/disks` | [`disks::AddDisk`] | 201 [`disks::Disk`] |
 //! | GET | `/v1/disks/{disk}` | | [`disks::Disk`] |
 //! | PATCH | `/v1/disks/{disk}` | [`disks::ChangeDisk`] | [`disks::Disk`] |
+//! | DELETE | `/v1/disks/{disk}` | | 204 |
+//! | POST | `/v1/disks/{disk}/give-up` | [`disks::GiveUp`] | [`disks::GivenUp`] |
 //! | POST | `/v1/disks/{disk}/scrub` | [`scrubs::StartScrub`] | [`scrubs::ScrubStarted`] |
 //! | GET | `/v1/pools` | | [`pools::PoolList`] |
 //! | POST | `/v1/pools` | [`pools::CreatePool`] | 201 [`pools::Pool`] |

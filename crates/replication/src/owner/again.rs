@@ -69,6 +69,7 @@ impl Owner {
             out.push(Action::Resized(view.size));
         }
         *self = Self::begin(now, leased, view, operations, next_number);
+        self.writes.redoing = self.operations.begins_again();
         self.begun(now, out);
     }
 }

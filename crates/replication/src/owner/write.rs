@@ -27,6 +27,9 @@ pub(super) struct Writes {
     pub(super) objects: HashMap<u32, Object>,
     /// Parts that wait for their object's stamp.
     waiting: usize,
+    /// What a former generation had begun is done again, and not all of it has its stamp yet: nothing else is begun, and
+    /// nothing read, for of two writes the later one may be there already.
+    pub(super) redoing: bool,
     /// Parts and bytes that are not answered.
     parts: usize,
     bytes: usize,
@@ -191,6 +194,12 @@ impl Owner {
         while let Some(sequence) = self.operations.writes.front().copied() {
             // What was begun under a former generation may be there already: it is neither held nor refused.
             let again = self.operations.begins_again();
+            if self.writes.redoing && !again {
+                if self.writes.waiting > 0 {
+                    break;
+                }
+                self.writes.redoing = false;
+            }
             if (holds && !again) || !self.writes.has_room() {
                 break;
             }
@@ -211,6 +220,9 @@ impl Owner {
                 self.operations.writes.pop_front();
             }
             self.begin_write(part);
+        }
+        if self.writes.waiting == 0 && !self.operations.begins_again() {
+            self.writes.redoing = false;
         }
         self.writes.forget_idle();
     }

@@ -364,6 +364,7 @@ fn doubt_stays_until_all_disks_are_level_however_many_owners_die_on_the_way() {
     let mut script = half_done(&[A], 2);
     for _ in 0..3 {
         let next = script.begin_open(&[|front| Wire::ToDisk(front, A)]);
+        script.wait(2_500); // B may have vouched for somebody before it was started anew.
         script.hold(Wire::Medium(B));
         script.release(Wire::ToDisk(next, A));
         script.kill(next);

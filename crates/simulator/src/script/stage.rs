@@ -54,6 +54,13 @@ impl Script {
     pub(super) fn open(&mut self) -> Front {
         let front = self.begin_open(&[]);
         self.wait(200);
+        // A disk that was started anew makes it wait for an owner that it may have vouched for.
+        for _ in 0..30 {
+            if self.is_open(front) {
+                break;
+            }
+            self.wait(100);
+        }
         assert!(self.is_open(front), "{:?}", self.waiting(front));
         front
     }

@@ -10,6 +10,16 @@ fn next_view() -> VolumeView {
     }
 }
 
+fn map_of_range(range: BlockRange) -> Response {
+    Response::Map {
+        stamp: Stamp::ZERO,
+        runs: vec![MapRun {
+            range,
+            kind: MapKind::Data,
+        }],
+    }
+}
+
 impl Bed {
     /// The generation is over.
     fn depose(&mut self) {
@@ -100,7 +110,11 @@ fn a_part_that_was_answered_is_not_written_a_second_time() {
     });
     let mut writes = Vec::new();
     for map in sent(&both) {
-        writes.extend(sent(&bed.answer(&map, map_of(Stamp::ZERO))));
+        let range = match &map.2 {
+            Request::Map { range, .. } => *range,
+            _ => panic!("{map:?}"),
+        };
+        writes.extend(sent(&bed.answer(&map, map_of_range(range))));
     }
     for request in &writes {
         if matches!(&request.2, Request::Write { write, .. } if write.object.index == 0) {

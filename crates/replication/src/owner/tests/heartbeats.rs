@@ -83,7 +83,7 @@ fn a_newer_owner_that_a_slot_knows_of_is_the_end() {
     bed.now = Moment(LAPSED - 1);
     let asked = pings(&bed.event(Event::Tick));
     let out = bed.answer(&asked[0], Response::Refused(Refusal::Fenced(Generation(3))));
-    assert!(out.iter().any(|action| matches!(action, Action::Lost)));
+    assert!(out.iter().any(|action| matches!(action, Action::Deposed)));
 }
 
 #[test]
