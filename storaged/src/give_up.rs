@@ -55,7 +55,7 @@ impl Volumes {
         let map = self.fresh_map().await?;
         let pools = judge(&map, disk, keep)?;
         if !pools.is_empty() {
-            while self.carry_out(|map| plan_revocation(map, &pools)).await? {}
+            while self.carry_out(|map| Ok(plan_revocation(map, &pools))).await? {}
             // Who had a volume may read for so long, and must not see that time goes back under him.
             tokio::time::sleep(lease + WORD_OF_DISKS).await;
         }
@@ -97,12 +97,13 @@ fn remains(group: &GroupView, disk: DiskId, keep: Option<DiskId>) -> Option<Rema
         Some(keep) => Remains::Kept(
             with(keep, SlotState::InSync, &without)
                 .into_iter()
-                .map(|slot| match slot.state.comes_back() {
-                    true => Slot {
-                        state: SlotState::Down,
-                        ..slot
-                    },
-                    false => slot,
+                .map(|slot| {
+                    if slot.state.comes_back() {
+                        let state = SlotState::Down;
+                        Slot { state, ..slot }
+                    } else {
+                        slot
+                    }
                 })
                 .collect(),
         ),
@@ -162,7 +163,7 @@ fn judge(map: &ClusterMap, disk: DiskId, keep: Option<DiskId>) -> Result<BTreeSe
 }
 
 /// Ends the generations of these pools' volumes; answers whether there were more than one transaction takes.
-fn plan_revocation(map: &ClusterMap, pools: &BTreeSet<PoolId>) -> Result<Decision<bool>, OperationError> {
+fn plan_revocation(map: &ClusterMap, pools: &BTreeSet<PoolId>) -> Decision<bool> {
     let of_pools = |volume: &VolumeId| {
         let pool = map.volume(*volume).and_then(|(family, _)| family.pool());
         pool.is_some_and(|pool| pools.contains(&pool))
@@ -174,7 +175,7 @@ fn plan_revocation(map: &ClusterMap, pools: &BTreeSet<PoolId>) -> Result<Decisio
             continue;
         };
         if count == STEPS_MAX {
-            return Ok(Plan::decide_quietly(transaction, true));
+            return Plan::decide_quietly(transaction, true);
         }
         count += 1;
         transaction = transaction
@@ -182,9 +183,9 @@ fn plan_revocation(map: &ClusterMap, pools: &BTreeSet<PoolId>) -> Result<Decisio
             .delete(Key::Owner(volume).to_text());
     }
     if count == 0 {
-        return Ok(Decision::Unchanged(false));
+        return Decision::Unchanged(false);
     }
-    Ok(Plan::decide_quietly(transaction, false))
+    Plan::decide_quietly(transaction, false)
 }
 
 fn plan(map: &ClusterMap, disk: DiskId, keep: Option<DiskId>) -> Result<Decision<GivenUp>, OperationError> {
@@ -287,7 +288,7 @@ mod tests {
         let map = fixture::map_of_nodes(3, &[1, 2, 3], SlotState::InSync);
         assert!(judge(&map, C, None).unwrap().is_empty());
         let pools = BTreeSet::from([fixture::POOL]);
-        let Decision::Change(revocation) = plan_revocation(&map, &pools).unwrap() else {
+        let Decision::Change(revocation) = plan_revocation(&map, &pools) else {
             panic!("the owner stays");
         };
         assert_eq!(revocation.transaction.changes.len(), 1);

@@ -125,8 +125,8 @@ impl Membership {
     #[must_use]
     pub fn with_slow(self, slow: Arc<Known>, evicts_slow: bool) -> Self {
         Self {
-            slow,
             evicts_slow,
+            slow,
             ..self
         }
     }

@@ -142,14 +142,13 @@ pub fn sentence(recovery: &Recovery) -> String {
     );
     if let (Some(copied), Some(rate)) = (recovery.copied, recovery.bytes_per_s) {
         let (copied, rate) = (format_size(copied), format_size(rate));
-        text.push_str(&format!(", {copied} copied, {rate}/s now"));
+        text = format!("{text}, {copied} copied, {rate}/s now");
     }
     match recovery.seconds_left {
-        None => text.push_str("; how long it takes is known when the first one is"),
-        Some(left) if left < 60 => text.push_str(&format!("; about {left} s left")),
-        Some(left) => text.push_str(&format!("; about {} min left", left.div_ceil(60))),
+        None => format!("{text}; how long it takes is known when the first one is"),
+        Some(left) if left < 60 => format!("{text}; about {left} s left"),
+        Some(left) => format!("{text}; about {} min left", left.div_ceil(60)),
     }
-    text
 }
 
 #[cfg(test)]

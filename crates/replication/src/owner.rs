@@ -164,13 +164,12 @@ impl Owner {
             Event::Renewed { sent } => self.lease.renewed(sent),
             Event::Revoked => self.depose(out),
             Event::Lost => self.lose(out),
-            // Asked for by nobody.
-            Event::Again { .. } => {}
             Event::Quiesce { token, limit_ms } => {
                 self.quiescence = Some(Quiescence::new(now, token, limit_ms));
             }
             Event::Close => self.begin_close(out),
-            Event::Tick => {}
+            // A volume that was not deposed is not taken again.
+            Event::Tick | Event::Again { .. } => {}
         }
         self.pump(now, out);
     }

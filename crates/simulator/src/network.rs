@@ -62,6 +62,11 @@ impl World {
             return;
         };
         let (life, disk) = (connection.life, connection.disk);
+        if !self.front(life).is_some_and(|front| front.wants(disk)) {
+            // Its owner has given it up meanwhile.
+            self.close_connection(id);
+            return;
+        }
         if let Some(front) = self.front_mut(life) {
             front.connections.insert(disk, id);
             self.feed(life, owner::Event::Connected { disk });

@@ -17,10 +17,13 @@ impl Alarms {
         self.0.borrow_mut().push_back((at, volume));
     }
 
-    /// One that is due, if there is any.
-    pub(super) fn due(&self) -> Option<Option<VolumeId>> {
-        let now = Instant::now();
-        let due = self.0.borrow_mut().pop_front_if(|(at, _)| *at <= now);
-        due.map(|(_, volume)| volume)
+    /// Those that are due.
+    pub(super) fn due(&self) -> Vec<Option<VolumeId>> {
+        let (now, mut alarms) = (Instant::now(), self.0.borrow_mut());
+        let mut due = Vec::new();
+        while let Some((_, volume)) = alarms.pop_front_if(|(at, _)| *at <= now) {
+            due.push(volume);
+        }
+        due
     }
 }

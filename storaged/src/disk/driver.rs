@@ -287,7 +287,7 @@ impl Driver {
 
     /// Time has passed: groups that this disk is not in sync for go on, and what it holds of others goes.
     pub(super) fn nudge(&self) {
-        while let Some(volume) = self.alarms.due() {
+        for volume in self.alarms.due() {
             self.event(Event::Alarm { volume });
         }
         let idle = self.whole.get() && !self.replica.borrow().has_strays();

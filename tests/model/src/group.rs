@@ -44,7 +44,7 @@ pub fn evict(scope: &Scope, world: &World, disk: usize) -> Option<World> {
     let slot = record.slot(disk);
     let needed = slot == Slot::InSync
         && record.in_sync().count_ones() <= scope.least.max(1)
-        && (scope.keeps(Rule::NeededStays) || record.in_sync().count_ones() == 1);
+        && (scope.keeps(Rule::NeededStays) || record.in_sync().is_power_of_two());
     if world.left.evictions == 0 || slot <= Slot::Down || needed {
         return None;
     }

@@ -66,6 +66,7 @@ const fn frail(
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a constant is made of it")]
 const fn short(scenario: Scenario) -> Scenario {
     Scenario {
         short: true,

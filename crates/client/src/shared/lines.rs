@@ -233,7 +233,7 @@ fn take_in(host: &Rc<Host>, who: u64, line: &Line) -> io::Result<tokio::io::Inte
         match next {
             (number, Message::Request(request)) => request_came(host, who, number, request)?,
             (_, Message::SessionRequest(SessionRequest::Shared(SharedRequest::Rejoined))) => {
-                host.rejoined(who)
+                host.rejoined(who);
             }
             (_, Message::SessionRequest(SessionRequest::Shared(SharedRequest::Confirm { numbers }))) => {
                 host.confirm(who, &numbers);

@@ -69,7 +69,7 @@ struct Request {
 #[derive(Default)]
 pub(super) struct Pieces {
     next: u64,
-    pieces: BTreeMap<Number, Piece>,
+    known: BTreeMap<Number, Piece>,
     requests: BTreeMap<u64, Request>,
     /// Flushes, by the first request that they do not wait for.
     flushes: BTreeMap<u64, Vec<Continuation>>,
@@ -121,7 +121,7 @@ impl Pieces {
                 length: end - at,
                 what: part,
             };
-            self.pieces.insert(self.next, piece);
+            self.known.insert(self.next, piece);
             numbers.push(self.next);
             at = end;
         }
@@ -139,7 +139,7 @@ impl Pieces {
 
     /// A piece that is not answered.
     pub(super) fn get(&self, number: Number) -> Option<&Piece> {
-        self.pieces.get(&number)
+        self.known.get(&number)
     }
 
     /// Whether everything is answered.
@@ -149,7 +149,7 @@ impl Pieces {
 
     /// A piece is answered. Nothing happens if it was before.
     pub(super) fn answer(&mut self, number: Number, result: Result<Outcome, DeviceError>) -> Vec<Answered> {
-        let Some(piece) = self.pieces.remove(&number) else {
+        let Some(piece) = self.known.remove(&number) else {
             return Vec::new();
         };
         let Some(request) = self.requests.get_mut(&piece.request) else {
@@ -183,7 +183,7 @@ impl Pieces {
 
     /// Everything fails.
     pub(super) fn fail_all(&mut self, error: &DeviceError) -> Vec<Answered> {
-        self.pieces.clear();
+        self.known.clear();
         let requests = std::mem::take(&mut self.requests)
             .into_values()
             .map(|request| request.done);

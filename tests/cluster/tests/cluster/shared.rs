@@ -238,10 +238,10 @@ fn the_owner_is_killed_under_load_and_the_others_lose_nothing_and_see_no_error()
         owner.write(0, &filled(1)).unwrap();
         assert!(gateways[0].said().contains("owns the shared volume"));
         let writers: Vec<Writer> = (0..3)
-            .map(|index| Writer::start(&gateways[index as usize].socket(), index, &stop))
+            .map(|index| Writer::start(&gateways[usize::try_from(index).unwrap()].socket(), index, &stop))
             .collect();
         let contenders: Vec<_> = (1..3)
-            .map(|index| contend(&gateways[index as usize].socket(), index, &stop))
+            .map(|index| contend(&gateways[usize::try_from(index).unwrap()].socket(), index, &stop))
             .collect();
         for writer in &writers {
             writer.until_it_wrote(200).await;
@@ -282,7 +282,7 @@ fn the_owner_s_whole_node_is_lost_and_the_others_go_on_when_its_lease_has_lapsed
         let mut owner = Client::connect(&gateways[0].socket(), "a");
         owner.write(0, &filled(1)).unwrap();
         let writers: Vec<Writer> = (1..3)
-            .map(|index| Writer::start(&gateways[index as usize].socket(), index, &stop))
+            .map(|index| Writer::start(&gateways[usize::try_from(index).unwrap()].socket(), index, &stop))
             .collect();
         for writer in &writers {
             writer.until_it_wrote(100).await;

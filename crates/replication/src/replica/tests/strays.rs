@@ -24,22 +24,22 @@ fn requests(actions: &[Action]) -> Vec<StorageRequest> {
     actions.iter().filter_map(request).collect()
 }
 
-fn page(objects: &[ObjectId]) -> Result<StorageReply, StorageError> {
+fn page(objects: &[ObjectId]) -> StorageReply {
     let state = |object: &ObjectId| ObjectState {
         object: *object,
         stamp: stamp(1, 1),
         chunks: Vec::new(),
     };
-    Ok(StorageReply::Listed {
+    StorageReply::Listed {
         objects: objects.iter().map(state).collect(),
         more: false,
-    })
+    }
 }
 
 /// Lists once, and makes it durable that the group was lost.
 fn listed(bed: &mut Bed, objects: &[ObjectId]) -> Vec<Action> {
     let out = nudge(bed);
-    let out = bed.stored(&out, page(objects));
+    let out = bed.stored(&out, Ok(page(objects)));
     let raises = matches!(
         requests(&out)[..],
         [StorageRequest::RaiseInterval(PG, Interval(2))]
@@ -47,7 +47,7 @@ fn listed(bed: &mut Bed, objects: &[ObjectId]) -> Vec<Action> {
     assert!(raises, "{out:?}");
     bed.stored(&out, Ok(StorageReply::Done));
     let out = nudge(bed);
-    bed.stored(&out, page(objects))
+    bed.stored(&out, Ok(page(objects)))
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn what_is_of_a_family_that_the_map_does_not_have_stays() {
         ..object()
     };
     let out = nudge(&mut bed);
-    assert!(requests(&bed.stored(&out, page(&[unknown]))).is_empty());
+    assert!(requests(&bed.stored(&out, Ok(page(&[unknown])))).is_empty());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_map_of_the_past_takes_nothing_away() {
     let map = Arc::new(bed.map.clone());
     bed.apply(Event::Map(map));
     let out = nudge(&mut bed);
-    assert!(requests(&bed.stored(&out, page(&[object()]))).is_empty());
+    assert!(requests(&bed.stored(&out, Ok(page(&[object()])))).is_empty());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_group_that_we_are_out_of_and_come_back_to_keeps_what_is_here() {
     let map = Arc::new(bed.map.clone());
     bed.apply(Event::Map(map));
     let out = nudge(&mut bed);
-    assert!(requests(&bed.stored(&out, page(&[object()]))).is_empty());
+    assert!(requests(&bed.stored(&out, Ok(page(&[object()])))).is_empty());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn nothing_goes_under_a_read_that_was_let_in_before() {
     assert!(requests(&listed(&mut bed, &[object()])).is_empty());
     bed.stored(&read, Err(StorageError::Busy));
     let out = nudge(&mut bed);
-    let out = bed.stored(&out, page(&[object()]));
+    let out = bed.stored(&out, Ok(page(&[object()])));
     assert_eq!(requests(&out), [StorageRequest::Drop(object())]);
 }
 
@@ -130,7 +130,7 @@ fn a_write_that_was_let_in_before_is_searched_for_once_it_is_there() {
     let write = bed.request(bed.write(Stamp::ZERO, stamp(1, 1)));
     lost(&mut bed);
     let out = nudge(&mut bed);
-    bed.stored(&out, page(&[]));
+    bed.stored(&out, Ok(page(&[])));
     assert!(bed.replica.has_strays());
     bed.stored(&write, Ok(StorageReply::Done));
     let out = listed(&mut bed, &[object()]);
