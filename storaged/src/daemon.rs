@@ -175,12 +175,7 @@ impl Daemon {
         if config.evict_failed_disks {
             sessions.complain_to(wishes.clone());
         }
-        let listener = Listener::bind(&address)
-            .await
-            .map_err(|source| StartError::Session {
-                address: address.clone(),
-                source,
-            })?;
+        let listener = listen_for_front_ends(&address).await?;
         background.spawn(sessions.clone().follow_wishes().in_current_span());
         background.spawn(sessions.serve(listener).in_current_span());
 
@@ -188,11 +183,7 @@ impl Daemon {
         disks.start_all().await;
         // Until somebody makes a pool of them, what was asked for at the first start is completed: it may
         // have been cut short.
-        let mut ours = current.disks_on(node);
-        if ours.all(|(id, _)| current.groups_on(id).next().is_none()) {
-            make_disks(config, &current, &disks).await?;
-        }
-
+        make_disks(config, &current, &disks).await?;
         let relocations = Relocations::new(volumes.clone(), node, config.rebalance);
         background.spawn(relocations.clone().run().in_current_span());
         let nursing = Nursing {
@@ -397,7 +388,19 @@ async fn records(config: &Config) -> Result<Arc<dyn Coordination>, StartError> {
     Ok(Arc::new(store))
 }
 
+async fn listen_for_front_ends(address: &Address) -> Result<Listener, StartError> {
+    let bound = Listener::bind(address).await;
+    bound.map_err(|source| StartError::Session {
+        address: address.clone(),
+        source,
+    })
+}
+
 async fn make_disks(config: &Config, map: &ClusterMap, disks: &Disks) -> Result<(), StartError> {
+    let mut ours = map.disks_on(disks.node());
+    if ours.any(|(id, _)| map.groups_on(id).next().is_some()) {
+        return Ok(());
+    }
     for number in 1..=config.new_disks {
         let path = config.disks_dir().join(number.to_string()).display().to_string();
         if map

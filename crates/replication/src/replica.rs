@@ -3,6 +3,8 @@
 //!
 //! Pure: requests, the store's answers and map changes arrive as [`Event`]s, and what must be done
 //! leaves as [`Action`]s. It knows neither sockets nor files, and no clock: where time must pass, it asks for an alarm.
+//!
+//! One file because the store's answers come back to where its requests were begun, and both read the same books.
 
 mod copy;
 mod doubt;

@@ -1,5 +1,7 @@
 //! Front ends: a process with a real owner in it, which opens its volume, is crashed, stopped, or
 //! robbed of it, and begins again.
+//!
+//! One file because the life of a front end is followed from its start to its end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

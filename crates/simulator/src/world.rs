@@ -1,4 +1,6 @@
 //! The world: everything that there is, and the loop that lets the next thing happen.
+//!
+//! One file because all that can happen is named in one list and handed on in one place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

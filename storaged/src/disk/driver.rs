@@ -2,6 +2,8 @@
 //!
 //! Nothing here waits. What one turn of the loop brings forth gathers: the store gets one kick, so
 //! that all writes of the turn share a log write, and each connection one write of answers.
+//!
+//! One file because the three meet here and nowhere else.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -33,7 +33,7 @@ const PART: u64 = BLOCKS / (WORKERS + 1);
 /// Between two writes of the probe: what it waits for is the pause that is told.
 const BEAT: Duration = Duration::from_millis(10);
 /// A worker rests as long after each request: two cores run a cluster beside it.
-const REST: Duration = Duration::from_millis(4);
+const PAUSE_LIMIT: Duration = Duration::from_millis(4);
 /// The most blocks in one request: beyond a chunk, which takes another way in the store.
 const COUNT_MAX: u64 = 40;
 /// Blocks of an object: a request is refused or done as a whole only inside one.
@@ -222,7 +222,7 @@ impl Desk {
                 let _pass = self.gate.read().await;
                 self.read(first, end - first).await?;
             }
-            sleep(REST).await;
+            sleep(PAUSE_LIMIT).await;
         }
     }
 
