@@ -94,7 +94,12 @@ impl Action {
         }
         for disk in 0..DISKS {
             let comes_back = world.own_slot(disk).comes_back();
-            actions.extend([Self::Read(disk), Self::DiskLearns(disk), Self::Restart(disk), Self::Wipe(disk)]);
+            actions.extend([
+                Self::Read(disk),
+                Self::DiskLearns(disk),
+                Self::Restart(disk),
+                Self::Wipe(disk),
+            ]);
             if comes_back {
                 actions.extend((0..DISKS).map(|source| Self::Table(source, disk)));
                 actions.extend([Self::List(disk), Self::Compare(disk), Self::Store(disk)]);

@@ -31,7 +31,10 @@ impl Disk {
 
     /// Whether it is going through the source's objects.
     pub fn in_pass(&self) -> bool {
-        matches!(self.step, Step::Table | Step::Listed | Step::Fetched | Step::Half | Step::Passed)
+        matches!(
+            self.step,
+            Step::Table | Step::Listed | Step::Fetched | Step::Half | Step::Passed
+        )
     }
 
     /// An owner that fenced it serves: what is listed from now on is good.
@@ -179,7 +182,10 @@ pub fn list(scope: &Scope, world: &World, disk: usize) -> Option<World> {
     told(scope, &mut next, source);
     let theirs = next.disks[source].object;
     let it = &mut next.disks[disk];
-    it.theirs = Object { doubt: false, ..theirs };
+    it.theirs = Object {
+        doubt: false,
+        ..theirs
+    };
     it.step = Step::Listed;
     Some(next)
 }

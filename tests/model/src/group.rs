@@ -114,8 +114,12 @@ pub fn tidy(scope: &Scope, world: &mut World) {
         // Who has no slot and gets none does not follow.
         let it = &mut world.disks[disk];
         let map = usize::from(it.map);
-        let outside = (map..=usize::from(world.interval)).all(|at| world.records[at].slot(disk) == Slot::Absent);
-        if outside && it.step == Step::Begin && world.records[usize::from(it.raised)].slot(disk) == Slot::Absent {
+        let outside =
+            (map..=usize::from(world.interval)).all(|at| world.records[at].slot(disk) == Slot::Absent);
+        if outside
+            && it.step == Step::Begin
+            && world.records[usize::from(it.raised)].slot(disk) == Slot::Absent
+        {
             it.map = world.interval;
             it.raised = world.interval;
         }
@@ -127,14 +131,29 @@ pub fn tidy(scope: &Scope, world: &mut World) {
         return;
     }
     let back = world.left.restarts > 0;
-    let maps = world.disks.iter().map(|disk| if back { disk.map.min(disk.raised) } else { disk.map });
+    let maps = world
+        .disks
+        .iter()
+        .map(|disk| if back { disk.map.min(disk.raised) } else { disk.map });
     let oldest_map = maps.min().unwrap_or_default();
-    let owners = world.owners.iter().filter(|owner| owner.phase != crate::state::Phase::Gone);
-    let oldest = owners.map(|owner| owner.view).min().unwrap_or(world.interval).min(oldest_map);
+    let owners = world
+        .owners
+        .iter()
+        .filter(|owner| owner.phase != crate::state::Phase::Gone);
+    let oldest = owners
+        .map(|owner| owner.view)
+        .min()
+        .unwrap_or(world.interval)
+        .min(oldest_map);
     for record in &mut world.records[..usize::from(oldest)] {
         *record = Record::default();
     }
-    let fenced = world.disks.iter().map(|disk| disk.generation).min().unwrap_or_default();
+    let fenced = world
+        .disks
+        .iter()
+        .map(|disk| disk.generation)
+        .min()
+        .unwrap_or_default();
     for (owner, number) in world.owners.iter_mut().zip(1..) {
         for write in &mut owner.writes {
             write.sent &= !0 << oldest_map;

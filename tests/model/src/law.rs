@@ -32,7 +32,9 @@ pub fn broken(scope: &Scope, world: &World) -> Option<&'static str> {
         // A copy that is half stored is finished, unless its disk restarts.
         let whole = |disk: &Disk| disk.step != Step::Half;
         let same = |other: &Object| other.stamp == one.object.stamp && other.bytes != one.object.bytes;
-        let others = world.disks[at + 1..].iter().filter(|other| whole(other) && whole(one));
+        let others = world.disks[at + 1..]
+            .iter()
+            .filter(|other| whole(other) && whole(one));
         if others.map(|other| other.object).any(|other| same(&other)) {
             return Some("two disks have other bytes under one stamp");
         }
@@ -86,7 +88,8 @@ pub const SIGHTS: &[Sight] = &[
         name: "a write that was not acknowledged is found by the next owner and read",
         expected: |scope| scope.owners > 1,
         seen: |_, world| {
-            let shown = each(world.record().in_sync()).all(|disk| world.disks[disk].object.stamp.owner() == 1);
+            let shown =
+                each(world.record().in_sync()).all(|disk| world.disks[disk].object.stamp.owner() == 1);
             world.key > 1 && world.owner(world.key).phase == Phase::Serving && world.must != 0 && shown
         },
     },
@@ -119,8 +122,7 @@ pub const SIGHTS: &[Sight] = &[
         expected: |scope| scope.left.evictions > 0 && scope.name != "needed",
         seen: |scope, world| {
             let lacks = (0..DISKS).any(|disk| {
-                world.record().slot(disk) == Slot::Down
-                    && world.must & !world.disks[disk].object.bytes != 0
+                world.record().slot(disk) == Slot::Down && world.must & !world.disks[disk].object.bytes != 0
             });
             world.left.evictions < scope.left.evictions && lacks
         },

@@ -136,7 +136,10 @@ pub fn explore(scope: Scope, bounds: Bounds) -> Report {
     let within = |used: usize, bound: Option<usize>| bound.is_none_or(|bound| used < bound);
     let whole = violation.is_none() && within(checker.state_count(), bounds.transitions);
     let seen = checker.model().seen.load(Ordering::Relaxed);
-    let seen = SIGHTS.iter().enumerate().filter(|(number, _)| seen & 1 << number != 0);
+    let seen = SIGHTS
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| seen & 1 << number != 0);
     let seen = seen.map(|(_, sight)| sight.name).collect();
     Report {
         scope,
@@ -154,7 +157,9 @@ impl Report {
     /// What should have come about and did not.
     pub fn unseen(&self) -> Vec<&'static str> {
         let due = SIGHTS.iter().filter(|sight| (sight.expected)(&self.scope));
-        due.map(|sight| sight.name).filter(|name| !self.seen.contains(name)).collect()
+        due.map(|sight| sight.name)
+            .filter(|name| !self.seen.contains(name))
+            .collect()
     }
 }
 
@@ -168,14 +173,23 @@ impl fmt::Display for Report {
             self.transitions,
             self.depth,
             self.took.as_secs_f64(),
-            if self.whole { "the whole space" } else { "not the whole space" }
+            if self.whole {
+                "the whole space"
+            } else {
+                "not the whole space"
+            }
         )
     }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, after {} steps:", self.law, self.steps.len().saturating_sub(1))?;
+        writeln!(
+            f,
+            "{}, after {} steps:",
+            self.law,
+            self.steps.len().saturating_sub(1)
+        )?;
         for (action, world) in &self.steps {
             if let Some(action) = action {
                 writeln!(f, "  {action:?}")?;

@@ -95,7 +95,9 @@ impl Record {
 
     /// The disks whose slots are so.
     pub fn set(self, fits: impl Fn(Slot) -> bool) -> Set {
-        (0..DISKS).filter(|disk| fits(self.slot(*disk))).fold(0, |set, disk| set | bit(disk))
+        (0..DISKS)
+            .filter(|disk| fits(self.slot(*disk)))
+            .fold(0, |set, disk| set | bit(disk))
     }
 
     /// The disks in sync.
@@ -390,9 +392,16 @@ impl std::fmt::Display for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let record = self.record();
         let shown = (0..DISKS).filter(|disk| {
-            self.records.iter().any(|record| record.slot(*disk) != Slot::Absent) || record.extra() == Some(*disk)
+            self.records
+                .iter()
+                .any(|record| record.slot(*disk) != Slot::Absent)
+                || record.extra() == Some(*disk)
         });
-        write!(f, "      I{} must {:b} dead {:b} |", self.interval, self.must, self.dead)?;
+        write!(
+            f,
+            "      I{} must {:b} dead {:b} |",
+            self.interval, self.must, self.dead
+        )?;
         for disk in shown {
             let it = &self.disks[disk];
             let Object { stamp, bytes, doubt } = it.object;
@@ -410,10 +419,24 @@ impl std::fmt::Display for World {
                 if it.fence > 0 { " fenced" } else { "" },
             )?;
         }
-        for (owner, number) in self.owners.iter().zip(1..).filter(|(owner, _)| owner.phase != Phase::Gone) {
-            write!(f, " g{number}:{:?} view{} fenced{:b}", owner.phase, owner.view, owner.fenced)?;
+        for (owner, number) in self
+            .owners
+            .iter()
+            .zip(1..)
+            .filter(|(owner, _)| owner.phase != Phase::Gone)
+        {
+            write!(
+                f,
+                " g{number}:{:?} view{} fenced{:b}",
+                owner.phase, owner.view, owner.fenced
+            )?;
             for write in owner.made() {
-                write!(f, " [oks{:b}{}]", write.oks, if write.acknowledged { " done" } else { "" })?;
+                write!(
+                    f,
+                    " [oks{:b}{}]",
+                    write.oks,
+                    if write.acknowledged { " done" } else { "" }
+                )?;
             }
         }
         writeln!(f)

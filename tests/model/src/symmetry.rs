@@ -25,7 +25,11 @@ fn compare(world: &World, a: usize, b: usize) -> Ordering {
         ..world.disks[disk]
     };
     let records = &world.records[..=usize::from(world.interval)];
-    let by_slots = records.iter().rev().map(slots(a)).cmp(records.iter().rev().map(slots(b)));
+    let by_slots = records
+        .iter()
+        .rev()
+        .map(slots(a))
+        .cmp(records.iter().rev().map(slots(b)));
     by_slots
         .then_with(|| nameless(a).cmp(&nameless(b)))
         .then_with(|| world.swaps[a].cmp(&world.swaps[b]))

@@ -16,7 +16,11 @@ fn each_rule_that_is_left_out_breaks_a_law_in_the_world_that_is_named_for_it() {
         let scope = Scope::named(name).expect("a scope of this name");
         let report = explore(scope.without(*rule), BOUNDS);
         match &report.violation {
-            Some(violation) => println!("{rule:?}: {}, {} steps; {report}", violation.law, violation.steps.len() - 1),
+            Some(violation) => println!(
+                "{rule:?}: {}, {} steps; {report}",
+                violation.law,
+                violation.steps.len() - 1
+            ),
             None => missed.push(format!("{rule:?}: {report}")),
         }
     }

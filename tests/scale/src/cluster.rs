@@ -174,9 +174,7 @@ impl Records {
             created_ms: MOMENT_MS,
         };
         self.put("pool", &Key::Pool(id), encode(&record)?);
-        let pointer = NameRecord {
-            id: u64::from(id.0),
-        };
+        let pointer = NameRecord { id: u64::from(id.0) };
         self.put("pool", &Key::PoolName(record.name.clone()), encode(&pointer)?);
         for number in 0..plan.groups {
             let pg = PgId { pool: id, number };
@@ -216,7 +214,11 @@ impl Records {
             created_ms: MOMENT_MS,
         };
         self.put("volume", &Key::Volume(volume), encode(&record)?);
-        self.put("volume name", &Key::VolumeName(name), encode(&NameRecord { id: volume.0 })?);
+        self.put(
+            "volume name",
+            &Key::VolumeName(name),
+            encode(&NameRecord { id: volume.0 })?,
+        );
         let record = SnapshotRecord {
             layer: sealed,
             size: 40 << 30,

@@ -46,7 +46,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<()> {
 fn resident() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no VmRSS")?;
+    let kilobytes = line
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .context("no VmRSS")?;
     Ok(kilobytes.trim().parse::<u64>()? * 1024)
 }
 
@@ -93,10 +95,16 @@ fn follow(plan: &Plan, map: &ClusterMap) -> Result<()> {
     let one = batch(map, vec![group(0)?]);
     let hundred = (0..100.min(plan.groups)).map(group).collect::<Result<_>>()?;
     let hundred = batch(map, hundred);
-    let opened = batch(map, vec![put(map, &Key::Owner(VolumeId(3)), encode(&owner(plan, 1))?)]);
+    let opened = batch(
+        map,
+        vec![put(map, &Key::Owner(VolumeId(3)), encode(&owner(plan, 1))?)],
+    );
     let closed = batch(map, vec![Event::Deleted(Key::Owner(VolumeId(3)).to_text())]);
     let (_, volume) = map.volume(VolumeId(3)).context("no volume")?;
-    let changed = batch(map, vec![put(map, &Key::Volume(VolumeId(3)), encode(&volume.record)?)]);
+    let changed = batch(
+        map,
+        vec![put(map, &Key::Volume(VolumeId(3)), encode(&volume.record)?)],
+    );
     let batches = [
         ("one group", one),
         ("100 groups", hundred),
@@ -114,7 +122,11 @@ fn follow(plan: &Plan, map: &ClusterMap) -> Result<()> {
         black_box(map.groups_on(disk).count());
     });
     println!("look\tgroups of a disk\t{:.2} ms", took.as_secs_f64() * 1e3);
-    let of_node = || map.owners().values().filter(|owner| owner.record.node == NodeId(1));
+    let of_node = || {
+        map.owners()
+            .values()
+            .filter(|owner| owner.record.node == NodeId(1))
+    };
     let took = median(|| {
         black_box(of_node().count());
     });
@@ -152,14 +164,24 @@ fn node_dies(plan: &Plan, map: &ClusterMap) -> Result<()> {
             for pg in pgs {
                 let slots = map.group(*pg).context("no group")?.slots.iter().map(|slot| Slot {
                     disk: slot.disk,
-                    state: if slot.disk == disk.disk { SlotState::Down } else { slot.state },
+                    state: if slot.disk == disk.disk {
+                        SlotState::Down
+                    } else {
+                        slot.state
+                    },
                 });
-                let record = GroupRecord { slots: slots.collect() };
+                let record = GroupRecord {
+                    slots: slots.collect(),
+                };
                 bytes += Key::Group(*pg).to_text().len() + encode(&record)?.len();
             }
         }
     }
-    let owners = map.owners().values().filter(|owner| owner.record.node == NodeId(1)).count();
+    let owners = map
+        .owners()
+        .values()
+        .filter(|owner| owner.record.node == NodeId(1))
+        .count();
     println!("node dies\tgroups changed\t{groups}\tin {transactions} transactions, {bytes} bytes of records");
     println!(
         "node dies\ttold to all nodes\t{:.1} MB",

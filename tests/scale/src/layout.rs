@@ -42,12 +42,24 @@ pub(crate) fn measure(plan: &Plan) {
     );
     spread(&candidates, &layout);
     let newcomer = plan.nodes + 1;
-    let node: Vec<Candidate> = candidates.iter().cloned().chain(plan.disks_of(newcomer)).collect();
-    let disk: Vec<Candidate> = candidates.iter().cloned().chain(plan.disks_of(newcomer).take(1)).collect();
+    let node: Vec<Candidate> = candidates
+        .iter()
+        .cloned()
+        .chain(plan.disks_of(newcomer))
+        .collect();
+    let disk: Vec<Candidate> = candidates
+        .iter()
+        .cloned()
+        .chain(plan.disks_of(newcomer).take(1))
+        .collect();
     moved(plan, "a disk of a new node is added", &layout, &candidates, &disk);
     moved(plan, "a node is added", &layout, &candidates, &node);
     let gone = candidates[0].node;
-    let without_node: Vec<Candidate> = candidates.iter().filter(|disk| disk.node != gone).cloned().collect();
+    let without_node: Vec<Candidate> = candidates
+        .iter()
+        .filter(|disk| disk.node != gone)
+        .cloned()
+        .collect();
     let without_disk = &candidates[1..];
     moved(plan, "a node is removed", &layout, &candidates, &without_node);
     moved(plan, "a disk is removed", &layout, &candidates, without_disk);
@@ -75,7 +87,8 @@ fn spread(candidates: &[Candidate], layout: &Layout) {
 /// How many places change hands, beside how many would have to.
 fn moved(plan: &Plan, what: &str, before: &Layout, old: &[Candidate], new: &[Candidate]) {
     let after = lay_out(plan, 0, new);
-    let came = |(old, new): (&Vec<DiskId>, &Vec<DiskId>)| new.iter().filter(|disk| !old.contains(disk)).count();
+    let came =
+        |(old, new): (&Vec<DiskId>, &Vec<DiskId>)| new.iter().filter(|disk| !old.contains(disk)).count();
     let moved: usize = before.iter().zip(&after).map(came).sum();
     let places = before.len() * COPIES;
     let ideal = if new.len() > old.len() {
@@ -93,12 +106,17 @@ fn moved(plan: &Plan, what: &str, before: &Layout, old: &[Candidate], new: &[Can
 
 /// A full disk dies for good: each of its groups gets another disk.
 fn recovery(plan: &Plan, layout: &Layout, dead: DiskId, others: &[Candidate]) {
-    let lost: Vec<usize> = (0..layout.len()).filter(|number| layout[*number].contains(&dead)).collect();
+    let lost: Vec<usize> = (0..layout.len())
+        .filter(|number| layout[*number].contains(&dead))
+        .collect();
     let after = lay_out(plan, 0, others);
     let mut targets = BTreeMap::<DiskId, u32>::new();
     let mut sources = BTreeMap::<DiskId, u32>::new();
     for number in &lost {
-        for disk in after[*number].iter().filter(|disk| !layout[*number].contains(disk)) {
+        for disk in after[*number]
+            .iter()
+            .filter(|disk| !layout[*number].contains(disk))
+        {
             *targets.entry(*disk).or_default() += 1;
         }
         for disk in layout[*number].iter().filter(|disk| **disk != dead) {

@@ -47,7 +47,12 @@ async fn groups(store: &Etcd, members: usize) -> Result<()> {
             made += 1;
         }
     }
-    print(members, "transactions of 100 groups, one after the other", made, begun);
+    print(
+        members,
+        "transactions of 100 groups, one after the other",
+        made,
+        begun,
+    );
     Ok(())
 }
 
@@ -58,7 +63,8 @@ async fn small(store: &Arc<Etcd>, members: usize) -> Result<()> {
         tokio::spawn(async move {
             let mut made = 0_u32;
             while begun.elapsed() < WINDOW {
-                let transaction = Transaction::new().put(format!("/storaged/owner/{caller:016x}"), [b'x'; 90]);
+                let transaction =
+                    Transaction::new().put(format!("/storaged/owner/{caller:016x}"), [b'x'; 90]);
                 store.commit(transaction).await?;
                 made += 1;
             }

@@ -272,7 +272,13 @@ fn a_joining_disk_compares_nothing_before_it_would_know_after_a_restart_that_it_
     let out = bed.told(&table, Told::Table(vec![(VOLUME, Generation(3), false)]));
     assert!(!out.iter().any(|action| matches!(action, Action::Question { .. })));
     let raises = |action: &Action| {
-        matches!(action, Action::Store { request: StorageRequest::RaiseInterval(PG, Interval(2)), .. })
+        matches!(
+            action,
+            Action::Store {
+                request: StorageRequest::RaiseInterval(PG, Interval(2)),
+                ..
+            }
+        )
     };
     assert!(out.iter().any(raises), "{out:?}");
     let out = bed.stored(&out, Ok(StorageReply::Done));
