@@ -8,6 +8,7 @@ mod pool;
 mod snapshot;
 mod time;
 mod top;
+mod upgrade;
 mod vhost;
 mod volume;
 
@@ -25,6 +26,7 @@ pub(crate) use node::NodeCommand;
 pub(crate) use pool::PoolCommand;
 pub(crate) use snapshot::SnapshotCommand;
 pub(crate) use top::TopArguments;
+pub(crate) use upgrade::UpgradeCommand;
 pub(crate) use vhost::VhostCommand;
 pub(crate) use volume::VolumeCommand;
 
@@ -79,6 +81,9 @@ pub(crate) enum Command {
     /// The machines of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Bringing all nodes to a newer version.
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
     /// Background work.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -153,6 +158,7 @@ mod tests {
             "volume rollback my-new-disk@monday --yes",
             "volume tree my-new-disk",
             "volume grow my-new-disk +10G",
+            "volume take-over my-new-disk --yes",
             "volume delete my-new-disk --yes --with-snapshots --wait",
             "snapshot create monday db web",
             "snapshot delete db@monday --yes",
@@ -168,6 +174,8 @@ mod tests {
             "cluster join sdjoinabc --name b --zone east --address 10.0.0.2:7470",
             "cluster join -",
             "node list",
+            "upgrade status --check",
+            "disk trust 3",
             "node remove 3 --yes",
             "events --follow",
             "task wait 7",

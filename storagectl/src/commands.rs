@@ -3,6 +3,7 @@
 mod cluster;
 mod disk;
 mod documents;
+mod drain;
 mod event;
 mod image;
 mod node;
@@ -13,6 +14,7 @@ mod snapshot;
 mod status;
 mod task;
 mod top;
+mod upgrade;
 mod vhost;
 mod volume;
 
@@ -43,6 +45,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Disk(command) => disk::perform(&api, form, command).await,
         Command::Cluster(command) => cluster::perform(&api, form, command).await,
         Command::Node(command) => node::perform(&api, form, command).await,
+        Command::Upgrade(command) => upgrade::perform(&api, form, command).await,
         Command::Task(command) => task::perform(&api, form, command).await,
         Command::Status { check } => status::status(&api, form, check).await,
         Command::Top(arguments) => top::top(&api, form, &arguments).await,

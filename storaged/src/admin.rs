@@ -5,7 +5,7 @@
 //! the words go out as they are.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use admin_api::{ErrorBody, ErrorKind};
 use axum::Router;
@@ -19,7 +19,9 @@ use utoipa_axum::routes;
 use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
+use crate::progress::Progress;
 use crate::reclaim::Reclaim;
+use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
 use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
@@ -37,6 +39,7 @@ mod scrubs;
 mod serve;
 mod snapshots;
 mod status;
+mod upgrade;
 mod volumes;
 
 pub use serve::{Admin, ListenError};
@@ -51,6 +54,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 pub struct Context {
     /// This node.
     pub node: NodeId,
+    /// How long owners have their leases.
+    pub lease: Duration,
     /// When this `storaged` began.
     pub started: Instant,
     /// Volumes, snapshots and pools.
@@ -59,6 +64,8 @@ pub struct Context {
     pub disks: Arc<Disks>,
     /// The event log.
     pub events: Events,
+    /// How far disks are on their way back.
+    pub progress: Arc<Progress>,
     /// What goes on in the background.
     pub tasks: Tasks,
     /// Gives back space.
@@ -69,6 +76,8 @@ pub struct Context {
     pub door: Result<Arc<Door>, String>,
     /// Looks after copies.
     pub scrubs: Scrubs,
+    /// Moves placement groups to where they belong.
+    pub relocations: Relocations,
 }
 
 type Shared = State<Arc<Context>>;
@@ -95,12 +104,14 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(log::events))
         .routes(routes!(log::tasks))
         .routes(routes!(log::task))
+        .routes(routes!(upgrade::status))
         .routes(routes!(nodes::list))
-        .routes(routes!(nodes::get, nodes::remove))
+        .routes(routes!(nodes::get, nodes::change, nodes::remove))
         .routes(routes!(join_tokens::list, join_tokens::make))
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(disks::list, disks::add))
-        .routes(routes!(disks::get, disks::change))
+        .routes(routes!(disks::get, disks::change, disks::remove))
+        .routes(routes!(disks::give_up))
         .routes(routes!(scrubs::disk))
         .routes(routes!(scrubs::pool))
         .routes(routes!(scrubs::volume))
@@ -112,6 +123,7 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(volumes::rename))
         .routes(routes!(volumes::resize))
         .routes(routes!(volumes::roll_back))
+        .routes(routes!(volumes::take_over))
         .routes(routes!(volumes::tree))
         .routes(routes!(snapshots::list, snapshots::create))
         .routes(routes!(snapshots::get, snapshots::delete))

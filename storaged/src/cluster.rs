@@ -24,6 +24,7 @@ pub mod door;
 pub mod handover;
 pub mod identity;
 pub mod presence;
+pub mod recall;
 pub mod removal;
 pub mod tokens;
 
@@ -44,8 +45,6 @@ pub struct Settings {
     pub name: String,
     /// The failure zone that it is in.
     pub zone: String,
-    /// Where other nodes reach it.
-    pub addresses: Vec<String>,
     /// How long it counts as up after its last renewal.
     pub lease: Duration,
     /// Whether the coordination store is its own: then there is no other node.
@@ -130,7 +129,7 @@ pub async fn enter(
         Some(own) => check(&current, &own, settings)?,
         None => register(store, map, identities, settings).await?,
     };
-    refresh(store, map, node, settings).await?;
+    refresh(store, map, node, settings, None).await?;
     let keeper = PresenceKeeper::start(store.clone(), map.clone(), node, settings.lease).await?;
     Ok((keeper, map.current()))
 }
@@ -245,17 +244,30 @@ fn described(settings: &Settings) -> NodeRecord {
         name: settings.name.clone(),
         zone: settings.zone.clone(),
         serial: [0; 16],
-        addresses: settings.addresses.clone(),
+        addresses: Vec::new(),
         created_ms: 0,
     }
 }
 
-/// Writes into the node's record what it is told now, if that is news.
+/// Tells where other machines reach a node; with nothing, that they do not.
+pub async fn announce(
+    store: &Arc<dyn Coordination>,
+    map: &MapWatch,
+    node: NodeId,
+    settings: &Settings,
+    address: Option<String>,
+) -> Result<(), EnterError> {
+    let addresses = address.map(|address| format!("tcp:{address}"));
+    refresh(store, map, node, settings, Some(addresses.into_iter().collect())).await
+}
+
+/// Writes into the node's record what it is told now, if that is news. Its addresses stay if none are given.
 async fn refresh(
     store: &Arc<dyn Coordination>,
     map: &MapWatch,
     node: NodeId,
     settings: &Settings,
+    addresses: Option<Vec<String>>,
 ) -> Result<(), EnterError> {
     for _ in 0..ATTEMPTS_MAX {
         let current = map.current();
@@ -263,6 +275,9 @@ async fn refresh(
         let record = NodeRecord {
             serial: known.record.serial,
             created_ms: known.record.created_ms,
+            addresses: addresses
+                .clone()
+                .unwrap_or_else(|| known.record.addresses.clone()),
             ..described(settings)
         };
         if record == known.record {
@@ -310,7 +325,6 @@ mod tests {
             work_dir: directory.path().to_owned(),
             name: name.to_owned(),
             zone: String::new(),
-            addresses: Vec::new(),
             lease: Duration::from_secs(1),
             alone: false,
         }
@@ -338,6 +352,28 @@ mod tests {
         let map = world.map.current();
         let record = &map.nodes()[&NodeId(1)].record;
         assert_eq!((record.name.as_str(), record.zone.as_str()), ("a2", "east"));
+    }
+
+    #[tokio::test]
+    async fn where_a_node_is_reached_is_told_and_stays_until_it_is_told_anew() {
+        let world = world().await;
+        let a = tempfile::tempdir().unwrap();
+        let settings = settings(&a, "a");
+        let node = entered(&world, &settings).await.unwrap();
+        let addresses = || world.map.current().nodes()[&node].record.addresses.clone();
+        let told = async |address: Option<&str>| {
+            let address = address.map(str::to_owned);
+            announce(&world.store, &world.map, node, &settings, address)
+                .await
+                .unwrap();
+        };
+        assert!(addresses().is_empty());
+        told(Some("10.0.0.1:7470")).await;
+        assert_eq!(addresses(), ["tcp:10.0.0.1:7470"]);
+        entered(&world, &settings).await.unwrap();
+        assert_eq!(addresses(), ["tcp:10.0.0.1:7470"]);
+        told(None).await;
+        assert!(addresses().is_empty());
     }
 
     #[tokio::test]

@@ -11,10 +11,20 @@ use coordination::etcd::{self, ClientIdentity, Credentials};
 use serde::Deserialize;
 
 use crate::cluster as node;
+use crate::near_full::Limits;
+use crate::slow::Policy;
 
 pub mod cluster;
+pub mod near_full;
+pub mod rebalance;
+pub mod scrub;
+pub mod slow;
 
 pub use cluster::{ClusterSettings, Listen};
+pub use near_full::NearFullSettings;
+pub use rebalance::{Rebalance, RebalanceSettings};
+pub use scrub::{Scrub, ScrubSettings};
+pub use slow::SlowDiskSettings;
 
 /// Where everything is kept unless told otherwise.
 const WORK_DIR_DEFAULT: &str = "/var/lib/storaged";
@@ -31,17 +41,6 @@ const MEMORY_MIN: u64 = 64 << 20;
 const RECOVERY_RATE_DEFAULT: u64 = 200 << 20;
 /// Less would take months.
 const RECOVERY_RATE_MIN: u64 = 1 << 20;
-
-/// What is read by a disk's scrubs, in bytes a second, by default: 1 TB in nine hours.
-const SCRUB_RATE_DEFAULT: u64 = 32 << 20;
-/// Less would not get round in a week.
-const SCRUB_RATE_MIN: u64 = 1 << 20;
-/// Between two comparisons of a disk's copies, by default, in hours.
-const SCRUB_LIGHT_DEFAULT: u32 = 24;
-/// Between two readings of all its blocks, by default, in hours.
-const SCRUB_DEEP_DEFAULT: u32 = 7 * 24;
-/// A year.
-const SCRUB_HOURS_MAX: u32 = 366 * 24;
 
 /// Why a configuration is not one.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +88,12 @@ pub struct Settings {
     pub recovery_rate: Option<SizeInput>,
     /// When the disks are scrubbed, and how fast.
     pub scrub: Option<ScrubSettings>,
+    /// When data moves to other disks.
+    pub rebalance: Option<RebalanceSettings>,
+    /// What is done about disks that are much slower than their peers.
+    pub slow_disks: Option<SlowDiskSettings>,
+    /// What is done about disks that are nearly full.
+    pub near_full: Option<NearFullSettings>,
     /// Where the admin API is served, besides `admin.sock` in the work directory.
     pub admin_listen: Vec<String>,
     /// Where the records are; follows from whether there is an `etcd` section if it is left out.
@@ -97,29 +102,6 @@ pub struct Settings {
     pub etcd: Option<EtcdSettings>,
     /// What the node is called, where it stands, and where others reach it.
     pub cluster: Option<ClusterSettings>,
-}
-
-/// When the disks are scrubbed, and how fast.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScrubSettings {
-    /// How much of each disk is read, in bytes a second.
-    pub rate: Option<SizeInput>,
-    /// Hours between two comparisons of a disk's copies with others'; 0 for never.
-    pub light_hours: Option<u32>,
-    /// Hours between two readings of all blocks of a disk; 0 for never.
-    pub deep_hours: Option<u32>,
-}
-
-/// Scrubs, checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scrub {
-    /// How much of each disk is read, in bytes a second at most.
-    pub rate: u64,
-    /// Between two comparisons of a disk's copies with others'; nothing for never.
-    pub light: Option<Duration>,
-    /// Between two readings of all blocks of a disk; nothing for never.
-    pub deep: Option<Duration>,
 }
 
 /// Where the records are.
@@ -173,6 +155,12 @@ pub struct Config {
     pub recovery_rate: u64,
     /// When the disks are scrubbed.
     pub scrub: Scrub,
+    /// When data moves to other disks.
+    pub rebalance: Rebalance,
+    /// What is done about disks that are much slower than their peers.
+    pub slow_disks: Policy,
+    /// When a disk is nearly full; nothing: never.
+    pub near_full: Option<Limits>,
     /// Where the admin API is served over TCP.
     pub admin_listen: Vec<Address>,
     /// How to reach the etcd with the records; nothing if they are in a file.
@@ -209,6 +197,9 @@ impl Settings {
             evict_failed_disks: flags.evict_failed_disks.or(self.evict_failed_disks),
             recovery_rate: flags.recovery_rate.or(self.recovery_rate),
             scrub: flags.scrub.or(self.scrub),
+            rebalance: flags.rebalance.or(self.rebalance),
+            slow_disks: flags.slow_disks.or(self.slow_disks),
+            near_full: flags.near_full.or(self.near_full),
             admin_listen: if flags.admin_listen.is_empty() {
                 self.admin_listen
             } else {
@@ -267,6 +258,9 @@ impl Settings {
             evict_failed_disks: self.evict_failed_disks.unwrap_or(true),
             recovery_rate,
             scrub: self.scrub.unwrap_or_default().check()?,
+            rebalance: self.rebalance.unwrap_or_default().check()?,
+            slow_disks: self.slow_disks.unwrap_or_default().check()?,
+            near_full: self.near_full.unwrap_or_default().check()?,
             admin_listen: listen.collect::<Result<_, _>>()?,
             etcd,
         })
@@ -286,28 +280,6 @@ fn etcd_options(
         (Some(Coordination::Embedded), Some(_)) => Err(ConfigError::Value(
             "coordination = \"embedded\" contradicts the section [etcd]: leave one of them out".to_owned(),
         )),
-    }
-}
-
-impl ScrubSettings {
-    fn check(self) -> Result<Scrub, ConfigError> {
-        let rate = bytes(self.rate, SCRUB_RATE_DEFAULT, "scrub.rate")?;
-        if rate < SCRUB_RATE_MIN {
-            let message = format!("scrub.rate is at least 1M, not {rate} bytes a second");
-            return Err(ConfigError::Value(message));
-        }
-        let every = |hours: Option<u32>, default: u32, name: &str| match hours.unwrap_or(default) {
-            0 => Ok(None),
-            hours if hours > SCRUB_HOURS_MAX => Err(ConfigError::Value(format!(
-                "scrub.{name} is at most {SCRUB_HOURS_MAX}, and 0 for never, not {hours}"
-            ))),
-            hours => Ok(Some(Duration::from_hours(u64::from(hours)))),
-        };
-        Ok(Scrub {
-            rate,
-            light: every(self.light_hours, SCRUB_LIGHT_DEFAULT, "light_hours")?,
-            deep: every(self.deep_hours, SCRUB_DEEP_DEFAULT, "deep_hours")?,
-        })
     }
 }
 
@@ -432,6 +404,8 @@ mod tests {
             ("admin_listen = ['tcp:0.0.0.0:7480']", "loopback"),
             ("admin_listen = ['tcp:example:7480']", "loopback"),
             ("admin_listen = ['here']", "not an address"),
+            ("[slow_disks]\nfactor = 3", "slow_disks.factor is from 10"),
+            ("[slow_disks]\nseconds = 5", "slow_disks.seconds is from 6"),
             ("[scrub]\nrate = '1K'", "scrub.rate is at least 1M"),
             ("[scrub]\ndeep_hours = 9000", "scrub.deep_hours is at most"),
             ("coordination = 'etcd'", "needs a section"),
@@ -452,19 +426,6 @@ mod tests {
         }
         let parsed: Result<Settings, _> = toml::from_str("lease = 5");
         assert!(parsed.unwrap_err().to_string().contains("unknown field"));
-    }
-
-    #[test]
-    fn scrubs_go_on_unless_they_are_switched_off() {
-        let scrub = |text| parsed(text).check().unwrap().scrub;
-        let usual = scrub("");
-        assert_eq!(
-            (usual.rate, usual.deep),
-            (32 << 20, Some(Duration::from_hours(168)))
-        );
-        let other = scrub("[scrub]\nrate = '64M'\nlight_hours = 0\ndeep_hours = 24\n");
-        assert_eq!((other.rate, other.light), (64 << 20, None));
-        assert_eq!(other.deep, Some(Duration::from_hours(24)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use admin_api::disks::AddDisk;
-use client::transport::{Address, Listener};
+use client::transport::{Address, CredentialsWatch, Listener};
 use coordination::embedded::OpenError;
 use coordination::etcd::ConnectError;
 use coordination::map::MapKeeper;
@@ -16,27 +16,31 @@ use protocol::NodeId;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
 
-use crate::absence;
 use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster::authority::{Authority, AuthorityError, Shown};
 use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
 use crate::cluster::presence::Presence;
 use crate::cluster::tokens::Tokens;
-use crate::cluster::{self, EnterError, identity};
+use crate::cluster::{self, EnterError, identity, recall};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
 use crate::identities::Identities;
 use crate::membership::Membership;
 use crate::reclaim::Reclaim;
+use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
 use crate::session::{Sessions, Settings};
 use crate::shrink::Shrinks;
+use crate::slow::Known;
 use crate::tasks::Tasks;
 use crate::volumes::rest::Owners;
 use crate::volumes::{OperationError, Volumes};
-use crate::watchman;
+
+mod nursing;
+
+use nursing::Nursing;
 
 /// Memory that is not the disks': connections, records, the program itself.
 const MEMORY_RESERVED: u64 = 32 << 20;
@@ -135,6 +139,8 @@ impl Daemon {
         let shown = certificates(config, &store, &current, node, &mut background).await?;
         let tokens = Tokens::new(store.clone(), identities.clone(), node);
         let door = open_door(config, shown.as_ref(), current.cluster(), tokens).await;
+        let reached = door.as_ref().ok().map(|door| door.address());
+        cluster::announce(&store, &map, node, &config.node, reached).await?;
         if let Ok(door) = &door {
             background.spawn(door.clone().serve().in_current_span());
         }
@@ -146,29 +152,22 @@ impl Daemon {
             presence: presence.clone(),
             lease: config.lease,
             address: address.clone(),
+            host: config.listen.as_ref().map(|listen| listen.host.clone()),
             credentials: shown.as_ref().map(|shown| shown.front_ends.clone()),
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());
         let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
         let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
 
-        let disk_count = u64::try_from(current.disks_on(node).count())
-            .unwrap_or(u64::MAX)
-            .max(DISKS_MIN);
         let (wishes, membership) = Membership::new(volumes.clone(), config.lease);
+        let slow = Arc::<Known>::default();
+        let membership = membership.with_slow(slow.clone(), nursing::evicts_slow(config));
         background.spawn(membership.run().in_current_span());
+        background.spawn(recall::run(volumes.clone(), store.clone(), node).in_current_span());
         let place = Place {
-            node,
-            cluster: current.cluster(),
-            sockets: config.disks_dir(),
-            memory_per_disk: config.memory.saturating_sub(MEMORY_RESERVED) / disk_count,
-            log_bytes: config.disk_log,
-            direct_reads: config.direct_reads,
-            listen: config.listen.clone(),
-            credentials: shown.map(|shown| shown.node),
             wishes: Some(wishes.clone()),
-            recovery_rate: config.recovery_rate,
-            scrub_rate: config.scrub.rate,
+            slow,
+            ..place(config, &current, node, shown.map(|shown| shown.node))
         };
         // Before the disks, which may take long: leases run since the store was opened, and an owner that finds
         // nobody to renew its lease with loses its volume, and its guest its disk.
@@ -187,7 +186,6 @@ impl Daemon {
 
         let disks = Arc::new(Disks::new(place, volumes.clone(), map.clone()));
         disks.start_all().await;
-        background.spawn(absence::run(disks.clone(), map, wishes).in_current_span());
         // Until somebody makes a pool of them, what was asked for at the first start is completed: it may
         // have been cut short.
         let mut ours = current.disks_on(node);
@@ -195,7 +193,18 @@ impl Daemon {
             make_disks(config, &current, &disks).await?;
         }
 
-        background.spawn(watchman::run(disks.clone(), events.clone()).in_current_span());
+        let relocations = Relocations::new(volumes.clone(), node, config.rebalance);
+        background.spawn(relocations.clone().run().in_current_span());
+        let nursing = Nursing {
+            disks: disks.clone(),
+            volumes: volumes.clone(),
+            map: map.clone(),
+            wishes,
+            presence: presence.clone(),
+            relocations: relocations.clone(),
+            events: events.clone(),
+        };
+        let progress = nursing.start(config, &mut background);
         let tasks = Tasks::default();
         let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
         background.spawn(reclaim.clone().run().in_current_span());
@@ -208,15 +217,18 @@ impl Daemon {
 
         let context = Arc::new(Context {
             node,
+            lease: config.lease,
             started,
             volumes,
             disks,
             events,
+            progress,
             tasks,
             reclaim,
             shrinks,
             door,
             scrubs,
+            relocations,
         });
         let mut listen = vec![Address::Unix(config.admin_socket())];
         listen.extend(config.admin_listen.iter().cloned());
@@ -284,6 +296,27 @@ impl Daemon {
             error!(%error, "the keeper of the map ended in a panic");
         }
         info!("stopped");
+    }
+}
+
+/// How the node's disks are run.
+fn place(config: &Config, map: &ClusterMap, node: NodeId, credentials: Option<CredentialsWatch>) -> Place {
+    let disk_count = u64::try_from(map.disks_on(node).count())
+        .unwrap_or(u64::MAX)
+        .max(DISKS_MIN);
+    Place {
+        node,
+        cluster: map.cluster(),
+        sockets: config.disks_dir(),
+        memory_per_disk: config.memory.saturating_sub(MEMORY_RESERVED) / disk_count,
+        log_bytes: config.disk_log,
+        direct_reads: config.direct_reads,
+        listen: config.listen.clone(),
+        credentials,
+        wishes: None,
+        recovery_rate: config.recovery_rate,
+        scrub_rate: config.scrub.rate,
+        slow: Arc::default(),
     }
 }
 

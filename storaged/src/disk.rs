@@ -4,6 +4,7 @@
 //! of the daemon wants of a disk (reclaim, figures, the end) comes by a short queue of commands.
 //! Which volumes there are, and who owns them, a disk knows only from the map.
 
+mod alarms;
 mod command;
 mod connection;
 mod copies;

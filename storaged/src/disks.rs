@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use admin_api::disks::{AddDisk, ChangeDisk, DiskState, WEIGHT_MAX};
+use admin_api::disks::{AddDisk, ChangeDisk, DiskState};
 use admin_api::sizes::SizeInput;
 use client::transport::CredentialsWatch;
 use coordination::keys::{Counter, Key};
@@ -24,18 +24,21 @@ use tracing::{Instrument, error, error_span, info};
 use crate::config::Listen;
 use crate::disk::{self, Disk, Figures, Remote, Times};
 use crate::membership::Wishes;
+use crate::membership::leaving::plan_trust;
 use crate::moment::wall_clock_ms;
+use crate::slow::Known;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
 
 mod addresses;
 mod directory;
+mod weight;
 
 use directory::{Found, create, inspect};
+pub use weight::capacity_of;
+use weight::{check_weight, weight_by_capacity};
 
 /// Left free on a disk's file system, for metadata and for others.
 const RESERVE_BYTES: u64 = 256 << 20;
-/// A weight is the capacity in these, unless told otherwise.
-const WEIGHT_UNIT: u64 = 1 << 30;
 /// A disk that does not tell its figures in this time is stuck in its medium.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,8 @@ pub struct Place {
     pub recovery_rate: u64,
     /// How much of each is read by its scrubs, in bytes a second at most.
     pub scrub_rate: u64,
+    /// What is known of slow disks.
+    pub slow: Arc<Known>,
 }
 
 /// The disks of this node.
@@ -72,8 +77,6 @@ pub struct Disks {
     volumes: Arc<Volumes>,
     map: MapWatch,
     running: Mutex<BTreeMap<DiskId, Running>>,
-    /// Disks that are much slower than their peers, and why they are thought to be.
-    slow: StdMutex<BTreeMap<DiskId, String>>,
     /// Counts starts and ends, for those who wait for a disk.
     changes: watch::Sender<u64>,
 }
@@ -107,7 +110,6 @@ impl Disks {
             volumes,
             map,
             running: Mutex::default(),
-            slow: StdMutex::default(),
             changes,
         }
     }
@@ -138,6 +140,11 @@ impl Disks {
         self.running.lock().await.keys().copied().collect()
     }
 
+    /// The newest map.
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.map.current()
+    }
+
     /// A way to command a disk, if it runs.
     pub async fn remote(&self, id: DiskId) -> Option<Remote> {
         match self.running.lock().await.get(&id) {
@@ -159,15 +166,11 @@ impl Disks {
 
     /// A disk is thought to be slow from now on, or not any more.
     pub fn mark_slow(&self, id: DiskId, why: Option<String>) {
-        match why {
-            Some(why) => self.slow_disks().insert(id, why),
-            None => self.slow_disks().remove(&id),
-        };
+        self.place.slow.mark(id, why);
     }
 
-    fn slow_disks(&self) -> MutexGuard<'_, BTreeMap<DiskId, String>> {
-        // Nothing panics while it is held.
-        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    fn why_slow(&self, id: DiskId) -> Option<String> {
+        self.place.slow.why(id, Instant::now())
     }
 
     /// How a disk is.
@@ -184,6 +187,10 @@ impl Disks {
             Some(Running::Down(reason)) => return down(reason.clone()),
             None => {
                 let elsewhere = elsewhere(&self.map.current(), id, self.place.node);
+                let elsewhere = elsewhere.map(|condition| Condition {
+                    slow: self.why_slow(id),
+                    ..condition
+                });
                 return elsewhere.unwrap_or_else(|| down("storaged is stopping".to_owned()));
             }
         };
@@ -202,7 +209,7 @@ impl Disks {
                 Condition {
                     state,
                     reason,
-                    slow: self.slow_disks().get(&id).cloned(),
+                    slow: self.why_slow(id),
                     figures,
                     here: true,
                 }
@@ -249,6 +256,8 @@ impl Disks {
             node: self.place.node,
             path: path.display().to_string(),
             weight,
+            share: None,
+            draining: false,
             addresses: self.place.addresses(id, &self.map.current()),
             capacity,
             created_ms: wall_clock_ms(),
@@ -267,7 +276,38 @@ impl Disks {
     /// Changes a disk's properties.
     pub async fn change(&self, id: DiskId, request: &ChangeDisk) -> Result<(), OperationError> {
         check_weight(request.weight)?;
-        self.volumes.carry_out(|map| plan_change(map, id, request)).await
+        self.volumes
+            .carry_out(|map| plan_change(map, id, request))
+            .await?;
+        if request.trust {
+            let why = "somebody says that its cause is mended";
+            self.volumes.carry_out(|map| plan_trust(map, id, why)).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops disks that were removed from the cluster, for ever: run it as a task.
+    pub async fn follow(self: Arc<Self>) {
+        let mut map = self.map.clone();
+        while map.changed().await {
+            let now = map.current_and_seen();
+            // A disk that is being added runs only after its record is there.
+            let mut running = self.running.lock().await;
+            let gone: Vec<DiskId> = running
+                .keys()
+                .filter(|id| !now.disks().contains_key(id))
+                .copied()
+                .collect();
+            let gone: Vec<Running> = gone.iter().filter_map(|id| running.remove(id)).collect();
+            drop(running);
+            for running in gone {
+                if let Running::Up(disk) = running {
+                    info!(disk = %disk.id(), "the disk was removed from the cluster: it stops");
+                    disk.stop().await;
+                }
+                self.changed();
+            }
+        }
     }
 
     /// The node that they are of.
@@ -363,6 +403,8 @@ impl Disks {
     /// Tells the others what the disk remembers, and where it listens now.
     async fn announce(&self, disk: &Disk) -> Result<(), OperationError> {
         self.volumes.raise_revision(disk.remembers()).await?;
+        // The disk may be one of those whose records are being put back.
+        self.volumes.believed().await;
         let addresses = self.place.announced(disk.addresses());
         self.volumes
             .carry_out(|map| addresses::plan_move(map, disk.id(), &addresses))
@@ -408,28 +450,6 @@ fn absolute(path: &str) -> Result<PathBuf, OperationError> {
         return Err(OperationError::Invalid(message));
     }
     Ok(path)
-}
-
-fn check_weight(weight: Option<u32>) -> Result<(), OperationError> {
-    match weight {
-        Some(weight) if weight > WEIGHT_MAX => Err(OperationError::Invalid(format!(
-            "a weight is from 0 to {WEIGHT_MAX}, not {weight}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// What a disk could hold, in bytes: what it is given, or what its file system has.
-pub fn capacity_of(path: &Path, limit: Option<u64>) -> Result<u64, OperationError> {
-    let system = rustix::fs::statvfs(path)
-        .map_err(|error| OperationError::Invalid(format!("cannot look at {}: {error}", path.display())))?;
-    let has = system.f_blocks.saturating_mul(system.f_frsize);
-    Ok(limit.unwrap_or(u64::MAX).min(has))
-}
-
-fn weight_by_capacity(path: &Path, limit: Option<u64>) -> Result<u32, OperationError> {
-    let units = capacity_of(path, limit)? / WEIGHT_UNIT;
-    Ok(u32::try_from(units).unwrap_or(WEIGHT_MAX).clamp(1, WEIGHT_MAX))
 }
 
 fn plan_addition(map: &ClusterMap, id: DiskId, record: &DiskRecord) -> Result<Decision<()>, OperationError> {

@@ -1,10 +1,12 @@
 //! Is the whole well, and if not, what waits for what: in sentences.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use admin_api::disks::DiskState;
 use admin_api::status::{Health, Status};
 use coordination::ClusterMap;
+use coordination::records::SlowRecord;
 use protocol::DiskId;
 use protocol::session::SlotState;
 use replication::membership::count as count_of;
@@ -12,9 +14,15 @@ use replication::membership::count as count_of;
 use crate::admin::Context;
 use crate::cluster::identity::hexadecimal;
 use crate::disks::{Condition, capacity_of};
+use crate::moment::wall_clock_ms;
+use crate::progress;
+use crate::slow::exile;
 
 /// Of its capacity, in percent: a disk with less room is told of.
 const NEARLY_FULL_PERCENT: u64 = 10;
+
+/// An operation of a disk's medium that takes so long is told of: guests notice it.
+const STANDSTILL: Duration = Duration::from_secs(3);
 
 /// The state of the whole.
 pub async fn status(context: &Context) -> Status {
@@ -28,14 +36,30 @@ pub async fn status(context: &Context) -> Status {
         health = health.max(degree);
         reasons.push(reason);
     }
+    for (id, disk) in map.disks() {
+        if let Some(share) = disk.record.share.filter(|_| !disk.record.draining) {
+            reasons.push(format!(
+                "{id} is or was nearly full and counts with {} % of its weight, so that data goes to other disks: add \
+                 disks, or delete something",
+                share / 10
+            ));
+        }
+    }
+    for reason in kept_out(&map, wall_clock_ms()) {
+        health = health.max(Health::Degraded);
+        reasons.push(reason);
+    }
     for (id, node) in map.nodes().iter().filter(|(id, _)| !map.up().contains_key(id)) {
         health = health.max(Health::Degraded);
         reasons.push(format!("{id} ({}) is down", node.record.name));
     }
+    reasons.extend(context.relocations.progress().sentences);
     if map.disks().is_empty() {
         health = health.max(Health::Degraded);
         reasons.push("there is no disk yet: add one (disk add)".to_owned());
     }
+    let recovery = context.progress.all();
+    reasons.extend(recovery.iter().map(progress::sentence));
     let running = context.tasks.running();
     let up = conditions
         .values()
@@ -58,6 +82,7 @@ pub async fn status(context: &Context) -> Status {
         health,
         summary: summary(health, map.disks().len()),
         reasons,
+        recovery,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cluster: hexadecimal(&map.cluster()),
         node: context.node.0,
@@ -109,8 +134,22 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
             reasons.push(format!("{id} does not serve ({reason}); {consequence}"));
             continue;
         }
+        if let Some(why) = &condition.slow {
+            health = health.max(Health::Degraded);
+            reasons.push(format!(
+                "{id} is slow, and every write to its groups waits for it: {why}; look after its hardware and its \
+                 cables, or what else uses it"
+            ));
+        }
         if !condition.here {
             continue;
+        }
+        if let Some(oldest) = condition.figures.oldest.filter(|oldest| *oldest >= STANDSTILL) {
+            health = health.max(Health::Degraded);
+            reasons.push(format!(
+                "{id} stands still: an operation of its medium has taken {} s so far",
+                oldest.as_secs()
+            ));
         }
         let store = condition.figures.store;
         if store.free_bytes < store.used_bytes.saturating_add(store.free_bytes) / 100 * NEARLY_FULL_PERCENT {
@@ -118,13 +157,6 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
             let free = admin_api::sizes::format_size(store.free_bytes);
             reasons.push(format!(
                 "{id} has only {free} of room: delete something, or add disks"
-            ));
-        }
-        if let Some(why) = &condition.slow {
-            health = health.max(Health::Degraded);
-            reasons.push(format!(
-                "{id} is slow, and every write to its groups waits for it: {why}; look after its hardware and its \
-                 cables, or what else uses it"
             ));
         }
         if store.damaged_blocks > 0 {
@@ -140,6 +172,32 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
         }
     }
     (health, reasons)
+}
+
+/// Disks that are out of groups because they are slow, and when they ask to come back.
+fn kept_out(map: &ClusterMap, now_ms: u64) -> Vec<String> {
+    let out = |disk: &DiskId| {
+        let mut slots = map.groups_on(*disk);
+        slots.any(|(_, slot)| slot.state != SlotState::InSync)
+    };
+    let slow = map.slow().iter().filter(|(disk, _)| out(disk));
+    slow.map(|(disk, slow)| {
+        let SlowRecord { times, reason, .. } = &slow.record;
+        let often = match times {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        let back = match exile::remaining(&slow.record, now_ms) {
+            None => "it may come back now".to_owned(),
+            Some(left) => format!(
+                "it may come back in {} min, or at once after `storagectl disk trust {}`, if its cause is mended",
+                left.as_secs().div_ceil(60),
+                disk.0
+            ),
+        };
+        format!("{disk} was taken out of its groups {often} because it is slow ({reason}); {back}")
+    })
+    .collect()
 }
 
 /// What a disk's scrubs could not put right since it was started.
@@ -164,13 +222,19 @@ fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
     let mut reasons = Vec::new();
     for (id, pool) in map.pools() {
         let pool = &pool.record;
-        let (mut groups, mut fewest) = (0, usize::from(pool.redundancy.width()));
+        let width = usize::from(pool.redundancy.width());
+        let (mut groups, mut fewest) = (0, width);
         let mut missing: BTreeMap<DiskId, (usize, usize)> = BTreeMap::new();
         for group in map.groups(id) {
             let in_sync = count_of(&group.slots, SlotState::InSync);
-            groups += usize::from(in_sync < group.slots.len());
+            groups += usize::from(in_sync < width);
             fewest = fewest.min(in_sync);
-            for slot in group.slots.iter().filter(|slot| slot.state != SlotState::InSync) {
+            // Who comes to a group that has all its copies is told of elsewhere.
+            let lacking = group
+                .slots
+                .iter()
+                .filter(|slot| in_sync < width && slot.state != SlotState::InSync);
+            for slot in lacking {
                 let (all, coming) = missing.entry(slot.disk).or_default();
                 *all += 1;
                 *coming += usize::from(slot.state.comes_back());
@@ -261,6 +325,20 @@ mod tests {
             scrubbed(DiskId(1), &condition).as_deref(),
             Some("a scrub of disk-1 found 2 damaged blocks without a good copy: see storagectl events")
         );
+    }
+
+    #[test]
+    fn a_disk_that_is_kept_out_because_it_is_slow_is_told_of_and_when_it_may_come_back() {
+        let map = fixture::with_slow(SlotState::Down, 1_000);
+        let told = kept_out(&map, 61_000);
+        assert_eq!(
+            told,
+            [
+                "disk-3 was taken out of its groups once because it is slow (it takes long); it may come back in 9 min, \
+              or at once after `storagectl disk trust 3`, if its cause is mended"
+            ]
+        );
+        assert!(kept_out(&fixture::with_slow(SlotState::InSync, 1_000), 61_000).is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! Changes who is in the placement groups' sets: takes out a disk that an owner complains of, or that died
-//! while it came back, and takes in one that comes back, step by step.
+//! Changes who is in the placement groups' sets: takes out a disk that an owner complains of, that its own node
+//! knows to have failed, whose node is gone, or that died while it came back; and takes in one that comes back,
+//! step by step.
 //!
 //! What is decided is [`replication::membership`]'s business; here it is made true, by transactions on
 //! the condition that each group is as it was, and for a complaint that the owner is still the owner. One task
@@ -19,7 +20,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::slow::Known;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event, owned_by};
+
+pub mod leaving;
+
+pub use leaving::Leave;
 
 /// Wishes that may wait. An owner's complaint that finds no room is dropped: owners complain again.
 const WISHES_MAX: usize = 256;
@@ -42,6 +48,8 @@ pub struct Suspicion {
     pub disk: DiskId,
     /// Why, for people: follows the disk's name.
     pub reason: String,
+    /// Whether it answers, and is only much slower than its peers.
+    pub slow: bool,
 }
 
 /// A disk's own wish: the next step of its way back into a group.
@@ -70,6 +78,8 @@ pub enum Wish {
     Step(Step),
     /// A disk is not there: nobody is to wait for its coming back.
     Absent(DiskId),
+    /// Disks are to leave, whoever owns what lies on them.
+    Leave(Leave),
 }
 
 /// Where wishes go.
@@ -81,6 +91,10 @@ pub struct Membership {
     wishes: mpsc::Receiver<Wish>,
     /// Nobody is taken out before: disks are still being opened.
     not_before: Instant,
+    /// Whether disks that owners find slow are taken out.
+    evicts_slow: bool,
+    /// Where it is noted that an owner finds a disk slow.
+    slow: Arc<Known>,
 }
 
 /// What came of one transaction.
@@ -101,8 +115,20 @@ impl Membership {
             volumes,
             wishes,
             not_before: Instant::now() + grace,
+            evicts_slow: true,
+            slow: Arc::default(),
         };
         (sender, membership)
+    }
+
+    /// What owners say of slow disks is noted there, and they are taken out or not.
+    #[must_use]
+    pub fn with_slow(self, slow: Arc<Known>, evicts_slow: bool) -> Self {
+        Self {
+            slow,
+            evicts_slow,
+            ..self
+        }
     }
 
     /// Works until nobody can wish anything any more.
@@ -112,7 +138,7 @@ impl Membership {
             let mut steps: BTreeMap<DiskId, Vec<Step>> = BTreeMap::new();
             for wish in wishes.drain(..) {
                 match wish {
-                    Wish::Complaint(_) if Instant::now() < self.not_before => {}
+                    Wish::Complaint(_) | Wish::Leave(_) if Instant::now() < self.not_before => {}
                     Wish::Complaint(suspicion) => {
                         if let Err(error) = self.evict(&suspicion).await {
                             warn!(disk = %suspicion.disk, %error, "a disk that fails cannot be taken out of its groups now");
@@ -121,6 +147,11 @@ impl Membership {
                     Wish::Absent(disk) => {
                         if let Err(error) = self.give_up(disk).await {
                             warn!(%disk, %error, "a disk that died while it came back cannot be taken out now");
+                        }
+                    }
+                    Wish::Leave(leave) => {
+                        if let Err(error) = self.leave(&leave).await {
+                            warn!(?leave, %error, "disks cannot leave their groups now");
                         }
                     }
                     Wish::Step(step) => steps.entry(step.disk).or_default().push(step),
@@ -147,7 +178,31 @@ impl Membership {
         Ok(())
     }
 
+    async fn leave(&self, leave: &Leave) -> Result<(), OperationError> {
+        while self
+            .volumes
+            .carry_out(|map| leaving::plan_leave(map, leave))
+            .await?
+            .left
+            > 0
+        {
+            tokio::time::sleep(PACE).await;
+        }
+        Ok(())
+    }
+
     async fn evict(&self, suspicion: &Suspicion) -> Result<(), OperationError> {
+        if suspicion.slow {
+            let Suspicion { disk, reason, .. } = suspicion;
+            if self.slow.heard(*disk, reason, std::time::Instant::now()) {
+                self.volumes
+                    .carry_out(|_| Ok(leaving::tell_of_slow(*disk, reason)))
+                    .await?;
+            }
+            if !self.evicts_slow {
+                return Ok(());
+            }
+        }
         loop {
             let outcome = self.volumes.carry_out(|map| plan(map, suspicion)).await?;
             if outcome.left == 0 {
@@ -169,6 +224,7 @@ fn plan(map: &ClusterMap, suspicion: &Suspicion) -> Result<Decision<Outcome>, Op
         generation,
         disk,
         reason,
+        slow,
     } = suspicion;
     let mut outcome = Outcome::default();
     let pool = map.volume(*volume).and_then(|(family, _)| family.pool());
@@ -193,6 +249,9 @@ fn plan(map: &ClusterMap, suspicion: &Suspicion) -> Result<Decision<Outcome>, Op
     if outcome.left == 0 {
         return Ok(Decision::Unchanged(outcome));
     }
+    if *slow {
+        transaction = leaving::remembered(transaction, map, *disk, reason)?;
+    }
     let message = format!(
         "{disk} was taken out of {} placement groups of pool {}: {reason}",
         outcome.left, record.name
@@ -213,11 +272,13 @@ fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision
             continue;
         };
         if let Some(slots) = advance(&group.slots, disk, step.from, step.to) {
-            after.insert(step.pg, step.to);
+            if let Some(state) = after.get_mut(&step.pg) {
+                *state = step.to;
+            }
             transaction = with_group(transaction, step.pg, Revision(step.interval.0), slots)?;
         }
     }
-    if before == after {
+    if transaction.changes.is_empty() {
         return Ok(Decision::Unchanged(()));
     }
     Ok(match told_of(map, disk, &before, &after) {
@@ -226,9 +287,16 @@ fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision
     })
 }
 
-/// Its slots' states, by group.
+/// Its slots' states in the groups that it holds. Of those that only move to it nobody is told one by one.
 fn slots_of(map: &ClusterMap, disk: DiskId) -> BTreeMap<PgId, SlotState> {
-    let slots = map.groups_on(disk);
+    let holds = |pg: &PgId| {
+        let width = map
+            .pool(pg.pool)
+            .map_or(0, |pool| usize::from(pool.record.redundancy.width()));
+        let group = map.group(*pg);
+        group.is_some_and(|group| group.slots.iter().take(width).any(|slot| slot.disk == disk))
+    };
+    let slots = map.groups_on(disk).filter(|(pg, _)| holds(pg));
     slots.map(|(pg, slot)| (pg, slot.state)).collect()
 }
 
@@ -279,7 +347,7 @@ fn plan_absence(map: &ClusterMap, disk: DiskId) -> Result<Decision<usize>, Opera
 }
 
 /// Adds a group's next record, on the condition that it is as it was.
-fn with_group(
+pub(crate) fn with_group(
     transaction: Transaction,
     pg: PgId,
     interval: Revision,

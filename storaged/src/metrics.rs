@@ -4,6 +4,7 @@
 
 use admin_api::disks::DiskState;
 use admin_api::figures::RequestFigures;
+use admin_api::status::Recovery;
 use protocol::DiskId;
 use telemetry::prometheus::{Family, Text, counter, gauge, histogram, labels};
 
@@ -81,6 +82,18 @@ const DISK_SLOW: Family = gauge(
     "disk_slow",
     "Whether the disk is thought to be much slower than its peers (1) or not (0).",
 );
+const DISK_GROUPS_LEFT: Family = gauge(
+    "disk_recovery_groups_left",
+    "Placement groups that the disk is on its way back to.",
+);
+const DISK_SECONDS_LEFT: Family = gauge(
+    "disk_recovery_seconds_left",
+    "How long that will take; absent while it cannot be told.",
+);
+const DISK_RATE: Family = gauge(
+    "disk_recovery_bytes_per_second",
+    "How fast the disk is copied to, over the last half minute.",
+);
 const DISK_REQUEST: Family = histogram(
     "disk_request_seconds",
     "From being given to the store to its answer; of a write, until it is durable.",
@@ -156,6 +169,8 @@ struct Seen {
     label: String,
     condition: Condition,
     times: Option<Times>,
+    /// How far it is on its way back, if it is.
+    recovery: Option<Recovery>,
 }
 
 impl Seen {
@@ -171,12 +186,14 @@ impl Seen {
 /// All figures as text.
 pub async fn render(context: &Context) -> String {
     let map = context.volumes.map();
+    let recoveries = context.progress.all();
     let mut disks = Vec::new();
     for DiskId(id) in map.disks().keys() {
         disks.push(Seen {
             label: id.to_string(),
             condition: context.disks.condition(DiskId(*id)).await,
             times: context.disks.times(DiskId(*id)).await,
+            recovery: recoveries.iter().find(|recovery| recovery.disk == *id).copied(),
         });
     }
     let mut text = Text::new("storaged");
@@ -200,6 +217,21 @@ fn of_disks(text: &mut Text, disks: &[Seen]) {
         &DISK_SLOW,
         up().map(|disk| (disk.labels(), u8::from(disk.condition.slow.is_some()))),
     );
+    let left = up().map(|disk| {
+        (
+            disk.labels(),
+            disk.recovery.map_or(0, |recovery| recovery.groups_left),
+        )
+    });
+    text.family(&DISK_GROUPS_LEFT, left);
+    let seconds = up().filter_map(|disk| {
+        let left = disk.recovery.map_or(Some(0), |recovery| recovery.seconds_left)?;
+        Some((disk.labels(), left))
+    });
+    text.family(&DISK_SECONDS_LEFT, seconds);
+    let rate = |recovery: Recovery| recovery.bytes_per_s.unwrap_or(0);
+    let rates = up().map(|disk| (disk.labels(), disk.recovery.map_or(0, rate)));
+    text.family(&DISK_RATE, rates);
     for (family, amount) in OF_A_DISK {
         text.family(family, up().map(|disk| (disk.labels(), amount(&disk.condition))));
     }

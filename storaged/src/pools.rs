@@ -242,7 +242,9 @@ impl Layout {
 /// its weight first.
 fn still_there(map: &ClusterMap, id: DiskId) -> Result<Compare, OperationError> {
     match map.disks().get(&id) {
-        Some(disk) if disk.record.weight > 0 => Ok(Compare::Modified(Key::Disk(id).to_text(), disk.modified)),
+        Some(disk) if disk.record.weight > 0 && !disk.record.draining => {
+            Ok(Compare::Modified(Key::Disk(id).to_text(), disk.modified))
+        }
         _ => Err(OperationError::Conflict(format!(
             "{id} was taken out of use while the pool was being made: delete the pool and make it anew"
         ))),
@@ -266,29 +268,12 @@ fn groups_for(disks: usize) -> u32 {
 }
 
 fn candidates(map: &ClusterMap, shape: &Shape) -> Result<Vec<Candidate>, OperationError> {
-    let mut candidates = Vec::new();
-    for (id, disk) in map.disks() {
-        let wanted = shape.disks.as_ref().is_none_or(|disks| disks.contains(id));
-        if wanted && disk.record.weight > 0 {
-            let node = disk.record.node;
-            let zone = map
-                .nodes()
-                .get(&node)
-                .map_or_else(String::new, |node| node.record.zone.clone());
-            candidates.push(Candidate {
-                disk: *id,
-                weight: disk.record.weight,
-                node: node.0,
-                zone,
-            });
-        }
-    }
     for id in shape.disks.iter().flatten() {
         if !map.disks().contains_key(id) {
             return Err(OperationError::NotFound(format!("there is no disk {}", id.0)));
         }
     }
-    Ok(candidates)
+    Ok(map.candidates(shape.disks.as_deref()))
 }
 
 /// How far apart copies are to be, if there are enough places for that.

@@ -50,6 +50,8 @@ pub struct Settings {
     /// Where this `storaged` itself finds the session socket, for volumes that it takes over to
     /// bring them to rest.
     pub address: Address,
+    /// Where other nodes reach this one: a name or an address.
+    pub host: Option<String>,
     /// What front ends show to disks of other nodes; nothing where nodes speak in plaintext.
     pub credentials: Option<watch::Receiver<CredentialsView>>,
 }
@@ -208,6 +210,7 @@ mod tests {
     use coordination::LeaseId;
     use coordination::records::OwnerRecord;
 
+    use super::ownership::Purpose;
     use super::ownership::tests::{LEASE, VOLUME, owner, world};
     use super::*;
 
@@ -217,6 +220,7 @@ mod tests {
             presence: Presence::new(NodeId(1), LeaseId(0)),
             lease: LEASE,
             address: Address::Unix("/nowhere".into()),
+            host: None,
             credentials: None,
         }
     }
@@ -233,7 +237,7 @@ mod tests {
             ..owner()
         };
         child.wait().unwrap();
-        let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &dead, LEASE).await;
+        let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &dead, LEASE, Purpose::Use).await;
         let generation = owned.unwrap().unwrap().generation;
         sessions.release_if_dead(VOLUME).await;
         sessions.until_not_owned(VOLUME, generation).await;
@@ -245,7 +249,7 @@ mod tests {
             let (store, map) = world().await;
             let sessions = Sessions::new(settings(), store.clone(), map.clone());
             let owner = OwnerRecord { pid, ..owner() };
-            let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &owner, LEASE).await;
+            let owned = ownership::acquire(store.as_ref(), &map, VOLUME, &owner, LEASE, Purpose::Use).await;
             let generation = owned.unwrap().unwrap().generation;
             sessions.release_if_dead(VOLUME).await;
             let resumed = ownership::resume(store.as_ref(), &map, VOLUME, generation).await;

@@ -11,16 +11,18 @@ use tracing::warn;
 
 use crate::disks::{Condition, Disks};
 use crate::events::Events;
-use crate::slow::{Judge, Verdict, WINDOW, Windows};
+use crate::membership::{Leave, Wish, Wishes};
+use crate::progress::Progress;
+use crate::slow::{Judge, Policy, Verdict, Windows};
 
 /// How often the disks are looked at.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Looks for ever: run it as a task.
-pub async fn run(disks: Arc<Disks>, events: Events) {
+/// Looks for ever: run it as a task. Disks that are too slow by the policy are to leave their groups.
+pub async fn run(disks: Arc<Disks>, events: Events, policy: Policy, wishes: Wishes, progress: Arc<Progress>) {
     let mut known: BTreeMap<DiskId, DiskState> = BTreeMap::new();
     let mut changes = disks.subscribe();
-    let mut pace = Pace::default();
+    let mut pace = Pace::new(policy);
     loop {
         for (id, verdict) in pace.look(&disks).await {
             let (severity, kind, message) = telling_of_pace(id, &verdict);
@@ -28,8 +30,17 @@ pub async fn run(disks: Arc<Disks>, events: Events) {
                 warn!(%error, "an event could not be written");
             }
         }
+        for (id, why) in pace.judge.unbearable() {
+            let leave = Leave::Slow(id, why.to_string());
+            if leave.matters(&disks.map()) {
+                // With no room it is wished again.
+                let _ = wishes.try_send(Wish::Leave(leave));
+            }
+        }
+        let mut copied = BTreeMap::new();
         for id in disks.ids().await {
             let condition = disks.condition(id).await;
+            copied.insert(id, condition.figures.copied);
             // A disk that serves from the start is as it should be.
             let before = known.insert(id, condition.state).unwrap_or(DiskState::Up);
             let Some((severity, kind, message)) = telling(id, before, &condition) else {
@@ -39,14 +50,15 @@ pub async fn run(disks: Arc<Disks>, events: Events) {
                 warn!(%error, "an event could not be written");
             }
         }
+        progress.look(&disks.map(), &copied, Instant::now());
         // A disk that starts or stops is looked at without delay.
         let _ = tokio::time::timeout(EVERY, changes.changed()).await;
     }
 }
 
 /// Compares the disks' times with each other.
-#[derive(Default)]
 struct Pace {
+    window: Duration,
     began: Option<Instant>,
     known: BTreeSet<DiskId>,
     windows: Windows,
@@ -54,9 +66,19 @@ struct Pace {
 }
 
 impl Pace {
+    fn new(policy: Policy) -> Self {
+        Self {
+            window: policy.window(),
+            began: None,
+            known: BTreeSet::new(),
+            windows: Windows::default(),
+            judge: Judge::new(policy),
+        }
+    }
+
     /// What has changed, if a window is over.
     async fn look(&mut self, disks: &Disks) -> Vec<(DiskId, Verdict)> {
-        if self.began.is_some_and(|began| began.elapsed() < WINDOW) {
+        if self.began.is_some_and(|began| began.elapsed() < self.window) {
             return Vec::new();
         }
         self.began = Some(Instant::now());

@@ -9,11 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use client::device::{BlockDevice, DeviceEvent, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::Sectors;
+use client::shared::SharedVolume;
 use client::transport::Address;
 use client::volume::{self, Options, ReadRing};
 use telemetry::log::{self, LogFormat};
@@ -79,6 +80,11 @@ struct Arguments {
     /// here, when the vhost-blk that serves it now has given it back.
     #[arg(long, conflicts_with = "memory")]
     incoming: bool,
+    /// Let others have the same volume open at the same time, all of them with --shared: several guests, or several
+    /// paths. The smallest request is 4096 bytes then; what guests owe each other (locks, a file system that is made for
+    /// it) is theirs.
+    #[arg(long, conflicts_with_all = ["memory", "incoming"])]
+    shared: bool,
     /// The smallest request of the guest, in bytes.
     #[arg(long, value_name = "BYTES", default_value = "512", value_parser = ["512", "4096"])]
     block_size: String,
@@ -142,6 +148,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         device,
         shape,
         tenure,
+        shared,
     } = open(arguments).await?;
     let info = device.info();
     let front_end = Arc::new(FrontEnd::new(ConfigSpace::new(shape, info.size)));
@@ -213,6 +220,9 @@ async fn serve(arguments: &Arguments) -> Result<()> {
     if let Some(tenure) = tenure {
         tenure.close().await;
     }
+    if let Some(shared) = shared {
+        shared.close().await;
+    }
     Ok(())
 }
 
@@ -222,16 +232,22 @@ struct Backend {
     shape: Shape,
     /// To be given back at the end; nothing if the device is in memory.
     tenure: Option<Rc<Tenure>>,
+    /// The same, of a volume that others have open, too.
+    shared: Option<Rc<SharedVolume>>,
 }
 
 /// Opens what the arguments name, with the block size that the guest is to see.
 async fn open(arguments: &Arguments) -> Result<Backend> {
-    let block_size = arguments.block_size.parse().context("read the block size")?;
-    let (device, tenure) = match (arguments.memory, &arguments.volume) {
-        (Some(bytes), _) => (memory_device(bytes, arguments.read_only), None),
+    let block_size: u32 = arguments.block_size.parse().context("read the block size")?;
+    let (device, tenure, shared) = match (arguments.memory, &arguments.volume) {
+        (Some(bytes), _) => (memory_device(bytes, arguments.read_only), None, None),
+        (None, Some(name)) if arguments.shared => {
+            let shared = share_volume(arguments, name, block_size).await?;
+            (Rc::clone(&shared) as Rc<dyn BlockDevice>, None, Some(shared))
+        }
         (None, Some(name)) => {
             let tenure = find_volume(arguments, name).await?;
-            (Rc::clone(&tenure) as Rc<dyn BlockDevice>, Some(tenure))
+            (Rc::clone(&tenure) as Rc<dyn BlockDevice>, Some(tenure), None)
         }
         (None, None) => anyhow::bail!("give --storaged and --volume"),
     };
@@ -249,22 +265,42 @@ async fn open(arguments: &Arguments) -> Result<Backend> {
         device,
         shape,
         tenure,
+        shared,
     })
 }
 
-async fn find_volume(arguments: &Arguments, name: &str) -> Result<Rc<Tenure>> {
+async fn share_volume(arguments: &Arguments, name: &str, block_size: u32) -> Result<Rc<SharedVolume>> {
+    ensure!(
+        block_size == protocol::BLOCK_SIZE,
+        "a shared volume takes whole blocks only: say --block-size {}",
+        protocol::BLOCK_SIZE
+    );
+    ensure!(
+        !name.contains('@'),
+        "a snapshot never changes: it can be open any number of times without --shared"
+    );
+    let shared = SharedVolume::open(options(arguments, name)).await;
+    let shared = shared.with_context(|| format!("share volume {name}"))?;
+    Ok(Rc::new(shared))
+}
+
+fn options(arguments: &Arguments, name: &str) -> Options {
     let (volume, snapshot) = match name.split_once('@') {
         Some((volume, snapshot)) => (volume, Some(snapshot.to_owned())),
         None => (name, None),
     };
-    let options = Options {
+    Options {
         program: "vhost-blk".to_owned(),
         storaged: arguments.storaged.clone(),
         volume: volume.to_owned(),
         snapshot,
         read_only: arguments.read_only,
         wait: Duration::from_secs(arguments.wait),
-    };
+    }
+}
+
+async fn find_volume(arguments: &Arguments, name: &str) -> Result<Rc<Tenure>> {
+    let options = options(arguments, name);
     // Made now, for the sandbox allows no more of them.
     let ring = ReadRing::new()
         .inspect_err(|cause| info!(%cause, "no ring for direct reads: all reads go through the disks"))

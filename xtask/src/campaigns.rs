@@ -24,6 +24,7 @@ const MODEL: Program = Program {
     binary: "model-tests",
 };
 const SCALE: Program = Program { binary: "scale" };
+const STORMS: Program = Program { binary: "storms" };
 const BENCH: Program = Program { binary: "bench" };
 const DEMO: Program = Program { binary: "demo" };
 const CONFORMANCE: Program = Program {
@@ -70,6 +71,13 @@ pub(crate) fn mutants(profile: Profile) -> Result<Tally> {
 /// Real processes, killed at random moments under load.
 pub(crate) fn kill(profile: Profile, rounds: u32) -> Result<Tally> {
     programs::test(profile, KILL, PRODUCT, &["--rounds".into(), rounds.to_string()])
+}
+
+/// Real nodes in network namespaces, in bad weather.
+pub(crate) fn storms(profile: Profile, arguments: &[String]) -> Result<Tally> {
+    debian::fetch_etcd()?;
+    debian::ensure(debian::STORAGE_DAEMON)?;
+    programs::test(profile, STORMS, PRODUCT, arguments)
 }
 
 /// `vhost-blk`, killed so often under a real guest.

@@ -86,6 +86,13 @@ enum Task {
         #[arg(long)]
         long: bool,
     },
+    /// Runs three real nodes in network namespaces, with an etcd of three members, through all that networks, stores
+    /// and disks can do to them, and verifies every byte. Needs root.
+    Storms {
+        /// Given to it as they are: names of scenarios, --rounds N, --seed S, --short, --json, --guest.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Feeds arbitrary bytes to every parser.
     Fuzz {
         /// For how long, over all targets together.
@@ -174,6 +181,7 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             };
             kill(rounds, kills, *seed)
         }
+        Task::Storms { arguments } => campaigns::storms(Profile::Release, arguments),
         Task::Fuzz {
             seconds,
             keep,

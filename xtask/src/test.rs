@@ -24,6 +24,9 @@ struct Scale {
 /// Rounds without a guest, and kills under one.
 pub(crate) const KILLS_OF_A_RELEASE: (u32, u32) = (500, 1000);
 
+/// How often each storm rages for a release: half an hour a round.
+const STORM_ROUNDS_OF_A_RELEASE: u32 = 10;
+
 /// What every change must pass: under 45 minutes on two cores, builds included.
 const SHORT: Scale = Scale {
     seeds: 200,
@@ -105,6 +108,11 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
     if scale.guest_kills > 0 {
         let kills = move || campaigns::guest_kills(profile, scale.guest_kills, 1);
         steps.push(("kills under a guest", Box::new(kills)));
+    }
+    if scale.full {
+        let arguments = ["--rounds".to_owned(), STORM_ROUNDS_OF_A_RELEASE.to_string()];
+        let storms = move || campaigns::storms(profile, &arguments);
+        steps.push(("storms over real nodes", Box::new(storms)));
     }
     if scale.guest_moves > 0 {
         let moves = move || campaigns::guest_moves(profile, scale.guest_moves);

@@ -4,9 +4,11 @@
 mod directions;
 mod document;
 mod functions;
+mod lessons;
 mod modules;
 mod source;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -109,14 +111,18 @@ fn source_rules() -> Result<Vec<Finding>> {
 
 fn document_rules() -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for path in workspace::files()?
-        .iter()
-        .filter(|path| has_extension(path, &["md"]))
-    {
+    let files = workspace::files()?;
+    for path in files.iter().filter(|path| has_extension(path, &["md"])) {
         findings.extend(document::check(path, &read(path)?, &|target| {
             workspace::root().join(target).exists()
         }));
     }
+    let mut tests = BTreeSet::new();
+    for path in files.iter().filter(|path| has_extension(path, &["rs"])) {
+        tests.extend(lessons::tests(&read(path)?));
+    }
+    let lessons = Path::new("docs/lessons.md");
+    findings.extend(lessons::check(lessons, &read(lessons)?, &tests));
     Ok(findings)
 }
 

@@ -30,6 +30,30 @@ pub struct ChangeDisk {
     /// Its share of the data against other disks', 0 to [`WEIGHT_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// Whether it is to be emptied: its data goes to other disks, and it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<bool>,
+    /// That it was put out of its groups because it is slow counts no more: it comes back at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trust: bool,
+}
+
+/// Gives a disk up for lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GiveUp {
+    /// The disk that goes on where the lost one had the last copy in sync. What was written since it left is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+}
+
+/// What that came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenUp {
+    /// Placement groups that go on with others that were in sync.
+    pub without: u64,
+    /// Placement groups that go on with the disk that was kept, and lost something.
+    pub rolled_back: u64,
 }
 
 /// How a disk is.
@@ -62,6 +86,12 @@ pub struct Disk {
     pub reason: Option<String>,
     /// Its share of the data.
     pub weight: u32,
+    /// Whether it is being emptied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// How many placement groups lie on it.
+    #[serde(default)]
+    pub groups: u32,
     /// How much it may hold, in bytes.
     pub capacity: u64,
     /// How much it holds, in bytes, after snapshots' sharing.

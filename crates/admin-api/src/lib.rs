@@ -13,8 +13,10 @@
 //! | GET | `/v1/events` | [`events::EventQuery`] | [`events::EventPage`] |
 //! | GET | `/v1/tasks` | | [`tasks::TaskList`] |
 //! | GET | `/v1/tasks/{task}` | [`tasks::TaskQuery`] | [`tasks::Task`] |
+//! | GET | `/v1/upgrade` | | [`upgrade::UpgradeStatus`] |
 //! | GET | `/v1/nodes` | | [`nodes::NodeList`] |
 //! | GET | `/v1/nodes/{node}` | | [`nodes::Node`] |
+//! | PATCH | `/v1/nodes/{node}` | [`nodes::ChangeNode`] | [`nodes::Node`] |
 //! | DELETE | `/v1/nodes/{node}` | | 204 |
 //! | GET | `/v1/join-tokens` | | [`join_tokens::JoinTokenList`] |
 //! | POST | `/v1/join-tokens` | [`join_tokens::MakeJoinToken`] | 201 [`join_tokens::NewJoinToken`] |
@@ -23,6 +25,8 @@
 //! | POST | `/v1/disks` | [`disks::AddDisk`] | 201 [`disks::Disk`] |
 //! | GET | `/v1/disks/{disk}` | | [`disks::Disk`] |
 //! | PATCH | `/v1/disks/{disk}` | [`disks::ChangeDisk`] | [`disks::Disk`] |
+//! | DELETE | `/v1/disks/{disk}` | | 204 |
+//! | POST | `/v1/disks/{disk}/give-up` | [`disks::GiveUp`] | [`disks::GivenUp`] |
 //! | POST | `/v1/disks/{disk}/scrub` | [`scrubs::StartScrub`] | [`scrubs::ScrubStarted`] |
 //! | GET | `/v1/pools` | | [`pools::PoolList`] |
 //! | POST | `/v1/pools` | [`pools::CreatePool`] | 201 [`pools::Pool`] |
@@ -37,6 +41,7 @@
 //! | POST | `/v1/volumes/{volume}/rename` | [`volumes::RenameVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/resize` | [`volumes::ResizeVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/rollback` | [`volumes::RollbackVolume`] | [`volumes::VolumeAnswer`] |
+//! | POST | `/v1/volumes/{volume}/take-over` | [`volumes::TakeOverVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/check` | [`scrubs::CheckVolume`] | [`scrubs::ScrubStarted`] |
 //! | GET | `/v1/volumes/{volume}/tree` | | [`volumes::Tree`] |
 //! | GET | `/v1/volumes/{volume}/snapshots` | | [`snapshots::SnapshotList`] |
@@ -70,6 +75,7 @@ pub mod sizes;
 pub mod snapshots;
 pub mod status;
 pub mod tasks;
+pub mod upgrade;
 pub mod vhost;
 pub mod volumes;
 

@@ -3,6 +3,15 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// Asks for another state of a node. What is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeNode {
+    /// Whether its disks are to be emptied: their data goes to other disks, and they take none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<bool>,
+}
+
 /// How a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -34,6 +43,12 @@ pub struct Node {
     pub version: Option<String>,
     /// Its disks, by number.
     pub disks: Vec<u32>,
+    /// Whether all its disks are being emptied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// How many placement groups lie on its disks.
+    #[serde(default)]
+    pub groups: u32,
     /// Whether it is the node that answers.
     pub answers: bool,
 }

@@ -16,6 +16,8 @@ pub const EVENTS: &str = "/v1/events";
 pub const TASKS: &str = "/v1/tasks";
 /// One task.
 pub const TASK: &str = "/v1/tasks/{task}";
+/// Which versions run, and which node may be restarted next.
+pub const UPGRADE: &str = "/v1/upgrade";
 /// All nodes.
 pub const NODES: &str = "/v1/nodes";
 /// One node.
@@ -28,6 +30,8 @@ pub const JOIN_TOKEN: &str = "/v1/join-tokens/{token}";
 pub const DISKS: &str = "/v1/disks";
 /// One disk.
 pub const DISK: &str = "/v1/disks/{disk}";
+/// Gives a disk up for lost.
+pub const DISK_GIVE_UP: &str = "/v1/disks/{disk}/give-up";
 /// Begins a scrub of a disk.
 pub const DISK_SCRUB: &str = "/v1/disks/{disk}/scrub";
 /// All pools.
@@ -48,6 +52,8 @@ pub const VOLUME_RENAME: &str = "/v1/volumes/{volume}/rename";
 pub const VOLUME_RESIZE: &str = "/v1/volumes/{volume}/resize";
 /// Puts a volume back to one of its snapshots.
 pub const VOLUME_ROLLBACK: &str = "/v1/volumes/{volume}/rollback";
+/// Takes a volume from whoever has it open.
+pub const VOLUME_TAKE_OVER: &str = "/v1/volumes/{volume}/take-over";
 /// Begins a check of all copies of a volume.
 pub const VOLUME_CHECK: &str = "/v1/volumes/{volume}/check";
 /// The volume's family: snapshots and clones.

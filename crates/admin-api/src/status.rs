@@ -24,6 +24,26 @@ pub enum Health {
     Waiting,
 }
 
+/// A disk that comes back to its placement groups, or is filled for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Recovery {
+    /// Which disk.
+    pub disk: u32,
+    /// Placement groups that it lacked when it began.
+    pub groups: u64,
+    /// Those that it still lacks.
+    pub groups_left: u64,
+    /// What was copied to it so far, in bytes; known of disks of the node that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<u64>,
+    /// How fast, in bytes a second, over the last half minute; known of disks of the node that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<u64>,
+    /// How long it will take, in seconds, if the rest goes as what was done so far; nothing before any of it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+}
+
 /// The state of the whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
@@ -33,6 +53,9 @@ pub struct Status {
     pub summary: String,
     /// One sentence for everything that is not as it should be: what waits for what, and what to do.
     pub reasons: Vec<String>,
+    /// Disks that come back to their placement groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovery: Vec<Recovery>,
     /// The program's version.
     pub version: String,
     /// The cluster's identity: 32 hexadecimal digits.

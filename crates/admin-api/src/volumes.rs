@@ -45,6 +45,15 @@ pub struct RollbackVolume {
     pub snapshot: String,
 }
 
+/// Asks to take a volume from whoever has it open. What its guest has not had acknowledged may be lost to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeOverVolume {
+    /// Only if the owner still has this generation: the one that the operator has looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+}
+
 /// How to delete a volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -13,5 +13,6 @@ pub mod greeting;
 pub mod memory;
 pub mod request;
 pub mod sectors;
+pub mod shared;
 pub mod transport;
 pub mod volume;

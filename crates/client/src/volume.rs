@@ -5,11 +5,12 @@
 //! [`direct`] reads the files of those on this machine,
 //! [`session`] the one to `storaged`, [`driver`] hands events and actions between them.
 
+mod again;
 mod connection;
-mod credentials;
+pub(crate) mod credentials;
 mod direct;
 mod driver;
-mod session;
+pub(crate) mod session;
 mod shared_writes;
 mod timer;
 
@@ -18,14 +19,15 @@ use std::time::Duration;
 
 use aligned_vec::{AVec, ConstAlign};
 use bytes::Bytes;
-use protocol::Generation;
 use protocol::session::{ExportEntry, SessionRefusal, VolumeView};
+use protocol::{Generation, VolumeId};
 use replication::owner;
 
 use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, WriteBuffer};
 use crate::transport::Address;
 pub use direct::ReadRing;
 use driver::Driver;
+use session::Opening;
 
 /// What to open, and how.
 #[derive(Clone, Debug)]
@@ -97,7 +99,7 @@ impl Volume {
     /// As [`Volume::open`], reading directly with a ring that was made before. It is taken only if the volume is
     /// opened.
     pub async fn open_with(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
-        let session = session::open(options, false).await?;
+        let session = session::open(options, Opening::Plain).await?;
         Ok(Self {
             driver: Driver::start(session, ring.take()),
         })
@@ -106,9 +108,17 @@ impl Volume {
     /// As [`Volume::open_with`], for a guest that stood still elsewhere and goes on here: whoever has the volume and no
     /// use for it any more is asked to give it back.
     pub async fn succeed(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
-        let session = session::open(options, true).await?;
+        let session = session::open(options, Opening::Succeeds).await?;
         Ok(Self {
             driver: Driver::start(session, ring.take()),
+        })
+    }
+
+    /// Opens a volume as its owner for all who share it, by an attachment of this front end.
+    pub(crate) async fn open_attached(options: Options, attachment: u64) -> Result<Self, OpenError> {
+        let session = session::open(options, Opening::Attached(attachment)).await?;
+        Ok(Self {
+            driver: Driver::start(session, None),
         })
     }
 
@@ -131,6 +141,16 @@ impl Volume {
     /// The generation that it is owned with; 0 for a snapshot.
     pub fn generation(&self) -> Generation {
         self.driver.view(|view| view.generation)
+    }
+
+    /// Whether it is somebody else's by now.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.driver.is_lost()
+    }
+
+    /// Which volume it is.
+    pub(crate) fn identity(&self) -> VolumeId {
+        self.driver.view(|view| view.volume)
     }
 
     /// Finishes what was submitted, and gives the volume back.

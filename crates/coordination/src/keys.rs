@@ -10,6 +10,9 @@ pub const ROOT: &str = "/storaged/";
 /// What the keys of all join tokens begin with.
 pub const JOIN_TOKENS: &str = "/storaged/join-token/";
 
+/// What the keys of all nodes that remember lost records begin with.
+pub const RECALLS: &str = "/storaged/recall/";
+
 /// A record's place, as parsed from its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -27,6 +30,8 @@ pub enum Key {
     NodeUp(NodeId),
     /// A disk.
     Disk(DiskId),
+    /// That a disk was put out of its groups because it is slow.
+    Slow(DiskId),
     /// A pool.
     Pool(PoolId),
     /// A pool's name, which points to its identity.
@@ -45,6 +50,10 @@ pub enum Key {
     Snapshot(FamilyId, VolumeId, String),
     /// Who has a volume open. The generation is the revision that made the key.
     Owner(VolumeId),
+    /// Who opened a volume last, whether it is open or not; the revision that wrote it is that owner's generation.
+    LastOwner(VolumeId),
+    /// A front end that shares a volume with others, by a number of its own. Goes away with its lease.
+    Attached(VolumeId, u64),
     /// Somebody waits for a volume that is open on another node. Goes away with that node's lease.
     Want(VolumeId),
     /// A node asks for a volume to be brought to rest whose owner is on another one. Goes away with the
@@ -54,6 +63,8 @@ pub enum Key {
     Rested(VolumeId),
     /// A node has given back what its disks held of a layer.
     Reclaimed(FamilyId, LayerId, NodeId),
+    /// A node remembers records that the store has lost, as far as this says. Goes away with a lease.
+    Recall(NodeId),
     /// A line of the event log.
     Event(u64),
 }
@@ -101,7 +112,9 @@ impl Key {
             Self::Counter(counter) => format!("counter/{}", counter.as_str()),
             Self::Node(id) => format!("node/{:08x}", id.0),
             Self::NodeUp(id) => format!("node-up/{:08x}", id.0),
+            Self::Recall(id) => format!("recall/{:08x}", id.0),
             Self::Disk(id) => format!("disk/{:08x}", id.0),
+            Self::Slow(id) => format!("slow/{:08x}", id.0),
             Self::Pool(id) => format!("pool/{:08x}", id.0),
             Self::PoolName(name) => format!("pool-name/{name}"),
             Self::Group(pg) => format!("group/{:08x}/{:08x}", pg.pool.0, pg.number),
@@ -113,6 +126,8 @@ impl Key {
                 format!("snapshot/{:016x}/{:016x}/{name}", family.0, volume.0)
             }
             Self::Owner(volume) => format!("owner/{:016x}", volume.0),
+            Self::LastOwner(volume) => format!("last-owner/{:016x}", volume.0),
+            Self::Attached(volume, number) => format!("attached/{:016x}/{number:016x}", volume.0),
             Self::Want(volume) => format!("want/{:016x}", volume.0),
             Self::Rest(volume) => format!("rest/{:016x}", volume.0),
             Self::Rested(volume) => format!("rested/{:016x}", volume.0),
@@ -137,7 +152,9 @@ impl Key {
             "counter" => Self::Counter(Counter::parse(rest)?),
             "node" => Self::Node(NodeId(short(rest)?)),
             "node-up" => Self::NodeUp(NodeId(short(rest)?)),
+            "recall" => Self::Recall(NodeId(short(rest)?)),
             "disk" => Self::Disk(DiskId(short(rest)?)),
+            "slow" => Self::Slow(DiskId(short(rest)?)),
             "pool" => Self::Pool(PoolId(short(rest)?)),
             "pool-name" => Self::PoolName(name(rest)?),
             "group" => {
@@ -160,6 +177,11 @@ impl Key {
                 Self::Snapshot(FamilyId(long(family)?), VolumeId(long(volume)?), name(rest)?)
             }
             "owner" => Self::Owner(VolumeId(long(rest)?)),
+            "last-owner" => Self::LastOwner(VolumeId(long(rest)?)),
+            "attached" => {
+                let (volume, number) = rest.split_once('/')?;
+                Self::Attached(VolumeId(long(volume)?), long(number)?)
+            }
             "want" => Self::Want(VolumeId(long(rest)?)),
             "rest" => Self::Rest(VolumeId(long(rest)?)),
             "rested" => Self::Rested(VolumeId(long(rest)?)),
@@ -176,6 +198,11 @@ impl Key {
             _ => return None,
         })
     }
+}
+
+/// What the keys of all attachments of a volume begin with.
+pub fn attachments_of(volume: VolumeId) -> String {
+    format!("{ROOT}attached/{:016x}/", volume.0)
 }
 
 fn name(text: &str) -> Option<String> {
@@ -210,6 +237,7 @@ mod tests {
             Just(Key::Counter(Counter::Event)),
             any::<u32>().prop_map(|n| Key::Node(NodeId(n))),
             any::<u32>().prop_map(|n| Key::Disk(DiskId(n))),
+            any::<u32>().prop_map(|n| Key::Slow(DiskId(n))),
             any::<u32>().prop_map(|n| Key::Pool(PoolId(n))),
             word.prop_map(Key::PoolName),
             any::<(u32, u32)>().prop_map(|(pool, number)| Key::Group(PgId {
@@ -227,6 +255,9 @@ mod tests {
             )),
             any::<u64>().prop_map(|n| Key::Owner(VolumeId(n))),
             any::<u32>().prop_map(|n| Key::NodeUp(NodeId(n))),
+            any::<u32>().prop_map(|n| Key::Recall(NodeId(n))),
+            any::<u64>().prop_map(|n| Key::LastOwner(VolumeId(n))),
+            any::<(u64, u64)>().prop_map(|(v, n)| Key::Attached(VolumeId(v), n)),
             any::<u64>().prop_map(|n| Key::Want(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rest(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rested(VolumeId(n))),

@@ -5,7 +5,7 @@
 //! wants to change something reads the map and makes a transaction on the condition that what it
 //! read still stands. This module does not talk to the store: [`keeper`] does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use protocol::map::{LayerUse, MapView, VolumeHead};
@@ -17,18 +17,22 @@ use protocol::{
 
 use crate::keys::Key;
 use crate::records::{
-    self, DiskRecord, GroupRecord, NodeRecord, NodeUpRecord, OwnerRecord, PoolRecord, RecordError,
-    SchemaRecord, SnapshotRecord, VolumeRecord,
+    self, AttachedRecord, DiskRecord, GroupRecord, NodeRecord, NodeUpRecord, OwnerRecord, PoolRecord,
+    RecordError, SchemaRecord, SlowRecord, SnapshotRecord, VolumeRecord,
 };
 use crate::store::{Batch, Entry, Event, Range, Revision};
 
 pub mod family;
 pub mod keeper;
+mod memory;
+mod places;
+
 mod view;
 pub mod wishes;
 
 pub use family::Family;
 pub use keeper::{MapKeeper, MapWatch};
+pub use memory::{Records, Remembered};
 pub use wishes::Wishes;
 
 /// A record, and which transactions made and changed it.
@@ -58,12 +62,15 @@ pub struct ClusterMap {
     nodes: Arc<BTreeMap<NodeId, Versioned<NodeRecord>>>,
     up: Arc<BTreeMap<NodeId, Versioned<NodeUpRecord>>>,
     disks: Arc<BTreeMap<DiskId, Versioned<DiskRecord>>>,
+    slow: Arc<BTreeMap<DiskId, Versioned<SlowRecord>>>,
     pools: Arc<BTreeMap<PoolId, Pool>>,
     families: Arc<BTreeMap<FamilyId, Arc<Family>>>,
     volumes: Arc<HashMap<VolumeId, FamilyId>>,
     names: Arc<BTreeMap<Arc<str>, VolumeId>>,
     owners: Arc<BTreeMap<VolumeId, Versioned<OwnerRecord>>>,
+    attached: Arc<BTreeMap<(VolumeId, u64), Versioned<AttachedRecord>>>,
     wishes: Arc<Wishes>,
+    recalls: Arc<BTreeSet<NodeId>>,
 }
 
 impl ClusterMap {
@@ -112,6 +119,11 @@ impl ClusterMap {
         &self.up
     }
 
+    /// Whether somebody remembers records that the store has lost: what is here is not to be believed.
+    pub fn recalls(&self) -> bool {
+        !self.recalls.is_empty()
+    }
+
     /// What nodes ask of each other.
     pub fn wishes(&self) -> &Wishes {
         &self.wishes
@@ -120,6 +132,11 @@ impl ClusterMap {
     /// The disks.
     pub fn disks(&self) -> &BTreeMap<DiskId, Versioned<DiskRecord>> {
         &self.disks
+    }
+
+    /// The disks that were put out of their groups because they are slow.
+    pub fn slow(&self) -> &BTreeMap<DiskId, Versioned<SlowRecord>> {
+        &self.slow
     }
 
     /// The pools, in the order of their identities.
@@ -231,6 +248,12 @@ impl ClusterMap {
         &self.owners
     }
 
+    /// The front ends that share a volume, by their numbers.
+    pub fn attached(&self, volume: VolumeId) -> impl Iterator<Item = (u64, &Versioned<AttachedRecord>)> {
+        let all = self.attached.range((volume, 0)..=(volume, u64::MAX));
+        all.map(|((_, number), attached)| (*number, attached))
+    }
+
     /// The generation of the present owner.
     pub fn generation(&self, volume: VolumeId) -> Option<Generation> {
         self.owner(volume).map(|owner| Generation(owner.created.0))
@@ -247,6 +270,9 @@ impl ClusterMap {
             }
             Some(Key::Disk(id)) => {
                 Arc::make_mut(&mut self.disks).insert(id, versioned(entry)?);
+            }
+            Some(Key::Slow(id)) => {
+                Arc::make_mut(&mut self.slow).insert(id, versioned(entry)?);
             }
             Some(Key::Pool(id)) => self.pool_entry(id).record = Some(versioned(entry)?),
             Some(Key::Group(pg)) => {
@@ -280,11 +306,24 @@ impl ClusterMap {
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).insert(volume, versioned(entry)?);
             }
+            Some(Key::Attached(volume, number)) => {
+                Arc::make_mut(&mut self.attached).insert((volume, number), versioned(entry)?);
+            }
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).put(&key, entry)?;
             }
+            Some(Key::Recall(node)) => {
+                Arc::make_mut(&mut self.recalls).insert(node);
+            }
             // Read from the store when they are asked for; and what a later version may add.
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::LastOwner(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
         Ok(())
@@ -301,6 +340,9 @@ impl ClusterMap {
             }
             Some(Key::Disk(id)) => {
                 Arc::make_mut(&mut self.disks).remove(&id);
+            }
+            Some(Key::Slow(id)) => {
+                Arc::make_mut(&mut self.slow).remove(&id);
             }
             Some(Key::Pool(id)) => {
                 self.pool_entry(id).record = None;
@@ -334,10 +376,23 @@ impl ClusterMap {
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).remove(&volume);
             }
+            Some(Key::Attached(volume, number)) => {
+                Arc::make_mut(&mut self.attached).remove(&(volume, number));
+            }
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).delete(&key);
             }
-            Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
+            Some(Key::Recall(node)) => {
+                Arc::make_mut(&mut self.recalls).remove(&node);
+            }
+            Some(
+                Key::Authority
+                | Key::JoinToken(_)
+                | Key::Counter(_)
+                | Key::PoolName(_)
+                | Key::LastOwner(_)
+                | Key::Event(_),
+            )
             | None => {}
         }
     }

@@ -9,6 +9,9 @@ use protocol::{DiskId, PgId};
 
 use crate::records::FailureDomain;
 
+/// All of a weight, in thousandths.
+pub const WHOLE: u16 = 1000;
+
 /// A disk that may be chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -16,6 +19,8 @@ pub struct Candidate {
     pub disk: DiskId,
     /// Its weight; 0 is never chosen.
     pub weight: u32,
+    /// How much of that counts, in thousandths.
+    pub share: u16,
     /// The node that it is on.
     pub node: u32,
     /// The zone that its node is in.
@@ -27,7 +32,7 @@ pub struct Candidate {
 pub fn choose(pg: PgId, width: usize, domain: FailureDomain, candidates: &[Candidate]) -> Vec<DiskId> {
     let mut scored: Vec<(f64, &Candidate)> = candidates
         .iter()
-        .filter(|candidate| candidate.weight > 0)
+        .filter(|candidate| candidate.weight > 0 && candidate.share > 0)
         .map(|candidate| (score(pg, candidate), candidate))
         .collect();
     // Ties are next to impossible; the identity makes the order total all the same.
@@ -56,7 +61,7 @@ fn score(pg: PgId, candidate: &Candidate) -> f64 {
     let fraction = u32::try_from(x >> 38).unwrap_or(0);
     let low = u32::try_from((x >> 12) & 0x03ff_ffff).unwrap_or(0);
     let u = (f64::from(fraction) * 67_108_864.0 + f64::from(low) + 0.5) / 4_503_599_627_370_496.0;
-    -f64::from(candidate.weight) / u.ln()
+    -(f64::from(candidate.weight) * f64::from(candidate.share) / f64::from(WHOLE)) / u.ln()
 }
 
 /// The finalizer of `SplitMix64`.
@@ -80,6 +85,7 @@ mod tests {
             .map(|(weight, id)| Candidate {
                 disk: DiskId(id),
                 weight: *weight,
+                share: WHOLE,
                 node: id / 2,
                 zone: format!("zone-{}", id % 3),
             })
@@ -128,6 +134,7 @@ mod tests {
             .map(|id| Candidate {
                 disk: DiskId(id + 1),
                 weight: 100,
+                share: WHOLE,
                 node: id / 2,
                 zone: format!("zone-{}", id / 2 % 3),
             })
@@ -201,6 +208,23 @@ mod tests {
             assert_eq!(chosen.len(), 2);
             assert!(!chosen.contains(&DiskId(2)));
         }
+    }
+
+    #[test]
+    fn a_disk_of_which_less_counts_only_gives_and_the_others_only_take() {
+        let before = disks(&[3, 3, 3, 3]);
+        let mut after = before.clone();
+        after[0].share = 700;
+        let mut gave = 0;
+        for number in 0..3000 {
+            let old = choose(group(number), 2, FailureDomain::Disk, &before);
+            let new = choose(group(number), 2, FailureDomain::Disk, &after);
+            let left: Vec<_> = old.iter().filter(|disk| !new.contains(disk)).collect();
+            assert!(left.is_empty() || left == [&DiskId(1)], "{old:?} {new:?}");
+            gave += left.len();
+        }
+        // It had 1500 of 6000 places, and wants 700 of 3700 for the first of each two.
+        assert!((200..420).contains(&gave), "{gave}");
     }
 
     #[test]

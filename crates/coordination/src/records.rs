@@ -4,6 +4,8 @@
 //! fixed number of them. Identities that the key names are not repeated in the record, and counters
 //! that the store itself keeps (generation, interval, tree revision) are not kept a second time.
 
+mod owners;
+
 use std::sync::Arc;
 
 use protocol::session::Slot;
@@ -11,7 +13,13 @@ use protocol::{DiskId, FamilyId, LayerId, NodeId, PoolId, VolumeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use owners::{AttachedRecord, LastOwnerRecord};
+
 use crate::store::{CoordinationError, Entry};
+
+mod condition;
+
+pub use condition::{SlowRecord, Speaks};
 
 /// The format of the records that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -100,6 +108,16 @@ pub struct NodeUpRecord {
     pub version: String,
     /// Since when it is up, in milliseconds since 1970.
     pub since_ms: u64,
+    /// What it speaks; older programs do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speaks: Option<Speaks>,
+}
+
+/// A node remembers records that the store has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecallRecord {
+    /// The last transaction that it remembers.
+    pub revision: u64,
 }
 
 /// Somebody waits for a volume that is open on another node.
@@ -149,6 +167,12 @@ pub struct DiskRecord {
     pub path: String,
     /// Its share of the data, relative to others; 0 takes no new placement groups.
     pub weight: u32,
+    /// How much of its weight counts, in thousandths, while it is nearly full; nothing: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u16>,
+    /// Whether it is being emptied: its data goes to other disks, and it takes none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Where it can be reached, best first: `unix:/path` or `tcp:host:port`.
     pub addresses: Vec<String>,
     /// The most that it may use, in bytes; nothing: what its file system gives.
@@ -304,6 +328,9 @@ pub struct OwnerRecord {
     pub read_only: bool,
     /// When it was opened, in milliseconds since 1970.
     pub opened_ms: u64,
+    /// Its attachment, if it shares the volume with others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<u64>,
 }
 
 /// A line of the event log, written in the transaction that it tells of.

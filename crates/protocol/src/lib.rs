@@ -19,6 +19,7 @@ pub mod place;
 pub mod placement;
 pub mod recovery;
 pub mod session;
+pub mod shared;
 pub mod stamp;
 pub mod storage;
 

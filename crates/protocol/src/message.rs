@@ -211,10 +211,24 @@ pub enum Response {
     Refused(Refusal),
 }
 
+/// The versions of these messages that this program speaks. Since version 2 there are `share` and `places`, since
+/// version 3 the questions of disks that come back. Both ends say what they speak; the highest that both do is spoken.
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=3;
+
+/// The version that two who speak these speak with each other: the highest common one, if there is any.
+pub fn common_version(
+    ours: &std::ops::RangeInclusive<u16>,
+    theirs: &std::ops::RangeInclusive<u16>,
+) -> Option<u16> {
+    let highest = *ours.end().min(theirs.end());
+    let both = ours.contains(&highest) && theirs.contains(&highest);
+    both.then_some(highest)
+}
+
 /// Why a replica did not do as it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No protocol version in common, or not the disk or the cluster that was expected.
+    /// Not the disk or the cluster that was expected; the first programs say so too if no version is in common.
     #[error("this is not the disk, the cluster or the protocol version that you look for")]
     Stranger,
     /// The replica serves another interval of this group (rule 2).
@@ -258,4 +272,14 @@ pub enum Refusal {
     /// The request makes no sense: a range past the end, a list too long.
     #[error("the request makes no sense")]
     Invalid,
+    /// No version of the messages in common: the answer to a hello, and to nothing else.
+    #[error(
+        "the disk speaks versions {lowest} to {highest} of the messages: upgrade whichever of the two is older"
+    )]
+    Version {
+        /// The oldest version that the disk speaks.
+        lowest: u16,
+        /// The newest one.
+        highest: u16,
+    },
 }

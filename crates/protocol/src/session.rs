@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, PgId, PoolId, TreeRevision, VolumeId};
+use crate::shared::{AttachmentView, SharedReply, SharedRequest};
 
 /// How a volume is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,13 @@ pub enum SessionRequest {
         /// owner is told that the volume is wanted. Nobody else asks for what somebody has.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         succeeds: bool,
+        /// The generation that this front end had the volume with until its lease lapsed, if it goes on with the
+        /// same guest: then it gets the volume only if nobody has had it open since ([`SessionRefusal::Lost`]).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again: Option<Generation>,
+        /// As whose attachment, if the volume is shared ([`SharedRequest::Attach`]).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attachment: Option<u64>,
     },
     /// Go on with a volume after the connection to `storaged` was lost.
     Resume {
@@ -85,6 +93,10 @@ pub enum SessionRequest {
         disk: DiskId,
         /// Why, for people.
         reason: String,
+        /// Whether it answers, and is only much slower than the others: what is done then is a matter of
+        /// `storaged`'s configuration. Left out when not, as by programs that know nothing of it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        slow: bool,
     },
     /// All writes are answered and new ones are held, as [`SessionPush::Quiesce`] asked.
     Quiesced {
@@ -95,6 +107,8 @@ pub enum SessionRequest {
     },
     /// What may be opened, for gateways that list exports.
     List,
+    /// About a volume that several front ends have open.
+    Shared(SharedRequest),
 }
 
 /// The answer to a [`SessionRequest`].
@@ -112,6 +126,8 @@ pub enum SessionReply {
         /// One entry a volume, by name.
         volumes: Vec<ExportEntry>,
     },
+    /// The answer to [`SessionRequest::Shared`].
+    Shared(SharedReply),
     /// Not done.
     Refused {
         /// What kind of refusal, for programs.
@@ -179,6 +195,8 @@ pub enum SessionPush {
         /// Which volume.
         volume: VolumeId,
     },
+    /// Others came or left, or the owner of a shared volume is another one.
+    Attachment(Box<AttachmentView>),
     /// The volume belongs to somebody else now: stop all I/O.
     Revoked {
         /// Which volume.

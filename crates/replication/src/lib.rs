@@ -10,6 +10,7 @@ pub mod moment;
 pub mod mutation;
 pub mod owner;
 pub mod recovery;
+pub mod relocation;
 pub mod replica;
 pub mod scrub;
 

@@ -34,6 +34,10 @@ pub enum Mutation {
     FlushNoWait,
     /// The owner does not look at its lease before it sends (rule 1).
     IgnoreLease,
+    /// One slot that confirms is enough to go on without a lease.
+    HeartbeatOfOne,
+    /// A replica answers the fence of a new owner at once, though it has vouched for the former one (Q7).
+    FenceNoWait,
     /// The owner says complete what it has only sent (rule 6, W10).
     CompleteTooFar,
     /// A retry of a write gets a new stamp (P6).
@@ -88,11 +92,17 @@ pub enum Mutation {
     CompareMerged,
     /// A scrub takes a write that is on its way for a difference.
     CompareInDoubt,
+    /// A disk that a group moves to counts as in sync at once.
+    ComeInSync,
+    /// A disk leaves a group before another one has taken its place (P13).
+    LeaveBeforeArrival,
+    /// What is here of a group that was lost is dropped under reads that were let in before.
+    StraysUnderReads,
 }
 
 impl Mutation {
     /// Those that a simulated world must notice.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::SkipFence,
         Self::FenceOne,
         Self::SkipLevel,
@@ -118,6 +128,7 @@ impl Mutation {
         Self::DuplicateNoWait,
         Self::CompleteSettlesAll,
         Self::IgnoreFollows,
+        Self::ComeInSync,
     ];
 
     /// Rules that other rules cover in a group without joining disks: the generation keeps late
@@ -126,7 +137,7 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 15] = [
+    pub const SECOND_LINES: [(Self, &'static str); 19] = [
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",
@@ -180,12 +191,28 @@ impl Mutation {
             "membership::tests::a_disk_in_sync_goes_while_enough_others_are_in_sync",
         ),
         (
+            Self::HeartbeatOfOne,
+            "owner::tests::heartbeats::one_slot_that_confirms_is_not_enough",
+        ),
+        (
+            Self::FenceNoWait,
+            "replica::tests::vouching::the_next_owner_waits_out_what_was_said_to_the_former_one",
+        ),
+        (
             Self::CompareMerged,
             "replica::tests::scrubbing::a_layer_that_merges_take_away_is_not_compared",
         ),
         (
             Self::CompareInDoubt,
             "replica::tests::scrubbing::what_is_in_doubt_there_is_no_difference",
+        ),
+        (
+            Self::LeaveBeforeArrival,
+            "relocation::tests::a_live_disk_is_replaced_without_a_moment_of_fewer_copies",
+        ),
+        (
+            Self::StraysUnderReads,
+            "replica::tests::strays::nothing_goes_under_a_read_that_was_let_in_before",
         ),
     ];
 }

@@ -3,16 +3,19 @@
 //! Pure: operations, answers, connections and time arrive as [`Event`]s, and what must be done
 //! leaves as [`Action`]s. It knows neither sockets nor how a disk stores a byte.
 
+mod again;
 mod complete;
 mod event;
 mod full;
 mod group;
+mod heartbeat;
 mod lease;
 mod limits;
 mod link;
 mod lookup;
 mod opening;
 mod operation;
+mod pace;
 mod quiesce;
 mod respond;
 mod status;
@@ -34,10 +37,12 @@ use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 use full::Fullness;
 use group::{Group, Phase};
+use heartbeat::Heartbeats;
 use lease::Lease;
 use link::Link;
 use lookup::Lookups;
 use operation::Operations;
+use pace::Pace;
 use quiesce::Quiescence;
 use takeover::TakeOver;
 use write::Writes;
@@ -51,6 +56,8 @@ enum Stage {
     Open,
     /// Serving what was submitted, nothing new.
     Closing,
+    /// The generation is over, by a lease that lapsed or by somebody else. Operations wait until it is known which.
+    Deposed,
     /// Over, by [`Event::Close`].
     Closed,
     /// Over: the volume belongs to somebody else.
@@ -63,6 +70,7 @@ pub struct Owner {
     view: VolumeView,
     stage: Stage,
     lease: Lease,
+    heartbeats: Heartbeats,
     links: BTreeMap<DiskId, Link>,
     groups: BTreeMap<PgId, Group>,
     /// The groups that the volume has objects in and that are not serving yet.
@@ -71,6 +79,7 @@ pub struct Owner {
     writes: Writes,
     lookups: Lookups,
     fullness: Fullness,
+    pace: Pace,
     quiescence: Option<Quiescence>,
     /// Groups whose disks do not all know yet what is complete, and when they were told last.
     untold: BTreeSet<PgId>,
@@ -85,14 +94,27 @@ impl Owner {
     /// at `leased`. Asks for connections at once, and takes the volume over as they come up.
     /// With generation 0 it is a reader of a sealed layer, who fences and leases nothing.
     pub fn open(now: Moment, leased: Moment, view: VolumeView, out: &mut Vec<Action>) -> Self {
+        let mut owner = Self::begin(now, leased, view, Operations::default(), 1);
+        owner.begun(now, out);
+        owner
+    }
+
+    fn begin(
+        now: Moment,
+        leased: Moment,
+        view: VolumeView,
+        operations: Operations,
+        next_number: u64,
+    ) -> Self {
         let reader = view.generation == Generation(0);
-        let mut owner = Self {
+        Self {
             stage: Stage::Opening,
             lease: if reader {
                 Lease::not_needed()
             } else {
                 Lease::new(view.lease_ms, leased)
             },
+            heartbeats: Heartbeats::default(),
             links: BTreeMap::new(),
             groups: view
                 .groups
@@ -100,29 +122,33 @@ impl Owner {
                 .map(|group| (group.pg, Group::new(group)))
                 .collect(),
             unready: BTreeSet::new(),
-            operations: Operations::default(),
+            operations,
             writes: Writes::default(),
             lookups: Lookups::default(),
             fullness: Fullness::default(),
+            pace: Pace::default(),
             quiescence: None,
             untold: BTreeSet::new(),
             told: now,
             writes_since_told: 0,
             view_wanted: None,
-            next_number: 1,
+            next_number,
             view,
-        };
-        owner.link_up(now, out);
-        owner.use_groups();
-        owner.pump(now, out);
-        owner
+        }
+    }
+
+    fn begun(&mut self, now: Moment, out: &mut Vec<Action>) {
+        self.link_up(now, out);
+        self.use_groups();
+        self.pump(now, out);
     }
 
     /// Takes in one event and appends what must be done for it to `out`, in order.
     pub fn apply(&mut self, now: Moment, event: Event, out: &mut Vec<Action>) {
-        if matches!(self.stage, Stage::Closed | Stage::Lost) {
-            self.refuse_late(&event, out);
-            return;
+        match self.stage {
+            Stage::Closed | Stage::Lost => return self.refuse_late(&event, out),
+            Stage::Deposed => return self.apply_deposed(now, event, out),
+            Stage::Opening | Stage::Open | Stage::Closing => {}
         }
         match event {
             Event::View(view) => self.change_view(now, *view, out),
@@ -136,7 +162,10 @@ impl Owner {
             } => self.respond(now, disk, number, response, out),
             Event::ReadDirectly { disk, number, bytes } => self.read_directly(disk, number, bytes, out),
             Event::Renewed { sent } => self.lease.renewed(sent),
-            Event::Revoked => self.lose(out),
+            Event::Revoked => self.depose(out),
+            Event::Lost => self.lose(out),
+            // Asked for by nobody.
+            Event::Again { .. } => {}
             Event::Quiesce { token, limit_ms } => {
                 self.quiescence = Some(Quiescence::new(now, token, limit_ms));
             }
@@ -148,7 +177,7 @@ impl Owner {
 
     /// When [`Event::Tick`] is wanted at the latest, if nothing else happens before.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
-        if matches!(self.stage, Stage::Closed | Stage::Lost) {
+        if matches!(self.stage, Stage::Deposed | Stage::Closed | Stage::Lost) {
             return None;
         }
         let links = self
@@ -156,10 +185,11 @@ impl Owner {
             .iter()
             .filter_map(|(disk, link)| link.deadline(now, self.awaits(*disk)));
         // What cannot be sent now has no deadline: the event that lets it go is another one.
-        let sends = self.is_open() && self.lease.allows(now);
+        let sends = self.is_open() && self.may_send(now);
         let told = self.told + limits::COMPLETE_INTERVAL_MS;
         let others = [
             self.lease.renewal_due(),
+            self.heartbeat_due(),
             (sends && !self.untold.is_empty()).then_some(told),
             self.lookups.deadline(now),
             self.fullness.deadline().filter(|_| sends),
@@ -252,20 +282,22 @@ impl Owner {
 
     /// Does all that can be done now. The order matters: what is in flight goes before what is new.
     fn pump(&mut self, now: Moment, out: &mut Vec<Action>) {
-        if matches!(self.stage, Stage::Closed | Stage::Lost) {
+        if matches!(self.stage, Stage::Deposed | Stage::Closed | Stage::Lost) {
             return;
         }
         if self.lease.ask(now) {
             out.push(Action::Renew);
         }
         self.watch_links(now, out);
-        if self.lease.allows(now) {
+        self.pace.look(now, out);
+        self.ask_slots(now, out);
+        if self.may_send(now) {
             self.drive_take_overs(now, out);
         }
         if self.is_open() {
             self.issue_writes(out);
             self.issue_reads();
-            if self.lease.allows(now) {
+            if self.may_send(now) {
                 self.send_writes(now, out);
                 self.send_lookups(now, out);
                 self.probe_full(now, out);
@@ -301,7 +333,7 @@ impl Owner {
         if self.stage != Stage::Closing || !self.operations.is_empty() || !self.writes.is_empty() {
             return;
         }
-        if self.lease.allows(now) {
+        if self.may_send(now) {
             self.tell_complete(now, true, out);
         }
         self.stage = Stage::Closed;
@@ -366,6 +398,8 @@ impl Owner {
             if !matches!(group.phase, Phase::Unused) {
                 continue;
             }
+            // What was confirmed says nothing of this group.
+            self.heartbeats.void();
             if skip {
                 group.phase = Phase::Serving;
                 group.served = true;

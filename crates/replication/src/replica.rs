@@ -2,7 +2,7 @@
 //! list of objects in doubt, and asks the store for the rest.
 //!
 //! Pure: requests, the store's answers and map changes arrive as [`Event`]s, and what must be done
-//! leaves as [`Action`]s. It knows neither sockets nor files, and no clock at all.
+//! leaves as [`Action`]s. It knows neither sockets nor files, and no clock: where time must pass, it asks for an alarm.
 
 mod copy;
 mod doubt;
@@ -14,6 +14,8 @@ mod reclaim;
 mod request;
 mod scrub;
 mod source;
+mod strays;
+mod vouching;
 
 pub use event::{Action, ConnectionId, Event, Map, Remembered};
 
@@ -31,6 +33,8 @@ use doubt::Doubt;
 use flight::{Asker, Flight};
 use judge::{Bench, Rising, Verdict};
 use reclaim::Reclaims;
+use strays::Strays;
+use vouching::Vouching;
 
 /// Requests of one connection that may be unanswered; one more is refused as busy. Four times what
 /// an owner has in flight to one disk, so an honest owner does not meet it.
@@ -45,10 +49,12 @@ pub struct Replica {
     generations: HashMap<VolumeId, Rising<Generation>>,
     intervals: HashMap<PgId, Rising<Interval>>,
     doubt: Doubt,
+    vouching: Vouching,
     flight: Flight,
     reclaims: Reclaims,
     recovery: Recovery,
     scrub: Scrub,
+    strays: Strays,
     connections: HashMap<ConnectionId, Load>,
     /// Requests that cannot be judged yet, in the order in which they came.
     parked: VecDeque<Parked>,
@@ -82,6 +88,8 @@ enum Wait {
     Interval(PgId),
     /// A fence, for the end of the writes in flight that older owners sent.
     Drain,
+    /// A fence, for the end of what was said to a former owner.
+    Vouched,
     /// A write to an object of this group that is behind, until it is copied.
     Behind(PgId),
 }
@@ -99,7 +107,7 @@ enum Asked {
     /// Something whose answer goes to the asker as it is.
     Answer(Asker),
     /// The same, for a read that was begun at a layer.
-    Read(Asker, (FamilyId, LayerId)),
+    Read(Asker, (FamilyId, LayerId), PgId),
     /// A merge or a drop of an object.
     Reclaim(u64),
     /// Raising a generation.
@@ -125,6 +133,8 @@ enum Asked {
     },
     /// Something that a scrub wanted, and in which of its steps.
     Scrub(u64),
+    /// A page of our own objects, for those that are not ours any more; or that one of these goes.
+    Strays(Option<ObjectId>),
     /// Taking doubt off: nobody waits.
     Settle,
 }
@@ -140,6 +150,8 @@ impl Replica {
         if mutation::active(Mutation::ForgetDoubtOnRestart) {
             doubts.clear();
         }
+        let is_new = generations.is_empty() && intervals.is_empty();
+        let vouching = Vouching::after_start(&generations, out);
         let rising = generations
             .into_iter()
             .map(|(volume, value)| (volume, Rising::remembered(value)));
@@ -152,10 +164,12 @@ impl Replica {
             generations: rising.collect(),
             intervals: intervals.collect(),
             doubt: Doubt::new(doubts),
+            vouching,
             flight: Flight::default(),
             reclaims: Reclaims::default(),
             recovery: Recovery::default(),
             scrub: Scrub::default(),
+            strays: Strays::of(disk, map.as_ref(), is_new),
             connections: HashMap::new(),
             parked: VecDeque::new(),
             asked: BTreeMap::new(),
@@ -188,8 +202,12 @@ impl Replica {
                 question,
             } => self.question(from, number, question, out),
             Event::Told { number, told } => self.heard(number, told, out),
+            Event::Alarm { volume } => self.alarm(volume, out),
             Event::Proposed { pg } => self.proposed(pg, out),
-            Event::Nudge { returns } => self.nudge(returns, out),
+            Event::Nudge { returns } => {
+                self.nudge(returns, out);
+                self.search_for_strays(out);
+            }
             Event::Scrub { run, order } => self.begin_scrub(run, order),
             Event::ScrubStep => self.scrub_step(out),
             Event::Stored { token, result } => self.stored(token, result, out),
@@ -220,6 +238,7 @@ impl Replica {
         self.unpark(|wait| wait == Wait::Map, true, out);
         self.resume_reclaims(out);
         self.follow_groups(out);
+        self.follow_strays();
         self.retake_questions(out);
     }
 
@@ -415,9 +434,9 @@ impl Replica {
                 self.changed(pg, object, stamp, level, result, out);
             }
             Some(Asked::Answer(asker)) => self.answer(asker, request::response(result), out),
-            Some(Asked::Read(asker, layer)) => {
+            Some(Asked::Read(asker, layer, pg)) => {
                 self.answer(asker, request::response(result), out);
-                if self.reclaims.read_ends(layer) {
+                if self.reclaims.read_ends(layer, pg) {
                     self.resume_reclaims(out);
                 }
             }
@@ -435,6 +454,7 @@ impl Replica {
                 }
                 self.own_told((pg, run), result, out);
             }
+            Some(Asked::Strays(object)) => self.strays_told(object, result, out),
             Some(Asked::Reclaim(token)) => Self::reclaimed(token, result, out),
             Some(Asked::Generation(volume, generation)) => {
                 let known = self.generations.entry(volume).or_default();
@@ -469,7 +489,7 @@ impl Replica {
         match wait {
             Wait::Generation(volume) => self.generations.entry(volume).or_default().asked = false,
             Wait::Interval(pg) => self.intervals.entry(pg).or_default().asked = false,
-            Wait::Map | Wait::Drain | Wait::Behind(_) => {}
+            Wait::Map | Wait::Drain | Wait::Vouched | Wait::Behind(_) => {}
         }
         let (refused, waiting) = self.parked.drain(..).partition(|parked| parked.waits_for == wait);
         self.parked = waiting;

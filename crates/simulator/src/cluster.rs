@@ -3,6 +3,7 @@
 //! The real rules (`coordination::engine`) and the real map; only storage and network are left out:
 //! a transaction takes no time, but everybody hears of it later.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coordination::engine::Engine;
@@ -30,6 +31,8 @@ pub(crate) const LEASE_MS: u64 = 5_000;
 pub(crate) struct Cluster {
     engine: Engine,
     pub(crate) map: Arc<ClusterMap>,
+    /// Who opened each volume last, as the key beside the owner's tells.
+    last_owners: BTreeMap<VolumeId, Generation>,
     next_id: u64,
 }
 
@@ -54,6 +57,7 @@ impl Cluster {
         let mut cluster = Self {
             engine: Engine::default(),
             map: Arc::default(),
+            last_owners: BTreeMap::new(),
             next_id: 1,
         };
         let mut transaction = Transaction::new();
@@ -70,6 +74,8 @@ impl Cluster {
                 node: NODE,
                 path: format!("/disk-{disk}"),
                 weight: 1,
+                share: None,
+                draining: false,
                 addresses: vec![format!("unix:/disk-{disk}")],
                 capacity: None,
                 created_ms: 0,
@@ -158,6 +164,7 @@ impl Cluster {
             pid: 1,
             read_only: false,
             opened_ms: now.0 / 1000,
+            attachment: None,
         };
         let key = Key::Owner(volume).to_text();
         let value = encode(&owner).ok()?;
@@ -169,7 +176,14 @@ impl Cluster {
             self.follow();
             return None;
         }
-        Some((lease, self.map.generation(volume)?))
+        let generation = self.map.generation(volume)?;
+        self.last_owners.insert(volume, generation);
+        Some((lease, generation))
+    }
+
+    /// Whether nobody has opened a volume since this generation of it.
+    pub(crate) fn was_last(&self, volume: VolumeId, generation: Generation) -> bool {
+        self.last_owners.get(&volume) == Some(&generation)
     }
 
     /// Starts a lease's time anew; false if it has lapsed.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use coordination::map::ClusterMap;
-use protocol::DiskId;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
+use protocol::{DiskId, VolumeId};
 use replication::replica::{self, ConnectionId, Replica};
 
 use crate::backend::{Backend, RealStore};
@@ -159,6 +159,18 @@ impl World {
                 } => self.propose(id, (pg, interval), (from, to)),
                 replica::Action::Scrubbed { progress, .. } => self.scrubbed(id, &progress),
                 replica::Action::Refresh => self.refresh(id),
+                replica::Action::Alarm { volume, after_ms } => {
+                    let life = self.disks.get(&id).map_or(0, |disk| disk.life);
+                    let at = Time::milliseconds(after_ms).0;
+                    self.schedule.after(
+                        at,
+                        Happening::Alarm {
+                            disk: id,
+                            life,
+                            volume,
+                        },
+                    );
+                }
                 replica::Action::Readmit => {
                     if let Some(Backend::Real(store)) = self.disks.get(&id).map(|disk| &disk.store)
                         && let Some(witness) = store.witness()
@@ -317,6 +329,17 @@ impl World {
             _ => {}
         }
         self.feed_replica(id, replica::Event::Stored { token, result });
+    }
+
+    pub(crate) fn alarm(&mut self, id: DiskId, life: u64, volume: Option<VolumeId>) {
+        if self
+            .disks
+            .get(&id)
+            .is_some_and(|disk| disk.is_up() && disk.life == life)
+        {
+            self.meet("former owner waited out");
+            self.feed_replica(id, replica::Event::Alarm { volume });
+        }
     }
 
     pub(crate) fn map_arrives(&mut self, id: DiskId, life: u64, map: Arc<ClusterMap>) {

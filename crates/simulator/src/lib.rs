@@ -6,6 +6,7 @@
 //! nothing that is shipped links this crate.
 #![forbid(unsafe_code)]
 
+mod again;
 mod backend;
 pub mod campaign;
 mod chance;
@@ -20,7 +21,10 @@ mod network;
 mod operator;
 mod oracle;
 mod recovery;
+mod relocation;
 mod schedule;
+#[cfg(test)]
+mod script;
 mod scrub;
 mod verdict;
 mod workload;

@@ -155,6 +155,11 @@ impl ModelStore {
     /// The power fails: any beginning of the queue has become durable, the rest is gone.
     pub(crate) fn crash(&mut self, chance: &mut Chance) {
         let kept = chance.between(0, self.queue.len() as u64);
+        self.cut_power(kept);
+    }
+
+    /// The same, and it is said how much of the queue has become durable.
+    pub(crate) fn cut_power(&mut self, kept: u64) {
         for _ in 0..kept {
             self.make_durable();
         }
@@ -318,6 +323,24 @@ impl ModelStore {
         let blocks: Vec<u32> = self.durable.objects[&object].blocks.keys().copied().collect();
         let block = chance.pick(&blocks);
         block.is_some_and(|block| self.damaged.insert((object, block)))
+    }
+
+    /// The same, as if the power had failed before.
+    #[cfg(test)]
+    pub(crate) fn look_after_a_cut(&self, request: &StorageRequest) -> Result<StorageReply, StorageError> {
+        let cut = Self {
+            accepted: self.durable.clone(),
+            durable: self.durable.clone(),
+            damaged: self.damaged.clone(),
+            ..Self::default()
+        };
+        cut.look(request)
+    }
+
+    /// Makes this block unreadable.
+    #[cfg(test)]
+    pub(crate) fn damage_block(&mut self, object: ObjectId, block: u32) {
+        self.damaged.insert((object, block));
     }
 
     pub(crate) fn generations(&self) -> Vec<(VolumeId, Generation)> {

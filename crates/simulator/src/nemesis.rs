@@ -20,7 +20,12 @@ impl World {
                 self.meet("owner crashed");
                 self.crash_front(front);
             }
-            15..=19 => {
+            15 => {
+                self.meet("owner cut off from the store");
+                let away = self.chance.between(1_000_000, 15_000_000);
+                self.cut_off(front, away);
+            }
+            16..=19 => {
                 self.meet("owner stopped");
                 let pause = self.chance.between(100_000, 9_000_000);
                 self.stop_front(front, pause);
@@ -36,7 +41,8 @@ impl World {
             65..=69 => self.slow_down_disk(disk),
             70..=73 => self.fill_or_empty(disk),
             74..=76 => self.damage(),
-            77..=79 => self.change_group(),
+            77..=78 => self.change_group(),
+            79 => self.move_group(),
             80..=81 => self.empty_disk(disk),
             82 => self.kill_disk(disk),
             83..=85 => self.scrub_disk(disk),
@@ -122,6 +128,7 @@ impl World {
         }
         for index in 0..self.fronts.len() {
             let life = self.fronts[index].life(index);
+            self.reach(life);
             self.resume(life);
         }
         self.schedule.at(

@@ -174,6 +174,14 @@ impl World {
         self.push_view(life);
     }
 
+    /// An owner has another generation now: what it was asked before is void.
+    pub(crate) fn forget_guard(&mut self, volume: VolumeId, life: Life) {
+        let asked = self.guards.get(&volume);
+        if asked.is_some_and(|guard| guard.life.front == life.front && guard.life.number == life.number) {
+            self.guards.remove(&volume);
+        }
+    }
+
     /// It takes too long: it is given up, and the owner may go on.
     pub(crate) fn quiesce_timeout(&mut self, volume: VolumeId, token: u64) {
         if self.guards.get(&volume).is_none_or(|guard| guard.token != token) {
@@ -191,6 +199,7 @@ impl World {
             if self.ending.quiet { 20_000 } else { 150_000 },
             Happening::Reclaim,
         );
+        self.relocate();
         if self.reclaiming.is_none() {
             self.begin_reclaim();
         }

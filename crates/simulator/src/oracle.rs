@@ -121,6 +121,21 @@ impl Image {
         }
     }
 
+    /// The owner of a write that is not answered goes on with a new generation, and does it again: unless it has been
+    /// overwritten already, it belongs to that generation now.
+    pub(crate) fn carry_over(&mut self, first: usize, count: usize, number: u64, generation: Generation) {
+        for register in self.blocks.iter_mut().skip(first).take(count) {
+            let floor = register.floor;
+            let carried = register
+                .candidates
+                .iter_mut()
+                .filter(|candidate| candidate.order.1 == number && candidate.order > floor);
+            for candidate in carried {
+                candidate.order.0 = generation;
+            }
+        }
+    }
+
     /// A write is acknowledged: from now on it is there, or a later one is (P1).
     pub(crate) fn acknowledge(&mut self, first: usize, count: usize, number: u64) -> Result<(), String> {
         for (block, register) in self.blocks.iter_mut().enumerate().skip(first).take(count) {
@@ -285,6 +300,25 @@ mod tests {
         assert!(image.read(0, &[0], &floors, NEW).is_ok());
         assert!(image.read(0, &[1], &floors, NEW).is_err());
         assert!(image.acknowledge(0, 1, 1).is_err());
+    }
+
+    #[test]
+    fn a_write_that_is_done_again_may_come_up_later_unless_it_was_overwritten() {
+        let mut image = image();
+        image.write(0, 1, 1, OLD, false);
+        image.carry_over(0, 1, 1, NEW);
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[0], &floors, NEW).is_ok());
+        assert!(image.read(0, &[1], &floors, NEW).is_ok());
+
+        let mut image = Image::new(1);
+        image.write(0, 1, 1, OLD, false);
+        image.write(0, 1, 2, OLD, false);
+        image.acknowledge(0, 1, 2).unwrap();
+        image.carry_over(0, 1, 1, NEW);
+        let floors = image.floors(0, 1);
+        assert!(image.read(0, &[1], &floors, NEW).is_err());
+        assert!(image.read(0, &[2], &floors, NEW).is_ok());
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl World {
             self.read_everything();
         } else if !self.ending.closing {
             let quiet = self.fronts.iter().all(|front| front.submitted.is_empty());
-            let done = quiet && self.whole() && self.reclaimed() && self.guards.is_empty();
+            let done = quiet && self.whole() && self.moved() && self.reclaimed() && self.guards.is_empty();
             if self.ending.scrubs {
                 // A disk may have been put out and come back meanwhile, and who is closed while it takes over leaves doubt.
                 if self.scrubbed_all() && done && self.settled() {
@@ -161,7 +161,9 @@ impl World {
     fn compare(&mut self) {
         let map = self.cluster.map.clone();
         let layers = self.cluster.layers();
-        let mut wrong = Vec::new();
+        let strays = self.strays().into_iter();
+        let stray = |(disk, object)| format!("{disk} still has {object}, whose group has left it");
+        let mut wrong: Vec<String> = strays.map(stray).collect();
         let mut contents: BTreeMap<ObjectId, BTreeMap<DiskId, Content>> = BTreeMap::new();
         let live = |(id, _): &(&DiskId, &mut crate::disk::Disk)| self.dead != Some(**id);
         for (id, disk) in self.disks.iter_mut().filter(live) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use protocol::{BLOCK_SIZE, OBJECT_SIZE, VolumeId};
+use protocol::{BLOCK_SIZE, Generation, OBJECT_SIZE, VolumeId};
 use replication::owner::{Event, Failure, IoId, Operation, Outcome};
 
 use crate::oracle::{Floors, Image};
@@ -230,6 +230,21 @@ impl World {
             _ => None,
         };
         submitted.filter_map(write).collect()
+    }
+
+    /// A front end goes on with a new generation: what it has not had answered is done again.
+    pub(crate) fn carry_over(&mut self, life: Life, generation: Generation) {
+        let Some(front) = self.fronts.get(life.front) else {
+            return;
+        };
+        let Some(image) = self.oracle.volumes.get_mut(&front.volume) else {
+            return;
+        };
+        for submitted in front.submitted.values() {
+            if let What::Write { order, .. } = submitted.what {
+                image.carry_over(submitted.first, submitted.count, order, generation);
+            }
+        }
     }
 
     fn submit_flush(&mut self, life: Life) {

@@ -172,6 +172,12 @@ pub(crate) enum Happening {
     DeathNoticed {
         lease: coordination::store::LeaseId,
     },
+    /// A replica is woken, as it wished.
+    Alarm {
+        disk: DiskId,
+        life: u64,
+        volume: Option<VolumeId>,
+    },
     /// A disk goes on with what was refused.
     Nudge {
         disk: DiskId,
@@ -218,6 +224,10 @@ pub(crate) enum Happening {
     Resume {
         life: Life,
     },
+    /// A front end's storaged reaches the coordination store again.
+    Reached {
+        life: Life,
+    },
     /// A front end's user does something.
     Work {
         life: Life,
@@ -251,6 +261,8 @@ pub(crate) struct World {
     pub(crate) next_token: u64,
     pub(crate) reclaiming: Option<Reclaiming>,
     pub(crate) evicted: BTreeSet<(PgId, DiskId)>,
+    /// Where groups are wanted that were made to move.
+    pub(crate) wanted: BTreeMap<PgId, Vec<DiskId>>,
     /// The disk that died for good.
     pub(crate) dead: Option<DiskId>,
     /// The one disk whose blocks get damaged: with two, a block might be lost for good.
@@ -289,6 +301,7 @@ impl World {
             next_token: 1,
             reclaiming: None,
             evicted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             dead: None,
             damaged: None,
             ending: Ending::default(),
@@ -399,7 +412,9 @@ impl World {
                     token,
                     limit_ms: 1_500,
                 };
-                self.feed(life, event);
+                if !self.is_cut_off(life) {
+                    self.feed(life, event);
+                }
             }
             Happening::QuiescedArrives { volume, token } => self.quiesced(volume, token),
             Happening::QuiesceTimeout { volume, token } => self.quiesce_timeout(volume, token),
@@ -407,6 +422,7 @@ impl World {
                 self.cluster.revoke(lease);
                 self.map_changed();
             }
+            Happening::Alarm { disk, life, volume } => self.alarm(disk, life, volume),
             Happening::Nudge { disk, life } => self.nudge(disk, life),
             Happening::ScrubStep { disk, life } => self.scrub_step(disk, life),
             Happening::Question {
@@ -435,6 +451,7 @@ impl World {
                 disk,
             } => self.evict(volume, generation, disk),
             Happening::Resume { life } => self.resume(life),
+            Happening::Reached { life } => self.reach(life),
             Happening::Work { life } => self.work(life),
             Happening::Reclaim => self.reclaim(),
             Happening::Leases => self.look_at_leases(),

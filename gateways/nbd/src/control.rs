@@ -29,6 +29,10 @@ use crate::source::OpenExport;
 /// A question: what was counted, and how long this runs. Answered by [`answer`].
 pub type Question = oneshot::Sender<Vec<Counted>>;
 
+/// Volumes that Prometheus is told of, the first by name: each takes about 200 lines, most of them histograms, so this
+/// is 5 MB of text. `storagectl top` is told of all.
+const VOLUMES_SHOWN_MAX: usize = 256;
+
 type Ask = State<mpsc::Sender<Question>>;
 
 /// What a volume has counted.
@@ -51,13 +55,14 @@ impl Counted {
     pub fn of(open: &OpenExport, clients: usize, traffic: &Traffic) -> Self {
         let info = open.device.info();
         let volume = open.volume();
+        let volume = volume.as_deref();
         Self {
             name: info.name,
             size: info.size,
             generation: volume.map_or(0, |volume| volume.generation().0),
             clients,
             in_flight: traffic.in_flight(),
-            waiting: volume.map(Volume::waiting).unwrap_or_default(),
+            waiting: open.waiting(),
             direct_reads: volume.map_or(0, Volume::direct_reads),
             shared_writes: volume.map_or(0, Volume::shared_writes),
             figures: traffic.figures(),
@@ -177,6 +182,10 @@ impl IntoResponse for Failure {
 
 const UPTIME: Family = gauge("uptime_seconds", "For how long this storaged-nbd runs.");
 const VOLUMES: Family = gauge("volumes_open", "Volumes and snapshots that are open.");
+const LEFT_OUT: Family = gauge(
+    "volumes_left_out",
+    "Open volumes whose figures are not here, because there are too many.",
+);
 const SIZE: Family = gauge("size_bytes", "The volume's size.");
 const GENERATION: Family = gauge("generation", "The generation that the volume is owned with.");
 const CLIENTS: Family = gauge("clients", "Clients that are connected.");
@@ -198,6 +207,10 @@ fn render(front_end: &FrontEndFigures) -> String {
     let mut text = Text::new("storaged_nbd");
     text.figure(&UPTIME, front_end.uptime_s);
     text.figure(&VOLUMES, front_end.volumes.len());
+    let mut shown: Vec<&VolumeFigures> = front_end.volumes.iter().collect();
+    shown.sort_by(|a, b| a.volume.cmp(&b.volume));
+    text.figure(&LEFT_OUT, shown.len().saturating_sub(VOLUMES_SHOWN_MAX));
+    shown.truncate(VOLUMES_SHOWN_MAX);
     let amounts: [(Family, Amount); 7] = [
         (SIZE, |volume| volume.size),
         (GENERATION, |volume| volume.generation),
@@ -208,15 +221,48 @@ fn render(front_end: &FrontEndFigures) -> String {
         (SHARED_WRITES, |volume| volume.shared_writes),
     ];
     for (family, amount) in amounts {
-        let volumes = front_end.volumes.iter();
+        let volumes = shown.iter().copied();
         let sample = |volume: &VolumeFigures| (labels(&[("volume", &volume.volume)]), amount(volume));
         text.family(&family, volumes.map(sample));
     }
-    let requests: Vec<(&str, &[RequestFigures])> = front_end
-        .volumes
+    let requests: Vec<(&str, &[RequestFigures])> = shown
         .iter()
         .map(|volume| (volume.volume.as_str(), volume.requests.as_slice()))
         .collect();
     text.requests(&requests);
     text.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    //! However many volumes are open, what Prometheus is told has an end.
+    use super::*;
+
+    #[test]
+    fn of_too_many_volumes_the_first_by_name_are_shown_and_the_others_counted() {
+        let volume = |number: usize| VolumeFigures {
+            volume: format!("v{number:04}"),
+            size: 4096,
+            generation: 1,
+            clients: 1,
+            in_flight: 0,
+            waiting: Vec::new(),
+            direct_reads: 0,
+            shared_writes: 0,
+            requests: Vec::new(),
+        };
+        let text = render(&FrontEndFigures {
+            program: "nbd".to_owned(),
+            version: String::new(),
+            pid: 1,
+            uptime_s: 1,
+            volumes: (0..VOLUMES_SHOWN_MAX + 3).rev().map(volume).collect(),
+        });
+        assert_eq!(
+            text.matches("storaged_nbd_size_bytes{").count(),
+            VOLUMES_SHOWN_MAX
+        );
+        assert!(text.contains("v0000") && !text.contains("v0256"), "{text}");
+        assert!(text.contains("\nstoraged_nbd_volumes_left_out 3\n"), "{text}");
+    }
 }

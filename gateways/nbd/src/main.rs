@@ -52,6 +52,10 @@ struct Arguments {
     /// Serve volumes for reading only
     #[arg(long, conflicts_with = "memory")]
     read_only: bool,
+    /// Let others have the same volumes open at the same time, all of them with --shared. The smallest request is 4096
+    /// bytes then; what guests owe each other (locks, a file system that is made for it) is theirs
+    #[arg(long, conflicts_with = "memory")]
+    shared: bool,
     /// How many seconds a client waits for a volume that somebody else has open
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     wait: u16,
@@ -131,6 +135,7 @@ fn settings(arguments: Arguments) -> anyhow::Result<Settings> {
         Source::Cluster(Cluster {
             storaged: arguments.storaged,
             read_only: arguments.read_only,
+            shared: arguments.shared,
             wait: Duration::from_secs(arguments.wait.into()),
         })
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use client::device::{BlockDevice, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::Sectors;
+use client::shared::SharedVolume;
 use client::transport::Address;
 use client::volume::{OpenError, Options, Volume};
 use protocol::session::{ExportEntry, SessionRefusal};
@@ -15,7 +16,7 @@ use crate::export::{Description, ExportName};
 
 /// What this program is called in messages of `storaged`.
 const PROGRAM: &str = "nbd";
-/// What offsets and lengths are a multiple of on every export, in bytes. Clients of NBD may address
+/// What offsets and lengths are a multiple of on every export that is not shared, in bytes. Clients of NBD may address
 /// single bytes, as `nbdcopy` does at the end of an image.
 const ALIGNMENT: u32 = 1;
 
@@ -54,6 +55,8 @@ pub struct Cluster {
     pub storaged: Vec<Address>,
     /// Whether volumes are served for reading only.
     pub read_only: bool,
+    /// Whether volumes are open in other processes at the same time.
+    pub shared: bool,
     /// How long a client waits for a volume that somebody else has open.
     pub wait: Duration,
 }
@@ -72,26 +75,60 @@ pub struct OpenExport {
     /// What serves it.
     pub device: Rc<dyn BlockDevice>,
     /// What is to be given back, if it is the cluster's.
-    volume: Option<Rc<Volume>>,
+    behind: Behind,
+}
+
+/// What an export is of.
+enum Behind {
+    /// Memory of this process.
+    Memory,
+    /// A volume or a snapshot that only this process has open.
+    Volume(Rc<Volume>),
+    /// A volume that others have open, too.
+    Shared(Rc<SharedVolume>),
 }
 
 impl OpenExport {
-    fn new(device: Rc<dyn BlockDevice>, volume: Option<Rc<Volume>>) -> Self {
+    fn new(device: Rc<dyn BlockDevice>, behind: Behind) -> Self {
         Self {
             device: Rc::new(Sectors::bytes(device)),
-            volume,
+            behind,
         }
     }
 
-    /// The cluster's volume, unless it is one in memory.
-    pub fn volume(&self) -> Option<&Volume> {
-        self.volume.as_deref()
+    /// Of a volume that others may change at the same time: a part of a block cannot be written, for whoever reads the
+    /// rest of it and writes the whole could undo what another one wrote meanwhile.
+    fn shared(volume: Rc<SharedVolume>) -> Self {
+        Self {
+            device: volume.clone(),
+            behind: Behind::Shared(volume),
+        }
+    }
+
+    /// The cluster's volume, unless it is one in memory, or another process owns it just now.
+    pub fn volume(&self) -> Option<Rc<Volume>> {
+        match &self.behind {
+            Behind::Memory => None,
+            Behind::Volume(volume) => Some(Rc::clone(volume)),
+            Behind::Shared(volume) => volume.volume(),
+        }
+    }
+
+    /// What operations wait for, in sentences, for people.
+    pub fn waiting(&self) -> Vec<String> {
+        match &self.behind {
+            Behind::Memory => Vec::new(),
+            Behind::Volume(volume) => volume.waiting(),
+            Behind::Shared(volume) => volume.waiting(),
+        }
     }
 
     /// Finishes what was submitted and gives the export back.
     pub async fn close(self) {
-        if let Some(volume) = self.volume {
-            volume.close().await;
+        match self.behind {
+            Behind::Memory => {}
+            Behind::Volume(volume) => volume.close().await,
+            Behind::Shared(volume) => volume.close().await,
         }
     }
 }
@@ -114,7 +151,7 @@ impl Source {
             Self::Memory(exports) => {
                 let found = exports.iter().find(|export| export.name == name.to_string());
                 let export = found.ok_or_else(|| SourceError::NotFound(name.to_string()))?;
-                Ok(OpenExport::new(export.device(), None))
+                Ok(OpenExport::new(export.device(), Behind::Memory))
             }
         }
     }
@@ -129,7 +166,10 @@ impl Source {
             name: name.to_string(),
             size: entry.size,
             read_only,
-            alignment: ALIGNMENT,
+            alignment: match self {
+                Self::Cluster(cluster) if cluster.shares(name) => protocol::BLOCK_SIZE,
+                Self::Cluster(_) | Self::Memory(_) => ALIGNMENT,
+            },
         }
     }
 
@@ -140,6 +180,11 @@ impl Source {
 }
 
 impl Cluster {
+    /// Snapshots never change, so they need no owner.
+    fn shares(&self, name: &ExportName) -> bool {
+        self.shared && name.snapshot.is_none()
+    }
+
     async fn open(&self, name: &ExportName) -> Result<OpenExport, SourceError> {
         let options = Options {
             program: PROGRAM.to_owned(),
@@ -149,11 +194,13 @@ impl Cluster {
             read_only: self.read_only,
             wait: self.wait,
         };
-        let volume = Volume::open(options)
-            .await
-            .map_err(|error| source_error(name, error))?;
-        let volume = Rc::new(volume);
-        Ok(OpenExport::new(volume.clone(), Some(volume)))
+        let failed = |error| source_error(name, error);
+        if self.shares(name) {
+            let volume = SharedVolume::open(options).await.map_err(failed)?;
+            return Ok(OpenExport::shared(Rc::new(volume)));
+        }
+        let volume = Rc::new(Volume::open(options).await.map_err(failed)?);
+        Ok(OpenExport::new(volume.clone(), Behind::Volume(volume)))
     }
 }
 

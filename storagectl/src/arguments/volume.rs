@@ -97,6 +97,21 @@ pub(crate) enum VolumeCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Takes a volume from whoever has it open, without asking that one: for a guest whose host is lost.
+    #[command(
+        after_help = "The present owner's generation ends at once, and whoever waits for the volume opens it. From then on \
+all disks refuse what the former owner still sends; its guest's requests fail, for good, even if its host comes back. \
+Requests that it had not had acknowledged are there or not.\nWithout this, the volume of a lost host can be opened \
+elsewhere when its lease has lapsed, by itself (lease_ms: 10 s). A live owner that should let go: end its front end.\n\
+Refused if nobody has the volume open.\nExample:\n  storagectl volume take-over db"
+    )]
+    TakeOver {
+        /// Its name.
+        name: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Checks the copies of a volume on the disks of storaged's node against all others, while it is in use.
     #[command(
         after_help = "Damaged blocks are stored again from good copies. Ends with status 5 if something is not well then.\nExamples:\n  storagectl volume check db --deep\n  storagectl volume check db --deep --snapshot monday"

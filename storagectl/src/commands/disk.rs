@@ -1,14 +1,15 @@
 //! `storagectl disk`, as far as a running storaged is asked.
 
-use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState};
+use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState, GiveUp, GivenUp};
 use admin_api::routes::{self, fill};
 use admin_api::scrubs::StartScrub;
 use admin_api::sizes::{SizeInput, format_size};
 use anyhow::Result;
 
-use super::scrub;
+use super::{drain, scrub};
 use crate::api::Api;
 use crate::arguments::DiskCommand;
+use crate::confirm::confirm;
 use crate::output::{Form, exact_size, percent, properties, table};
 
 /// Does what the command says.
@@ -34,10 +35,70 @@ pub(super) async fn perform(api: &Api, form: Form, command: DiskCommand) -> Resu
         ),
         DiskCommand::Weight { disk, weight } => {
             let path = fill(routes::DISK, &[&disk.to_string()]);
-            let disk: Disk = api.patch(&path, &ChangeDisk { weight: Some(weight) }).await?;
+            let change = ChangeDisk {
+                weight: Some(weight),
+                ..ChangeDisk::default()
+            };
+            let disk: Disk = api.patch(&path, &change).await?;
             form.show(&disk, |disk| {
                 format!("disk {} has the weight {}", disk.id, disk.weight)
             })
+        }
+        DiskCommand::Drain { disk, undo, wait } => {
+            let path = fill(routes::DISK, &[&disk.to_string()]);
+            let change = ChangeDisk {
+                drain: Some(!undo),
+                ..ChangeDisk::default()
+            };
+            let mut known: Disk = api.patch(&path, &change).await?;
+            if wait {
+                known = drain::wait(api, &path, &format!("disk {disk}"), |disk: &Disk| disk.groups).await?;
+            }
+            form.show(&known, |disk| {
+                drain::told(&format!("disk {}", disk.id), disk.draining, disk.groups)
+            })
+        }
+        DiskCommand::GiveUp { disk, keep, yes } => {
+            let known: Disk = api.get(&fill(routes::DISK, &[&disk.to_string()])).await?;
+            let lost = keep.map_or_else(String::new, |keep| {
+                format!(" Where it had the last copy, all that was written since disk {keep} left is LOST.")
+            });
+            let question = format!(
+                "This gives up disk {disk} ({} on node {}): its placement groups go on without it.{lost}",
+                known.path, known.node
+            );
+            confirm(yes, &question, &known.path)?;
+            let path = fill(routes::DISK_GIVE_UP, &[&disk.to_string()]);
+            let done: GivenUp = api.post(&path, &GiveUp { keep }).await?;
+            form.show(&done, |done| {
+                format!(
+                    "disk {disk} is given up: {} placement groups go on without it, {} with an older copy",
+                    done.without, done.rolled_back
+                )
+            })
+        }
+        DiskCommand::Remove { disk, yes } => {
+            let path = fill(routes::DISK, &[&disk.to_string()]);
+            let known: Disk = api.get(&path).await?;
+            let question = format!(
+                "This takes disk {disk} ({} on node {}) out of the cluster for good.",
+                known.path, known.node
+            );
+            confirm(yes, &question, &known.path)?;
+            api.delete::<()>(&path).await?;
+            form.say(&format!(
+                "disk {disk} removed; its directory {} is left as it is",
+                known.path
+            ))
+        }
+        DiskCommand::Trust { disk } => {
+            let path = fill(routes::DISK, &[&disk.to_string()]);
+            let change = ChangeDisk {
+                trust: true,
+                ..ChangeDisk::default()
+            };
+            let disk: Disk = api.patch(&path, &change).await?;
+            form.show(&disk, |disk| format!("disk {} is trusted again", disk.id))
         }
         DiskCommand::Scrub { disk, deep, wait } => {
             let path = fill(routes::DISK_SCRUB, &[&disk.to_string()]);
@@ -54,9 +115,10 @@ fn render_list(list: &DiskList) -> String {
     let rows = list.disks.iter().map(|disk| {
         [
             disk.id.to_string(),
-            state(disk.state).to_owned(),
+            shown_state(disk).to_owned(),
             disk.node.to_string(),
             disk.weight.to_string(),
+            disk.groups.to_string(),
             format_size(disk.capacity),
             format_size(disk.used),
             percent(disk.used, disk.capacity),
@@ -64,11 +126,11 @@ fn render_list(list: &DiskList) -> String {
         ]
     });
     let columns = [
-        "disk", "state", "node", "weight", "capacity", "used", "full", "path",
+        "disk", "state", "node", "weight", "groups", "capacity", "used", "full", "path",
     ];
     let table = table(
         columns,
-        &["disk", "node", "weight", "capacity", "used", "full"],
+        &["disk", "node", "weight", "groups", "capacity", "used", "full"],
         rows,
     );
     let reasons = list
@@ -84,11 +146,12 @@ fn render_list(list: &DiskList) -> String {
 fn describe(disk: &Disk) -> String {
     properties(&[
         ("disk", disk.id.to_string()),
-        ("state", state(disk.state).to_owned()),
+        ("state", shown_state(disk).to_owned()),
         ("reason", disk.reason.clone().unwrap_or_default()),
         ("node", disk.node.to_string()),
         ("path", disk.path.clone()),
         ("weight", disk.weight.to_string()),
+        ("placement groups", disk.groups.to_string()),
         ("capacity", exact_size(disk.capacity)),
         (
             "used",
@@ -100,6 +163,14 @@ fn describe(disk: &Disk) -> String {
         ),
         ("medium", disk.medium.clone()),
     ])
+}
+
+/// A disk that serves and is being emptied says so.
+fn shown_state(disk: &Disk) -> &'static str {
+    match (disk.state, disk.draining) {
+        (DiskState::Up, true) => "draining",
+        (other, _) => state(other),
+    }
 }
 
 fn state(state: DiskState) -> &'static str {
@@ -125,6 +196,8 @@ mod tests {
             state: DiskState::Poisoned,
             reason: Some("a flush failed: replace it".into()),
             weight: 100,
+            draining: false,
+            groups: 64,
             capacity: 1000,
             used: 250,
             log_used: 0,

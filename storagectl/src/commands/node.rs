@@ -1,9 +1,10 @@
 //! `storagectl node`.
 
-use admin_api::nodes::{Node, NodeList, NodeState};
+use admin_api::nodes::{ChangeNode, Node, NodeList, NodeState};
 use admin_api::routes::{self, fill};
 use anyhow::Result;
 
+use super::drain;
 use crate::api::Api;
 use crate::arguments::NodeCommand;
 use crate::confirm::confirm;
@@ -17,6 +18,17 @@ pub(super) async fn perform(api: &Api, form: Form, command: NodeCommand) -> Resu
             &api.get(&fill(routes::NODE, &[&node.to_string()])).await?,
             describe,
         ),
+        NodeCommand::Drain { node, undo, wait } => {
+            let path = fill(routes::NODE, &[&node.to_string()]);
+            let change = ChangeNode { drain: Some(!undo) };
+            let mut known: Node = api.patch(&path, &change).await?;
+            if wait {
+                known = drain::wait(api, &path, &format!("node {node}"), |node: &Node| node.groups).await?;
+            }
+            form.show(&known, |node| {
+                drain::told(&format!("node {}", node.id), node.draining, node.groups)
+            })
+        }
         NodeCommand::Remove { node, yes } => {
             let path = fill(routes::NODE, &[&node.to_string()]);
             let known: Node = api.get(&path).await?;
@@ -37,7 +49,7 @@ fn render_list(list: &NodeList) -> String {
             node.id.to_string(),
             node.name.clone(),
             node.zone.clone(),
-            state(node.state).to_owned(),
+            shown_state(node).to_owned(),
             node.addresses.join(" "),
             numbers(&node.disks),
         ]
@@ -54,11 +66,20 @@ fn describe(node: &Node) -> String {
         ("node", node.id.to_string()),
         ("name", node.name.clone()),
         ("zone", node.zone.clone()),
-        ("state", state(node.state).to_owned()),
+        ("state", shown_state(node).to_owned()),
         ("addresses", node.addresses.join(" ")),
         ("storaged", node.version.clone().unwrap_or_default()),
         ("disks", numbers(&node.disks)),
+        ("placement groups", node.groups.to_string()),
     ])
+}
+
+/// A node that is up and being emptied says so.
+fn shown_state(node: &Node) -> &'static str {
+    match (node.state, node.draining) {
+        (NodeState::Up, true) => "draining",
+        (other, _) => state(other),
+    }
 }
 
 fn state(state: NodeState) -> &'static str {
@@ -88,6 +109,8 @@ mod tests {
             since_ms: None,
             version: None,
             disks: vec![4, 5],
+            draining: false,
+            groups: 0,
             answers: false,
         };
         assert!(describe(&node).contains("down"));

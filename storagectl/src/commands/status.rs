@@ -72,6 +72,7 @@ mod tests {
             health: Health::Waiting,
             summary: "writes wait".into(),
             reasons: vec!["pool main waits for disk-2".into()],
+            recovery: Vec::new(),
             version: "0.1.0".into(),
             cluster: "00".into(),
             node: 1,

@@ -68,11 +68,11 @@ const VOLUME_COLUMNS: [&str; 11] = [
     "under way",
     "reads/s",
     "MB/s",
-    "mean",
+    "p50",
     "p99",
     "writes/s",
     "MB/s ",
-    "mean ",
+    "p50 ",
     "p99 ",
 ];
 /// What is shown of a disk.
@@ -83,18 +83,18 @@ const DISK_COLUMNS: [&str; 13] = [
     "under way",
     "reads/s",
     "MB/s",
-    "mean",
+    "p50",
     "p99",
     "writes/s",
     "MB/s ",
-    "mean ",
+    "p50 ",
     "p99 ",
     "log p99",
 ];
 
 fn volumes(lines: &[VolumeLine]) -> String {
     let rows = lines.iter().map(|line| {
-        let ([reads, read_rate, read_mean, read_p99], [writes, write_rate, write_mean, write_p99]) =
+        let ([reads, read_rate, read_p50, read_p99], [writes, write_rate, write_p50, write_p99]) =
             (cells(&line.read), cells(&line.write));
         [
             line.volume.clone(),
@@ -102,11 +102,11 @@ fn volumes(lines: &[VolumeLine]) -> String {
             line.in_flight.to_string(),
             reads,
             read_rate,
-            read_mean,
+            read_p50,
             read_p99,
             writes,
             write_rate,
-            write_mean,
+            write_p50,
             write_p99,
         ]
     });
@@ -115,7 +115,7 @@ fn volumes(lines: &[VolumeLine]) -> String {
 
 fn disks(lines: &[DiskLine]) -> String {
     let rows = lines.iter().map(|line| {
-        let ([reads, read_rate, read_mean, read_p99], [writes, write_rate, write_mean, write_p99]) =
+        let ([reads, read_rate, read_p50, read_p99], [writes, write_rate, write_p50, write_p99]) =
             (cells(&line.read), cells(&line.write));
         [
             format!("disk-{}", line.disk),
@@ -124,11 +124,11 @@ fn disks(lines: &[DiskLine]) -> String {
             line.in_flight.to_string(),
             reads,
             read_rate,
-            read_mean,
+            read_p50,
             read_p99,
             writes,
             write_rate,
-            write_mean,
+            write_p50,
             write_p99,
             time(&line.log, line.log.p99_us),
         ]
@@ -150,12 +150,12 @@ fn state(line: &DiskLine) -> String {
     }
 }
 
-/// How many a second, how much, the mean and the slowest of a hundred.
+/// How many a second, how much, the time of half of them and that of all but one in a hundred.
 fn cells(rate: &Rate) -> [String; 4] {
     [
         format!("{:.0}", rate.per_s),
         format!("{:.1}", rate.bytes_per_s / 1e6),
-        time(rate, rate.mean_us),
+        time(rate, rate.p50_us),
         time(rate, rate.p99_us),
     ]
 }
@@ -178,7 +178,8 @@ mod tests {
         let busy = Rate {
             per_s: 1234.4,
             bytes_per_s: 5_056_102.4,
-            mean_us: 81.0,
+            mean_us: 90.0,
+            p50_us: 81.0,
             p99_us: 2_500.0,
         };
         let view = View {

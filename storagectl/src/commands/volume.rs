@@ -8,7 +8,8 @@ use admin_api::sizes::{SizeInput, format_size, parse_size};
 use admin_api::snapshots::{CloneSnapshot, CreateSnapshot, Snapshot};
 use admin_api::tasks::Deleted;
 use admin_api::volumes::{
-    CreateVolume, RenameVolume, ResizeVolume, RollbackVolume, Tree, Volume, VolumeAnswer, VolumeList,
+    CreateVolume, RenameVolume, ResizeVolume, RollbackVolume, TakeOverVolume, Tree, Volume, VolumeAnswer,
+    VolumeList,
 };
 use anyhow::{Result, ensure};
 
@@ -82,6 +83,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
             answer(form, &api.post(&path, &CloneSnapshot { name }).await?, "created")
         }
         VolumeCommand::Rollback { snapshot, yes } => rollback(api, form, snapshot, yes).await,
+        VolumeCommand::TakeOver { name, yes } => take_over(api, form, &name, yes).await,
         VolumeCommand::Check { name, deep, snapshot } => {
             check_name(&name)?;
             let request = CheckVolume { deep, snapshot };
@@ -161,6 +163,23 @@ async fn rollback(api: &Api, form: Form, snapshot: Reference, yes: bool) -> Resu
         snapshot: snapshot.snapshot.unwrap_or_default(),
     };
     answer(form, &api.post(&path, &request).await?, "rolled back")
+}
+
+async fn take_over(api: &Api, form: Form, name: &str, yes: bool) -> Result<()> {
+    let owner = get(api, name).await?.owner;
+    if let Some(owner) = &owner {
+        let danger = format!(
+            "This takes the volume {name} from {}: the guest there loses it at once, also if it is alive.",
+            owner.client
+        );
+        confirm(yes, &danger, name)?;
+    }
+    let path = fill(routes::VOLUME_TAKE_OVER, &[name]);
+    // Only from the one that was shown; where there is none, this is refused.
+    let request = TakeOverVolume {
+        generation: Some(owner.map_or(0, |owner| owner.generation)),
+    };
+    answer(form, &api.post(&path, &request).await?, "taken over")
 }
 
 fn answer(form: Form, answer: &VolumeAnswer, what: &str) -> Result<()> {

@@ -64,7 +64,12 @@ async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Poo
     for group in map.groups(id) {
         groups += 1;
         disks.extend(group.slots.iter().map(|slot| slot.disk));
-        healthy += u32::from(group.slots.iter().all(|slot| slot.state == SlotState::InSync));
+        let in_sync = group
+            .slots
+            .iter()
+            .filter(|slot| slot.state == SlotState::InSync)
+            .count();
+        healthy += u32::from(in_sync >= usize::from(record.redundancy.width()));
     }
     // What fits is bounded by the disk that has least room for its share of the groups.
     let mut available = u64::MAX;

@@ -6,8 +6,8 @@ use admin_api::ErrorBody;
 use admin_api::names::check_name;
 use admin_api::tasks::Deleted;
 use admin_api::volumes::{
-    CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RollbackVolume, Tree, Volume, VolumeAnswer,
-    VolumeList, VolumeQuery,
+    CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RollbackVolume, TakeOverVolume, Tree,
+    Volume, VolumeAnswer, VolumeList, VolumeQuery,
 };
 use axum::extract::{Path, State};
 use protocol::{FamilyId, VolumeId};
@@ -122,6 +122,19 @@ pub(super) async fn roll_back(
     let id = context.volumes.roll_back(&name, &request.snapshot).await?;
     let task = family(&context, id).and_then(|family| context.reclaim.look(family));
     answer(&context, id, Vec::new(), task).map(Reply)
+}
+
+/// Takes a volume from whoever has it open: whoever waits for it opens it.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/take-over", tag = "volumes",
+    params(("volume" = String, Path)), request_body = TakeOverVolume,
+    responses((status = 200, body = VolumeAnswer), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn take_over(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Body(request): Body<TakeOverVolume>,
+) -> Result<Reply<VolumeAnswer>, Failure> {
+    let id = context.volumes.take_over(&name, request.generation).await?;
+    answer(&context, id, Vec::new(), None).map(Reply)
 }
 
 /// All that shares data with a volume.

@@ -195,7 +195,11 @@ impl Authority {
     }
 
     fn of_front_ends(&self) -> Result<CredentialsView, AuthorityError> {
-        let purposes = [ExtendedKeyUsagePurpose::ClientAuth];
+        // Also for serving: the owner of a shared volume is spoken to by others.
+        let purposes = [
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         self.issue(Role::FrontEnd(self.node.0).name(), &purposes)
     }
 

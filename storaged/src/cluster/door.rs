@@ -69,7 +69,7 @@ impl Door {
             handover,
             certificates,
             listener,
-            host: listen.host.clone(),
+            host: listen.advertised.clone(),
             port,
             wrong: Mutex::new(WrongTokens::new(Instant::now())),
         })

@@ -2,15 +2,16 @@
 //! renews. Others judge by it whether the node lives; two processes that say they are one node are told
 //! from each other by it, and the later one is refused.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant as Moment};
 
 use coordination::keys::Key;
 use coordination::map::MapWatch;
-use coordination::records::{self, NodeUpRecord, encode};
+use coordination::records::{self, NodeUpRecord, Speaks, encode};
 use coordination::{Compare, Coordination, CoordinationError, Entry, LeaseId, Outcome, Transaction};
 use protocol::NodeId;
+use protocol::message::VERSIONS;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
@@ -25,11 +26,22 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Attempts to take the key while others take and lose it.
 const ATTEMPTS_MAX: usize = 8;
 
+/// What this program speaks and reads.
+pub fn speaks() -> Speaks {
+    Speaks {
+        wire_lowest: *VERSIONS.start(),
+        wire_highest: *VERSIONS.end(),
+        records: records::FORMAT,
+    }
+}
+
 /// The presence of this node, for those who bind something to it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Presence {
     node: NodeId,
     lease: Arc<AtomicU64>,
+    /// Since when the coordination store answers in time; nothing while it does not.
+    reached: Arc<Mutex<Option<Moment>>>,
 }
 
 impl Presence {
@@ -38,12 +50,28 @@ impl Presence {
         Self {
             node,
             lease: Arc::new(AtomicU64::new(lease.0)),
+            reached: Arc::new(Mutex::new(Some(Moment::now()))),
         }
     }
 
     /// This node.
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Since when the coordination store answers each renewal in time; nothing while it does not.
+    pub fn reached_since(&self) -> Option<Moment> {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store answered in time, or it did not. `anew`: whatever was before, from now on.
+    fn reached(&self, answered: bool, anew: bool) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        *reached = match *reached {
+            _ if !answered => None,
+            Some(since) if !anew => Some(since),
+            _ => Some(Moment::now()),
+        };
     }
 
     /// The lease that goes away with this node. Another one after it had lapsed unnoticed.
@@ -89,7 +117,13 @@ impl PresenceKeeper {
     pub async fn run(self) -> String {
         loop {
             sleep(self.time_to_live / RENEWALS).await;
-            match self.store.keep_lease(self.presence.lease()).await {
+            let asked = Moment::now();
+            let kept = self.store.keep_lease(self.presence.lease()).await;
+            // An answer that was long on its way may have found a store that was away meanwhile.
+            let late = asked.elapsed() > self.time_to_live / RENEWALS;
+            let lapsed = matches!(kept, Err(CoordinationError::NoLease));
+            self.presence.reached(kept.is_ok() || lapsed, late || lapsed);
+            match kept {
                 Ok(()) => {}
                 Err(CoordinationError::NoLease) => {
                     warn!(node = %self.presence.node, "the node's lease had lapsed: others took it for down");
@@ -138,6 +172,7 @@ impl PresenceKeeper {
             lease_ms: u64::try_from(self.time_to_live.as_millis()).unwrap_or(u64::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since_ms: wall_clock_ms(),
+            speaks: Some(speaks()),
         };
         let lease = self.store.grant_lease(self.time_to_live).await?;
         let transaction = Transaction::new()
@@ -242,6 +277,7 @@ mod tests {
             lease_ms: u64::from(u32::MAX),
             version: String::new(),
             since_ms: 0,
+            speaks: None,
         };
         child.wait().unwrap();
         let lease = store.grant_lease(Duration::from_hours(1)).await.unwrap();
@@ -261,6 +297,7 @@ mod tests {
             lease_ms: 1000,
             version: String::new(),
             since_ms: 0,
+            speaks: None,
         };
         let lease = store.grant_lease(Duration::from_secs(1)).await.unwrap();
         let key = Key::NodeUp(NODE).to_text();

@@ -28,6 +28,9 @@ pub struct ClusterSettings {
     pub node_lease_ms: Option<u64>,
     /// Where its disks are reached from other nodes: `HOST:PORT`. The disks take the ports after that one.
     pub listen: Option<String>,
+    /// The host that other nodes are told, where they reach this one by another than that of `listen`. The ports are
+    /// the same.
+    pub advertise: Option<String>,
     /// Whether nodes speak without certificates and encryption: on loopback only, for tests.
     pub plaintext: Option<bool>,
 }
@@ -37,6 +40,8 @@ pub struct ClusterSettings {
 pub struct Listen {
     /// A name or an address, in brackets if it is one of IPv6.
     pub host: String,
+    /// The host that others reach it by: the same one, unless told otherwise.
+    pub advertised: String,
     /// The first port; zero: the system chooses.
     pub port: u16,
     /// Whether without certificates and encryption.
@@ -67,7 +72,6 @@ impl ClusterSettings {
             work_dir: work_dir.to_owned(),
             name,
             zone,
-            addresses: Vec::new(),
             lease,
             alone,
         })
@@ -86,10 +90,17 @@ impl ClusterSettings {
             return Err(wrong(&format!("listen is HOST:PORT, not {text:?}")));
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let address = bare.parse::<IpAddr>().ok();
-        if address.is_some_and(|address| address.is_unspecified()) {
+        let advertised = self.advertise.as_deref().unwrap_or(host);
+        if is_unspecified(advertised) {
             return Err(wrong(&format!(
-                "listen is the address that other nodes connect to; {bare} is none"
+                "listen is the address that other nodes connect to, unless advertise says which; {advertised} is none"
+            )));
+        }
+        // Brackets are for colons of IPv6; any other colon begins a port.
+        let outside = advertised.rsplit_once(']').map_or(advertised, |(_, rest)| rest);
+        if advertised.is_empty() || outside.contains(':') {
+            return Err(wrong(&format!(
+                "advertise is a host without a port, not {advertised:?}: the ports are those of listen"
             )));
         }
         let plaintext = self.plaintext.unwrap_or(false);
@@ -101,10 +112,16 @@ impl ClusterSettings {
         }
         Ok(Some(Listen {
             host: host.to_owned(),
+            advertised: advertised.to_owned(),
             port,
             plaintext,
         }))
     }
+}
+
+fn is_unspecified(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    address.is_ok_and(|address: IpAddr| address.is_unspecified())
 }
 
 fn wrong(message: &str) -> ConfigError {
@@ -142,6 +159,32 @@ mod tests {
         assert!(!listen.unwrap().plaintext);
         let error = parsed("listen = '127.0.0.1:1'").listen(true).unwrap_err();
         assert!(error.to_string().contains("[etcd]"), "{error}");
+    }
+
+    #[test]
+    fn others_are_told_the_advertised_host_and_never_one_that_is_none() {
+        let told = |text: &str| {
+            parsed(text)
+                .listen(false)
+                .map(|listen| listen.unwrap().advertised)
+        };
+        assert_eq!(told("listen = '10.0.0.1:7470'").unwrap(), "10.0.0.1");
+        for host in ["203.0.113.7", "[2001:db8::1]", "site-a.example"] {
+            let text = format!("listen = '0.0.0.0:7470'\nadvertise = '{host}'");
+            assert_eq!(told(&text).unwrap(), host);
+        }
+        for (advertise, says) in [
+            ("0.0.0.0", "is none"),
+            ("[::]", "is none"),
+            ("", "without a port"),
+            ("203.0.113.7:7470", "without a port"),
+            ("2001:db8::1", "without a port"),
+            ("[2001:db8::1]:7470", "without a port"),
+        ] {
+            let error = told(&format!("listen = '10.0.0.1:7470'\nadvertise = '{advertise}'"));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(says), "{advertise}: {error}");
+        }
     }
 
     #[test]

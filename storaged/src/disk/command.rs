@@ -1,5 +1,7 @@
 //! What the rest of the daemon may ask of a disk's thread.
 
+use std::time::Duration;
+
 use protocol::storage::{StorageError, StorageRequest};
 use protocol::{FamilyId, LayerId};
 use replication::scrub::Order;
@@ -68,6 +70,8 @@ pub struct Figures {
     pub copied: u64,
     /// What its scrubs found, since the start.
     pub scrubbed: Totals,
+    /// For how long the oldest operation of its medium has been under way, if any is.
+    pub oldest: Option<Duration>,
     /// Why nothing more is written to the disk, if a write or a flush failed.
     pub poisoned: Option<String>,
 }

@@ -9,7 +9,7 @@ use client::transport::{Link, Role, Stream};
 use direct::area::Window;
 use protocol::DiskId;
 use protocol::codec::Message;
-use protocol::message::{Refusal, Request, Response};
+use protocol::message::{Refusal, Request, Response, VERSIONS, common_version};
 use protocol::storage::{Change, ObjectWrite};
 use replication::replica::ConnectionId;
 use tokio::io::Interest;
@@ -19,9 +19,6 @@ use tracing::debug;
 
 use super::driver::Driver;
 
-/// The versions of the messages that this program speaks. Since version 2 there are `share` and `places`, since
-/// version 3 the questions of disks that come back.
-const VERSIONS: std::ops::RangeInclusive<u16> = 1..=3;
 const REFUSED: Response = Response::Refused(Refusal::Invalid);
 /// How long a greeting may take to come.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -131,32 +128,38 @@ pub(super) async fn serve(driver: Rc<Driver>, stream: Stream, identity: Identity
 
 async fn greet(link: &mut Link, identity: Identity) -> io::Result<()> {
     let (number, message) = link.converse().await?;
-    let version = match message {
-        Message::Request(Request::Hello {
-            version_min,
-            version_max,
-            cluster,
-            disk,
-        }) if cluster == identity.cluster && disk == identity.disk => {
-            let highest = version_max.min(*VERSIONS.end());
-            (highest >= version_min && VERSIONS.contains(&highest)).then_some(highest)
-        }
-        _ => None,
+    let answer = welcome(&message, identity, may_ask(&link.stream()));
+    link.outbox.push_response(number, &answer);
+    link.send()?;
+    match answer {
+        Response::Refused(refusal) => Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal)),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to the first message of a connection, of a peer that may ask a disk or may not.
+fn welcome(message: &Message, identity: Identity, may_ask: bool) -> Response {
+    let Message::Request(Request::Hello {
+        version_min,
+        version_max,
+        cluster,
+        disk,
+    }) = message
+    else {
+        return Response::Refused(Refusal::Stranger);
     };
-    let version = version.filter(|_| may_ask(&link.stream()));
-    let answer = match version {
+    if !may_ask || *cluster != identity.cluster || *disk != identity.disk {
+        return Response::Refused(Refusal::Stranger);
+    }
+    match common_version(&VERSIONS, &(*version_min..=*version_max)) {
         Some(version) => Response::Welcome {
             version,
             disk: identity.disk,
         },
-        None => Response::Refused(Refusal::Stranger),
-    };
-    link.outbox.push_response(number, &answer);
-    link.send()?;
-    if version.is_some() {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::PermissionDenied.into())
+        None => Response::Refused(Refusal::Version {
+            lowest: *VERSIONS.start(),
+            highest: *VERSIONS.end(),
+        }),
     }
 }
 
@@ -231,5 +234,62 @@ fn take_in(driver: &Driver, connection: &Connection, id: ConnectionId) -> io::Re
             (number, Message::Request(request)) => driver.request(id, number, request),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a request")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Two programs of different versions speak the newest messages that both know, or hear why they cannot.
+    use super::*;
+
+    const HERE: Identity = Identity {
+        disk: DiskId(7),
+        cluster: [3; 16],
+    };
+
+    fn greeted(versions: (u16, u16), cluster: [u8; 16], may_ask: bool) -> Response {
+        let hello = Request::Hello {
+            version_min: versions.0,
+            version_max: versions.1,
+            cluster,
+            disk: HERE.disk,
+        };
+        welcome(&Message::Request(hello), HERE, may_ask)
+    }
+
+    #[test]
+    fn the_highest_version_that_both_speak_is_spoken() {
+        for (theirs, spoken) in [((1, 1), 1), ((1, 2), 2), ((1, 3), 3), ((2, 9), 3), ((3, 3), 3)] {
+            let answer = greeted(theirs, HERE.cluster, true);
+            let wanted = Response::Welcome {
+                version: spoken,
+                disk: HERE.disk,
+            };
+            assert_eq!(answer, wanted, "{theirs:?}");
+        }
+    }
+
+    #[test]
+    fn who_speaks_none_of_them_is_told_what_is_spoken_here() {
+        for theirs in [(4, 9), (0, 0), (3, 2)] {
+            let Response::Refused(refusal) = greeted(theirs, HERE.cluster, true) else {
+                panic!("{theirs:?} was let in");
+            };
+            assert!(
+                refusal
+                    .to_string()
+                    .contains("speaks versions 1 to 3 of the messages"),
+                "{refusal}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stranger_learns_nothing() {
+        let stranger = Response::Refused(Refusal::Stranger);
+        assert_eq!(greeted((1, 3), [4; 16], true), stranger);
+        assert_eq!(greeted((9, 9), HERE.cluster, false), stranger);
+        let request = Request::Share;
+        assert_eq!(welcome(&Message::Request(request), HERE, true), stranger);
     }
 }

@@ -4,7 +4,7 @@
 //! that all writes of the turn share a log write, and each connection one write of answers.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -13,16 +13,17 @@ use std::time::Instant;
 
 use client::transport::{Role, Stream};
 use coordination::ClusterMap;
-use protocol::DiskId;
 use protocol::message::{Refusal, Request, Response};
 use protocol::recovery::{Question, Told};
 use protocol::session::SlotState;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest};
+use protocol::{DiskId, PgId};
 use replication::replica::{Action, ConnectionId, Event, Remembered, Replica};
 use store::{Answer, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error};
 
+use super::alarms::Alarms;
 use super::command::{Command, Figures, Times};
 use super::connection::Connection;
 use super::copies::Copies;
@@ -30,6 +31,8 @@ use super::ledger::Ledger;
 use super::returns::Returns;
 use super::scrubs::Scrubs;
 use super::sources::{ERRANDS_MAX, Errand, Reach};
+use crate::moment::wall_clock_ms;
+use crate::slow::exile;
 
 /// The kinds of requests whose times are told.
 const REQUEST_KINDS: &[&str] = &["read", "write", "recovery", "other"];
@@ -70,6 +73,7 @@ pub(super) struct Driver {
     returns: RefCell<Returns>,
     /// Whether the disk is in sync in all its groups, by the last map.
     whole: Cell<bool>,
+    alarms: Alarms,
     /// Scrubs of this disk, and what tells that one has taken a step or was ordered.
     pub(super) scrubs: RefCell<Scrubs>,
     pub(super) scrubbed: Rc<Notify>,
@@ -129,6 +133,7 @@ impl Driver {
             errands,
             returns: RefCell::default(),
             whole: Cell::new(true),
+            alarms: Alarms::default(),
             questions: RefCell::default(),
             next_question: Cell::new(0),
             gathered: Notify::new(),
@@ -202,6 +207,7 @@ impl Driver {
                 self.scrubs.borrow_mut().take_in(run, progress, Instant::now());
                 self.scrubbed.notify_one();
             }
+            Action::Alarm { volume, after_ms } => self.alarms.set(volume, after_ms),
             // The map's keeper watches the coordination store, so a newer map is on its way.
             Action::Refresh => debug!("a request names a newer map than the one here"),
         }
@@ -271,25 +277,34 @@ impl Driver {
 
     /// The map changed.
     pub(super) fn follow(&self, map: Arc<ClusterMap>) {
-        let out = self.slots_where(map.as_ref(), |state| state == SlotState::Down);
-        self.returns.borrow_mut().out_of(out, Instant::now());
-        let lacking = self.slots_where(map.as_ref(), |state| state != SlotState::InSync);
-        self.whole.set(lacking == 0);
+        let slots = map.groups_on(self.reach.disk);
+        let states: BTreeMap<PgId, SlotState> = slots.map(|(pg, slot)| (pg, slot.state)).collect();
+        self.whole
+            .set(states.values().all(|state| *state == SlotState::InSync));
+        self.returns.borrow_mut().stands(states, Instant::now());
         self.event(Event::Map(map));
     }
 
-    fn slots_where(&self, map: &ClusterMap, wanted: impl Fn(SlotState) -> bool) -> usize {
-        let slots = map.groups_on(self.reach.disk);
-        slots.filter(|(_, slot)| wanted(slot.state)).count()
-    }
-
-    /// Time has passed: groups that this disk is not in sync for go on.
+    /// Time has passed: groups that this disk is not in sync for go on, and what it holds of others goes.
     pub(super) fn nudge(&self) {
-        if self.whole.get() || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
+        while let Some(volume) = self.alarms.due() {
+            self.event(Event::Alarm { volume });
+        }
+        let idle = self.whole.get() && !self.replica.borrow().has_strays();
+        if idle || self.poisoned.get() || self.store.borrow().poisoned().is_some() {
             return;
         }
-        let returns = self.reach.wishes.is_some() && self.returns.borrow().may_ask(Instant::now());
+        let returns = self.reach.wishes.is_some()
+            && self.returns.borrow().may_ask(Instant::now())
+            && !self.is_kept_out();
         self.event(Event::Nudge { returns });
+    }
+
+    /// Whether it was put out because it is slow, and is to stay out.
+    fn is_kept_out(&self) -> bool {
+        let map = self.reach.map.current();
+        let slow = map.slow().get(&self.reach.disk);
+        slow.is_some_and(|slow| exile::remaining(&slow.record, wall_clock_ms()).is_some())
     }
 
     fn reply(&self, connection: ConnectionId, number: u64, response: &Response) {
@@ -430,6 +445,7 @@ impl Driver {
             poisoned: store.poisoned().map(str::to_owned),
             copied: self.copies.borrow().bytes(),
             scrubbed: self.scrubs.borrow().totals(),
+            oldest: self.medium.borrow().oldest(Instant::now()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Everything is allocated when a ledger is made. It knows neither requests nor media, only their kinds' numbers.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use telemetry::Figures;
 
@@ -62,6 +62,12 @@ impl Ledger {
         }
     }
 
+    /// For how long the oldest thing has been under way.
+    pub(super) fn oldest(&self, now: Instant) -> Option<Duration> {
+        let began = self.under_way.iter().flatten().map(|thing| thing.began).min()?;
+        Some(now.saturating_duration_since(began))
+    }
+
     /// What was counted so far.
     pub(super) fn entries(&self) -> Entries {
         let figures = self.figures.iter().cloned();
@@ -78,8 +84,6 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     //! Each thing is counted once, under its kind, and never under somebody else's beginning.
-    use std::time::Duration;
-
     use super::*;
 
     const NAMES: &[&str] = &["one", "other"];
@@ -89,11 +93,13 @@ mod tests {
         let mut ledger = Ledger::new(NAMES, 4);
         ledger.begin(1, 0, 100);
         ledger.begin(2, 1, 50);
+        assert!(ledger.oldest(Instant::now() + Duration::from_secs(3)) >= Some(Duration::from_secs(3)));
         let later = Instant::now() + Duration::from_millis(7);
         ledger.end(2, true, later);
         ledger.end(1, false, later);
         ledger.end(1, false, later);
         ledger.end(3, false, later);
+        assert_eq!(ledger.oldest(Instant::now()), None);
         let [(_, one), (name, other)] = &ledger.entries()[..] else {
             panic!("two kinds");
         };

@@ -1,7 +1,11 @@
 //! When a disk asks to come back to groups that it was put out of: at once after a start, and later and later if
 //! it is put out again and again. A disk that stalls now and then would else hold up guests' writes each time.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+use protocol::PgId;
+use protocol::session::SlotState;
 
 /// After the first time.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
@@ -13,19 +17,20 @@ const FORGIVEN_AFTER: Duration = Duration::from_hours(1);
 /// Counts how often a disk was put out.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
-    /// Groups that it was out of when last looked at; nothing before the first look.
-    out: Option<usize>,
+    /// How it stood in its groups when last looked at; nothing before the first look.
+    states: Option<BTreeMap<PgId, SlotState>>,
     pause: Duration,
     /// Since when it may ask, or from when on.
     not_before: Option<Instant>,
 }
 
 impl Returns {
-    /// The map says that the disk is out of so many groups. One that finds itself out of groups at the start
-    /// was away, and asks at once.
-    pub(super) fn out_of(&mut self, groups: usize, now: Instant) {
-        let before = self.out.replace(groups);
-        if before.is_none_or(|before| groups <= before) {
+    /// The map says that the disk stands so in its groups. One that finds itself out of groups at the start
+    /// was away, and asks at once; so does one that gets a group that it never had.
+    pub(super) fn stands(&mut self, states: BTreeMap<PgId, SlotState>, now: Instant) {
+        let before = self.states.replace(states).unwrap_or_default();
+        let was_in = |pg: &PgId| before.get(pg).is_some_and(|state| *state != SlotState::Down);
+        if !self.out().any(was_in) {
             return;
         }
         let forgiven = self.not_before.is_none_or(|asked| now > asked + FORGIVEN_AFTER);
@@ -41,9 +46,17 @@ impl Returns {
         self.not_before = Some(now + self.pause);
     }
 
+    /// The groups that it is out of.
+    fn out(&self) -> impl Iterator<Item = &PgId> {
+        let states = self.states.iter().flatten();
+        states
+            .filter(|(_, state)| **state == SlotState::Down)
+            .map(|(pg, _)| pg)
+    }
+
     /// Whether it may ask now.
     pub(super) fn may_ask(&self, now: Instant) -> bool {
-        self.out.is_some_and(|out| out > 0) && self.not_before.is_none_or(|asked| now >= asked)
+        self.out().next().is_some() && self.not_before.is_none_or(|asked| now >= asked)
     }
 }
 
@@ -51,31 +64,63 @@ impl Returns {
 mod tests {
     //! Later and later, and forgiven in the end.
     use super::*;
+    use protocol::PoolId;
+
+    const GROUPS: u32 = 8;
+
+    /// It is out of the first groups of all.
+    fn out_of(groups: u32) -> BTreeMap<PgId, SlotState> {
+        let pool = PoolId(1);
+        let state = |number| {
+            if number < groups {
+                SlotState::Down
+            } else {
+                SlotState::InSync
+            }
+        };
+        (0..GROUPS)
+            .map(|number| (PgId { pool, number }, state(number)))
+            .collect()
+    }
 
     #[test]
     fn a_disk_that_was_away_asks_at_once() {
         let (mut returns, now) = (Returns::default(), Instant::now());
         assert!(!returns.may_ask(now));
-        returns.out_of(4, now);
+        returns.stands(out_of(4), now);
         assert!(returns.may_ask(now));
-        returns.out_of(0, now);
+        returns.stands(out_of(0), now);
         assert!(!returns.may_ask(now));
     }
 
     #[test]
     fn a_disk_that_is_put_out_again_and_again_asks_later_and_later() {
         let (mut returns, mut now) = (Returns::default(), Instant::now());
-        returns.out_of(0, now);
+        returns.stands(out_of(0), now);
         for pause in [5, 10, 20] {
-            returns.out_of(3, now);
-            returns.out_of(7, now);
+            returns.stands(out_of(3), now);
+            returns.stands(out_of(7), now);
             assert!(!returns.may_ask(now + Duration::from_secs(pause - 1)), "{pause}");
             now += Duration::from_secs(pause);
             assert!(returns.may_ask(now), "{pause}");
-            returns.out_of(0, now);
+            returns.stands(out_of(0), now);
         }
         now += FORGIVEN_AFTER + PAUSE_MAX;
-        returns.out_of(1, now);
+        returns.stands(out_of(1), now);
         assert!(returns.may_ask(now + PAUSE_FIRST));
+    }
+
+    #[test]
+    fn a_group_that_moves_here_is_asked_for_at_once() {
+        let (mut returns, now) = (Returns::default(), Instant::now());
+        returns.stands(out_of(0), now);
+        let mut states = out_of(0);
+        let pg = PgId {
+            pool: PoolId(2),
+            number: 0,
+        };
+        states.insert(pg, SlotState::Down);
+        returns.stands(states, now);
+        assert!(returns.may_ask(now));
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     use store::{Format, Options, Store};
 
     use super::*;
-    use crate::slow::{Judge, REQUESTS_MIN, Verdict, WINDOWS_TO_TELL, Windows};
+    use crate::slow::{Judge, Policy, REQUESTS_MIN, Verdict, WINDOWS_TO_EVICT, Windows};
 
     /// How long the slow medium thinks before each write of its log: above [`crate::slow`]'s floor.
     const PAUSE: Duration = Duration::from_millis(22);
@@ -219,11 +219,17 @@ mod tests {
         };
         assert!(log(1).count >= REQUESTS_MIN && log(2).count >= REQUESTS_MIN);
         assert!(log(2).p99 >= PAUSE, "{:?}", log(2));
-        let mut judge = Judge::default();
-        let verdicts: Vec<_> = (0..WINDOWS_TO_TELL).flat_map(|_| judge.judge(&window)).collect();
+        let mut judge = Judge::new(Policy {
+            evict: true,
+            factor: 50,
+            at_least: PAUSE,
+            after: Duration::from_mins(1),
+        });
+        let verdicts: Vec<_> = (0..WINDOWS_TO_EVICT).flat_map(|_| judge.judge(&window)).collect();
         assert!(
             matches!(&verdicts[..], [(DiskId(2), Verdict::Slow(_))]),
             "{verdicts:?}"
         );
+        assert!(matches!(&judge.unbearable()[..], [(DiskId(2), _)]));
     }
 }

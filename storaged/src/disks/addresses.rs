@@ -57,7 +57,7 @@ impl Place {
         let told = listens.iter().map(|address| match (address, &self.listen) {
             (Address::Tcp(at) | Address::Tls { host: at, .. }, Some(listen)) => {
                 let port = at.rsplit_once(':').map_or("", |(_, port)| port);
-                self.reached_at(&listen.host, port)
+                self.reached_at(&listen.advertised, port)
             }
             _ => address.to_string(),
         });
@@ -106,6 +106,8 @@ pub(super) fn plan_move(
 #[cfg(test)]
 mod tests {
     //! A port is one disk's, and stays it.
+    use std::sync::Arc;
+
     use coordination::store::Entry;
     use coordination::{Revision, map::ClusterMap, store::Range};
     use protocol::NodeId;
@@ -115,6 +117,7 @@ mod tests {
 
     fn place(port: u16) -> Place {
         Place {
+            slow: Arc::default(),
             node: NodeId(1),
             cluster: [0; 16],
             sockets: "/w/disks".into(),
@@ -123,6 +126,7 @@ mod tests {
             direct_reads: false,
             listen: Some(Listen {
                 host: "a".to_owned(),
+                advertised: "a".to_owned(),
                 port,
                 plaintext: true,
             }),
@@ -139,6 +143,8 @@ mod tests {
                 node: NodeId(*node),
                 path: String::new(),
                 weight: 1,
+                share: None,
+                draining: false,
                 addresses: vec!["unix:/x".to_owned(), (*address).to_owned()],
                 capacity: None,
                 created_ms: 0,
@@ -178,5 +184,12 @@ mod tests {
     fn others_are_told_the_host_that_they_can_reach() {
         let listens = [Address::Unix("/x".into()), Address::Tcp("127.0.0.1:7".to_owned())];
         assert_eq!(place(0).announced(&listens), ["unix:/x", "tcp:a:7"]);
+        let mut translated = place(0);
+        if let Some(listen) = &mut translated.listen {
+            listen.advertised = "outside".to_owned();
+        }
+        assert_eq!(translated.announced(&listens), ["unix:/x", "tcp:outside:7"]);
+        // It listens where it is.
+        assert_eq!(translated.addresses(DiskId(1), &map(&[]))[1], "tcp:a:0");
     }
 }

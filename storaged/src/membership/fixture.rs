@@ -2,8 +2,8 @@
 
 use coordination::keys::Key;
 use coordination::records::{
-    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, OwnerRecord, PoolRecord, ReclaimedRecord,
-    Redundancy, VolumeRecord, encode,
+    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, NodeRecord, NodeUpRecord, OwnerRecord,
+    PoolRecord, ReclaimedRecord, Redundancy, SlowRecord, VolumeRecord, encode,
 };
 use coordination::store::{Entry, Range};
 use coordination::{ClusterMap, Revision};
@@ -41,16 +41,9 @@ pub(crate) fn map(groups: u32, min_in_sync: u8) -> ClusterMap {
 /// The third disk, in this state, on a second node, which may have said that it is done with a layer.
 pub(crate) fn map_on_two_nodes(third: SlotState, note: Option<(LayerId, NodeId, Revision)>) -> ClusterMap {
     let mut entries = entries(2, 2, third);
-    for disk in 1..=3 {
-        let record = DiskRecord {
-            node: NodeId(if disk == 3 { 2 } else { 1 }),
-            path: String::new(),
-            weight: 1,
-            addresses: Vec::new(),
-            capacity: None,
-            created_ms: 0,
-        };
-        entries.push(entry(&Key::Disk(DiskId(disk)), &record, 2));
+    for disk_id in 1..=3 {
+        let record = disk(NodeId(if disk_id == 3 { 2 } else { 1 }));
+        entries.push(entry(&Key::Disk(DiskId(disk_id)), &record, 2));
     }
     if let Some((layer, node, since)) = note {
         let record = ReclaimedRecord {
@@ -59,6 +52,90 @@ pub(crate) fn map_on_two_nodes(third: SlotState, note: Option<(LayerId, NodeId, 
         };
         entries.push(entry(&Key::Reclaimed(FAMILY, layer, node), &record, 41));
     }
+    shown(entries)
+}
+
+/// Eight groups of three copies on distinct nodes, each with one disk of its number: on the first three, of which
+/// the third is in this state. Those that are named are up.
+pub(crate) fn map_of_nodes(nodes: u32, up: &[u32], third: SlotState) -> ClusterMap {
+    let mut entries = entries(8, 2, third);
+    let pool = PoolRecord {
+        failure_domain: FailureDomain::Node,
+        ..pool(8, 2)
+    };
+    entries.push(entry(&Key::Pool(POOL), &pool, 1));
+    for number in 1..=nodes {
+        entries.push(entry(&Key::Disk(DiskId(number)), &disk(NodeId(number)), 2));
+        let node = NodeRecord {
+            name: format!("node-{number}"),
+            zone: String::new(),
+            serial: [0; 16],
+            addresses: Vec::new(),
+            created_ms: 0,
+        };
+        entries.push(entry(&Key::Node(NodeId(number)), &node, 2));
+    }
+    for number in up {
+        let up = NodeUpRecord {
+            world: String::new(),
+            pid: 1,
+            lease_ms: 5000,
+            version: String::new(),
+            since_ms: 0,
+            speaks: None,
+        };
+        entries.push(entry(&Key::NodeUp(NodeId(*number)), &up, 2));
+    }
+    shown(entries)
+}
+
+/// A map with a layer that nobody needs.
+pub(crate) fn map_with_waste() -> ClusterMap {
+    let mut entries = entries(2, 2, SlotState::InSync);
+    let layer = LayerRecord {
+        parent: None,
+        created_ms: 0,
+    };
+    entries.push(entry(&Key::Family(FamilyId(10)), &FamilyRecord { pool: POOL }, 2));
+    entries.push(entry(&Key::Layer(FamilyId(10), LayerId(11)), &layer, 2));
+    shown(entries)
+}
+
+fn disk(node: NodeId) -> DiskRecord {
+    DiskRecord {
+        node,
+        path: String::new(),
+        weight: 1,
+        share: None,
+        draining: false,
+        addresses: Vec::new(),
+        capacity: None,
+        created_ms: 0,
+    }
+}
+
+fn pool(groups: u32, min_in_sync: u8) -> PoolRecord {
+    PoolRecord {
+        name: "fast".into(),
+        redundancy: Redundancy::Replicated { copies: 3 },
+        min_in_sync,
+        groups,
+        failure_domain: FailureDomain::Disk,
+        disks: None,
+        closing: false,
+        created_ms: 0,
+    }
+}
+
+/// Two groups on three disks, the third of which is in this state and was put out because it is slow.
+pub(crate) fn with_slow(third: SlotState, since_ms: u64) -> ClusterMap {
+    let record = SlowRecord {
+        since_ms,
+        times: 1,
+        reason: "it takes long".into(),
+    };
+    let mut entries = entries(2, 2, third);
+    entries.push(entry(&Key::Slow(DiskId(3)), &record, 45));
     shown(entries)
 }
 
@@ -71,16 +148,7 @@ fn shown(entries: Vec<Entry>) -> ClusterMap {
 }
 
 fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
-    let pool = PoolRecord {
-        name: "fast".into(),
-        redundancy: Redundancy::Replicated { copies: 3 },
-        min_in_sync,
-        groups,
-        failure_domain: FailureDomain::Disk,
-        disks: None,
-        closing: false,
-        created_ms: 0,
-    };
+    let pool = pool(groups, min_in_sync);
     let volume = VolumeRecord {
         name: "alpha".into(),
         family: FAMILY,
@@ -96,6 +164,7 @@ fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
         pid: 1,
         read_only: false,
         opened_ms: 0,
+        attachment: None,
     };
     let slots = [1, 2, 3].map(|disk| Slot {
         disk: DiskId(disk),

@@ -14,6 +14,7 @@ fn suspicion(generation: u64) -> Suspicion {
         generation: Generation(generation),
         disk: C,
         reason: "it is not connected".into(),
+        slow: false,
     }
 }
 

@@ -6,9 +6,13 @@
 //! One file because what is done for a request and what is undone when the connection breaks mirror each
 //! other.
 
+mod attached;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+use attached::Attached;
 
 use client::transport::{Link, Stream};
 use coordination::Revision;
@@ -25,7 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-use super::ownership::{self, Owned, Refused};
+use super::ownership::{self, Owned, Purpose, Refused};
 use super::peer::Peer;
 use super::rest::Order;
 use super::visit::PROGRAM;
@@ -61,6 +65,10 @@ struct Waiting {
     mode: OpenMode,
     until: Instant,
     succeeds: bool,
+    /// The generation that the front end had it with before its lease lapsed.
+    again: Option<Generation>,
+    /// Its attachment, if the volume is shared.
+    attachment: Option<u64>,
 }
 
 /// A rest that was asked of the front end.
@@ -86,6 +94,8 @@ struct FrontEnd {
     process: u32,
     ourselves: bool,
     open: Option<Open>,
+    /// Its attachment to a volume that is shared. A connection has this or something open.
+    attached: Option<Attached>,
     waiting: Option<Waiting>,
     rest: Option<Rest>,
     orders: mpsc::Sender<Order>,
@@ -106,6 +116,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
         process: peer.number(),
         ourselves: peer.is_ourselves(),
         open: None,
+        attached: None,
         waiting: None,
         rest: None,
         orders,
@@ -210,7 +221,12 @@ impl FrontEnd {
                 mode,
                 wait_ms,
                 succeeds,
+                again,
+                attachment,
             } => {
+                if let Some(before) = again {
+                    self.leave_generation(before);
+                }
                 self.refuse_second()?;
                 let wait = Duration::from_millis(wait_ms).min(WAIT_MAX);
                 self.waiting = Some(Waiting {
@@ -219,6 +235,8 @@ impl FrontEnd {
                     mode,
                     until: Instant::now() + wait,
                     succeeds,
+                    again,
+                    attachment,
                 });
                 self.try_waiting().await
             }
@@ -247,6 +265,7 @@ impl FrontEnd {
                 generation,
                 disk,
                 reason,
+                slow,
             } => {
                 warn!(%volume, %disk, reason, program = self.program, "a front end suspects a disk");
                 let suspicion = Suspicion {
@@ -254,6 +273,7 @@ impl FrontEnd {
                     generation,
                     disk,
                     reason,
+                    slow,
                 };
                 self.sessions.complain(suspicion);
                 Ok(Some(SessionReply::Ok))
@@ -268,6 +288,7 @@ impl FrontEnd {
                 Ok(Some(SessionReply::Ok))
             }
             SessionRequest::List => Ok(Some(self.list())),
+            SessionRequest::Shared(request) => self.shared(request).await.map(Some),
         }
     }
 
@@ -280,8 +301,25 @@ impl FrontEnd {
         Ok(SessionReply::Opened(Box::new(view)))
     }
 
+    /// Whether this is our own process, which brings a volume to rest that nobody has open.
+    fn is_visitor(&self) -> bool {
+        self.ourselves && self.program == PROGRAM
+    }
+
+    /// The front end knows that it has lost a generation, maybe sooner than this side.
+    fn leave_generation(&mut self, before: Generation) {
+        let ours = self.open.take_if(|open| match &open.kind {
+            OpenKind::Owner(owned) => owned.generation == before,
+            OpenKind::Snapshot(_) => false,
+        });
+        if let Some(open) = ours {
+            self.sessions.unregister(open.volume, self.id);
+            self.rest = None;
+        }
+    }
+
     fn refuse_second(&self) -> Result<(), Refused> {
-        if self.open.is_some() || self.waiting.is_some() {
+        if self.open.is_some() || self.waiting.is_some() || self.attached.is_some() {
             let message = "this connection has a volume open already: use another connection";
             return Err(Refused::new(SessionRefusal::Invalid, message));
         }
@@ -304,11 +342,22 @@ impl FrontEnd {
             pid: self.process,
             read_only: waiting.mode == OpenMode::ReadOnly,
             opened_ms: wall_clock_ms(),
+            attachment: waiting.attachment,
         };
         let lease = self.sessions.settings.lease;
         self.sessions.release_if_dead(volume).await;
         let store = self.sessions.store.as_ref();
-        match ownership::acquire(store, &self.map, volume, &owner, lease).await? {
+        let purpose = match waiting.again {
+            Some(before) => {
+                ownership::refuse_successors(store, volume, &waiting.volume, before).await?;
+                // Its lease may not have lapsed: then it is this front end that a disk refused.
+                ownership::release(store, volume, before).await;
+                Purpose::GoOn(before)
+            }
+            None if self.is_visitor() => Purpose::Visit,
+            None => Purpose::Use,
+        };
+        match ownership::acquire(store, &self.map, volume, &owner, lease, purpose).await? {
             Some(owned) => {
                 info!(volume = waiting.volume, program = self.program, pid = self.pid,
                     generation = %owned.generation, "opened");
@@ -347,12 +396,7 @@ impl FrontEnd {
         let owner = map.volume_named(name).and_then(|volume| map.owner(volume));
         let who = owner.map_or_else(
             || "somebody else".to_owned(),
-            |owner| {
-                format!(
-                    "{} (process {} on {})",
-                    owner.record.program, owner.record.pid, owner.record.node
-                )
-            },
+            |owner| ownership::name_of(&owner.record),
         );
         Refused::new(
             SessionRefusal::Busy,
@@ -418,7 +462,7 @@ impl FrontEnd {
             .current()
             .volume_view(volume, settings.node, generation, lease_ms)?;
         view.read_only = read_only;
-        if self.ourselves && self.program == PROGRAM {
+        if self.is_visitor() {
             view.size = self
                 .sessions
                 .stretched()
@@ -494,6 +538,7 @@ impl FrontEnd {
         if self.rest.is_none() {
             self.tell_view(false);
         }
+        self.tell_attachment();
     }
 
     /// Tells the front end how its volume is now, if that is news or `always`.
@@ -590,6 +635,9 @@ impl FrontEnd {
     async fn leave(mut self, peer: &Peer) {
         if let Some(volume) = self.waiting.as_ref().and_then(|waiting| self.wanted(waiting)) {
             self.sessions.want_no_more(volume).await;
+        }
+        if let Some(attached) = self.attached.take() {
+            return self.leave_attached(&attached, peer).await;
         }
         let Some(Open {
             volume,

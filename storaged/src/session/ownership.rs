@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use coordination::keys::Key;
+use coordination::keys::{Key, attachments_of};
 use coordination::map::MapWatch;
-use coordination::records::{OwnerRecord, encode};
-use coordination::{Compare, Coordination, CoordinationError, LeaseId, Outcome, Transaction};
+use coordination::records::{LastOwnerRecord, OwnerRecord, decode, encode};
+use coordination::{Compare, Coordination, CoordinationError, LeaseId, Outcome, Revision, Transaction};
 use protocol::session::SessionRefusal;
 use protocol::{Generation, VolumeId};
 use tracing::warn;
@@ -50,6 +50,18 @@ pub(super) struct Owned {
     pub(super) lease: LeaseId,
 }
 
+/// What a volume is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be used.
+    Use,
+    /// To be used by a guest that had it with this generation until its lease lapsed: nobody else may have had it
+    /// since.
+    GoOn(Generation),
+    /// To be brought to rest: for those who had it before, it is as if nobody had.
+    Visit,
+}
+
 /// Takes a volume that nobody owns. Nothing if somebody does.
 pub(super) async fn acquire(
     store: &dyn Coordination,
@@ -57,16 +69,40 @@ pub(super) async fn acquire(
     volume: VolumeId,
     owner: &OwnerRecord,
     time_to_live: Duration,
+    purpose: Purpose,
 ) -> Result<Option<Owned>, Refused> {
-    if map.current().owner(volume).is_some() {
+    let now = map.current();
+    // Nothing is granted on the ground of records that are being put back.
+    if now.owner(volume).is_some() || now.recalls() {
         return Ok(None);
     }
     let key = Key::Owner(volume).to_text();
+    let last = Key::LastOwner(volume).to_text();
+    let mut conditions = match owner.attachment {
+        Some(number) => vec![Compare::Present(Key::Attached(volume, number).to_text())],
+        None if purpose == Purpose::Visit => Vec::new(),
+        None => match unshared(store, volume, &last).await? {
+            Some(unchanged) => vec![unchanged],
+            None => return Ok(None),
+        },
+    };
+    if let Purpose::GoOn(before) = purpose {
+        conditions.push(Compare::Modified(last.clone(), Revision(before.0)));
+    }
     let lease = store.grant_lease(time_to_live).await?;
-    let transaction = Transaction::new()
+    let mut transaction = Transaction::new()
         .when(Compare::Absent(key.clone()))
         .when(Compare::Present(Key::Volume(volume).to_text()))
         .put_leased(key, encode(owner)?, lease);
+    transaction.compares.extend(conditions);
+    if purpose != Purpose::Visit {
+        let record = LastOwnerRecord {
+            by: name_of(owner),
+            shared: owner.attachment.is_some(),
+            opened_ms: owner.opened_ms,
+        };
+        transaction = transaction.put(last, encode(&record)?);
+    }
     let outcome = store.commit(transaction).await;
     if let Ok(Outcome::Committed(revision)) = outcome {
         // Only with a map that knows the key may anything be derived for this owner (rule 7 a).
@@ -82,6 +118,48 @@ pub(super) async fn acquire(
     }
     outcome?;
     Ok(None)
+}
+
+/// On what condition nobody else has a volume open that is shared and has no owner just now; nothing if somebody has.
+/// What those have not had answered must come before anything that a new owner does.
+async fn unshared(
+    store: &dyn Coordination,
+    volume: VolumeId,
+    last: &str,
+) -> Result<Option<Compare>, Refused> {
+    let Some(entry) = store.get(last).await? else {
+        return Ok(Some(Compare::Absent(last.to_owned())));
+    };
+    let shared = decode::<LastOwnerRecord>(&entry).is_ok_and(|record| record.shared);
+    if shared && !store.range(&attachments_of(volume)).await?.entries.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Compare::Modified(last.to_owned(), entry.modified)))
+}
+
+/// An owner, for people.
+pub(super) fn name_of(owner: &OwnerRecord) -> String {
+    format!("{} (process {} on {})", owner.program, owner.pid, owner.node)
+}
+
+/// Refuses, in words, if somebody has had a volume open since a former generation of it.
+pub(super) async fn refuse_successors(
+    store: &dyn Coordination,
+    volume: VolumeId,
+    name: &str,
+    before: Generation,
+) -> Result<(), Refused> {
+    let last = store.get(&Key::LastOwner(volume).to_text()).await?;
+    let what = match last {
+        Some(entry) if entry.modified.0 == before.0 => return Ok(()),
+        Some(entry) => match decode::<LastOwnerRecord>(&entry) {
+            Ok(record) => format!("was taken over by {}", record.by),
+            Err(error) => format!("was taken over ({error})"),
+        },
+        None => "was put back to a snapshot".to_owned(),
+    };
+    let message = format!("volume {name:?} {what}: this front end, which had it before, may not go on");
+    Err(Refused::new(SessionRefusal::Lost, message))
 }
 
 /// Goes on with a volume that was owned before the connection was lost.
@@ -140,6 +218,7 @@ pub(super) mod tests {
             pid: 1,
             read_only: false,
             opened_ms: 0,
+            attachment: None,
         }
     }
 
@@ -165,35 +244,73 @@ pub(super) mod tests {
         (store, map)
     }
 
+    async fn take(
+        store: &Arc<Embedded>,
+        map: &MapWatch,
+        volume: VolumeId,
+        purpose: Purpose,
+    ) -> Result<Option<Owned>, Refused> {
+        acquire(store.as_ref(), map, volume, &owner(), LEASE, purpose).await
+    }
+
+    /// Gives the volume back, and waits until the map shows it.
+    async fn give_back(store: &Arc<Embedded>, map: &MapWatch, generation: Generation) {
+        release(store.as_ref(), VOLUME, generation).await;
+        let mut seen = map.clone();
+        while seen.current_and_seen().owner(VOLUME).is_some() {
+            assert!(seen.changed().await);
+        }
+    }
+
     #[tokio::test]
     async fn a_volume_that_does_not_exist_cannot_be_taken() {
         let (store, map) = world().await;
-        let taken = acquire(store.as_ref(), &map, VolumeId(99), &owner(), LEASE).await;
+        let taken = take(&store, &map, VolumeId(99), Purpose::Use).await;
         assert_eq!(taken, Ok(None));
     }
 
     #[tokio::test]
     async fn a_volume_has_one_owner_at_a_time_and_each_has_a_higher_generation() {
         let (store, map) = world().await;
-        let take = async || acquire(store.as_ref(), &map, VOLUME, &owner(), LEASE).await;
-        let first = take().await.unwrap().unwrap();
-        assert_eq!(take().await, Ok(None));
-        release(store.as_ref(), VOLUME, first.generation).await;
-        let mut seen = map.clone();
-        while seen.current_and_seen().owner(VOLUME).is_some() {
-            assert!(seen.changed().await);
-        }
-        let second = take().await.unwrap().unwrap();
+        let first = take(&store, &map, VOLUME, Purpose::Use).await.unwrap().unwrap();
+        assert_eq!(take(&store, &map, VOLUME, Purpose::Use).await, Ok(None));
+        give_back(&store, &map, first.generation).await;
+        let second = take(&store, &map, VOLUME, Purpose::Use).await.unwrap().unwrap();
         assert!(second.generation > first.generation);
+    }
+
+    #[tokio::test]
+    async fn who_had_a_volume_gets_it_again_only_if_nobody_used_it_since() {
+        let (store, map) = world().await;
+        let first = take(&store, &map, VOLUME, Purpose::Use).await.unwrap().unwrap();
+        give_back(&store, &map, first.generation).await;
+        // A snapshot that was made meanwhile is nothing to a guest that goes on.
+        let visit = take(&store, &map, VOLUME, Purpose::Visit).await.unwrap().unwrap();
+        give_back(&store, &map, visit.generation).await;
+        let go_on = Purpose::GoOn(first.generation);
+        let again = take(&store, &map, VOLUME, go_on).await.unwrap().unwrap();
+        assert!(again.generation > visit.generation);
+        give_back(&store, &map, again.generation).await;
+
+        let other = take(&store, &map, VOLUME, Purpose::Use).await.unwrap().unwrap();
+        give_back(&store, &map, other.generation).await;
+        let go_on = Purpose::GoOn(again.generation);
+        assert_eq!(take(&store, &map, VOLUME, go_on).await, Ok(None));
+        let refused = refuse_successors(store.as_ref(), VOLUME, "alpha", again.generation).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, SessionRefusal::Lost);
+        assert!(
+            refused
+                .message
+                .contains("taken over by test (process 1 on node-1)"),
+            "{refused}"
+        );
     }
 
     #[tokio::test]
     async fn only_the_present_owner_resumes_and_gives_back() {
         let (store, map) = world().await;
-        let owned = acquire(store.as_ref(), &map, VOLUME, &owner(), LEASE)
-            .await
-            .unwrap()
-            .unwrap();
+        let owned = take(&store, &map, VOLUME, Purpose::Use).await.unwrap().unwrap();
         let former = Generation(owned.generation.0 - 1);
         let refused = resume(store.as_ref(), &map, VOLUME, former).await.unwrap_err();
         assert_eq!(refused.kind, SessionRefusal::Lost);

@@ -15,8 +15,9 @@ use protocol::{Generation, VolumeId};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::ownership;
 use super::visit::Visitor;
-use super::wishes::RestElsewhere;
+use super::wishes::{RestElsewhere, Stillness};
 use super::{Registered, Sessions};
 use crate::volumes::rest::{AtRest, Owners, RestError};
 
@@ -25,6 +26,8 @@ use crate::volumes::rest::{AtRest, Owners, RestError};
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How long a volume that nobody has open may take to be taken over.
 pub(super) const VISIT_LIMIT: Duration = Duration::from_secs(30);
+/// Owners of a volume that may leave while they are asked to hold still.
+const ATTEMPTS_MAX: usize = 3;
 /// How much longer than its lease an owner without a connection is waited for: then it is known
 /// whether it comes again or has lost the volume.
 const OWNER_GRACE: Duration = Duration::from_secs(2);
@@ -92,6 +95,27 @@ struct Resting {
     mark: Mark,
 }
 
+impl Resting {
+    /// Lets all owners go on as they were; nothing is left of it afterwards, so that they may be asked again.
+    async fn abandon(self) {
+        let Self {
+            holds,
+            visitors,
+            elsewhere,
+            mark,
+            ..
+        } = self;
+        drop(holds);
+        for rest in elsewhere {
+            rest.take_back().await;
+        }
+        for visitor in visitors {
+            let (volume, generation) = visitor.leave().await;
+            mark.sessions.until_not_owned(volume, generation).await;
+        }
+    }
+}
+
 /// Where the owner of a volume was found.
 enum Found {
     /// It has a connection here, maybe as a visitor that was sent for this.
@@ -136,9 +160,50 @@ impl AtRest for Resting {
     }
 }
 
+/// Why volumes did not come to rest this time.
+enum Failed {
+    /// An owner was gone before it held still: whoever owns the volume now is asked.
+    OwnerLeft(RestError),
+    /// For good.
+    Rest(RestError),
+}
+
+impl From<RestError> for Failed {
+    fn from(error: RestError) -> Self {
+        Self::Rest(error)
+    }
+}
+
 #[async_trait]
 impl Owners for Arc<Sessions> {
     async fn bring_to_rest(&self, volumes: &[VolumeId]) -> Result<Box<dyn AtRest>, RestError> {
+        let mut attempts = 0..ATTEMPTS_MAX;
+        loop {
+            attempts.next();
+            match self.try_rest(volumes).await {
+                Ok(resting) => return Ok(Box::new(resting)),
+                Err(Failed::OwnerLeft(_)) if !attempts.is_empty() => {}
+                Err(Failed::OwnerLeft(error) | Failed::Rest(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn zero_beyond(
+        &self,
+        volume: VolumeId,
+        from: u64,
+        to: u64,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RestError> {
+        self.stretched().insert(volume, to);
+        let zeroed = self.zero_by_visit(volume, from, to, progress).await;
+        self.stretched().remove(&volume);
+        zeroed
+    }
+}
+
+impl Sessions {
+    async fn try_rest(self: &Arc<Self>, volumes: &[VolumeId]) -> Result<Resting, Failed> {
         let mut resting = Resting {
             volumes: Vec::with_capacity(volumes.len()),
             holds: Vec::with_capacity(volumes.len()),
@@ -185,34 +250,31 @@ impl Owners for Arc<Sessions> {
         }
         for (drain, volume) in drains {
             if !matches!(timeout_at(deadline, drain).await, Ok(Ok(()))) {
-                return Err(RestError::NotInTime(self.not_at_rest(volume)));
+                return Err(RestError::NotInTime(self.not_at_rest(volume)).into());
             }
         }
+        let mut left = None;
         for rest in &mut resting.elsewhere {
-            if !rest.holds_still(deadline).await {
-                return Err(RestError::NotInTime(self.not_at_rest(rest.volume())));
+            match rest.holds_still(deadline).await {
+                Stillness::Holds(_) => {}
+                Stillness::OwnerLeft => left = Some(rest.volume()),
+                Stillness::NotInTime => {
+                    return Err(RestError::NotInTime(self.not_at_rest(rest.volume())).into());
+                }
             }
         }
-        Ok(Box::new(resting))
+        match left {
+            None => Ok(resting),
+            Some(volume) => {
+                resting.abandon().await;
+                Err(Failed::OwnerLeft(RestError::NotInTime(self.not_at_rest(volume))))
+            }
+        }
     }
 
-    async fn zero_beyond(
-        &self,
-        volume: VolumeId,
-        from: u64,
-        to: u64,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), RestError> {
-        self.stretched().insert(volume, to);
-        let zeroed = self.zero_by_visit(volume, from, to, progress).await;
-        self.stretched().remove(&volume);
-        zeroed
-    }
-}
-
-impl Sessions {
-    /// The owner of a volume, maybe a visitor that was sent for this. An owner of this node that has no
-    /// connection just now (this `storaged` was restarted a moment ago) is waited for.
+    /// The owner of a volume, maybe a visitor that was sent for this. An owner that nobody can speak with is waited
+    /// for until its lease has lapsed: one of this node that has no connection just now (this `storaged` was
+    /// restarted a moment ago), or one of a node that is down.
     async fn find_or_visit(self: &Arc<Self>, volume: VolumeId) -> Result<Found, RestError> {
         let deadline = Instant::now() + self.settings.lease + OWNER_GRACE;
         let mut map = self.map.clone();
@@ -224,7 +286,10 @@ impl Sessions {
             }
             let current = map.current_and_seen();
             let owner = current.owner(volume);
-            if let Some(owner) = owner.filter(|owner| owner.record.node != self.settings.node) {
+            let elsewhere = owner.filter(|owner| owner.record.node != self.settings.node);
+            if let Some(owner) = elsewhere
+                && current.up().contains_key(&owner.record.node)
+            {
                 return Ok(Found::Elsewhere(Generation(owner.created.0)));
             }
             if owner.is_none() {
@@ -243,7 +308,9 @@ impl Sessions {
             tokio::select! {
                 () = arrived => {}
                 _ = map.changed() => {}
-                () = sleep_until(deadline) => return Err(RestError::NotInTime(self.not_at_rest(volume))),
+                () = sleep_until(deadline) => {
+                    return Err(RestError::NotInTime(self.does_not_answer(volume)));
+                }
             }
         }
     }
@@ -253,23 +320,32 @@ impl Sessions {
     }
 
     fn not_at_rest(&self, volume: VolumeId) -> String {
+        let (name, owner) = self.name_and_owner(volume);
+        format!(
+            "volume {name:?} did not come to rest in {} s; {owner}",
+            DRAIN_LIMIT.as_secs()
+        )
+    }
+
+    fn does_not_answer(&self, volume: VolumeId) -> String {
+        let (name, owner) = self.name_and_owner(volume);
+        format!(
+            "volume {name:?} cannot be brought to rest: {owner}, who could not be asked in {} s, and whose lease has \
+             not lapsed in that time: try again",
+            (self.settings.lease + OWNER_GRACE).as_secs()
+        )
+    }
+
+    fn name_and_owner(&self, volume: VolumeId) -> (String, String) {
         let map = self.map.current();
         let name = map
             .volume(volume)
             .map_or_else(|| volume.to_string(), |(_, v)| v.record.name.clone());
         let owner = map.owner(volume).map_or_else(
             || "its owner left".to_owned(),
-            |owner| {
-                format!(
-                    "its owner is {} (process {} on {})",
-                    owner.record.program, owner.record.pid, owner.record.node
-                )
-            },
+            |owner| format!("its owner is {}", ownership::name_of(&owner.record)),
         );
-        format!(
-            "volume {name:?} did not come to rest in {} s; {owner}",
-            DRAIN_LIMIT.as_secs()
-        )
+        (name, owner)
     }
 
     /// Waits until the map does not show this owner any more.

@@ -35,11 +35,24 @@ const ATTEMPTS_MAX: usize = 60;
 pub(super) struct RestElsewhere {
     sessions: Arc<Sessions>,
     volume: VolumeId,
+    /// The owner that was asked.
+    generation: Generation,
     /// The transaction that asked.
     asked: Revision,
     /// The transaction that answered.
     rested: Option<Revision>,
     taken_back: bool,
+}
+
+/// What became of an owner that was asked to hold still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stillness {
+    /// It does, by this transaction of its node.
+    Holds(Revision),
+    /// It is not the owner any more: its lease lapsed, or it closed the volume.
+    OwnerLeft,
+    /// It did not in time.
+    NotInTime,
 }
 
 impl RestElsewhere {
@@ -70,6 +83,7 @@ impl RestElsewhere {
             Outcome::Committed(asked) => Ok(Self {
                 sessions: Arc::clone(sessions),
                 volume,
+                generation,
                 asked,
                 rested: None,
                 taken_back: false,
@@ -80,8 +94,8 @@ impl RestElsewhere {
         }
     }
 
-    /// Waits until the owner holds still; false if it does not in time.
-    pub(super) async fn holds_still(&mut self, deadline: Instant) -> bool {
+    /// Waits until the owner holds still.
+    pub(super) async fn holds_still(&mut self, deadline: Instant) -> Stillness {
         let mut map = self.sessions.map.clone();
         map.at_least(self.asked).await;
         let answered = async {
@@ -90,19 +104,26 @@ impl RestElsewhere {
                 let wishes = current.wishes();
                 // Its lease may have lapsed: then nobody holds still for it.
                 if wishes.rests().get(&self.volume).map(|rest| rest.created) != Some(self.asked) {
-                    return None;
+                    return Stillness::NotInTime;
+                }
+                if current.generation(self.volume) != Some(self.generation) {
+                    return Stillness::OwnerLeft;
                 }
                 let rested = wishes.rested().get(&self.volume);
                 if let Some(rested) = rested.filter(|rested| rested.record.asked == self.asked.0) {
-                    return Some(rested.modified);
+                    return Stillness::Holds(rested.modified);
                 }
                 if !map.changed().await {
-                    return None;
+                    return Stillness::NotInTime;
                 }
             }
         };
-        self.rested = timeout_at(deadline + ANSWER_GRACE, answered).await.ok().flatten();
-        self.rested.is_some()
+        let answered = timeout_at(deadline + ANSWER_GRACE, answered).await;
+        let stillness = answered.unwrap_or(Stillness::NotInTime);
+        if let Stillness::Holds(rested) = stillness {
+            self.rested = Some(rested);
+        }
+        stillness
     }
 
     /// On what condition the volume still holds still.

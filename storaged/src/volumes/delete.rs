@@ -74,6 +74,7 @@ fn plan_volume(
     }
     let transaction = transaction
         .delete(key)
+        .delete(Key::LastOwner(id).to_text())
         .delete(Key::VolumeName(volume.record.name.clone()).to_text());
     let message = match snapshots.len() {
         0 => format!("volume {name} was deleted"),

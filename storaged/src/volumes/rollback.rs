@@ -55,6 +55,8 @@ fn plan(
         .when(Compare::Modified(key.clone(), volume.modified))
         .when(Compare::Modified(snapshot_key, sealed.modified))
         .put(key, encode(&record)?)
+        // A front end that stood still meanwhile has a guest that remembers other data: it may not go on.
+        .delete(Key::LastOwner(id).to_text())
         .put(Key::Layer(family, layer).to_text(), encode(&new_layer)?);
     let message = format!("volume {name} was rolled back to snapshot {snapshot}");
     Ok(Plan::decide(

@@ -68,6 +68,7 @@ fn owner_record() -> OwnerRecord {
         pid: 77,
         read_only: false,
         opened_ms: 0,
+        attachment: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! for it as well, also while it is away.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use admin_api::events::{Event, EventPage};
 use admin_api::snapshots::SnapshotList;
@@ -117,6 +118,39 @@ fn while_etcd_is_away_an_open_volume_goes_on_and_changes_are_refused_until_it_is
         device.close().await;
         let content = node.content("a", Some("s"), 4096).await;
         assert!(content.iter().all(|byte| *byte == 7));
+        node.stop().await;
+    });
+}
+
+#[test]
+fn an_open_volume_is_written_to_while_etcd_is_away_for_many_leases_and_changes_hands_afterwards() {
+    // Defect guarded: an owner stopped when its lease could not be renewed, though nobody could take its volume.
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let mut etcd = test_node::Etcd::start(1).unwrap();
+        let lease = Duration::from_secs(1);
+        let settings = Settings {
+            lease_ms: Some(1_000),
+            ..told(directory.path(), &etcd)
+        };
+        let node = Node::configured(settings).await;
+        node.make_pool().await;
+        node.create("a", "1M").await;
+        let device = node.open("a", None).await;
+        etcd.kill().unwrap();
+        let deadline = Instant::now() + 6 * lease;
+        let mut value = 0;
+        while Instant::now() < deadline {
+            value = value % 200 + 1;
+            let write = request::write(&device, 0, vec![value; 4096].into());
+            tokio::time::timeout(LIMIT, write).await.unwrap().unwrap();
+        }
+        etcd.start_again().unwrap();
+        assert_eq!(request::read(&device, 0, 4096).await.unwrap(), vec![value; 4096]);
+        device.close().await;
+        // The disks have vouched for the former owner; the next one waits that out, and no longer.
+        let content = node.content("a", None, 4096).await;
+        assert!(content.iter().all(|byte| *byte == value));
         node.stop().await;
     });
 }

@@ -79,6 +79,7 @@ impl Node {
             presence: Presence::new(NODE, LeaseId(0)),
             lease: session::LEASE_DEFAULT,
             address: address.clone(),
+            host: None,
             credentials: None,
         };
         let sessions = Sessions::new(settings, store.clone(), map.clone());
@@ -240,6 +241,8 @@ async fn register(store: &Embedded, directory: &Path) {
             node: NODE,
             path: directory.join(disk.to_string()).display().to_string(),
             weight: 100,
+            share: None,
+            draining: false,
             addresses: vec![Address::Unix(socket(directory, disk)).to_string()],
             capacity: None,
             created_ms: 0,

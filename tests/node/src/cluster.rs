@@ -17,26 +17,34 @@ pub struct Cluster {
     prefix: String,
     /// Whether its nodes show each other certificates.
     secured: bool,
+    /// What each node is told besides.
+    more: String,
 }
 
 impl Cluster {
     /// Starts so many nodes with so many disks each, one after the other: node N is at index N - 1. They
     /// speak in plaintext.
     pub fn start(nodes: usize, disks: u32) -> Result<Self> {
-        Self::start_with(nodes, disks, false)
+        Self::start_with(nodes, disks, false, "")
     }
 
     /// As [`Cluster::start`], of nodes that show each other certificates and encrypt what they say.
     pub fn secured(nodes: usize, disks: u32) -> Result<Self> {
-        Self::start_with(nodes, disks, true)
+        Self::start_with(nodes, disks, true, "")
     }
 
-    fn start_with(nodes: usize, disks: u32, secured: bool) -> Result<Self> {
+    /// The same, of nodes whose configuration ends with this.
+    pub fn secured_with(nodes: usize, disks: u32, more: &str) -> Result<Self> {
+        Self::start_with(nodes, disks, true, more)
+    }
+
+    fn start_with(nodes: usize, disks: u32, secured: bool, more: &str) -> Result<Self> {
         let mut cluster = Self {
             nodes: Vec::new(),
             etcd: Etcd::start(1)?,
             prefix: "/cluster".to_owned(),
             secured,
+            more: more.to_owned(),
         };
         for _ in 0..nodes {
             cluster.grow(disks)?;
@@ -65,9 +73,10 @@ impl Cluster {
             text,
             "[etcd]\nendpoints = [{}]\nprefix = {prefix:?}\n\
              [cluster]\nname = \"host-{number}\"\nzone = \"zone-{number}\"\n\
-             listen = \"127.0.0.1:0\"\nplaintext = {}\n",
+             listen = \"127.0.0.1:0\"\nplaintext = {}\n{}",
             endpoints.join(", "),
-            !self.secured
+            !self.secured,
+            self.more
         )
         .context("write a configuration")?;
         Ok(text)

@@ -43,6 +43,18 @@ pub struct Certificates {
     pub key: PathBuf,
 }
 
+/// Where a member runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address that it listens at.
+    pub address: Ipv4Addr,
+    /// The file that stands for the network namespace that it runs in, if that is not this program's.
+    pub namespace: Option<PathBuf>,
+}
+
+/// The client's port and the other members' port of a member that has an address for itself.
+const PORTS: (u16, u16) = (2379, 2380);
+
 /// An etcd. It ends with this value.
 pub struct Etcd {
     members: Vec<Member>,
@@ -54,6 +66,7 @@ pub struct Etcd {
 
 struct Member {
     process: Option<Process>,
+    place: Place,
     client_port: u16,
     peer_port: u16,
 }
@@ -70,10 +83,6 @@ impl Etcd {
     }
 
     fn start_with(members: usize, certificates: Option<Certificates>) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("storaged-etcd-")
-            .tempdir_in(FOLDERS)
-            .context("make a folder")?;
         // Held until all are known, so that none is given twice.
         let held = (0..2 * members).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let held = held
@@ -84,11 +93,34 @@ impl Etcd {
         drop(held);
         let members = ports.chunks_exact(2).map(|pair| Member {
             process: None,
+            place: Place {
+                address: Ipv4Addr::LOCALHOST,
+                namespace: None,
+            },
             client_port: pair[0],
             peer_port: pair[1],
         });
+        Self::start_members(members.collect(), certificates)
+    }
+
+    /// Starts an etcd with a member at each of these places, none of which has another one.
+    pub fn start_at(places: Vec<Place>) -> Result<Self> {
+        let members = places.into_iter().map(|place| Member {
+            process: None,
+            place,
+            client_port: PORTS.0,
+            peer_port: PORTS.1,
+        });
+        Self::start_members(members.collect(), None)
+    }
+
+    fn start_members(members: Vec<Member>, certificates: Option<Certificates>) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("storaged-etcd-")
+            .tempdir_in(FOLDERS)
+            .context("make a folder")?;
         let mut etcd = Self {
-            members: members.collect(),
+            members,
             certificates,
             life: 0,
             folder,
@@ -113,12 +145,20 @@ impl Etcd {
         } else {
             "http"
         };
-        format!("{scheme}://127.0.0.1:{}", self.members[member].client_port)
+        let Member {
+            place, client_port, ..
+        } = &self.members[member];
+        format!("{scheme}://{}:{client_port}", place.address)
     }
 
     /// The port where clients find a member.
     pub fn client_port(&self, member: usize) -> u16 {
         self.members[member].client_port
+    }
+
+    /// Where its members keep their data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// How many members it has.
@@ -195,8 +235,12 @@ impl Etcd {
             }
         }
         let log = self.folder.path().join(format!("{member}.log"));
-        let mut process = Process::start_at(&program("etcd")?, arguments, &log)?;
-        let address = (Ipv4Addr::LOCALHOST, self.members[member].client_port);
+        let Member {
+            place, client_port, ..
+        } = &self.members[member];
+        let mut process =
+            Process::start_inside(place.namespace.as_deref(), &program("etcd")?, arguments, &log)?;
+        let address = (place.address, *client_port);
         process.wait_for("etcd to listen", || std::net::TcpStream::connect(address).ok())?;
         self.members[member].process = Some(process);
         Ok(())
@@ -204,10 +248,14 @@ impl Etcd {
 
     /// Runs `etcdctl`, as anybody may; the answer is what it printed.
     pub fn etcdctl(&self, arguments: &[&str]) -> Result<String> {
+        self.etcdctl_at(&self.endpoints(), arguments)
+    }
+
+    fn etcdctl_at(&self, endpoints: &[String], arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(program("etcdctl")?);
         command
             .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", self.endpoints().join(","))
+            .env("ETCDCTL_ENDPOINTS", endpoints.join(","))
             .env("ETCDCTL_COMMAND_TIMEOUT", "30s")
             .env("ETCDCTL_DIAL_TIMEOUT", "10s");
         if let Some(certificates) = &self.certificates {
@@ -237,10 +285,11 @@ impl Etcd {
         led.context("the leader is none of ours")
     }
 
-    /// Saves what a cluster of one member holds.
+    /// Saves what it holds, as its first member knows it.
     pub fn save(&self, name: &str) -> Result<PathBuf> {
         let file = self.folder.path().join(name);
-        self.etcdctl(&["snapshot", "save", &file.display().to_string()])?;
+        let arguments = ["snapshot", "save", &file.display().to_string()];
+        self.etcdctl_at(&[self.endpoint(0)], &arguments)?;
         Ok(file)
     }
 
@@ -271,7 +320,8 @@ impl Etcd {
     }
 
     fn peer(&self, member: usize) -> String {
-        format!("http://127.0.0.1:{}", self.members[member].peer_port)
+        let Member { place, peer_port, .. } = &self.members[member];
+        format!("http://{}:{peer_port}", place.address)
     }
 
     fn peers(&self) -> Vec<String> {

@@ -9,5 +9,5 @@ pub mod process;
 
 pub use cluster::Cluster;
 pub use etcd::Etcd;
-pub use node::{Node, new_folder, storagectl};
-pub use process::{Process, program};
+pub use node::{Node, new_folder, storagectl, storagectl_inside};
+pub use process::{Process, command_inside, program};

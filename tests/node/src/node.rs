@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use crate::process::{Process, program};
+use crate::process::{Process, command_inside, program};
 
 /// Where folders of nodes are made: on a disk by convention, unlike /tmp, and near the root, because
 /// the path of a unix socket has at most 107 bytes.
@@ -23,6 +23,8 @@ pub struct Node {
     folder: TempDir,
     /// Nothing: the configuration says all.
     disks: Option<u32>,
+    /// The network namespace that it runs in, if it is not this program's.
+    namespace: Option<PathBuf>,
 }
 
 impl Node {
@@ -42,10 +44,20 @@ impl Node {
         configuration: &str,
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
+        Self::prepared_inside(None, disks, configuration, prepare)
+    }
+
+    /// As [`Node::prepared`], in a network namespace if one is named.
+    pub fn prepared_inside(
+        namespace: Option<PathBuf>,
+        disks: u32,
+        configuration: &str,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let folder = new_folder()?;
         std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
         prepare(folder.path())?;
-        Self::start_in(folder, Some(disks))
+        Self::start_in(folder, Some(disks), namespace)
     }
 
     /// As an operator does it: `set_up` is given a new folder and the configuration file to write, and `storaged`
@@ -53,15 +65,16 @@ impl Node {
     pub fn set_up(set_up: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Self> {
         let folder = new_folder()?;
         set_up(folder.path(), &folder.path().join(CONFIGURATION))?;
-        Self::start_in(folder, None)
+        Self::start_in(folder, None, None)
     }
 
-    fn start_in(folder: TempDir, disks: Option<u32>) -> Result<Self> {
-        let storaged = spawn(folder.path(), disks)?;
+    fn start_in(folder: TempDir, disks: Option<u32>, namespace: Option<PathBuf>) -> Result<Self> {
+        let storaged = spawn(folder.path(), disks, namespace.as_deref())?;
         let mut node = Self {
             storaged,
             folder,
             disks,
+            namespace,
         };
         node.wait_until_it_serves()?;
         Ok(node)
@@ -70,6 +83,11 @@ impl Node {
     /// Its work directory.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The network namespace that it runs in, if it is not this program's.
+    pub fn namespace(&self) -> Option<&Path> {
+        self.namespace.as_deref()
     }
 
     /// The socket for front ends.
@@ -109,7 +127,7 @@ impl Node {
 
     /// Starts `storaged` again after it was killed or stopped, and waits until it answers.
     pub fn start_again(&mut self) -> Result<()> {
-        self.storaged = spawn(self.folder(), self.disks)?;
+        self.storaged = spawn(self.folder(), self.disks, self.namespace())?;
         self.wait_until_it_serves()
     }
 
@@ -128,11 +146,16 @@ impl Node {
         self.storaged.kill()?;
         let log = self.folder().join(LOG);
         let before = std::fs::read(&log).context("read a log")?.len();
-        let status = spawn(self.folder(), self.disks)?.wait_until_it_ends()?;
+        let status = spawn(self.folder(), self.disks, self.namespace())?.wait_until_it_ends()?;
         ensure!(!status.success(), "storaged started, and should have refused");
         let said = std::fs::read(&log).context("read a log")?;
         let said = said.get(before..).unwrap_or_default();
         Ok(String::from_utf8_lossy(said).into_owned())
+    }
+
+    /// Whether `storaged` has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        self.storaged.has_ended()
     }
 
     /// `storaged` itself.
@@ -166,7 +189,12 @@ impl Node {
 
 /// Runs `storagectl` where no `storaged` is asked, or one that the arguments name; the answer is what it printed.
 pub fn storagectl(arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(program("storagectl")?);
+    storagectl_inside(None, arguments)
+}
+
+/// As [`storagectl`], in a network namespace if one is named.
+pub fn storagectl_inside(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
+    let mut command = command_inside(namespace, &program("storagectl")?);
     command.args(arguments).stdin(Stdio::null());
     let output = command.output().context("start storagectl")?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -187,11 +215,11 @@ pub fn new_folder() -> Result<TempDir> {
         .context("make a folder")
 }
 
-fn spawn(folder: &Path, disks: Option<u32>) -> Result<Process> {
+fn spawn(folder: &Path, disks: Option<u32>, namespace: Option<&Path>) -> Result<Process> {
     let mut arguments = vec!["--config".into(), folder.join(CONFIGURATION)];
     if let Some(disks) = disks {
         arguments.extend(["--work-dir".into(), folder.to_owned()]);
         arguments.extend(["--disks".into(), PathBuf::from(disks.to_string())]);
     }
-    Process::start("storaged", arguments, &folder.join(LOG))
+    Process::start_inside(namespace, &program("storaged")?, arguments, &folder.join(LOG))
 }

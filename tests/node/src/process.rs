@@ -36,6 +36,20 @@ pub fn program(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{name} is not built: cargo build --package {name}"))
 }
 
+/// A program to be started, in a network namespace if one is named: the file that stands for it. `nsenter` becomes the
+/// program, so that the process is the one that was started.
+pub fn command_inside(namespace: Option<&Path>, path: &Path) -> Command {
+    let Some(namespace) = namespace else {
+        return Command::new(path);
+    };
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net={}", namespace.display()))
+        .arg("--")
+        .arg(path);
+    command
+}
+
 /// A running program.
 pub struct Process {
     child: Child,
@@ -59,9 +73,19 @@ impl Process {
         arguments: impl IntoIterator<Item = A>,
         log: &Path,
     ) -> Result<Self> {
+        Self::start_inside(None, path, arguments, log)
+    }
+
+    /// As [`Process::start_at`], in a network namespace if one is named: the file that stands for it.
+    pub fn start_inside<A: AsRef<OsStr>>(
+        namespace: Option<&Path>,
+        path: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        log: &Path,
+    ) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
-        let mut command = Command::new(path);
+        let mut command = command_inside(namespace, path);
         command.args(arguments).stdin(Stdio::null());
         // The last words of a program that refuses are an error, not where it came from.
         command.env("RUST_LIB_BACKTRACE", "0");
@@ -148,6 +172,11 @@ impl Process {
         }
         self.signal(Signal::TERM)?;
         self.wait_until_it_ends()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Waits until it ends by itself.

@@ -56,6 +56,7 @@ impl Plan {
         (first..first + self.disks).map(move |disk| Candidate {
             disk: DiskId(disk),
             weight: 4000,
+            share: coordination::placement::WHOLE,
             node,
             zone: format!("rack-{:02}", node % ZONES),
         })
@@ -141,6 +142,7 @@ impl Records {
             lease_ms: 5000,
             version: "0.1.0".into(),
             since_ms: MOMENT_MS,
+            speaks: None,
         };
         self.put("node-up", &Key::NodeUp(id), encode(&up)?);
         for (disk, number) in plan.disks_of(node).zip(0..) {
@@ -148,6 +150,8 @@ impl Records {
                 node: id,
                 path: format!("/var/lib/storaged/disks/{number}"),
                 weight: disk.weight,
+                share: None,
+                draining: false,
                 addresses: vec![
                     format!("unix:/run/storaged/disks/{}.sock", disk.disk.0),
                     format!("tcp:10.1.{}.{}:{}", node / 250, node % 250, 7500 + number),
@@ -240,5 +244,6 @@ pub(crate) fn owner(plan: &Plan, number: u64) -> OwnerRecord {
         pid: 4321,
         read_only: false,
         opened_ms: MOMENT_MS,
+        attachment: None,
     }
 }

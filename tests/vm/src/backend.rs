@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rustix::process::Signal;
-use test_node::{Node, Process};
+use test_node::{Node, Process, program};
 
 /// A running `vhost-blk`. Ends with this value.
 pub struct Backend {
@@ -16,13 +16,19 @@ impl Backend {
     /// Starts it with these arguments, and waits until it listens. What it says goes into a file beside
     /// its socket.
     pub fn start(socket: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_inside(None, socket, arguments)
+    }
+
+    /// As [`Backend::start`], in a network namespace if one is named.
+    fn start_inside(namespace: Option<&Path>, socket: &Path, arguments: &[&str]) -> Result<Self> {
         // The file of an earlier process would look as if somebody listened.
         if socket.exists() {
             std::fs::remove_file(socket)?;
         }
         let own = [Path::new("--socket"), socket].into_iter();
         let all = own.chain(arguments.iter().map(Path::new));
-        let mut process = Process::start("vhost-blk", all, &socket.with_extension("log"))?;
+        let log = socket.with_extension("log");
+        let mut process = Process::start_inside(namespace, &program("vhost-blk")?, all, &log)?;
         process.wait_for("vhost-blk to listen", || socket.exists().then_some(()))?;
         Ok(Self {
             process,
@@ -36,7 +42,8 @@ impl Backend {
         let storaged = node.session_socket().display().to_string();
         let socket = node.folder().join(format!("{name}.vhost"));
         let wait = wait.to_string();
-        Self::start(
+        Self::start_inside(
+            node.namespace(),
             &socket,
             &["--storaged", &storaged, "--volume", volume, "--wait", &wait],
         )

@@ -8,6 +8,7 @@ mod volume;
 use std::path::Path;
 
 use anyhow::Result;
+pub use device::fio_verify;
 
 use crate::accelerator::Accelerator;
 use crate::guest::{Disk, Guest, Options};

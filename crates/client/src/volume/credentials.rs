@@ -6,7 +6,7 @@ use tracing::warn;
 use crate::transport::Credentials;
 
 /// Credentials, if they are of use. Disks of this node do not ask for them.
-pub(super) fn usable(view: &CredentialsView) -> Option<Credentials> {
+pub(crate) fn usable(view: &CredentialsView) -> Option<Credentials> {
     let credentials = Credentials::from_pem(&view.authority, &view.certificate, &view.key);
     credentials
         .inspect_err(|error| warn!(%error, "disks of other nodes cannot be reached"))

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 use super::connection::{self, DiskConnection};
 use super::direct::{self as direct_reads, Begun, DirectReads, ReadRing};
 use super::session::{self, OpenedSession, Session};
-use super::{device_error, timer};
+use super::{again, device_error, timer};
 use crate::clock::now;
 use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, WriteBuffer};
 use crate::{device, request};
@@ -93,6 +93,7 @@ impl Driver {
         });
         let tasks = [
             spawn_local(session::keep(Rc::clone(&driver))),
+            spawn_local(again::take(Rc::clone(&driver))),
             spawn_local(timer::run(Rc::clone(&driver))),
             spawn_local(send_gathered(Rc::clone(&driver))),
         ];
@@ -161,13 +162,15 @@ impl Driver {
             }
             Action::Renew => self.session.renew(&self.owner.borrow()),
             Action::WantView => self.session.want_view(&self.owner.borrow()),
-            Action::Suspect { disk, reason } => self.suspect(disk, reason),
+            Action::Suspect { disk, reason } => self.suspect(disk, reason, false),
+            Action::Slow { disk, reason } => self.suspect(disk, reason, true),
             Action::Quiesced { token } => {
                 let volume = self.owner.borrow().view().volume;
                 self.session.tell(&SessionRequest::Quiesced { volume, token });
             }
             Action::Opened => self.enter(Phase::Open),
             Action::Closed => self.enter(Phase::Closed),
+            Action::Deposed => self.session.deposed(),
             Action::Lost => {
                 self.enter(Phase::Lost);
                 self.tell(DeviceEvent::Lost);
@@ -263,7 +266,7 @@ impl Driver {
         }
     }
 
-    fn suspect(&self, disk: DiskId, reason: String) {
+    fn suspect(&self, disk: DiskId, reason: String, slow: bool) {
         let owner = self.owner.borrow();
         let view = owner.view();
         warn!(volume = %view.name, disk = %disk, reason, "a disk is under suspicion");
@@ -273,6 +276,7 @@ impl Driver {
             generation,
             disk,
             reason,
+            slow,
         });
     }
 

@@ -10,27 +10,42 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use protocol::Generation;
 use protocol::codec::Message;
-use protocol::session::{
-    ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView,
-};
+use protocol::session::{OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView};
 use replication::Moment;
 use replication::owner::{Event, Owner};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
+pub(crate) mod greet;
+
+use greet::{GREETING_LIMIT, Greeted, converse, greet, out_of_turn};
+pub(super) use greet::{list, look};
+
 use super::driver::Driver;
-use super::{OpenError, Options, credentials};
+use super::{OpenError, Options, again, credentials};
 use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::device::DeviceEvent;
-use crate::transport::{self, Address, Credentials, Link};
+use crate::transport::{self, Credentials, Link};
 
 /// How long giving a volume back may take. If `storaged` is away for longer, the lease lapses.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-/// How long `storaged` may take to answer a greeting.
-const GREETING_LIMIT: Duration = Duration::from_secs(5);
+/// How long `storaged` waits for one who has the volume for a moment, when it is asked for again.
+const AGAIN_WAIT: Duration = Duration::from_secs(5);
+
+/// In what way a volume is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// For whoever asks.
+    Plain,
+    /// For a guest that goes on: the present owner is asked to leave.
+    Succeeds,
+    /// For all who share the volume, as this attachment.
+    Attached(u64),
+}
 
 /// A volume that `storaged` has just opened.
 pub(super) struct OpenedSession {
@@ -43,11 +58,14 @@ pub(super) struct OpenedSession {
 /// The connection to `storaged`, there or not.
 pub(super) struct Session {
     options: Options,
+    how: Opening,
     link: RefCell<Option<Link>>,
     /// The task must look: there is something to send.
     wake: Notify,
     /// There is a connection again.
     connected: Notify,
+    /// The volume's generation is over: it is to be asked for again.
+    pub(super) deposed: Notify,
     numbers: Cell<u64>,
     /// What was asked and not answered. Bounded: the owner renews and asks for views one at a time,
     /// and all else is as rare as snapshots.
@@ -70,16 +88,30 @@ enum Asked {
         done: oneshot::Sender<()>,
     },
     Close(oneshot::Sender<()>),
+    /// The volume, again.
+    Again {
+        sent: Moment,
+        done: oneshot::Sender<Answer>,
+    },
     Other,
+}
+
+/// What came of asking for the volume again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is known whether it can be had.
+    Settled,
+    /// Nobody could tell, or somebody is just leaving.
+    NotYet,
 }
 
 /// Opens a volume, and waits as long as the options say for `storaged` and for the present owner, who is
 /// asked to leave if this `succeeds` it.
-pub(super) async fn open(options: Options, succeeds: bool) -> Result<OpenedSession, OpenError> {
+pub(super) async fn open(options: Options, how: Opening) -> Result<OpenedSession, OpenError> {
     let deadline = Instant::now() + options.wait;
     let mut backoff = Backoff::default();
     loop {
-        let error = match try_open(&options, succeeds, deadline).await {
+        let error = match try_open(&options, how, deadline).await {
             Err(error @ OpenError::Unreachable { .. }) => error,
             result => return result,
         };
@@ -90,7 +122,7 @@ pub(super) async fn open(options: Options, succeeds: bool) -> Result<OpenedSessi
     }
 }
 
-async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Result<OpenedSession, OpenError> {
+async fn try_open(options: &Options, how: Opening, deadline: Instant) -> Result<OpenedSession, OpenError> {
     let Greeted {
         mut link,
         address,
@@ -103,11 +135,14 @@ async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Resul
     let asked = now();
     let wait = deadline.saturating_duration_since(Instant::now());
     link.outbox
-        .push_session_request(1, &open_request(options, succeeds, wait));
+        .push_session_request(1, &open_request(options, how, wait, None));
     let view = match converse(&mut link).await.map_err(unreachable)? {
         SessionReply::Opened(view) => *view,
         SessionReply::Refused { kind, message } => return Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Volumes { .. } => {
+        SessionReply::Ok
+        | SessionReply::Credentials(_)
+        | SessionReply::Volumes { .. }
+        | SessionReply::Shared(_) => {
             return Err(unreachable(out_of_turn()));
         }
     };
@@ -118,9 +153,11 @@ async fn try_open(options: &Options, succeeds: bool, deadline: Instant) -> Resul
     };
     let session = Session {
         options: options.clone(),
+        how,
         link: RefCell::new(Some(link)),
         wake: Notify::new(),
         connected: Notify::new(),
+        deposed: Notify::new(),
         numbers: Cell::new(2),
         asked: RefCell::default(),
         credentials: RefCell::new(credentials),
@@ -145,7 +182,12 @@ async fn renewed(link: &mut Link, view: &VolumeView) -> io::Result<Moment> {
     }
 }
 
-fn open_request(options: &Options, succeeds: bool, wait: Duration) -> SessionRequest {
+fn open_request(
+    options: &Options,
+    how: Opening,
+    wait: Duration,
+    again: Option<Generation>,
+) -> SessionRequest {
     SessionRequest::Open {
         volume: options.volume.clone(),
         snapshot: options.snapshot.clone(),
@@ -155,107 +197,13 @@ fn open_request(options: &Options, succeeds: bool, wait: Duration) -> SessionReq
             OpenMode::ReadWrite
         },
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        succeeds,
+        succeeds: how == Opening::Succeeds,
+        again,
+        attachment: match how {
+            Opening::Attached(number) => Some(number),
+            Opening::Plain | Opening::Succeeds => None,
+        },
     }
-}
-
-/// What may be opened, for gateways that list exports.
-pub(super) async fn list(program: &str, storaged: &[Address]) -> Result<Vec<ExportEntry>, OpenError> {
-    let Greeted {
-        mut link, address, ..
-    } = greet(program, storaged).await?;
-    link.outbox.push_session_request(1, &SessionRequest::List);
-    let unreachable = |source| OpenError::Unreachable {
-        address: address.to_string(),
-        source,
-    };
-    match converse(&mut link).await.map_err(unreachable)? {
-        SessionReply::Volumes { volumes } => Ok(volumes),
-        SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Opened(_) => {
-            Err(unreachable(out_of_turn()))
-        }
-    }
-}
-
-/// What a volume is, whoever has it open.
-pub(super) async fn look(program: &str, storaged: &[Address], volume: &str) -> Result<VolumeView, OpenError> {
-    let Greeted {
-        mut link, address, ..
-    } = greet(program, storaged).await?;
-    let volume = volume.to_owned();
-    link.outbox
-        .push_session_request(1, &SessionRequest::Look { volume });
-    let unreachable = |source| OpenError::Unreachable {
-        address: address.to_string(),
-        source,
-    };
-    match converse(&mut link).await.map_err(unreachable)? {
-        SessionReply::Opened(view) => Ok(*view),
-        SessionReply::Refused { kind, message } => Err(OpenError::Refused { kind, message }),
-        SessionReply::Ok | SessionReply::Credentials(_) | SessionReply::Volumes { .. } => {
-            Err(unreachable(out_of_turn()))
-        }
-    }
-}
-
-/// A `storaged` that greeted back.
-struct Greeted {
-    link: Link,
-    address: Address,
-    credentials: Option<Credentials>,
-}
-
-/// The first `storaged` that greets back.
-async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted, OpenError> {
-    let mut last = OpenError::NoAddress;
-    for address in storaged {
-        let attempt = async {
-            let mut link = Link::new(transport::connect(address, None).await?);
-            let hello = SessionRequest::Hello {
-                program: program.to_owned(),
-                pid: std::process::id(),
-                yields: true,
-            };
-            link.outbox.push_session_request(0, &hello);
-            match converse(&mut link).await? {
-                SessionReply::Ok => Ok((link, None)),
-                SessionReply::Credentials(view) => Ok((link, credentials::usable(&view))),
-                _ => Err(out_of_turn()),
-            }
-        };
-        let result = timeout(GREETING_LIMIT, attempt).await;
-        match result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok((link, credentials)) => {
-                return Ok(Greeted {
-                    link,
-                    address: address.clone(),
-                    credentials,
-                });
-            }
-            Err(source) => {
-                last = OpenError::Unreachable {
-                    address: address.to_string(),
-                    source,
-                }
-            }
-        }
-    }
-    Err(last)
-}
-
-async fn converse(link: &mut Link) -> io::Result<SessionReply> {
-    match link.converse().await? {
-        (_, Message::SessionReply(reply)) => Ok(reply),
-        _ => Err(out_of_turn()),
-    }
-}
-
-fn out_of_turn() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "storaged answered something that was not asked",
-    )
 }
 
 impl Session {
@@ -287,6 +235,30 @@ impl Session {
         taken_in
     }
 
+    /// The volume's generation is over.
+    pub(super) fn deposed(&self) {
+        self.deposed.notify_one();
+    }
+
+    /// Asks for the volume again, if nobody has had it open since; the answer goes to the owner. Nothing comes if there
+    /// is no connection, or if it breaks before.
+    pub(super) fn take_again(&self, view: &VolumeView) -> oneshot::Receiver<Answer> {
+        let (done, answered) = oneshot::channel();
+        // It may have another name by now.
+        let options = Options {
+            volume: view.name.clone(),
+            ..self.options.clone()
+        };
+        let request = open_request(&options, self.how, AGAIN_WAIT, Some(view.generation));
+        self.ask(&request, Asked::Again { sent: now(), done });
+        answered
+    }
+
+    /// Waits for the next connection.
+    pub(super) async fn connected(&self) {
+        self.connected.notified().await;
+    }
+
     /// Sends what needs no answer.
     pub(super) fn tell(&self, request: &SessionRequest) {
         self.ask(request, Asked::Other);
@@ -307,7 +279,7 @@ impl Session {
     fn resume_request(&self, view: &VolumeView) -> SessionRequest {
         if view.generation.0 == 0 {
             // A reader of a snapshot owns nothing that could be resumed.
-            return open_request(&self.options, false, Duration::ZERO);
+            return open_request(&self.options, Opening::Plain, Duration::ZERO, None);
         }
         SessionRequest::Resume {
             volume: view.volume,
@@ -422,6 +394,11 @@ fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
             // Nobody waits any more if that took too long.
             let _ = done.send(());
         }
+        (Asked::Again { sent, done }, reply) => {
+            let answer = again::answered(driver, sent, reply);
+            // Nobody waits any more if the volume was closed meanwhile.
+            let _ = done.send(answer);
+        }
         (
             _,
             SessionReply::Refused {
@@ -429,7 +406,7 @@ fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
                 message,
             },
         ) => {
-            warn!(reason = message, "the volume is lost");
+            warn!(reason = message, "the volume's lease is over");
             driver.event(Event::Revoked);
         }
         (Asked::Renewal { sent }, SessionReply::Ok) => driver.event(Event::Renewed { sent }),
@@ -466,11 +443,14 @@ fn pushed(driver: &Rc<Driver>, push: SessionPush) {
             volume: named,
             reason,
         } if named == volume => {
-            warn!(reason, "the volume is lost");
+            warn!(reason, "the volume's lease is over");
             driver.event(Event::Revoked);
         }
         SessionPush::Wanted { volume: named } if named == volume => driver.tell(DeviceEvent::Wanted),
-        SessionPush::Quiesce { .. } | SessionPush::Revoked { .. } | SessionPush::Wanted { .. } => {}
+        SessionPush::Quiesce { .. }
+        | SessionPush::Revoked { .. }
+        | SessionPush::Wanted { .. }
+        | SessionPush::Attachment(_) => {}
     }
 }
 

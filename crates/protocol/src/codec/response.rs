@@ -171,6 +171,11 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
         }
         Refusal::Poisoned => out.put_u8(12),
         Refusal::Invalid => out.put_u8(13),
+        Refusal::Version { lowest, highest } => {
+            out.put_u8(14);
+            out.put_u16_le(*lowest);
+            out.put_u16_le(*highest);
+        }
     }
 }
 
@@ -192,6 +197,10 @@ fn read_refusal(reader: &mut Reader<'_>) -> Result<Refusal, WireError> {
         },
         12 => Refusal::Poisoned,
         13 => Refusal::Invalid,
+        14 => Refusal::Version {
+            lowest: reader.u16()?,
+            highest: reader.u16()?,
+        },
         _ => return Err(reader.wrong("kind of refusal")),
     })
 }

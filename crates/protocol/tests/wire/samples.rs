@@ -365,6 +365,13 @@ fn responses() -> Vec<(&'static str, Message)> {
         ),
         ("refused-poisoned", Refusal::Poisoned),
         ("refused-invalid", Refusal::Invalid),
+        (
+            "refused-version",
+            Refusal::Version {
+                lowest: 4,
+                highest: 6,
+            },
+        ),
     ];
     all.extend(refusals.map(|(name, refusal)| (name, Message::Response(Response::Refused(refusal)))));
     all
@@ -378,6 +385,8 @@ fn sessions() -> Vec<(&'static str, Message)> {
         mode: OpenMode::ReadWrite,
         wait_ms: 1000,
         succeeds: false,
+        again: None,
+        attachment: None,
     };
     let revoked = SessionPush::Revoked {
         volume,

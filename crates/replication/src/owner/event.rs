@@ -57,7 +57,7 @@ pub enum Operation {
 pub enum Outcome {
     /// A write, a zero or a flush is done, durably, on all replicas in sync.
     Done,
-    /// What was read: one piece for each object that the range touches, in order.
+    /// What was read, in pieces, in order.
     Data(Vec<Bytes>),
     /// Runs that touch and cover the range, in order: length in bytes, and what is there.
     Map(Vec<(u64, MapKind)>),
@@ -139,8 +139,18 @@ pub enum Event {
         /// When the renewal was *sent* (rule 1).
         sent: Moment,
     },
-    /// The volume belongs to somebody else: the coordination store says so.
+    /// This generation is over, as the coordination store says: the lease lapsed, or somebody else has the volume.
     Revoked,
+    /// The volume was taken again after [`Action::Deposed`], and nobody had it open in between: it is taken over
+    /// anew, and what was not answered is done again.
+    Again {
+        /// When the request was *sent* that took it.
+        leased: Moment,
+        /// The volume as it is now, with the new generation.
+        view: Box<VolumeView>,
+    },
+    /// It cannot be taken again: somebody has had it open since, or it is gone.
+    Lost,
     /// Hold new writes, and say [`Action::Quiesced`] when all that were sent are acknowledged. Held
     /// until the next [`Event::View`]; given up if the drain takes longer than the limit.
     Quiesce {
@@ -199,6 +209,14 @@ pub enum Action {
         /// Why, for people.
         reason: String,
     },
+    /// A disk answers, and far more slowly than the others that get the same writes: say so to `storaged`. Again
+    /// every few seconds while it is so.
+    Slow {
+        /// Which disk.
+        disk: DiskId,
+        /// Why, for people.
+        reason: String,
+    },
     /// All writes sent are acknowledged and new ones are held.
     Quiesced {
         /// The token of [`Event::Quiesce`].
@@ -206,6 +224,9 @@ pub enum Action {
     },
     /// The size in bytes is another one now.
     Resized(u64),
+    /// The generation is over, and nothing is sent any more: ask whether the volume can be taken again, and report
+    /// [`Event::Again`] or [`Event::Lost`]. Operations wait meanwhile.
+    Deposed,
     /// The volume belongs to somebody else. Everything was and will be answered with
     /// [`Failure::Lost`]; all connections may be closed.
     Lost,

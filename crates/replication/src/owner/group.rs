@@ -51,6 +51,11 @@ impl Group {
         matches!(self.phase, Phase::Serving)
     }
 
+    /// Whether the volume has objects there.
+    pub(super) fn is_used(&self) -> bool {
+        !matches!(self.phase, Phase::Unused)
+    }
+
     /// The disks that may be read.
     pub(super) fn in_sync(&self) -> impl Iterator<Item = DiskId> {
         self.slots

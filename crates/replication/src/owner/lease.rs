@@ -1,6 +1,6 @@
 //! The owner's lease: until when it may send (rule 1).
 
-use super::limits::{LEASE_RENEW_TENTHS, LEASE_USED_TENTHS};
+use super::limits::{LEASE_DANGER_TENTHS, LEASE_RENEW_TENTHS, LEASE_USED_TENTHS};
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 
@@ -42,6 +42,12 @@ impl Lease {
     /// A renewal that was sent then went well.
     pub(super) fn renewed(&mut self, sent: Moment) {
         self.renewed = self.renewed.map(|before| before.max(sent));
+    }
+
+    /// From when on it may be that no renewal will go well. Nothing for a reader.
+    pub(super) fn in_danger(&self) -> Option<Moment> {
+        self.renewed
+            .map(|renewed| renewed + self.length_ms * LEASE_DANGER_TENTHS / 10)
     }
 
     /// When the next renewal is due.

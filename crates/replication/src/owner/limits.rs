@@ -9,6 +9,9 @@ pub(super) const WRITE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(super) const READS_MAX: usize = 256;
 /// Bytes of reads in flight.
 pub(super) const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The longest part of a read; a divisor of an object's size. Small enough that several are under way in a large read,
+/// large enough that none costs much more for it.
+pub(super) const READ_PART_BYTES: u64 = 512 * 1024;
 /// Requests in flight to one disk: a quarter of what its replica accepts.
 pub(super) const LINK_REQUESTS_MAX: usize = 256;
 /// Objects whose stamp is kept while nothing is in flight for them: 256 GiB of address space for a
@@ -26,6 +29,18 @@ pub(super) const STALL_MS: u64 = 500;
 /// How often a disk that stays in trouble is complained of: whoever was asked may have been away, or
 /// could not spare it then.
 pub(super) const SUSPECT_AGAIN_MS: u64 = 1_000;
+/// How long the disks' answers are counted before they are compared, in milliseconds.
+pub(super) const PACE_WINDOW_MS: u64 = 10_000;
+/// So many windows one after the other a disk must be slow before it is told of: a checkpoint or a neighbour's burst
+/// is over by then.
+pub(super) const PACE_WINDOWS: u32 = 6;
+/// Writes in a window without which nothing is said of a disk.
+pub(super) const PACE_WRITES_MIN: u32 = 20;
+/// A disk is slow if half of its answers take so many times longer than the others': times are known to a factor of two
+/// on each side, so this stands for 25 to 100.
+pub(super) const PACE_FACTOR: u64 = 25;
+/// What takes less is fast enough, whatever the others do: a rotating disk in a far room stays below.
+pub(super) const PACE_FLOOR_MS: u64 = 20;
 /// How long a connection may be silent, with requests unanswered, before it is opened anew: longer
 /// than a slow disk's hiccups, shorter than TCP's own patience.
 pub(super) const SILENCE_MS: u64 = 5_000;
@@ -41,5 +56,13 @@ pub(super) const WANT_VIEW_MS: u64 = 100;
 pub(super) const FULL_PROBE_MS: u64 = 500;
 /// Part of the lease time, in tenths, after which an owner stops sending (rule 1).
 pub(super) const LEASE_USED_TENTHS: u64 = 8;
+/// Part of the lease time, in tenths, after which an owner asks all slots whether they vouch for it: late enough that it
+/// does not in good times, early enough that they have answered when it must stop otherwise.
+pub(super) const LEASE_DANGER_TENTHS: u64 = 5;
+/// Rounds of questions to all slots that may be under way: what a round trip of a second needs.
+pub(super) const HEARTBEAT_ROUNDS_MAX: usize = 4;
+/// Such questions to one disk that may be unanswered, beside its other requests: together they are what a replica accepts
+/// of one connection. Whoever has more groups on one disk has its lease alone.
+pub(super) const LINK_HEARTBEATS_MAX: usize = 1024 - LINK_REQUESTS_MAX;
 /// Part of the lease time, in tenths, after which a renewal is asked for: three tries fit.
 pub(super) const LEASE_RENEW_TENTHS: u64 = 2;

@@ -8,7 +8,7 @@ use protocol::session::DiskView;
 use protocol::{DiskId, Interval, ObjectId, PgId};
 
 use super::event::Action;
-use super::limits::{LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS, SUSPECT_AGAIN_MS};
+use super::limits::{LINK_HEARTBEATS_MAX, LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS, SUSPECT_AGAIN_MS};
 use crate::moment::Moment;
 
 /// What a request in flight was for.
@@ -30,6 +30,8 @@ pub(super) enum Sent {
     },
     /// A question whether there is room.
     Probe,
+    /// A question whether interval and generation still stand, in one round of such.
+    Heartbeat(u64),
 }
 
 /// One disk's connection.
@@ -42,6 +44,8 @@ pub(super) struct Link {
     /// When anything was heard last.
     heard: Moment,
     in_flight: BTreeMap<u64, (Sent, Moment)>,
+    /// How many of these ask whether interval and generation still stand.
+    heartbeats: usize,
     /// Writes to send, by count: in stamp order, which is also the order of a resend (W5).
     pub(super) pending: BTreeSet<u64>,
     /// Nothing is sent before this.
@@ -58,6 +62,7 @@ impl Link {
             changed: now,
             heard: now,
             in_flight: BTreeMap::new(),
+            heartbeats: 0,
             pending: BTreeSet::new(),
             paused_until: None,
             suspected: None,
@@ -67,8 +72,13 @@ impl Link {
     /// Whether one more request may go out now.
     pub(super) fn open(&self, now: Moment) -> bool {
         self.connected
-            && self.in_flight.len() < LINK_REQUESTS_MAX
+            && self.in_flight.len() - self.heartbeats < LINK_REQUESTS_MAX
             && self.paused_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether so many more groups may be asked of now.
+    pub(super) fn takes_heartbeats(&self, groups: usize) -> bool {
+        self.connected && self.heartbeats + groups <= LINK_HEARTBEATS_MAX
     }
 
     /// How many requests are unanswered.
@@ -85,6 +95,7 @@ impl Link {
         request: Request,
         out: &mut Vec<Action>,
     ) {
+        self.heartbeats += usize::from(matches!(sent, Sent::Heartbeat(_)));
         self.in_flight.insert(number, (sent, now));
         out.push(Action::Send {
             disk: self.disk.disk,
@@ -103,11 +114,12 @@ impl Link {
         });
     }
 
-    /// An answer came: what it is the answer to, if that is still awaited.
-    pub(super) fn answered(&mut self, now: Moment, number: u64) -> Option<Sent> {
-        let (sent, _) = self.in_flight.remove(&number)?;
+    /// An answer came: what it is the answer to, and when that was sent, if it is still awaited.
+    pub(super) fn answered(&mut self, now: Moment, number: u64) -> Option<(Sent, Moment)> {
+        let answered = self.in_flight.remove(&number)?;
+        self.heartbeats -= usize::from(matches!(answered.0, Sent::Heartbeat(_)));
         self.heard = now;
-        Some(sent)
+        Some(answered)
     }
 
     /// A request was done without the disk's process, which was not heard by it: what it was, if that
@@ -129,6 +141,7 @@ impl Link {
         self.connected = false;
         self.changed = now;
         self.paused_until = None;
+        self.heartbeats = 0;
         let lost = std::mem::take(&mut self.in_flight);
         lost.into_iter()
             .map(|(number, (sent, _))| (number, sent))

@@ -93,6 +93,9 @@ impl Lookups {
 impl Owner {
     /// Begins parts of the reads that wait, in order, as far as the limits allow.
     pub(super) fn issue_reads(&mut self) {
+        if self.operations.begins_again() || self.writes.redoing {
+            return;
+        }
         while let Some(sequence) = self.operations.reads.front().copied() {
             if !self.lookups.has_room() {
                 break;

@@ -97,7 +97,9 @@ impl Owner {
                 Step::AskStamp { above } => (Some(subject), above),
                 Step::Copy { sources, above } => {
                     let open = |disk: &DiskId| self.links.get(disk).is_some_and(|link| link.open(now));
-                    (sources.into_iter().find(open), above)
+                    // Nobody is asked for what could not be handed on: it would be asked for again at once.
+                    let source = sources.into_iter().find(open);
+                    (source.filter(|_| open(&subject)), above)
                 }
             };
             let number = self.number();
@@ -236,7 +238,7 @@ impl Owner {
     ) {
         let (number, scope) = (self.number(), self.scope(pg));
         // Without a lease or a connection now, the copy is dropped, and asked for again later.
-        if !self.lease.allows(now) {
+        if !self.may_send(now) {
             return;
         }
         let Some(link) = self.links.get_mut(&subject).filter(|link| link.open(now)) else {
@@ -297,7 +299,7 @@ impl Owner {
                     leveling.sent.remove(&subject);
                 }
             }
-            Sent::Write(_) | Sent::Lookup(_) | Sent::Probe => {}
+            Sent::Write(_) | Sent::Lookup(_) | Sent::Probe | Sent::Heartbeat(_) => {}
         }
     }
 

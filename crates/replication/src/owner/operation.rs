@@ -10,6 +10,7 @@ use protocol::storage::{Change, MapKind};
 use protocol::{BLOCK_SIZE, BlockRange};
 
 use super::event::{Action, Failure, IoId, Operation, Outcome};
+use super::limits::READ_PART_BYTES;
 use crate::mutation::{self, Mutation};
 
 /// What an operation does.
@@ -28,6 +29,8 @@ pub(super) struct Running {
     id: Option<IoId>,
     pub(super) kind: Kind,
     offset: u64,
+    /// Ranges to do again, before anything that was not begun: from and to, in bytes.
+    again: VecDeque<(u64, u64)>,
     /// Where the next part begins, and where the last one ends.
     pub(super) cursor: u64,
     end: u64,
@@ -38,7 +41,7 @@ pub(super) struct Running {
     runs: BTreeMap<u64, Vec<(u64, MapKind)>>,
 }
 
-/// The part of an operation that lies in one object.
+/// A part of an operation that lies in one object.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     /// Whose part this is.
@@ -65,6 +68,38 @@ impl Running {
     /// Whether this writes bytes that need room.
     pub(super) fn needs_room(&self) -> bool {
         matches!(self.kind, Kind::Write { .. })
+    }
+
+    /// What is to be begun next: from and to. A large read is cut up further than by objects: while one part is
+    /// verified and handed on, the disk reads the next.
+    fn next_range(&self) -> (u64, u64) {
+        let (from, to) = self.again.front().copied().unwrap_or((self.cursor, self.end));
+        match self.kind {
+            Kind::Read => (from, to.min((from / READ_PART_BYTES + 1) * READ_PART_BYTES)),
+            Kind::Map | Kind::Write { .. } | Kind::Zero => (from, to),
+        }
+    }
+
+    /// So many bytes of that are begun.
+    fn begun(&mut self, length: u64) {
+        match self.again.front_mut() {
+            Some((from, to)) => {
+                *from += length;
+                if *from >= *to {
+                    self.again.pop_front();
+                }
+            }
+            None => self.cursor += length,
+        }
+    }
+
+    fn all_begun(&self) -> bool {
+        self.again.is_empty() && self.cursor >= self.end
+    }
+
+    /// Whether this writes.
+    fn is_write(&self) -> bool {
+        matches!(self.kind, Kind::Write { .. } | Kind::Zero)
     }
 
     /// What a part of this does to its blocks.
@@ -121,6 +156,7 @@ impl Operations {
             id,
             kind,
             offset,
+            again: VecDeque::new(),
             cursor: offset,
             end: offset + length,
             outstanding: 0,
@@ -138,9 +174,9 @@ impl Operations {
     /// Cuts off the next part of an operation; the flag says whether it was the last.
     pub(super) fn cut(&mut self, sequence: u64) -> Option<(Part, bool)> {
         let running = self.running.get_mut(&sequence)?;
-        let offset = running.cursor;
-        let extent = extents(offset, running.end - offset).next()?;
-        running.cursor += extent.range.byte_len() as u64;
+        let (offset, end) = running.next_range();
+        let extent = extents(offset, end - offset).next()?;
+        running.begun(extent.range.byte_len() as u64);
         running.outstanding += 1;
         let part = Part {
             sequence,
@@ -148,7 +184,7 @@ impl Operations {
             range: extent.range,
             offset,
         };
-        Some((part, running.cursor >= running.end))
+        Some((part, running.all_begun()))
     }
 
     /// One part becomes several.
@@ -175,6 +211,7 @@ impl Operations {
     /// No more parts: the rest of the operation fails. Parts that are under way end first.
     pub(super) fn refuse_rest(&mut self, sequence: u64, failure: Failure, out: &mut Vec<Action>) {
         if let Some(running) = self.running.get_mut(&sequence) {
+            running.again.clear();
             running.cursor = running.end;
             running.failure = running.failure.or(Some(failure));
         }
@@ -191,7 +228,7 @@ impl Operations {
     }
 
     fn finish_if_done(&mut self, sequence: u64, out: &mut Vec<Action>) {
-        let done = |running: &Running| running.outstanding == 0 && running.cursor >= running.end;
+        let done = |running: &Running| running.outstanding == 0 && running.all_begun();
         if !self.running.get(&sequence).is_some_and(done) {
             return;
         }
@@ -236,6 +273,57 @@ impl Operations {
             next: self.next,
             ..Self::default()
         };
+    }
+
+    /// Begins anew what was begun and not answered, in the order in which it was submitted. `unanswered` are the parts
+    /// of writes that were begun: no others of them are written a second time, for what is answered may have been
+    /// read and overwritten since.
+    pub(super) fn begin_again<'a>(&mut self, unanswered: impl Iterator<Item = &'a Part>) {
+        let mut ranges: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        for part in unanswered {
+            let range = (part.offset, part.offset + part.range.byte_len() as u64);
+            ranges.entry(part.sequence).or_default().push(range);
+        }
+        self.reads.clear();
+        self.writes.clear();
+        for (sequence, running) in &mut self.running {
+            running.outstanding = 0;
+            if running.is_write() {
+                let mut again = ranges.remove(sequence).unwrap_or_default();
+                // What was to be done again when this generation ended, and was not begun, still is.
+                again.extend(running.again.drain(..));
+                again.sort_unstable();
+                running.again = again.into();
+                self.writes.push_back(*sequence);
+            } else {
+                running.cursor = running.offset;
+                running.data.clear();
+                running.runs.clear();
+                self.reads.push_back(*sequence);
+            }
+        }
+    }
+
+    /// Whether the next write is one that was begun under a former generation: reads wait until all of these are
+    /// begun, for one of them may have been done already.
+    pub(super) fn begins_again(&self) -> bool {
+        let next = self.writes.front().and_then(|next| self.running.get(next));
+        next.is_some_and(|running| !running.again.is_empty())
+    }
+
+    /// Takes out what reaches beyond the end of the volume, which has become smaller.
+    pub(super) fn refuse_beyond(&mut self, size: u64, out: &mut Vec<Action>) {
+        let beyond = |(_, running): &(&u64, &Running)| running.end > size && running.id.is_some();
+        let sequences: Vec<u64> = self.running.iter().filter(beyond).map(|(s, _)| *s).collect();
+        for sequence in sequences {
+            self.reads.retain(|other| *other != sequence);
+            self.writes.retain(|other| *other != sequence);
+            self.unfinished_writes.remove(&sequence);
+            if let Some(mut running) = self.running.remove(&sequence) {
+                running.failure = Some(Failure::Invalid);
+                running.complete(out);
+            }
+        }
     }
 
     /// Whether everything is answered.

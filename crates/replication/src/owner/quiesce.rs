@@ -49,9 +49,9 @@ impl Owner {
             }
             return;
         }
-        let quiet = self.is_open() && self.writes.is_empty();
+        let quiet = self.is_open() && self.writes.is_empty() && !self.operations.begins_again();
         if quiet || mutation::active(Mutation::QuiesceNoDrain) {
-            if self.lease.allows(now) {
+            if self.may_send(now) {
                 self.tell_complete(now, true, out);
             }
             let until = self

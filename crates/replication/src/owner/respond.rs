@@ -40,7 +40,9 @@ impl Owner {
                     self.put_back(disk, count, number);
                 }
                 Sent::Lookup(id) => self.lookup_lost(id, number),
-                Sent::Fence(..) | Sent::Level { .. } | Sent::Probe => self.take_over_lost(disk, number, sent),
+                Sent::Fence(..) | Sent::Level { .. } | Sent::Probe | Sent::Heartbeat(_) => {
+                    self.take_over_lost(disk, number, sent);
+                }
             }
         }
     }
@@ -66,7 +68,7 @@ impl Owner {
         response: Response,
         out: &mut Vec<Action>,
     ) {
-        let Some(sent) = self
+        let Some((sent, asked)) = self
             .links
             .get_mut(&disk)
             .and_then(|link| link.answered(now, number))
@@ -77,12 +79,15 @@ impl Owner {
             && generation > self.view.generation
             && self.view.generation > Generation(0)
         {
-            self.lose(out);
+            self.depose(out);
             return;
         }
         match sent {
             Sent::Write(count) => match response {
-                Response::Ok => self.write_ok(disk, count, number, out),
+                Response::Ok => {
+                    self.pace.answered(disk, now.since(asked));
+                    self.write_ok(disk, count, number, out);
+                }
                 Response::Refused(refusal) => self.write_refused(now, disk, (count, number), &refusal, out),
                 _ => self.write_refused(now, disk, (count, number), &Refusal::Invalid, out),
             },
@@ -92,6 +97,7 @@ impl Owner {
             }
             Sent::Level { .. } => self.level_answered(now, disk, number, sent, response, out),
             Sent::Probe => self.probed(now, disk, &response, out),
+            Sent::Heartbeat(round) => self.heartbeat_answered(now, disk, round, &response, out),
         }
     }
 
@@ -116,7 +122,8 @@ impl Owner {
             | Refusal::Fenced(_)
             | Refusal::Damaged { .. }
             | Refusal::Poisoned
-            | Refusal::Invalid => {
+            | Refusal::Invalid
+            | Refusal::Version { .. } => {
                 self.pause(now, disk, TROUBLE_PAUSE_MS);
                 self.suspect(now, disk, &format!("it refuses: {refusal}"), out);
             }

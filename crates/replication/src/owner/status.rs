@@ -12,11 +12,22 @@ impl Owner {
     /// What operations wait for, for people: empty when nothing waits.
     pub fn waiting(&self, now: Moment) -> Vec<String> {
         let mut reasons = Vec::new();
-        if matches!(self.stage, Stage::Closed | Stage::Lost) {
-            return reasons;
+        match self.stage {
+            Stage::Closed | Stage::Lost => return reasons,
+            Stage::Deposed => {
+                reasons.push(
+                    "waiting for storaged: the lease lapsed, and the volume has to be taken again".to_owned(),
+                );
+                return reasons;
+            }
+            Stage::Opening | Stage::Open | Stage::Closing => {}
         }
-        if !self.lease.allows(now) {
-            reasons.push("waiting for storaged: the lease ran out and could not be renewed".to_owned());
+        if !self.may_send(now) {
+            reasons.push(
+                "waiting for storaged: the lease ran out and could not be renewed, and not all disks confirm that nobody \
+                 else has the volume"
+                    .to_owned(),
+            );
         }
         reasons.extend(self.waiting_groups());
         reasons.extend(self.waiting_disks(now));

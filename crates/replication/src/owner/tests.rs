@@ -12,7 +12,10 @@ use protocol::{
     VolumeId,
 };
 
+mod again;
 mod eviction;
+mod heartbeats;
+mod reviews;
 mod takeover;
 
 use super::limits::COMPLETE_INTERVAL_MS;
@@ -269,8 +272,10 @@ fn nothing_is_sent_when_the_lease_is_used_up() {
     // Rule 1: 0.8 lease times after the last good renewal was sent; retries too.
     let mut bed = Bed::learned();
     bed.now = Moment(LEASE_MS * 8 / 10);
-    assert!(sent(&bed.write()).is_empty());
-    assert!(sent(&bed.read()).is_empty());
+    // The questions whether the disks still serve us are no use of the volume.
+    let asks = |request: &Sent| matches!(request.2, Request::Ping { .. });
+    assert!(sent(&bed.write()).iter().all(asks));
+    assert!(sent(&bed.read()).iter().all(asks));
     let out = bed.event(Event::Renewed {
         sent: Moment(LEASE_MS * 8 / 10),
     });
@@ -395,7 +400,10 @@ fn a_newer_owner_ends_everything() {
     let mut bed = Bed::learned();
     let writes = sent(&bed.write());
     let out = bed.answer(&writes[0], Response::Refused(Refusal::Fenced(Generation(3))));
-    assert_eq!(results(&out), [Err(Failure::Lost)]);
+    assert!(matches!(out.last(), Some(Action::Deposed)));
+    assert!(bed.write().is_empty());
+    let out = bed.event(Event::Lost);
+    assert_eq!(results(&out), [Err(Failure::Lost), Err(Failure::Lost)]);
     assert_eq!(results(&bed.write()), [Err(Failure::Lost)]);
 }
 

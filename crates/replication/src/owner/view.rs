@@ -27,8 +27,8 @@ impl Owner {
         if view.head != self.view.head {
             if !self.writes.is_empty() {
                 // The head was sealed under writes that nobody was asked to drain: they can be neither
-                // finished nor given up. Stopping is the only answer that keeps the copies equal.
-                self.lose(out);
+                // finished nor given up. Taking the volume anew is what keeps the copies equal.
+                self.depose(out);
                 return;
             }
             self.writes.forget_stamps();
@@ -52,6 +52,7 @@ impl Owner {
                     changed.phase = known.phase;
                 }
                 self.groups.insert(group.pg, changed);
+                self.heartbeats.void();
                 self.begin_interval(group.pg, out);
             }
         }

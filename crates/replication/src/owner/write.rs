@@ -27,6 +27,9 @@ pub(super) struct Writes {
     pub(super) objects: HashMap<u32, Object>,
     /// Parts that wait for their object's stamp.
     waiting: usize,
+    /// What a former generation had begun is done again, and not all of it has its stamp yet: nothing else is begun, and
+    /// nothing read, for of two writes the later one may be there already.
+    pub(super) redoing: bool,
     /// Parts and bytes that are not answered.
     parts: usize,
     bytes: usize,
@@ -81,6 +84,13 @@ impl Writes {
     /// Whether nothing is on its way.
     pub(super) fn is_empty(&self) -> bool {
         self.sent.is_empty() && self.waiting == 0
+    }
+
+    /// The parts that are begun and not answered.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Part> {
+        let sent = self.sent.values().filter(|write| !write.answered);
+        let waiting = self.objects.values().flat_map(|object| &object.waiting);
+        sent.map(|write| &write.part).chain(waiting.map(|(part, _)| part))
     }
 
     /// Whether one more part may be begun.
@@ -180,16 +190,24 @@ impl Write {
 impl Owner {
     /// Begins parts of the writes that wait, in order, as far as the limits allow.
     pub(super) fn issue_writes(&mut self, out: &mut Vec<Action>) {
-        let held = self.quiescence.is_some() && !mutation::active(Mutation::QuiesceNoHold);
+        let holds = self.quiescence.is_some() && !mutation::active(Mutation::QuiesceNoHold);
         while let Some(sequence) = self.operations.writes.front().copied() {
-            if held || !self.writes.has_room() {
+            // What was begun under a former generation may be there already: it is neither held nor refused.
+            let again = self.operations.begins_again();
+            if self.writes.redoing && !again {
+                if self.writes.waiting > 0 {
+                    break;
+                }
+                self.writes.redoing = false;
+            }
+            if (holds && !again) || !self.writes.has_room() {
                 break;
             }
             let needs_room = self
                 .operations
                 .get(sequence)
                 .is_some_and(super::operation::Running::needs_room);
-            if needs_room && self.fullness.is_full() {
+            if needs_room && self.fullness.is_full() && !again {
                 self.operations.writes.pop_front();
                 self.operations.refuse_rest(sequence, Failure::Full, out);
                 continue;
@@ -202,6 +220,9 @@ impl Owner {
                 self.operations.writes.pop_front();
             }
             self.begin_write(part);
+        }
+        if self.writes.waiting == 0 && !self.operations.begins_again() {
+            self.writes.redoing = false;
         }
         self.writes.forget_idle();
     }

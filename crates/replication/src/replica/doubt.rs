@@ -61,6 +61,11 @@ impl Doubt {
         listed || self.unplaced.iter().any(|(other, _)| *other == object)
     }
 
+    /// An object is gone from here, and with it what was in doubt about it.
+    pub(super) fn gone(&mut self, object: ObjectId) {
+        self.forget(object);
+    }
+
     fn forget(&mut self, object: ObjectId) -> bool {
         let had = self.has(object);
         if let Some(layer) = self.layers.get_mut(&(object.family, object.layer)) {

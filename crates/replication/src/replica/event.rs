@@ -79,6 +79,11 @@ pub enum Event {
         /// For which group.
         pg: PgId,
     },
+    /// The time of [`Action::Alarm`] is over.
+    Alarm {
+        /// As in the action.
+        volume: Option<VolumeId>,
+    },
     /// Some time has passed, a fraction of a second: whoever comes back goes on.
     Nudge {
         /// Whether groups that we are out of may be asked for: not if the disk was put out again and again, or
@@ -165,6 +170,13 @@ pub enum Action {
         run: u64,
         /// How.
         progress: Progress,
+    },
+    /// Hand in [`Event::Alarm`] after so much time.
+    Alarm {
+        /// Which volume's next owner waits for it; nothing: what may have been said before a restart is too old then.
+        volume: Option<VolumeId>,
+        /// In milliseconds.
+        after_ms: u64,
     },
     /// Some request that was let in before may be refused from now on. Whoever reads the disk's file
     /// by what he was told before must ask anew: he is told so before anything else is answered.

@@ -96,6 +96,11 @@ impl Flight {
         })
     }
 
+    /// The objects that something in flight is for.
+    pub(super) fn objects(&self) -> impl Iterator<Item = ObjectId> {
+        self.objects.keys().copied()
+    }
+
     /// Whether something that an owner of a lower generation wrote to the layer is in flight.
     pub(super) fn any_below(&self, family: FamilyId, layer: LayerId, generation: Generation) -> bool {
         self.objects

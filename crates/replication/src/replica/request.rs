@@ -103,8 +103,8 @@ impl Replica {
                     index,
                     range,
                 };
-                self.reclaims.read_begins((family, layer));
-                self.ask(Asked::Read(asker, (family, layer)), read, out);
+                self.reclaims.read_begins((family, layer), scope.pg);
+                self.ask(Asked::Read(asker, (family, layer), scope.pg), read, out);
             }),
             Request::Map {
                 family,
@@ -119,8 +119,8 @@ impl Replica {
                     index,
                     range,
                 };
-                self.reclaims.read_begins((family, layer));
-                self.ask(Asked::Read(asker, (family, layer)), map, out);
+                self.reclaims.read_begins((family, layer), scope.pg);
+                self.ask(Asked::Read(asker, (family, layer), scope.pg), map, out);
             }),
             // Nothing is read here: a layer on its way out may go, its blocks' moves are counted.
             Request::Places {
@@ -144,6 +144,7 @@ impl Replica {
             Request::Write { write, .. } => self.write(asker, &scope, write, out),
             Request::Level { follows, delta, .. } => self.level(asker, &scope, follows, delta, out),
             Request::Ping { .. } => {
+                self.vouching.vouch(&scope);
                 self.ask(Asked::Answer(asker), StorageRequest::Probe, out);
                 Ok(())
             }
@@ -184,6 +185,10 @@ impl Replica {
             return Err(Refusal::Invalid);
         }
         self.fenced(&scope);
+        if self.waits_out(&scope, out) {
+            self.park(asker, Request::Fence { scope, family, after }, Wait::Vouched);
+            return Ok(());
+        }
         let in_flight = self.flight.any_below(family, volume.head, scope.generation);
         if in_flight && !mutation::active(Mutation::FenceNoDrain) {
             self.park(asker, Request::Fence { scope, family, after }, Wait::Drain);

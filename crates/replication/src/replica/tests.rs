@@ -17,6 +17,8 @@ use super::{Action, ConnectionId, Event, Remembered, Replica};
 
 mod coming_back;
 mod scrubbing;
+mod strays;
+mod vouching;
 
 const PG: PgId = PgId {
     pool: PoolId(1),

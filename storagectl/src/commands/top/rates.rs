@@ -56,6 +56,7 @@ pub(super) struct Rate {
     pub(super) per_s: f64,
     pub(super) bytes_per_s: f64,
     pub(super) mean_us: f64,
+    pub(super) p50_us: f64,
     pub(super) p99_us: f64,
 }
 
@@ -157,6 +158,7 @@ fn rate(before: &[RequestFigures], now: &[RequestFigures], kind: &str, time: Dur
         per_s: exact(requests) / seconds,
         bytes_per_s: exact(now.bytes.saturating_sub(before.bytes)) / seconds,
         mean_us: (now.latency.sum_us - before.latency.sum_us).max(0.0) / exact(requests),
+        p50_us: quantile(&before.latency, &now.latency, requests, 0.5),
         p99_us: quantile(&before.latency, &now.latency, requests, 0.99),
     }
 }
@@ -251,7 +253,8 @@ mod tests {
         let read = view.volumes[0].read;
         assert_eq!((read.per_s, read.bytes_per_s), (100.0, 409_600.0));
         assert!((149.9..150.1).contains(&read.mean_us), "{read:?}");
-        // 100 were below 100 us and 100 more below 200: the 198th is at 198.
+        // 100 were below 100 us and 100 more below 200: the 100th is at 100, the 198th at 198.
+        assert!((99.9..100.1).contains(&read.p50_us), "{read:?}");
         assert!((197.9..198.1).contains(&read.p99_us), "{read:?}");
         assert_eq!(view.volumes[0].write, Rate::default());
     }

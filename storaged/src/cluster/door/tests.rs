@@ -28,6 +28,7 @@ async fn world() -> World {
         .unwrap();
     let (shown, renewal) = authority.show().unwrap();
     let listen = Listen {
+        advertised: "127.0.0.1".to_owned(),
         host: "127.0.0.1".to_owned(),
         port: 0,
         plaintext: false,

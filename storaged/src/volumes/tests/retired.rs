@@ -16,6 +16,8 @@ async fn a_layer_goes_when_more_nodes_have_said_so_than_one_transaction_forgets(
             node: NodeId(number),
             path: String::new(),
             weight: 1,
+            share: None,
+            draining: false,
             addresses: Vec::new(),
             capacity: None,
             created_ms: 0,

@@ -7,9 +7,9 @@ use client::request;
 use client::transport::{self, Address, Link};
 use client::volume::{Options, Volume};
 use protocol::codec::Message;
-use protocol::session::{DiskView, SessionReply, SessionRequest};
+use protocol::session::{DiskView, SessionReply, SessionRequest, VolumeView};
 use serde::de::DeserializeOwned;
-use test_node::Node;
+use test_node::{Cluster, Node};
 use tokio::task::LocalSet;
 
 /// Nothing here takes that long unless it hangs.
@@ -17,12 +17,17 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// Runs a test where volumes can live.
 pub(crate) fn run(test: impl Future<Output = ()>) {
+    run_for(LIMIT, test);
+}
+
+/// The same, of a test that waits for more.
+pub(crate) fn run_for(limit: Duration, test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let ended = tokio::time::timeout(LIMIT, test).await;
+        let ended = tokio::time::timeout(limit, test).await;
         assert!(ended.is_ok(), "the test hangs");
     });
 }
@@ -45,6 +50,11 @@ pub(crate) fn options(node: &Node, name: &str) -> Options {
 
 /// Where a front end on that node is told to look for a volume's disks.
 pub(crate) async fn disks_of(node: &Node, volume: &str) -> Vec<DiskView> {
+    look(node, volume).await.disks
+}
+
+/// What a front end on that node is told of a volume.
+pub(crate) async fn look(node: &Node, volume: &str) -> VolumeView {
     let address = Address::Unix(node.session_socket());
     let mut link = Link::new(transport::connect(&address, None).await.unwrap());
     let hello = SessionRequest::Hello {
@@ -59,7 +69,7 @@ pub(crate) async fn disks_of(node: &Node, volume: &str) -> Vec<DiskView> {
     link.outbox.push_session_request(1, &look);
     loop {
         if let (1, Message::SessionReply(SessionReply::Opened(view))) = link.converse().await.unwrap() {
-            return view.disks;
+            return *view;
         }
     }
 }
@@ -69,6 +79,19 @@ pub(crate) async fn open(node: &Node, name: &str) -> Volume {
     let volume = Volume::open(options(node, name)).await.unwrap();
     volume.opened().await;
     volume
+}
+
+/// Does something with the cluster on another thread, so that guests of this one go on.
+pub(crate) async fn aside<T: Send + 'static>(
+    cluster: Cluster,
+    act: impl FnOnce(&mut Cluster) -> T + Send + 'static,
+) -> (Cluster, T) {
+    let act = move || {
+        let mut cluster = cluster;
+        let done = act(&mut cluster);
+        (cluster, done)
+    };
+    tokio::task::spawn_blocking(act).await.unwrap()
 }
 
 /// Fills a range with one value.

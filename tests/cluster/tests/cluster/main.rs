@@ -2,9 +2,15 @@
 //! guests' are.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod gateway;
 mod guest;
+mod health;
 mod joining;
 mod members;
 mod moves;
+mod ownership;
 mod recovery;
+mod relocation;
+mod restored;
+mod shared;
 mod volumes;

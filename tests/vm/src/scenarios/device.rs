@@ -84,7 +84,7 @@ pub(super) fn verified_writes(setting: &Setting) -> Result<()> {
 
 /// A command for the guest: two fio jobs that write `megabytes` each at random, in blocks of 512 bytes to
 /// 256 KiB, several under way, trim some, and read all of it back.
-pub(super) fn fio_verify(device: &str, megabytes: u32) -> String {
+pub fn fio_verify(device: &str, megabytes: u32) -> String {
     format!(
         "fio --name=v --filename={device} --numjobs=2 --size={megabytes}m --offset_increment={megabytes}m --rw=randwrite \
          --bsrange=512-256k --bs_unaligned=0 --ba=512 --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c \

@@ -77,3 +77,35 @@ fn a_take_over_ends_when_what_is_in_doubt_is_level_already() {
     let complete = |(_, _, request): &Sent| matches!(request, Request::Complete { .. });
     assert_eq!(told.iter().filter(|request| complete(request)).count(), 2);
 }
+
+#[test]
+fn nothing_is_copied_for_a_disk_that_is_not_there() {
+    // Found by a scripted cluster (W3): while the disk that lacked something was away, its source was asked for
+    // it again with each answer, as fast as both could.
+    let (mut bed, fences) = Bed::connected();
+    let object = ObjectId {
+        family: FamilyId(1),
+        index: 0,
+        layer: LayerId(1),
+    };
+    let doubt = |objects| Response::Doubt { objects, more: false };
+    bed.answer(&fences[0], doubt(vec![(object, stamp(1, 7))]));
+    let asks = sent(&bed.answer(&fences[1], doubt(Vec::new())));
+    let delta = |at| {
+        Response::Delta(protocol::storage::ObjectDelta {
+            object,
+            stamp: at,
+            merged: Vec::new(),
+            chunks: Vec::new(),
+            checksums: Arc::from([]),
+            bytes: Bytes::new(),
+        })
+    };
+    let pull = sent(&bed.answer(&asks[0], delta(stamp(1, 3))));
+    assert!(matches!(pull[..], [(A, _, Request::Pull { .. })]));
+    bed.event(Event::Disconnected { disk: B });
+    assert!(sent(&bed.answer(&pull[0], delta(stamp(1, 7)))).is_empty());
+    let pull = sent(&bed.event(Event::Connected { disk: B }));
+    let copied = |request: &Sent| matches!(request, (A, _, Request::Pull { .. }));
+    assert!(pull.iter().any(copied), "{pull:?}");
+}

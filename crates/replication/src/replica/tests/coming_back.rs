@@ -345,3 +345,17 @@ fn a_question_waits_for_the_map_that_it_is_of_and_until_its_interval_is_durable(
     };
     assert!(out.iter().any(table), "{out:?}");
 }
+
+#[test]
+fn a_disk_that_waits_too_long_for_an_owner_to_serve_begins_anew() {
+    // That owner died before it served: no other one says so, and a joining disk holds up writes.
+    let (mut bed, table) = Bed::returning(SlotState::Joining, 3);
+    let at = stamp(3, 4);
+    let out = bed.compared(&table, 3, at, at);
+    let fence = bed.request(bed.fence(4));
+    bed.all_stored(fence);
+    assert_eq!(proposal(&bed.stored(&out, Ok(listed(vec![state(at)])))), None);
+    let patience = 1_000;
+    let given_up = (0..patience).find_map(|_| proposal(&bed.apply(Event::Nudge { returns: true })));
+    assert_eq!(given_up, Some((SlotState::Joining, SlotState::Syncing)));
+}

@@ -1,0 +1,331 @@
+//! A volume that several front ends have open at once, on one node or on several: one of them owns it, the others have
+//! it do what their guests ask for, and when it dies one of them takes over (`docs/decisions/0041-shared-opens.md`).
+//!
+//! To its front end this is a device like any other. What the guests of different front ends owe each other (locks,
+//! reservations, a file system that is made for it) is theirs.
+
+mod attachment;
+mod gate;
+mod host;
+mod lines;
+mod pieces;
+mod tasks;
+mod words;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use protocol::message::Response;
+use protocol::session::SessionRefusal;
+use protocol::shared::{AttachmentView, REQUESTS_MAX};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{Instant, timeout_at};
+
+use crate::backoff::Backoff;
+use crate::device::{
+    BlockDevice, Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation, Outcome,
+};
+use crate::request;
+use crate::volume::{OpenError, Options, Volume};
+use attachment::Attachment;
+use host::Host;
+use lines::Forward;
+use pieces::{Answered, Number, Pieces};
+
+/// See the module. Dropping it ends all I/O at once: call [`SharedVolume::close`] first.
+pub struct SharedVolume {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    attachment: Rc<Attachment>,
+    pieces: RefCell<Pieces>,
+    /// Pieces that nobody was asked to do yet.
+    queue: RefCell<VecDeque<Number>>,
+    /// Pieces that some owner was asked to do.
+    sent: RefCell<BTreeSet<Number>>,
+    place: RefCell<Place>,
+    info: RefCell<DeviceInfo>,
+    listener: RefCell<Option<Listener>>,
+    /// The place is another one, or everything is answered.
+    moved: Notify,
+    lost: Cell<bool>,
+    /// The attachment is over.
+    lapsed: Notify,
+    closing: Cell<bool>,
+    tasks: RefCell<Vec<AbortHandle>>,
+}
+
+/// Who does what is asked for.
+enum Place {
+    /// Nobody is known to.
+    Nowhere,
+    /// This front end owns the volume.
+    Here(Rc<Host>),
+    /// Another one does.
+    There(Rc<Forward>),
+}
+
+impl SharedVolume {
+    /// Opens a volume to share it. Waits for a present owner that does not share it as long as the options say.
+    ///
+    /// Must be called on a `LocalSet`.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let deadline = Instant::now() + options.wait;
+        let mut backoff = Backoff::default();
+        let (attachment, listeners) = loop {
+            match Attachment::open(options.clone()).await {
+                Err(OpenError::Unreachable { .. }) if Instant::now() < deadline => backoff.pause().await,
+                result => break result?,
+            }
+        };
+        let info = device_info(&attachment.view(), options.read_only);
+        let inner = Rc::new(Inner {
+            options,
+            attachment,
+            pieces: RefCell::default(),
+            queue: RefCell::default(),
+            sent: RefCell::default(),
+            place: RefCell::new(Place::Nowhere),
+            info: RefCell::new(info),
+            listener: RefCell::default(),
+            moved: Notify::new(),
+            lost: Cell::new(false),
+            lapsed: Notify::new(),
+            closing: Cell::new(false),
+            tasks: RefCell::default(),
+        });
+        let mut tasks = vec![
+            spawn_local(tasks::keep(Rc::clone(&inner))).abort_handle(),
+            spawn_local(tasks::follow(Rc::clone(&inner))).abort_handle(),
+            spawn_local(tasks::find(Rc::clone(&inner))).abort_handle(),
+        ];
+        for listener in listeners {
+            tasks.push(spawn_local(tasks::listen(Rc::clone(&inner), listener)).abort_handle());
+        }
+        inner.tasks.borrow_mut().extend(tasks);
+        let volume = Self { inner };
+        if timeout_at(deadline, volume.placed()).await.is_err() {
+            let refusal = volume.inner.in_use();
+            volume.close().await;
+            return Err(refusal);
+        }
+        Ok(volume)
+    }
+
+    async fn placed(&self) {
+        while matches!(*self.inner.place.borrow(), Place::Nowhere) {
+            self.inner.moved.notified().await;
+        }
+    }
+
+    /// The volume itself, while this front end owns it.
+    pub fn volume(&self) -> Option<Rc<Volume>> {
+        match &*self.inner.place.borrow() {
+            Place::Here(host) => Some(Rc::clone(host.volume())),
+            Place::Nowhere | Place::There(_) => None,
+        }
+    }
+
+    /// What operations wait for, in sentences, for people; empty when nothing waits.
+    pub fn waiting(&self) -> Vec<String> {
+        match &*self.inner.place.borrow() {
+            Place::Nowhere => vec!["waiting for an owner of the shared volume".to_owned()],
+            Place::There(_) => Vec::new(),
+            Place::Here(host) => {
+                let mut reasons = host.volume().waiting();
+                let awaited = host.awaited();
+                if awaited > 0 {
+                    reasons.push(format!(
+                        "waiting for {awaited} front ends that share the volume to ask again for what they had no answer to"
+                    ));
+                }
+                reasons
+            }
+        }
+    }
+
+    /// Finishes what was submitted, and leaves the volume to the others.
+    pub async fn close(&self) {
+        let inner = &self.inner;
+        while !inner.lost.get() && !inner.pieces.borrow().is_empty() {
+            inner.moved.notified().await;
+        }
+        inner.closing.set(true);
+        let place = inner.place.replace(Place::Nowhere);
+        if let Place::Here(host) = place {
+            host.end();
+            host.volume().close().await;
+        }
+        inner.stop();
+        inner.attachment.detach().await;
+    }
+}
+
+impl Drop for SharedVolume {
+    fn drop(&mut self) {
+        self.inner.stop();
+    }
+}
+
+impl BlockDevice for SharedVolume {
+    fn info(&self) -> DeviceInfo {
+        self.inner.info.borrow().clone()
+    }
+
+    fn submit(&self, operation: Operation, done: Continuation) {
+        let inner = &self.inner;
+        if inner.lost.get() {
+            return done(Err(DeviceError::Lost));
+        }
+        if inner.closing.get() {
+            return done(Err(DeviceError::Closed));
+        }
+        if let Err(error) = request::check(&operation, &inner.info.borrow()) {
+            return done(Err(error));
+        }
+        let (numbers, answered) = inner.pieces.borrow_mut().submit(operation, done);
+        inner.queue.borrow_mut().extend(numbers);
+        inner.call(answered);
+        inner.advance();
+    }
+
+    fn listen(&self, listener: Listener) {
+        *self.inner.listener.borrow_mut() = Some(listener);
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        if let Place::Here(host) = &*self.place.borrow() {
+            host.end();
+        }
+        for task in self.tasks.borrow_mut().drain(..) {
+            task.abort();
+        }
+    }
+
+    fn in_use(&self) -> OpenError {
+        let view = self.attachment.view();
+        let by = view.owner.map_or_else(
+            || "it has no owner".to_owned(),
+            |owner| format!("it is open by {}, who does not share it", owner.by),
+        );
+        OpenError::Refused {
+            kind: SessionRefusal::Busy,
+            message: format!("volume {:?} cannot be shared: {by}", view.name),
+        }
+    }
+
+    fn call(&self, answered: Vec<Answered>) {
+        for (done, result) in answered {
+            done(result);
+        }
+        if self.pieces.borrow().is_empty() {
+            self.moved.notify_waiters();
+        }
+    }
+
+    /// Has as many pieces done as may be under way.
+    fn advance(&self) {
+        loop {
+            if matches!(*self.place.borrow(), Place::Nowhere) || self.sent.borrow().len() >= REQUESTS_MAX {
+                return;
+            }
+            let Some(number) = self.queue.borrow_mut().pop_front() else {
+                return;
+            };
+            self.sent.borrow_mut().insert(number);
+            self.send(number, false);
+        }
+    }
+
+    fn send(&self, number: Number, again: bool) {
+        let Some(piece) = self.pieces.borrow().get(number).cloned() else {
+            return;
+        };
+        // Not borrowed meanwhile: the answer may come at once.
+        let host = match &*self.place.borrow() {
+            Place::Nowhere => return,
+            Place::There(forward) => return forward.send(number, &piece),
+            Place::Here(host) => Rc::clone(host),
+        };
+        host.take_own(number, &piece, again);
+    }
+
+    /// A piece was done, or cannot be.
+    fn answered(&self, number: Number, result: Result<Outcome, DeviceError>) {
+        self.sent.borrow_mut().remove(&number);
+        let answered = self.pieces.borrow_mut().answer(number, result);
+        self.call(answered);
+        self.advance();
+    }
+
+    /// The owner has answered.
+    fn told(&self, forward: &Forward, number: Number, response: Response) {
+        let size = self.info.borrow().size;
+        let writes = self.pieces.borrow().get(number).map(|piece| piece.what.writes());
+        match words::result(response, size) {
+            None => self.send(number, true),
+            Some(result) => {
+                self.answered(number, result);
+                if writes != Some(false) {
+                    forward.arrived(number);
+                }
+            }
+        }
+    }
+
+    /// There is an owner: it is asked for all that no former one has answered, and then for what is new.
+    fn placed(&self, place: Place) {
+        *self.place.borrow_mut() = place;
+        let sent: Vec<Number> = self.sent.borrow().iter().copied().collect();
+        for number in sent {
+            self.send(number, true);
+        }
+        let host = match &*self.place.borrow() {
+            Place::Nowhere => None,
+            Place::There(forward) => {
+                forward.rejoined();
+                None
+            }
+            Place::Here(host) => Some(Rc::clone(host)),
+        };
+        if let Some(host) = host {
+            host.own_rejoined();
+        }
+        self.moved.notify_waiters();
+        self.advance();
+    }
+
+    /// The owner is gone.
+    fn displaced(&self) {
+        let place = self.place.replace(Place::Nowhere);
+        if let Place::Here(host) = place {
+            host.end();
+        }
+        self.moved.notify_waiters();
+    }
+
+    fn tell(&self, event: DeviceEvent) {
+        // Taken out while it runs, so that it may ask for another one itself.
+        let listener = self.listener.borrow_mut().take();
+        if let Some(listener) = listener {
+            listener(event);
+            self.listener.borrow_mut().get_or_insert(listener);
+        }
+    }
+}
+
+fn device_info(view: &AttachmentView, read_only: bool) -> DeviceInfo {
+    DeviceInfo {
+        name: view.name.clone(),
+        serial: format!("stgd{:016x}", view.volume.0),
+        size: view.size,
+        read_only,
+        alignment: protocol::BLOCK_SIZE,
+    }
+}

@@ -1,0 +1,307 @@
+//! The requests of one front end to a shared volume, cut into pieces that lie in one object each, and kept until they
+//! are answered: whoever owns the volume by then is asked again. Pure.
+//!
+//! In pieces, because what is done of a request must not be done again with the rest of it: others may have seen it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::OBJECT_SIZE;
+use protocol::shared::PIECE_MAX;
+use protocol::storage::MapKind;
+
+use crate::device::{Continuation, DeviceError, Operation, Outcome};
+
+/// One piece's number. Never used twice by one attachment.
+pub(super) type Number = u64;
+
+/// One piece.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    /// Which request it is of.
+    request: u64,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) what: What,
+}
+
+/// What is to be done with its range.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Read,
+    Map,
+    Write(Bytes),
+    Zero,
+}
+
+impl What {
+    pub(super) fn writes(&self) -> bool {
+        matches!(self, Self::Write(_) | Self::Zero)
+    }
+}
+
+impl Piece {
+    /// As an operation of a device.
+    pub(super) fn operation(&self) -> Operation {
+        let (offset, length) = (self.offset, self.length);
+        match &self.what {
+            What::Read => Operation::Read { offset, length },
+            What::Map => Operation::Map { offset, length },
+            What::Write(bytes) => Operation::Write {
+                offset,
+                data: vec![bytes.clone()],
+            },
+            What::Zero => Operation::WriteZeroes { offset, length },
+        }
+    }
+}
+
+struct Request {
+    left: usize,
+    writes: bool,
+    failure: Option<DeviceError>,
+    data: BTreeMap<u64, Vec<Bytes>>,
+    runs: BTreeMap<u64, Vec<(u64, MapKind)>>,
+    done: Continuation,
+}
+
+/// All requests that are not answered.
+#[derive(Default)]
+pub(super) struct Pieces {
+    next: u64,
+    pieces: BTreeMap<Number, Piece>,
+    requests: BTreeMap<u64, Request>,
+    /// Flushes, by the first request that they do not wait for.
+    flushes: BTreeMap<u64, Vec<Continuation>>,
+}
+
+/// A continuation with its answer, to be called when nothing is borrowed.
+pub(super) type Answered = (Continuation, Result<Outcome, DeviceError>);
+
+impl Pieces {
+    /// Takes an operation in; gives its pieces' numbers, and what is answered at once.
+    pub(super) fn submit(
+        &mut self,
+        operation: Operation,
+        done: Continuation,
+    ) -> (Vec<Number>, Vec<Answered>) {
+        self.next += 1;
+        let request = self.next;
+        let (offset, length, what) = match operation {
+            Operation::Flush => {
+                self.flushes.entry(request).or_default().push(done);
+                return (Vec::new(), self.finish_flushes());
+            }
+            Operation::Read { offset, length } => (offset, length, What::Read),
+            Operation::Map { offset, length } => (offset, length, What::Map),
+            Operation::WriteZeroes { offset, length } | Operation::Discard { offset, length } => {
+                (offset, length, What::Zero)
+            }
+            Operation::Write { offset, data } => {
+                let bytes = joined(data);
+                (offset, bytes.len() as u64, What::Write(bytes))
+            }
+        };
+        let mut numbers = Vec::new();
+        let mut at = offset;
+        while at < offset + length {
+            let end = (offset + length).min(next_cut(at, &what));
+            let part = match &what {
+                What::Write(bytes) => {
+                    let from = usize::try_from(at - offset).unwrap_or(usize::MAX);
+                    let to = usize::try_from(end - offset).unwrap_or(usize::MAX);
+                    What::Write(bytes.slice(from..to))
+                }
+                other => other.clone(),
+            };
+            self.next += 1;
+            let piece = Piece {
+                request,
+                offset: at,
+                length: end - at,
+                what: part,
+            };
+            self.pieces.insert(self.next, piece);
+            numbers.push(self.next);
+            at = end;
+        }
+        let entry = Request {
+            left: numbers.len(),
+            writes: what.writes(),
+            failure: None,
+            data: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            done,
+        };
+        self.requests.insert(request, entry);
+        (numbers, Vec::new())
+    }
+
+    /// A piece that is not answered.
+    pub(super) fn get(&self, number: Number) -> Option<&Piece> {
+        self.pieces.get(&number)
+    }
+
+    /// Whether everything is answered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.flushes.is_empty()
+    }
+
+    /// A piece is answered. Nothing happens if it was before.
+    pub(super) fn answer(&mut self, number: Number, result: Result<Outcome, DeviceError>) -> Vec<Answered> {
+        let Some(piece) = self.pieces.remove(&number) else {
+            return Vec::new();
+        };
+        let Some(request) = self.requests.get_mut(&piece.request) else {
+            return Vec::new();
+        };
+        match result {
+            Ok(Outcome::Done) => {}
+            Ok(Outcome::Data(data)) => {
+                request.data.insert(piece.offset, data);
+            }
+            Ok(Outcome::Map(runs)) => {
+                request.runs.insert(piece.offset, runs);
+            }
+            Err(error) => {
+                request.failure.get_or_insert(error);
+            }
+        }
+        request.left -= 1;
+        if request.left > 0 {
+            return Vec::new();
+        }
+        let mut answered: Vec<Answered> = self
+            .requests
+            .remove(&piece.request)
+            .map(Request::answer)
+            .into_iter()
+            .collect();
+        answered.extend(self.finish_flushes());
+        answered
+    }
+
+    /// Everything fails.
+    pub(super) fn fail_all(&mut self, error: &DeviceError) -> Vec<Answered> {
+        self.pieces.clear();
+        let requests = std::mem::take(&mut self.requests)
+            .into_values()
+            .map(|request| request.done);
+        let flushes = std::mem::take(&mut self.flushes).into_values().flatten();
+        requests
+            .chain(flushes)
+            .map(|done| (done, Err(error.clone())))
+            .collect()
+    }
+
+    fn finish_flushes(&mut self) -> Vec<Answered> {
+        let mut writes = self.requests.iter().filter(|(_, request)| request.writes);
+        let first = writes.next().map_or(u64::MAX, |(number, _)| *number);
+        let later = self.flushes.split_off(&first);
+        let due = std::mem::replace(&mut self.flushes, later);
+        due.into_values()
+            .flatten()
+            .map(|done| (done, Ok(Outcome::Done)))
+            .collect()
+    }
+}
+
+impl Request {
+    fn answer(self) -> Answered {
+        let result = match self.failure {
+            Some(error) => Err(error),
+            None if !self.runs.is_empty() => Ok(Outcome::Map(self.runs.into_values().flatten().collect())),
+            None if !self.data.is_empty() => Ok(Outcome::Data(self.data.into_values().flatten().collect())),
+            None => Ok(Outcome::Done),
+        };
+        (self.done, result)
+    }
+}
+
+/// Where the piece that begins here ends at the latest.
+fn next_cut(at: u64, what: &What) -> u64 {
+    let object = u64::from(OBJECT_SIZE);
+    let border = (at / object + 1) * object;
+    match what {
+        What::Read | What::Write(_) => border.min(at + u64::from(PIECE_MAX)),
+        What::Map | What::Zero => border,
+    }
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.swap_remove(0);
+    }
+    pieces.concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Requests are answered once, whole, and flushes after the writes before them.
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    type Log = Rc<RefCell<Vec<(&'static str, Result<Outcome, DeviceError>)>>>;
+
+    fn note(log: &Log, name: &'static str) -> Continuation {
+        let log = Rc::clone(log);
+        Box::new(move |result| log.borrow_mut().push((name, result)))
+    }
+
+    fn call(answered: Vec<Answered>) {
+        for (done, result) in answered {
+            done(result);
+        }
+    }
+
+    #[test]
+    fn a_request_over_the_border_of_objects_is_answered_with_its_last_piece() {
+        let (log, mut pieces) = (Log::default(), Pieces::default());
+        let border = u64::from(OBJECT_SIZE);
+        let read = Operation::Read {
+            offset: border - 4096,
+            length: 8192,
+        };
+        let (numbers, _) = pieces.submit(read, note(&log, "read"));
+        assert_eq!(numbers.len(), 2);
+        let data = |value| Ok(Outcome::Data(vec![Bytes::from(vec![value; 4096])]));
+        call(pieces.answer(numbers[1], data(2)));
+        assert!(log.borrow().is_empty());
+        call(pieces.answer(numbers[0], data(1)));
+        call(pieces.answer(numbers[0], data(9)));
+        let expected = vec![Bytes::from(vec![1; 4096]), Bytes::from(vec![2; 4096])];
+        assert_eq!(*log.borrow(), [("read", Ok(Outcome::Data(expected)))]);
+        assert!(pieces.is_empty());
+    }
+
+    #[test]
+    fn a_flush_waits_for_the_writes_before_it_only() {
+        let (log, mut pieces) = (Log::default(), Pieces::default());
+        let write = |offset| Operation::Write {
+            offset,
+            data: vec![Bytes::from(vec![1; 4096])],
+        };
+        let (first, _) = pieces.submit(write(0), note(&log, "first"));
+        call(pieces.submit(Operation::Flush, note(&log, "flush")).1);
+        let (second, _) = pieces.submit(write(4096), note(&log, "second"));
+        call(pieces.answer(second[0], Ok(Outcome::Done)));
+        call(pieces.answer(first[0], Err(DeviceError::Full)));
+        call(pieces.submit(Operation::Flush, note(&log, "at once")).1);
+        let names: Vec<_> = log.borrow().iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["second", "first", "flush", "at once"]);
+        assert!(pieces.is_empty());
+    }
+
+    #[test]
+    fn large_writes_are_cut_and_everything_fails_once() {
+        let (log, mut pieces) = (Log::default(), Pieces::default());
+        let data = vec![Bytes::from(vec![1; 1 << 20]), Bytes::from(vec![2; 4096])];
+        let (numbers, _) = pieces.submit(Operation::Write { offset: 0, data }, note(&log, "write"));
+        assert_eq!(numbers.len(), 3);
+        call(pieces.fail_all(&DeviceError::Lost));
+        call(pieces.answer(numbers[0], Ok(Outcome::Done)));
+        assert_eq!(*log.borrow(), [("write", Err(DeviceError::Lost))]);
+    }
+}

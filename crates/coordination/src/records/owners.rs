@@ -1,0 +1,32 @@
+//! Records about who has a volume open, besides the owner's own: who had it last, and who shares it.
+
+use protocol::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// A front end that shares a volume with others. Its key goes away with its lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedRecord {
+    /// The node whose `storaged` keeps the lease.
+    pub node: NodeId,
+    /// What kind of front end, for people.
+    pub program: String,
+    /// Its process on that node.
+    pub pid: u32,
+    /// Where others reach it when it owns the volume, best first.
+    pub addresses: Vec<String>,
+    /// When it came, in milliseconds since 1970.
+    pub attached_ms: u64,
+}
+
+/// Who opened a volume last. Stays when the volume is closed: whoever had it before that, and stood still for longer
+/// than its lease, finds out here whether it may go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastOwnerRecord {
+    /// Who, for people: `nbd (process 12 on node-3)`.
+    pub by: String,
+    /// Whether it shared the volume: others may still have it open then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+    /// When, in milliseconds since 1970.
+    pub opened_ms: u64,
+}

@@ -1,0 +1,119 @@
+//! What is said about a volume that several front ends have open at once (`docs/decisions/0041-shared-opens.md`): to
+//! `storaged`, which knows who they are, and from front end to front end.
+//!
+//! One of them owns the volume; the others are its *peers* and have it do what their guests ask for, in the words that
+//! an owner has for disks ([`crate::message`]), with an object's index and block range, and no stamps.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Generation, VolumeId};
+
+/// The version of what peers say to each other.
+pub const VERSION: u16 = 1;
+/// The most bytes in one request of a peer.
+pub const PIECE_MAX: u32 = 512 * 1024;
+/// The most requests of one peer that its owner has not answered, or whose answer was not confirmed.
+pub const REQUESTS_MAX: usize = 256;
+
+/// From a front end to its `storaged`, or to the owner of a shared volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "shared")]
+pub enum SharedRequest {
+    /// To `storaged`: where may I listen for others? Answered with [`SharedReply::Meet`].
+    Meet,
+    /// To `storaged`: count me among those who have this volume open, until my lease lapses. Answered with
+    /// [`SharedReply::Attached`].
+    Attach {
+        /// The volume's name.
+        volume: String,
+        /// Where others reach this front end if it becomes the owner.
+        addresses: Vec<String>,
+    },
+    /// To `storaged`: go on with an attachment after the connection was lost.
+    Reattach {
+        /// Which volume.
+        volume: VolumeId,
+        /// Which attachment.
+        attachment: u64,
+    },
+    /// To `storaged`: who is there now? Answered with [`SharedReply::Attached`]. Asked by a new owner, the answer has
+    /// all whose requests a former owner may have done.
+    Look,
+    /// To `storaged`: keep the lease of the attachment that this connection has.
+    Keep,
+    /// To `storaged`: the attachment has come to its end; nothing of it is unanswered.
+    Detach,
+    /// To an owner, first: these are the requests of an attachment. Answered with [`SharedReply::Joined`].
+    Join {
+        /// [`VERSION`].
+        version: u16,
+        /// Which cluster.
+        cluster: [u8; 16],
+        /// Which volume.
+        volume: VolumeId,
+        /// Which attachment.
+        attachment: u64,
+    },
+    /// To an owner: all requests that a former owner did not answer have been sent again. It has no answer.
+    Rejoined,
+    /// To an owner: its answers to these writes have come. It has no answer.
+    Confirm {
+        /// The requests' numbers.
+        numbers: Vec<u64>,
+    },
+}
+
+/// The answer to a [`SharedRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "shared")]
+pub enum SharedReply {
+    /// Where a front end may listen: `unix:PATH`, or addresses whose port is 0 and is to be replaced.
+    Meet {
+        /// Any number of them, best first.
+        addresses: Vec<String>,
+    },
+    /// The attachment is known.
+    Attached(Box<AttachmentView>),
+    /// The owner takes requests.
+    Joined {
+        /// Its generation.
+        generation: Generation,
+    },
+}
+
+/// What an attachment must know of its volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentView {
+    /// The attachment itself.
+    pub attachment: u64,
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How long the lease lasts after it was kept, in milliseconds.
+    pub lease_ms: u64,
+    /// The cluster's identity.
+    pub cluster: [u8; 16],
+    /// All attachments of the volume, this one among them.
+    pub attachments: Vec<u64>,
+    /// Who owns the volume, if anybody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<SharingOwner>,
+}
+
+/// The owner of a volume, as others who share it see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharingOwner {
+    /// Its generation.
+    pub generation: Generation,
+    /// Its attachment; nothing if it does not share the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<u64>,
+    /// Where it listens, best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Who it is, for people.
+    pub by: String,
+}

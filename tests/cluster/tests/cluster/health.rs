@@ -1,0 +1,241 @@
+//! Disks and nodes that are sick: they leave their groups by themselves, whoever has volumes open, and come back.
+
+use std::path::Path;
+
+use admin_api::nodes::NodeList;
+use admin_api::pools::Pool;
+use admin_api::status::{Health, Status};
+use admin_api::upgrade::UpgradeStatus;
+use serde_json::Value;
+use test_node::process::Signal;
+use test_node::{Cluster, Node, Process};
+use tokio::task::spawn_blocking;
+
+use crate::guest::{LIMIT, aside, ask, fill, open, run, run_for, value};
+
+const MIB: u64 = 1 << 20;
+
+/// Waits until the event log tells of something.
+async fn until_told(node: &Node, words: &str) {
+    while !events(node).await.contains(words) {}
+}
+
+/// The event log, asked where guests run meanwhile.
+async fn events(node: &Node) -> String {
+    let mut command = tokio::process::Command::new(test_node::program("storagectl").unwrap());
+    command.arg("--socket").arg(node.admin_socket());
+    let output = command
+        .args(["events", "--number", "200"])
+        .output()
+        .await
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn until_well(node: &Node) {
+    loop {
+        let status: Status = ask(node, "status").await;
+        if status.health == Health::Ok {
+            return;
+        }
+    }
+}
+
+#[test]
+fn the_disks_of_a_node_that_is_gone_leave_though_nobody_complains_and_come_back_with_it() {
+    run_for(2 * LIMIT, async {
+        let mut cluster = Cluster::start(3, 1).unwrap();
+        let _: Pool = ask(&cluster.nodes[0], "pool create main --copies 3 --groups 8").await;
+        cluster.nodes[2].kill().unwrap();
+        let words = "node-3 (host-3) is down: its disks were taken out of 8 placement groups";
+        until_told(&cluster.nodes[0], words).await;
+        let status: Status = ask(&cluster.nodes[1], "status").await;
+        let told = status.reasons.join("\n");
+        assert!(
+            told.contains("disk-3 (8)") && told.contains("reads and writes go on"),
+            "{told}"
+        );
+        // The second one is needed, and stays.
+        cluster.nodes[1].kill().unwrap();
+        let table = || cluster.nodes[0].storagectl(&["upgrade", "status"]).unwrap();
+        while !table().contains("node-2 (host-2) is down") {}
+        cluster.nodes[1].start_again().unwrap();
+        cluster.nodes[2].start_again().unwrap();
+        until_well(&cluster.nodes[0]).await;
+        let events = events(&cluster.nodes[0]).await;
+        assert!(!events.contains("node-2 (host-2) is down: its disks"), "{events}");
+    });
+}
+
+#[test]
+fn a_disk_that_does_not_open_any_more_is_put_out_by_its_own_node_and_taken_up_when_it_is_mended() {
+    run(async {
+        let mut cluster = Cluster::start(3, 1).unwrap();
+        let _: Pool = ask(&cluster.nodes[0], "pool create main --copies 3 --groups 8").await;
+        cluster.nodes[2].stop().unwrap();
+        let disk = cluster.nodes[2].disks().remove(0);
+        let (there, away) = (disk.join("superblock"), disk.join("superblock.lost"));
+        std::fs::rename(&there, &away).unwrap();
+        cluster.nodes[2].start_again().unwrap();
+        until_told(
+            &cluster.nodes[0],
+            "disk-3 was taken out of 8 placement groups: it does not serve",
+        )
+        .await;
+        std::fs::rename(&away, &there).unwrap();
+        let path = disk.display().to_string();
+        cluster.nodes[2].storagectl(&["disk", "add", &path]).unwrap();
+        until_well(&cluster.nodes[0]).await;
+    });
+}
+
+/// Makes a disk's thread wait at each system call of its ring: its medium is slow from then on.
+fn slow_down(node: &Node, disk: u32) -> Process {
+    let tasks = format!("/proc/{}/task", node.storaged().id());
+    let named = |task: &Path| {
+        let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+        name.trim() == format!("disk-{disk}")
+    };
+    let mut tasks = std::fs::read_dir(tasks)
+        .unwrap()
+        .flatten()
+        .map(|task| task.path());
+    let thread = tasks.find(|task| named(task)).unwrap();
+    let thread = thread.file_name().unwrap().to_str().unwrap().to_owned();
+    let delay = "--inject=io_uring_enter:delay_enter=30ms";
+    let arguments = [
+        "--trace=io_uring_enter",
+        delay,
+        "--quiet=all",
+        "--output=/dev/null",
+        "-p",
+        &thread,
+    ];
+    let log = node.folder().join("strace.log");
+    let strace = Path::new("/usr/bin/strace");
+    assert!(strace.exists(), "strace is needed");
+    Process::start_at(strace, arguments, &log).unwrap()
+}
+
+#[test]
+fn a_disk_a_hundred_times_slower_than_its_peers_is_put_out_and_stays_out_until_it_is_trusted() {
+    run_for(2 * LIMIT, async {
+        let configuration = "direct_reads = false\n[slow_disks]\nseconds = 12\n";
+        let node = Node::configured(3, configuration).unwrap();
+        let _: Value = ask(&node, "pool create main --copies 3 --groups 4").await;
+        let _: Value = ask(&node, "volume create a 4M").await;
+        let device = open(&node, "a").await;
+        let slow = slow_down(&node, 2);
+        let told = async {
+            until_told(
+                &node,
+                "disk-2 was taken out of 4 placement groups because it is slow: half of its log writes take",
+            )
+            .await;
+        };
+        let guest = async {
+            loop {
+                fill(&device, 0, 4096, 3).await;
+            }
+        };
+        tokio::select! {
+            () = told => {}
+            () = guest => {}
+        }
+        let status: Status = ask(&node, "status").await;
+        let told = status.reasons.join("\n");
+        assert!(
+            told.contains("disk-2 was taken out of its groups once because it is slow"),
+            "{told}"
+        );
+        assert!(told.contains("it may come back in 10 min"), "{told}");
+        // Fast again: nobody waits for it.
+        fill(&device, MIB, 1 << 20, 4).await;
+        slow.signal(Signal::TERM).unwrap();
+        drop(slow);
+        let _: Value = ask(&node, "disk trust 2").await;
+        until_told(&node, "disk-2 is in sync in all its placement groups").await;
+        assert_eq!(value(&device, MIB, MIB).await, 4);
+        device.close().await;
+    });
+}
+
+#[test]
+fn nodes_are_restarted_one_after_the_other_under_io_as_the_upgrade_says_and_no_request_fails() {
+    run_for(3 * LIMIT, async {
+        let mut cluster = Cluster::secured(3, 1).unwrap();
+        // A front end keeps its volume while its own storaged is away for no longer than this.
+        for number in 1..=3 {
+            let usual = cluster.configuration(number, "/cluster").unwrap();
+            let patient = usual.replace("lease_ms = 2000", "lease_ms = 20000");
+            assert_ne!(patient, usual);
+            let node = &mut cluster.nodes[number - 1];
+            node.configure(&patient).unwrap();
+            node.stop().unwrap();
+            node.start_again().unwrap();
+        }
+        let _: Pool = ask(&cluster.nodes[0], "pool create main --copies 3 --groups 8").await;
+        let _: Value = ask(&cluster.nodes[0], "volume create a 16M").await;
+        let list: NodeList = ask(&cluster.nodes[0], "node list").await;
+        for node in &list.nodes {
+            assert!(node.addresses[0].starts_with("tcp:127.0.0.1:"), "{node:?}");
+        }
+        let device = open(&cluster.nodes[0], "a").await;
+        fill(&device, 0, 16 << 20, 1).await;
+        let restarts = async {
+            let mut cluster = cluster;
+            for at in 0..3 {
+                let other = (at + 1) % 3;
+                until_safe(&cluster.nodes[other]).await;
+                (cluster, ()) = aside(cluster, move |cluster| {
+                    cluster.nodes[at].stop().unwrap();
+                    let status = cluster.nodes[other].storagectl(&["upgrade", "status", "--check"]);
+                    assert!(
+                        status.is_err(),
+                        "a node is down, and nothing else may be restarted"
+                    );
+                    cluster.nodes[at].start_again().unwrap();
+                })
+                .await;
+            }
+            until_safe(&cluster.nodes[0]).await;
+            cluster
+        };
+        let guest = async {
+            let mut round = 1_u8;
+            loop {
+                round = round % 250 + 1;
+                for step in 0..16 {
+                    fill(&device, step * MIB, 4096, round).await;
+                    assert_eq!(value(&device, step * MIB, 4096).await, round);
+                }
+            }
+        };
+        let cluster = tokio::select! {
+            cluster = restarts => cluster,
+            () = guest => return,
+        };
+        let status: UpgradeStatus = ask(&cluster.nodes[2], "upgrade status").await;
+        assert!(status.complete && status.next.is_none(), "{status:?}");
+        assert!(status.advice.starts_with("all nodes run"), "{status:?}");
+        let messages = status.nodes[0].messages.unwrap();
+        assert!(messages.lowest <= messages.highest && status.nodes[0].records == Some(1));
+        device.close().await;
+        let device = open(&cluster.nodes[1], "a").await;
+        let all = value(&device, 4096, MIB - 4096).await;
+        assert_eq!(all, 1);
+        device.close().await;
+        // Ends in good order, and not on this thread.
+        spawn_blocking(move || drop(cluster)).await.unwrap();
+    });
+}
+
+/// Waits until a node may be restarted.
+async fn until_safe(node: &Node) {
+    loop {
+        let status: UpgradeStatus = ask(node, "upgrade status").await;
+        if status.safe {
+            return;
+        }
+    }
+}
