@@ -22,9 +22,9 @@ struct Arguments {
     /// Leave this rule out: a law is to be broken, and the shortest way to it is printed.
     #[arg(long)]
     without: Option<String>,
-    /// Stop each scope after so many transitions.
-    #[arg(long)]
-    transitions: Option<usize>,
+    /// Stop each scope after so many transitions. The default is what fits into 10 GiB.
+    #[arg(long, default_value_t = 400_000_000)]
+    transitions: usize,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let bounds = Bounds {
         threads: arguments.threads,
-        transitions: arguments.transitions,
+        transitions: Some(arguments.transitions),
     };
     let rule = arguments.without.as_deref().map(named).transpose()?;
     let mut reports = Vec::new();

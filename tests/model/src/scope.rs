@@ -189,6 +189,14 @@ pub const LONG: &[Scope] = &[
         writes: [1, 1, 1],
         ..JOINING
     },
+    // As far as the bound goes: see `model-tests --transitions`.
+    Scope {
+        name: "three-owners-evict",
+        owners: 3,
+        writes: [1, 1, 1],
+        left: EVICTION,
+        ..JOINING
+    },
     Scope {
         name: "joining-pipeline",
         writes: [2, 1, 0],
