@@ -5,7 +5,7 @@
 //! the words go out as they are.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use admin_api::{ErrorBody, ErrorKind};
 use axum::Router;
@@ -54,6 +54,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 pub struct Context {
     /// This node.
     pub node: NodeId,
+    /// How long owners have their leases.
+    pub lease: Duration,
     /// When this `storaged` began.
     pub started: Instant,
     /// Volumes, snapshots and pools.
@@ -109,6 +111,7 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change, disks::remove))
+        .routes(routes!(disks::give_up))
         .routes(routes!(scrubs::disk))
         .routes(routes!(scrubs::pool))
         .routes(routes!(scrubs::volume))

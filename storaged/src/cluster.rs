@@ -24,6 +24,7 @@ pub mod door;
 pub mod handover;
 pub mod identity;
 pub mod presence;
+pub mod recall;
 pub mod removal;
 pub mod tokens;
 

@@ -22,7 +22,7 @@ use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
 use crate::cluster::presence::Presence;
 use crate::cluster::tokens::Tokens;
-use crate::cluster::{self, EnterError, identity};
+use crate::cluster::{self, EnterError, identity, recall};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
@@ -162,6 +162,7 @@ impl Daemon {
         let slow = Arc::<Known>::default();
         let membership = membership.with_slow(slow.clone(), nursing::evicts_slow(config));
         background.spawn(membership.run().in_current_span());
+        background.spawn(recall::run(volumes.clone(), store.clone(), node).in_current_span());
         let place = Place {
             wishes: Some(wishes.clone()),
             slow,
@@ -215,6 +216,7 @@ impl Daemon {
 
         let context = Arc::new(Context {
             node,
+            lease: config.lease,
             started,
             volumes,
             disks,

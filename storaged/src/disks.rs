@@ -403,6 +403,8 @@ impl Disks {
     /// Tells the others what the disk remembers, and where it listens now.
     async fn announce(&self, disk: &Disk) -> Result<(), OperationError> {
         self.volumes.raise_revision(disk.remembers()).await?;
+        // The disk may be one of those whose records are being put back.
+        self.volumes.believed().await;
         let addresses = self.place.announced(disk.addresses());
         self.volumes
             .carry_out(|map| addresses::plan_move(map, disk.id(), &addresses))

@@ -14,6 +14,7 @@ pub mod departures;
 pub mod disk;
 pub mod disks;
 pub mod events;
+pub mod give_up;
 pub mod health;
 pub mod identities;
 pub mod membership;

@@ -272,11 +272,13 @@ fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision
             continue;
         };
         if let Some(slots) = advance(&group.slots, disk, step.from, step.to) {
-            after.insert(step.pg, step.to);
+            if let Some(state) = after.get_mut(&step.pg) {
+                *state = step.to;
+            }
             transaction = with_group(transaction, step.pg, Revision(step.interval.0), slots)?;
         }
     }
-    if before == after {
+    if transaction.changes.is_empty() {
         return Ok(Decision::Unchanged(()));
     }
     Ok(match told_of(map, disk, &before, &after) {
@@ -285,9 +287,16 @@ fn plan_steps(map: &ClusterMap, disk: DiskId, steps: &[Step]) -> Result<Decision
     })
 }
 
-/// Its slots' states, by group.
+/// Its slots' states in the groups that it holds. Of those that only move to it nobody is told one by one.
 fn slots_of(map: &ClusterMap, disk: DiskId) -> BTreeMap<PgId, SlotState> {
-    let slots = map.groups_on(disk);
+    let holds = |pg: &PgId| {
+        let width = map
+            .pool(pg.pool)
+            .map_or(0, |pool| usize::from(pool.record.redundancy.width()));
+        let group = map.group(*pg);
+        group.is_some_and(|group| group.slots.iter().take(width).any(|slot| slot.disk == disk))
+    };
+    let slots = map.groups_on(disk).filter(|(pg, _)| holds(pg));
     slots.map(|(pg, slot)| (pg, slot.state)).collect()
 }
 

@@ -6,6 +6,8 @@
 //! [`crate::reclaim`]'s business, and owners are brought to rest through [`rest`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use coordination::keys::{Counter, Key};
 use coordination::map::{MapWatch, Versioned};
@@ -34,6 +36,9 @@ use rest::Owners;
 /// Attempts against others that change the same records at the same moment. Each waits for the map
 /// to show what the others did, so more than a few mean that something is wrong.
 const ATTEMPTS_MAX: usize = 16;
+
+/// Between looks whether the records are put back.
+const RECALL_LOOK: Duration = Duration::from_millis(200);
 
 /// What a plan comes to.
 pub enum Decision<T> {
@@ -80,6 +85,8 @@ pub struct Volumes {
     map: MapWatch,
     identities: Arc<Identities>,
     owners: Arc<dyn Owners>,
+    /// The records are being put back to what they were: see `cluster::recall`.
+    recalling: AtomicBool,
 }
 
 impl Volumes {
@@ -95,6 +102,7 @@ impl Volumes {
             map,
             identities,
             owners,
+            recalling: AtomicBool::new(false),
         }
     }
 
@@ -118,6 +126,38 @@ impl Volumes {
     /// Plans against the newest map and commits, again and again while others are faster. When it
     /// returns, the map shows the change.
     pub async fn carry_out<T>(
+        &self,
+        plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
+    ) -> Result<T, OperationError> {
+        if self.recalls() {
+            return Err(OperationError::Unavailable(
+                "the coordination store went back to an older state, and its records are being put back: try again in a \
+                 few seconds"
+                    .to_owned(),
+            ));
+        }
+        self.carry_out_recalling(plan).await
+    }
+
+    /// Whether the records are not to be believed now.
+    pub fn recalls(&self) -> bool {
+        self.recalling.load(Ordering::Acquire) || self.map.current().recalls()
+    }
+
+    /// Waits until they are.
+    pub async fn believed(&self) {
+        while self.recalls() {
+            tokio::time::sleep(RECALL_LOOK).await;
+        }
+    }
+
+    /// From now on they are not, or they are again.
+    pub(crate) fn recall(&self, recalling: bool) {
+        self.recalling.store(recalling, Ordering::Release);
+    }
+
+    /// As [`Volumes::carry_out`], also while the records are being put back.
+    pub(crate) async fn carry_out_recalling<T>(
         &self,
         mut plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
     ) -> Result<T, OperationError> {

@@ -38,6 +38,24 @@ pub struct ChangeDisk {
     pub trust: bool,
 }
 
+/// Gives a disk up for lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GiveUp {
+    /// The disk that goes on where the lost one had the last copy in sync. What was written since it left is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+}
+
+/// What that came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenUp {
+    /// Placement groups that go on with others that were in sync.
+    pub without: u64,
+    /// Placement groups that go on with the disk that was kept, and lost something.
+    pub rolled_back: u64,
+}
+
 /// How a disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

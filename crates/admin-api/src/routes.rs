@@ -30,6 +30,8 @@ pub const JOIN_TOKEN: &str = "/v1/join-tokens/{token}";
 pub const DISKS: &str = "/v1/disks";
 /// One disk.
 pub const DISK: &str = "/v1/disks/{disk}";
+/// Gives a disk up for lost.
+pub const DISK_GIVE_UP: &str = "/v1/disks/{disk}/give-up";
 /// Begins a scrub of a disk.
 pub const DISK_SCRUB: &str = "/v1/disks/{disk}/scrub";
 /// All pools.

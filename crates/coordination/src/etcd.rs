@@ -26,6 +26,7 @@ mod options;
 mod range;
 mod watch;
 
+pub use self::core::MARGIN as RAISE_MARGIN;
 pub use options::{ClientIdentity, ConnectError, Credentials, ENDPOINTS_MAX, Options, TIMEOUT_DEFAULT};
 
 use core::Core;

@@ -10,6 +10,9 @@ pub const ROOT: &str = "/storaged/";
 /// What the keys of all join tokens begin with.
 pub const JOIN_TOKENS: &str = "/storaged/join-token/";
 
+/// What the keys of all nodes that remember lost records begin with.
+pub const RECALLS: &str = "/storaged/recall/";
+
 /// A record's place, as parsed from its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -56,6 +59,8 @@ pub enum Key {
     Rested(VolumeId),
     /// A node has given back what its disks held of a layer.
     Reclaimed(FamilyId, LayerId, NodeId),
+    /// A node remembers records that the store has lost, as far as this says. Goes away with a lease.
+    Recall(NodeId),
     /// A line of the event log.
     Event(u64),
 }
@@ -103,6 +108,7 @@ impl Key {
             Self::Counter(counter) => format!("counter/{}", counter.as_str()),
             Self::Node(id) => format!("node/{:08x}", id.0),
             Self::NodeUp(id) => format!("node-up/{:08x}", id.0),
+            Self::Recall(id) => format!("recall/{:08x}", id.0),
             Self::Disk(id) => format!("disk/{:08x}", id.0),
             Self::Slow(id) => format!("slow/{:08x}", id.0),
             Self::Pool(id) => format!("pool/{:08x}", id.0),
@@ -140,6 +146,7 @@ impl Key {
             "counter" => Self::Counter(Counter::parse(rest)?),
             "node" => Self::Node(NodeId(short(rest)?)),
             "node-up" => Self::NodeUp(NodeId(short(rest)?)),
+            "recall" => Self::Recall(NodeId(short(rest)?)),
             "disk" => Self::Disk(DiskId(short(rest)?)),
             "slow" => Self::Slow(DiskId(short(rest)?)),
             "pool" => Self::Pool(PoolId(short(rest)?)),
@@ -232,6 +239,7 @@ mod tests {
             )),
             any::<u64>().prop_map(|n| Key::Owner(VolumeId(n))),
             any::<u32>().prop_map(|n| Key::NodeUp(NodeId(n))),
+            any::<u32>().prop_map(|n| Key::Recall(NodeId(n))),
             any::<u64>().prop_map(|n| Key::Want(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rest(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rested(VolumeId(n))),

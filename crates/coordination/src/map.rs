@@ -5,7 +5,7 @@
 //! wants to change something reads the map and makes a transaction on the condition that what it
 //! read still stands. This module does not talk to the store: [`keeper`] does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use protocol::map::{LayerUse, MapView, VolumeHead};
@@ -24,12 +24,15 @@ use crate::store::{Batch, Entry, Event, Range, Revision};
 
 pub mod family;
 pub mod keeper;
+mod memory;
 mod places;
+
 mod view;
 pub mod wishes;
 
 pub use family::Family;
 pub use keeper::{MapKeeper, MapWatch};
+pub use memory::{Records, Remembered};
 pub use wishes::Wishes;
 
 /// A record, and which transactions made and changed it.
@@ -66,6 +69,7 @@ pub struct ClusterMap {
     names: Arc<BTreeMap<Arc<str>, VolumeId>>,
     owners: Arc<BTreeMap<VolumeId, Versioned<OwnerRecord>>>,
     wishes: Arc<Wishes>,
+    recalls: Arc<BTreeSet<NodeId>>,
 }
 
 impl ClusterMap {
@@ -112,6 +116,11 @@ impl ClusterMap {
     /// The nodes that are up.
     pub fn up(&self) -> &BTreeMap<NodeId, Versioned<NodeUpRecord>> {
         &self.up
+    }
+
+    /// Whether somebody remembers records that the store has lost: what is here is not to be believed.
+    pub fn recalls(&self) -> bool {
+        !self.recalls.is_empty()
     }
 
     /// What nodes ask of each other.
@@ -293,6 +302,9 @@ impl ClusterMap {
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).put(&key, entry)?;
             }
+            Some(Key::Recall(node)) => {
+                Arc::make_mut(&mut self.recalls).insert(node);
+            }
             // Read from the store when they are asked for; and what a later version may add.
             Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
             | None => {}
@@ -349,6 +361,9 @@ impl ClusterMap {
             }
             Some(key @ (Key::Want(_) | Key::Rest(_) | Key::Rested(_) | Key::Reclaimed(..))) => {
                 Arc::make_mut(&mut self.wishes).delete(&key);
+            }
+            Some(Key::Recall(node)) => {
+                Arc::make_mut(&mut self.recalls).remove(&node);
             }
             Some(Key::Authority | Key::JoinToken(_) | Key::Counter(_) | Key::PoolName(_) | Key::Event(_))
             | None => {}

@@ -109,6 +109,13 @@ pub struct NodeUpRecord {
     pub speaks: Option<Speaks>,
 }
 
+/// A node remembers records that the store has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecallRecord {
+    /// The last transaction that it remembers.
+    pub revision: u64,
+}
+
 /// Somebody waits for a volume that is open on another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantRecord {

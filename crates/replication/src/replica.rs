@@ -102,7 +102,7 @@ enum Asked {
     /// Something whose answer goes to the asker as it is.
     Answer(Asker),
     /// The same, for a read that was begun at a layer.
-    Read(Asker, (FamilyId, LayerId)),
+    Read(Asker, (FamilyId, LayerId), PgId),
     /// A merge or a drop of an object.
     Reclaim(u64),
     /// Raising a generation.
@@ -426,9 +426,9 @@ impl Replica {
                 self.changed(pg, object, stamp, level, result, out);
             }
             Some(Asked::Answer(asker)) => self.answer(asker, request::response(result), out),
-            Some(Asked::Read(asker, layer)) => {
+            Some(Asked::Read(asker, layer, pg)) => {
                 self.answer(asker, request::response(result), out);
-                if self.reclaims.read_ends(layer) {
+                if self.reclaims.read_ends(layer, pg) {
                     self.resume_reclaims(out);
                 }
             }

@@ -48,6 +48,21 @@ pub(crate) enum DiskCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Gives a disk up that is lost for good: its placement groups go on without it. Dangerous where it had the last copy.
+    #[command(
+        name = "give-up",
+        after_help = "Only for a disk that does not come back. Where other copies are in sync nothing is lost: I/O goes on at once, below\nmin_in_sync too. Where it had the only one, --keep names the disk whose older copy is taken instead: what was written\nsince that one left is lost, and guests must be checked as after a restore from a backup.\n\nExample:\n  storagectl disk give-up 3"
+    )]
+    GiveUp {
+        /// Its number.
+        disk: u32,
+        /// The disk that goes on where this one had the last copy in sync.
+        #[arg(long)]
+        keep: Option<u32>,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Takes an empty disk out of the cluster, for good. Refused while it holds data: `drain` it first.
     #[command(visible_alias = "rm")]
     Remove {

@@ -1,6 +1,6 @@
 //! `storagectl disk`, as far as a running storaged is asked.
 
-use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState};
+use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState, GiveUp, GivenUp};
 use admin_api::routes::{self, fill};
 use admin_api::scrubs::StartScrub;
 use admin_api::sizes::{SizeInput, format_size};
@@ -56,6 +56,25 @@ pub(super) async fn perform(api: &Api, form: Form, command: DiskCommand) -> Resu
             }
             form.show(&known, |disk| {
                 drain::told(&format!("disk {}", disk.id), disk.draining, disk.groups)
+            })
+        }
+        DiskCommand::GiveUp { disk, keep, yes } => {
+            let known: Disk = api.get(&fill(routes::DISK, &[&disk.to_string()])).await?;
+            let lost = keep.map_or_else(String::new, |keep| {
+                format!(" Where it had the last copy, all that was written since disk {keep} left is LOST.")
+            });
+            let question = format!(
+                "This gives up disk {disk} ({} on node {}): its placement groups go on without it.{lost}",
+                known.path, known.node
+            );
+            confirm(yes, &question, &known.path)?;
+            let path = fill(routes::DISK_GIVE_UP, &[&disk.to_string()]);
+            let done: GivenUp = api.post(&path, &GiveUp { keep }).await?;
+            form.show(&done, |done| {
+                format!(
+                    "disk {disk} is given up: {} placement groups go on without it, {} with an older copy",
+                    done.without, done.rolled_back
+                )
             })
         }
         DiskCommand::Remove { disk, yes } => {

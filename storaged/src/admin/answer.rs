@@ -106,6 +106,11 @@ pub(super) fn not_found(message: impl Into<String>) -> Failure {
     Failure(ErrorBody::new(ErrorKind::NotFound, message))
 }
 
+/// Something that cannot be done while somebody uses it.
+pub(super) fn in_use(message: impl Into<String>) -> Failure {
+    Failure(ErrorBody::new(ErrorKind::InUse, message))
+}
+
 fn body_fault(rejection: &JsonRejection) -> String {
     format!("the body is not what this path takes: {}", rejection.body_text())
 }

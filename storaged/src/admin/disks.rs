@@ -3,12 +3,12 @@
 use std::path::Path as FilePath;
 
 use admin_api::ErrorBody;
-use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList};
+use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState, GiveUp, GivenUp};
 use axum::extract::{Path, State};
 use coordination::records::DiskRecord;
 use protocol::DiskId;
 
-use super::answer::{Body, Created, Failure, NoContent, Reply, invalid, not_found};
+use super::answer::{Body, Created, Failure, NoContent, Reply, in_use, invalid, not_found};
 use super::{Context, Shared};
 use crate::disks::capacity_of;
 
@@ -63,6 +63,30 @@ pub(super) async fn change(
 pub(super) async fn remove(State(context): Shared, Path(id): Path<String>) -> Result<NoContent, Failure> {
     context.volumes.remove_disk(number(&id)?).await?;
     Ok(NoContent)
+}
+
+/// Gives a disk up for lost: its groups go on without it, or with what another disk has.
+#[utoipa::path(post, path = "/v1/disks/{disk}/give-up", tag = "disks", params(("disk" = u32, Path)),
+    request_body = GiveUp, responses((status = 200, body = GivenUp), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn give_up(
+    State(context): Shared,
+    Path(id): Path<String>,
+    Body(request): Body<GiveUp>,
+) -> Result<Reply<GivenUp>, Failure> {
+    let id = number(&id)?;
+    if context.disks.condition(id).await.state == DiskState::Up {
+        return Err(in_use(format!(
+            "{id} serves, or its storaged is up: drain it, or stop its storaged if it is lost"
+        )));
+    }
+    let given_up = context
+        .volumes
+        .give_up(id, request.keep.map(DiskId), context.lease)
+        .await?;
+    Ok(Reply(GivenUp {
+        without: given_up.without as u64,
+        rolled_back: given_up.rolled_back as u64,
+    }))
 }
 
 pub(super) fn number(text: &str) -> Result<DiskId, Failure> {

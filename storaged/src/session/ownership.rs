@@ -58,7 +58,9 @@ pub(super) async fn acquire(
     owner: &OwnerRecord,
     time_to_live: Duration,
 ) -> Result<Option<Owned>, Refused> {
-    if map.current().owner(volume).is_some() {
+    let now = map.current();
+    // Nothing is granted on the ground of records that are being put back.
+    if now.owner(volume).is_some() || now.recalls() {
         return Ok(None);
     }
     let key = Key::Owner(volume).to_text();

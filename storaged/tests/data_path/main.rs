@@ -8,6 +8,7 @@
 mod coming_back;
 mod direct;
 mod eviction;
+mod giving_up;
 mod model;
 mod node;
 mod scrubbing;

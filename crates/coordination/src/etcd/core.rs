@@ -20,7 +20,7 @@ use crate::store::{CoordinationError, Revision};
 pub(super) const IN_FLIGHT_MAX: usize = 16;
 /// How far above the highest number that anybody remembers numbering is raised. There may be some that
 /// were given out and nobody remembers: this is more than any storaged makes in weeks.
-const MARGIN: u64 = 1 << 20;
+pub const MARGIN: u64 = 1 << 20;
 /// How often a call looks again because etcd went back. Each time is a restored backup.
 const LOOKS_MAX: usize = 4;
 

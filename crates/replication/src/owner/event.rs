@@ -57,7 +57,7 @@ pub enum Operation {
 pub enum Outcome {
     /// A write, a zero or a flush is done, durably, on all replicas in sync.
     Done,
-    /// What was read: one piece for each object that the range touches, in order.
+    /// What was read, in pieces, in order.
     Data(Vec<Bytes>),
     /// Runs that touch and cover the range, in order: length in bytes, and what is there.
     Map(Vec<(u64, MapKind)>),

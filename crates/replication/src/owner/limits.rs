@@ -9,6 +9,9 @@ pub(super) const WRITE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(super) const READS_MAX: usize = 256;
 /// Bytes of reads in flight.
 pub(super) const READ_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The longest part of a read; a divisor of an object's size. Small enough that several are under way in a large read,
+/// large enough that none costs much more for it.
+pub(super) const READ_PART_BYTES: u64 = 512 * 1024;
 /// Requests in flight to one disk: a quarter of what its replica accepts.
 pub(super) const LINK_REQUESTS_MAX: usize = 256;
 /// Objects whose stamp is kept while nothing is in flight for them: 256 GiB of address space for a

@@ -10,6 +10,7 @@ use protocol::storage::{Change, MapKind};
 use protocol::{BLOCK_SIZE, BlockRange};
 
 use super::event::{Action, Failure, IoId, Operation, Outcome};
+use super::limits::READ_PART_BYTES;
 use crate::mutation::{self, Mutation};
 
 /// What an operation does.
@@ -38,7 +39,7 @@ pub(super) struct Running {
     runs: BTreeMap<u64, Vec<(u64, MapKind)>>,
 }
 
-/// The part of an operation that lies in one object.
+/// A part of an operation that lies in one object.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     /// Whose part this is.
@@ -65,6 +66,16 @@ impl Running {
     /// Whether this writes bytes that need room.
     pub(super) fn needs_room(&self) -> bool {
         matches!(self.kind, Kind::Write { .. })
+    }
+
+    /// How long the next part is at most. A large read is cut up further than by objects: while one part is verified
+    /// and handed on, the disk reads the next.
+    fn next_length(&self) -> u64 {
+        let rest = self.end - self.cursor;
+        match self.kind {
+            Kind::Read => rest.min(READ_PART_BYTES - self.cursor % READ_PART_BYTES),
+            Kind::Map | Kind::Write { .. } | Kind::Zero => rest,
+        }
     }
 
     /// What a part of this does to its blocks.
@@ -139,7 +150,7 @@ impl Operations {
     pub(super) fn cut(&mut self, sequence: u64) -> Option<(Part, bool)> {
         let running = self.running.get_mut(&sequence)?;
         let offset = running.cursor;
-        let extent = extents(offset, running.end - offset).next()?;
+        let extent = extents(offset, running.next_length()).next()?;
         running.cursor += extent.range.byte_len() as u64;
         running.outstanding += 1;
         let part = Part {

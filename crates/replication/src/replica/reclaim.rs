@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use protocol::map::LayerUse;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use protocol::{FamilyId, LayerId};
+use protocol::{FamilyId, LayerId, PgId};
 
 use super::event::Action;
 use super::{Asked, Replica};
@@ -20,22 +20,31 @@ use crate::mutation::{self, Mutation};
 pub(super) struct Reclaims {
     /// How many reads are under way that were begun at a layer.
     reads: HashMap<(FamilyId, LayerId), usize>,
+    /// And in a group.
+    in_groups: HashMap<PgId, usize>,
     waiting: VecDeque<(u64, StorageRequest)>,
 }
 
 impl Reclaims {
     /// A read begins.
-    pub(super) fn read_begins(&mut self, layer: (FamilyId, LayerId)) {
+    pub(super) fn read_begins(&mut self, layer: (FamilyId, LayerId), pg: PgId) {
         *self.reads.entry(layer).or_default() += 1;
+        *self.in_groups.entry(pg).or_default() += 1;
     }
 
-    /// Whether a read of this family is under way, at whatever layer it was begun.
-    pub(super) fn reads_of(&self, family: FamilyId) -> bool {
-        self.reads.keys().any(|(of, _)| *of == family)
+    /// Whether a read in this group is under way.
+    pub(super) fn reads_in(&self, pg: PgId) -> bool {
+        self.in_groups.contains_key(&pg)
     }
 
     /// A read is done; true if it was the last one at its layer, and something may wait for that.
-    pub(super) fn read_ends(&mut self, layer: (FamilyId, LayerId)) -> bool {
+    pub(super) fn read_ends(&mut self, layer: (FamilyId, LayerId), pg: PgId) -> bool {
+        if let Some(count) = self.in_groups.get_mut(&pg) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_groups.remove(&pg);
+            }
+        }
         let Some(count) = self.reads.get_mut(&layer) else {
             return false;
         };

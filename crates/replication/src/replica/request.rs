@@ -103,8 +103,8 @@ impl Replica {
                     index,
                     range,
                 };
-                self.reclaims.read_begins((family, layer));
-                self.ask(Asked::Read(asker, (family, layer)), read, out);
+                self.reclaims.read_begins((family, layer), scope.pg);
+                self.ask(Asked::Read(asker, (family, layer), scope.pg), read, out);
             }),
             Request::Map {
                 family,
@@ -119,8 +119,8 @@ impl Replica {
                     index,
                     range,
                 };
-                self.reclaims.read_begins((family, layer));
-                self.ask(Asked::Read(asker, (family, layer)), map, out);
+                self.reclaims.read_begins((family, layer), scope.pg);
+                self.ask(Asked::Read(asker, (family, layer), scope.pg), map, out);
             }),
             // Nothing is read here: a layer on its way out may go, its blocks' moves are counted.
             Request::Places {

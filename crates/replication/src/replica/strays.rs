@@ -158,12 +158,16 @@ impl Replica {
             return Fate::Stays;
         };
         let known = self.intervals.get(&pg).copied().unwrap_or_default();
+        if known.seen > interval {
+            // A map of the past, of records that were restored from a backup: we had the group after that.
+            return Fate::Stays;
+        }
         if known.durable < interval {
             // Should the records ever go back to when we had the group, we must know that we gave it away.
             self.raise_interval(pg, interval, out);
             return Fate::Waits;
         }
-        let read = self.reclaims.reads_of(object.family) && !mutation::active(Mutation::StraysUnderReads);
+        let read = self.reclaims.reads_in(pg) && !mutation::active(Mutation::StraysUnderReads);
         // A read that was let in before would find nothing, and tell its owner so.
         if read { Fate::Waits } else { Fate::Goes }
     }

@@ -9,4 +9,5 @@ mod members;
 mod moves;
 mod recovery;
 mod relocation;
+mod restored;
 mod volumes;

@@ -90,14 +90,13 @@ async fn groups(node: &Node) -> BTreeMap<u32, u32> {
 /// Waits until nothing moves, and a disk has groups or has none.
 async fn until_settled(node: &Node, disk: u32, empty: bool) {
     loop {
+        let share = groups(node).await;
+        let there = share.get(&disk).copied().unwrap_or(0);
+        // Some come at once, and what is to follow is seen with the next look.
+        let done = if empty { there == 0 } else { there >= GROUPS / 2 };
         let status: Status = ask(node, "status").await;
-        let moves = status
-            .reasons
-            .iter()
-            .any(|reason| reason.contains("move to other disks"));
-        let there = groups(node).await.get(&disk).copied().unwrap_or(0);
-        if !moves && (there == 0) == empty && !status.reasons.iter().any(|reason| reason.contains("in sync"))
-        {
+        let moves = |reason: &String| reason.contains("move to other disks") || reason.contains("in sync");
+        if done && share.values().sum::<u32>() == 3 * GROUPS && !status.reasons.iter().any(moves) {
             return;
         }
     }

@@ -1,0 +1,119 @@
+//! A map turned back into the records that it was made of: what a process remembers of the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use protocol::PoolId;
+
+use super::{ClusterMap, Family, Pool, Versioned};
+use crate::keys::Key;
+use crate::records::{GroupRecord, NameRecord, encode};
+use crate::store::{CoordinationError, Revision};
+
+/// A record as the store had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its bytes, as this program writes them.
+    pub value: Arc<[u8]>,
+    /// The transaction that changed it last, if the map keeps that.
+    pub modified: Option<Revision>,
+}
+
+/// Records by key.
+pub type Records = BTreeMap<String, Remembered>;
+
+impl ClusterMap {
+    /// All records that do not go away with a lease, but for the event log, counters and what is read only when it is
+    /// asked for.
+    pub fn records(&self) -> Result<Records, CoordinationError> {
+        let mut records = Records::new();
+        for (id, node) in self.nodes.iter() {
+            add(&mut records, &Key::Node(*id), node)?;
+        }
+        for (id, disk) in self.disks.iter() {
+            add(&mut records, &Key::Disk(*id), disk)?;
+        }
+        for (id, pool) in self.pools.iter() {
+            add_pool(&mut records, *id, pool)?;
+        }
+        for (id, family) in self.families.iter() {
+            if let Some(record) = family.record() {
+                add(&mut records, &Key::Family(*id), record)?;
+            }
+            for (layer, record) in family.layers() {
+                put(&mut records, &Key::Layer(*id, *layer), record, None)?;
+            }
+            add_family(&mut records, *id, family)?;
+        }
+        for (name, volume) in self.names.iter() {
+            let record = NameRecord { id: volume.0 };
+            put(&mut records, &Key::VolumeName(name.to_string()), &record, None)?;
+        }
+        Ok(records)
+    }
+
+    /// Whether this is a map of the past: the store's numbers were raised since `before`, and nothing here was changed
+    /// between the two. So a store looks that was put back to an older state (`docs/decisions/0023-etcd.md`).
+    pub fn went_back(&self, before: &Self) -> Result<bool, CoordinationError> {
+        /// Half of what numbers are raised by: whoever raised them may have seen less than we.
+        const JUMP: u64 = crate::etcd::RAISE_MARGIN / 2;
+        let (from, to) = (before.revision.0, before.revision.0.saturating_add(JUMP));
+        if self.revision.0 < to {
+            return Ok(false);
+        }
+        let between = |record: &Remembered| record.modified.is_some_and(|at| at.0 > from && at.0 < to);
+        Ok(!self.records()?.values().any(between))
+    }
+}
+
+fn add_pool(records: &mut Records, id: PoolId, pool: &Pool) -> Result<(), CoordinationError> {
+    if let Some(record) = &pool.record {
+        add(records, &Key::Pool(id), record)?;
+        let pointer = NameRecord { id: u64::from(id.0) };
+        put(
+            records,
+            &Key::PoolName(record.record.name.clone()),
+            &pointer,
+            None,
+        )?;
+    }
+    for group in pool.groups.values() {
+        let slots = group.slots.clone();
+        let modified = Some(Revision(group.interval.0));
+        put(records, &Key::Group(group.pg), &GroupRecord { slots }, modified)?;
+    }
+    Ok(())
+}
+
+fn add_family(
+    records: &mut Records,
+    id: protocol::FamilyId,
+    family: &Family,
+) -> Result<(), CoordinationError> {
+    for (volume, record) in family.volumes() {
+        add(records, &Key::Volume(*volume), record)?;
+    }
+    for ((volume, name), record) in family.snapshots() {
+        add(records, &Key::Snapshot(id, *volume, name.to_string()), record)?;
+    }
+    Ok(())
+}
+
+fn add<T: serde::Serialize>(
+    records: &mut Records,
+    key: &Key,
+    versioned: &Versioned<T>,
+) -> Result<(), CoordinationError> {
+    put(records, key, &versioned.record, Some(versioned.modified))
+}
+
+fn put<T: serde::Serialize>(
+    records: &mut Records,
+    key: &Key,
+    record: &T,
+    modified: Option<Revision>,
+) -> Result<(), CoordinationError> {
+    let value = encode(record)?;
+    records.insert(key.to_text(), Remembered { value, modified });
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! An operator gives a disk up for lost: its groups go on without it, though too few are left, or though others have
+//! less than it had.
+//!
+//! Nothing here happens by itself. Where the disk held the last copy in sync, another one counts as that from now on,
+//! and what was written since it left is lost: the operator must name it. All owners of the pool's volumes must take
+//! them anew then, before any I/O, so that nothing of what the lost disk alone had is of a present generation.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use coordination::keys::Key;
+use coordination::records::Severity;
+use coordination::{ClusterMap, Compare, Revision, Transaction};
+use protocol::session::{GroupView, Slot, SlotState};
+use protocol::{DiskId, PoolId, VolumeId};
+use replication::membership::count;
+
+use crate::membership::with_group;
+use crate::volumes::{Decision, OperationError, Plan, Volumes, event, owned_by};
+
+/// Groups, or owners, that are changed in one transaction: below the coordination store's limit.
+const STEPS_MAX: usize = 100;
+/// An owner may go on for so long on the word of its disks, after its lease.
+const WORD_OF_DISKS: Duration = Duration::from_secs(2);
+
+/// What a group goes on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Remains {
+    /// Others in sync: nothing is lost.
+    Others(Vec<Slot>),
+    /// One that was not: what it missed is lost.
+    Kept(Vec<Slot>),
+    /// Nobody that was named.
+    Nobody,
+}
+
+/// What giving a disk up comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Groups that go on with others that were in sync.
+    pub without: usize,
+    /// Groups that go on with the kept disk, which had missed something.
+    pub rolled_back: usize,
+}
+
+impl Volumes {
+    /// Gives a disk up. Refused while its `storaged` is up and it serves; and where it held the last copy in sync, if
+    /// no disk is kept in its place. Owners have their leases for so long.
+    pub async fn give_up(
+        &self,
+        disk: DiskId,
+        keep: Option<DiskId>,
+        lease: Duration,
+    ) -> Result<GivenUp, OperationError> {
+        let map = self.fresh_map().await?;
+        let pools = judge(&map, disk, keep)?;
+        if !pools.is_empty() {
+            while self.carry_out(|map| plan_revocation(map, &pools)).await? {}
+            // Who had a volume may read for so long, and must not see that time goes back under him.
+            tokio::time::sleep(lease + WORD_OF_DISKS).await;
+        }
+        let mut all = GivenUp::default();
+        loop {
+            let some = self.carry_out(|map| plan(map, disk, keep)).await?;
+            if some == GivenUp::default() {
+                return Ok(all);
+            }
+            all.without += some.without;
+            all.rolled_back += some.rolled_back;
+        }
+    }
+}
+
+/// What a group goes on with, if it has the disk and something is to be changed.
+fn remains(group: &GroupView, disk: DiskId, keep: Option<DiskId>) -> Option<Remains> {
+    let own = group.slots.iter().find(|slot| slot.disk == disk)?;
+    if own.state == SlotState::Down {
+        return None;
+    }
+    let with = |changed: DiskId, state: SlotState, slots: &[Slot]| -> Vec<Slot> {
+        let slot = |slot: &Slot| {
+            if slot.disk == changed {
+                Slot { disk: changed, state }
+            } else {
+                *slot
+            }
+        };
+        slots.iter().map(slot).collect()
+    };
+    let without = with(disk, SlotState::Down, &group.slots);
+    if count(&without, SlotState::InSync) > 0 || own.state != SlotState::InSync {
+        return Some(Remains::Others(without));
+    }
+    let kept = keep.filter(|keep| without.iter().any(|slot| slot.disk == *keep));
+    Some(match kept {
+        // Whoever else was on his way got it from the lost one: he begins anew.
+        Some(keep) => Remains::Kept(
+            with(keep, SlotState::InSync, &without)
+                .into_iter()
+                .map(|slot| match slot.state.comes_back() {
+                    true => Slot {
+                        state: SlotState::Down,
+                        ..slot
+                    },
+                    false => slot,
+                })
+                .collect(),
+        ),
+        None => Remains::Nobody,
+    })
+}
+
+/// The pools in which something is lost by it, if it may be done at all.
+fn judge(map: &ClusterMap, disk: DiskId, keep: Option<DiskId>) -> Result<BTreeSet<PoolId>, OperationError> {
+    for id in [Some(disk), keep].into_iter().flatten() {
+        if !map.disks().contains_key(&id) {
+            return Err(OperationError::NotFound(format!("there is no disk {}", id.0)));
+        }
+    }
+    if keep == Some(disk) {
+        return Err(OperationError::Invalid(format!(
+            "{disk} cannot be given up and kept"
+        )));
+    }
+    let mut pools = BTreeSet::new();
+    let mut stuck = 0;
+    let mut others: BTreeSet<DiskId> = BTreeSet::new();
+    for (id, _) in map.pools() {
+        for group in map.groups(id) {
+            match remains(group, disk, keep) {
+                None | Some(Remains::Others(_)) => {}
+                Some(Remains::Kept(_)) => {
+                    pools.insert(id);
+                }
+                Some(Remains::Nobody) => {
+                    stuck += 1;
+                    others.extend(
+                        group
+                            .slots
+                            .iter()
+                            .map(|slot| slot.disk)
+                            .filter(|other| *other != disk),
+                    );
+                }
+            }
+        }
+    }
+    if stuck == 0 {
+        return Ok(pools);
+    }
+    let others: Vec<String> = others.iter().map(DiskId::to_string).collect();
+    Err(OperationError::Conflict(format!(
+        "{disk} has the only copy in sync of {stuck} placement groups: bring it back if there is any way to. If it is lost for \
+         good, say which disk is to be kept in its place (--keep); what was written since that one left is lost then. \
+         These have older copies: {}",
+        if others.is_empty() {
+            "none".to_owned()
+        } else {
+            others.join(", ")
+        }
+    )))
+}
+
+/// Ends the generations of these pools' volumes; answers whether there were more than one transaction takes.
+fn plan_revocation(map: &ClusterMap, pools: &BTreeSet<PoolId>) -> Result<Decision<bool>, OperationError> {
+    let of_pools = |volume: &VolumeId| {
+        let pool = map.volume(*volume).and_then(|(family, _)| family.pool());
+        pool.is_some_and(|pool| pools.contains(&pool))
+    };
+    let mut transaction = Transaction::new();
+    let mut count = 0;
+    for volume in map.owners().keys().copied().filter(of_pools) {
+        let Some(generation) = map.generation(volume) else {
+            continue;
+        };
+        if count == STEPS_MAX {
+            return Ok(Plan::decide_quietly(transaction, true));
+        }
+        count += 1;
+        transaction = transaction
+            .when(owned_by(volume, generation))
+            .delete(Key::Owner(volume).to_text());
+    }
+    if count == 0 {
+        return Ok(Decision::Unchanged(false));
+    }
+    Ok(Plan::decide_quietly(transaction, false))
+}
+
+fn plan(map: &ClusterMap, disk: DiskId, keep: Option<DiskId>) -> Result<Decision<GivenUp>, OperationError> {
+    let mut given_up = GivenUp::default();
+    let mut transaction = Transaction::new();
+    let pools: Vec<PoolId> = map.pools().map(|(id, _)| id).collect();
+    for group in pools.iter().flat_map(|pool| map.groups(*pool)) {
+        if given_up.without + given_up.rolled_back == STEPS_MAX {
+            break;
+        }
+        let slots = match remains(group, disk, keep) {
+            Some(Remains::Others(slots)) => {
+                given_up.without += 1;
+                slots
+            }
+            Some(Remains::Kept(slots)) => {
+                given_up.rolled_back += 1;
+                slots
+            }
+            Some(Remains::Nobody) | None => continue,
+        };
+        transaction = with_group(transaction, group.pg, Revision(group.interval.0), slots)?;
+    }
+    if given_up == GivenUp::default() {
+        return Ok(Decision::Unchanged(given_up));
+    }
+    // The disk's node may have come up meanwhile: then its owners' words are not to be trusted any more.
+    if let Some(record) = map.disks().get(&disk) {
+        let key = Key::Disk(disk).to_text();
+        transaction = transaction.when(Compare::Modified(key, record.modified));
+    }
+    let mut message = format!(
+        "{disk} was given up: {} placement groups go on without it",
+        given_up.without
+    );
+    if let Some(keep) = keep.filter(|_| given_up.rolled_back > 0) {
+        message = format!(
+            "{message}, and {} as {keep} has them: what was written since it left is lost",
+            given_up.rolled_back
+        );
+    }
+    let mut told = event("disk_given_up", disk.to_string(), message);
+    told.severity = Severity::Error;
+    Ok(Plan::decide(transaction, told, given_up))
+}
+
+#[cfg(test)]
+mod tests {
+    //! What is lost must be said, and nothing more is lost than that.
+    use super::*;
+    use crate::membership::fixture;
+
+    const C: DiskId = DiskId(3);
+
+    fn states(slots: &[Slot]) -> Vec<SlotState> {
+        slots.iter().map(|slot| slot.state).collect()
+    }
+
+    fn group(states: [SlotState; 3]) -> GroupView {
+        let slot = |(disk, state)| Slot {
+            disk: DiskId(disk),
+            state,
+        };
+        GroupView {
+            pg: protocol::PgId {
+                pool: fixture::POOL,
+                number: 0,
+            },
+            interval: protocol::Interval(1),
+            slots: (1..).zip(states).map(slot).collect(),
+        }
+    }
+
+    #[test]
+    fn a_group_with_others_in_sync_goes_on_without_it_below_its_least_size_too() {
+        use SlotState::{Down, InSync};
+        let left = remains(&group([Down, InSync, InSync]), C, None);
+        let Some(Remains::Others(slots)) = left else {
+            panic!("{left:?}");
+        };
+        assert_eq!(states(&slots), [Down, InSync, Down]);
+        assert_eq!(remains(&group([InSync, InSync, Down]), C, None), None);
+    }
+
+    #[test]
+    fn the_last_copy_is_not_given_up_unless_another_one_is_named() {
+        use SlotState::{Down, InSync, Syncing};
+        let last = group([Down, Syncing, InSync]);
+        assert_eq!(remains(&last, C, None), Some(Remains::Nobody));
+        let left = remains(&last, C, Some(DiskId(1)));
+        let Some(Remains::Kept(slots)) = left else {
+            panic!("{left:?}");
+        };
+        // Whoever was on his way had it from the lost one, in part.
+        assert_eq!(states(&slots), [InSync, Down, Down]);
+    }
+
+    #[test]
+    fn owners_lose_their_volumes_only_where_something_is_lost() {
+        let map = fixture::map_of_nodes(3, &[1, 2, 3], SlotState::InSync);
+        assert!(judge(&map, C, None).unwrap().is_empty());
+        let pools = BTreeSet::from([fixture::POOL]);
+        let Decision::Change(revocation) = plan_revocation(&map, &pools).unwrap() else {
+            panic!("the owner stays");
+        };
+        assert_eq!(revocation.transaction.changes.len(), 1);
+        let Decision::Change(change) = plan(&map, C, None).unwrap() else {
+            panic!("nothing is done");
+        };
+        assert_eq!(
+            change.result,
+            GivenUp {
+                without: 2,
+                rolled_back: 0
+            }
+        );
+    }
+}
