@@ -22,6 +22,8 @@ use crate::gateway::{Client, Gateway};
 use crate::guest::{ask, open, options, run};
 
 const BLOCK: u64 = 4096;
+/// Between looks.
+const LOOK_LIMIT: Duration = Duration::from_millis(200);
 
 async fn prepare(cluster: &Cluster) {
     let _: Value = ask(&cluster.nodes[0], "pool create main --copies 3 --groups 8").await;
@@ -320,7 +322,8 @@ fn an_attachment_that_stood_still_until_it_lapsed_fails_and_what_it_had_sent_is_
         let lapsed = async {
             let keys = ["get", "--prefix", "--keys-only", "/cluster/storaged/attached/"];
             while cluster.etcd.etcdctl(&keys).unwrap().matches("attached").count() > 1 {
-                tokio::task::yield_now().await;
+                // Asking stops this thread, and with it the first one's leases: it needs some time of its own.
+                tokio::time::sleep(LOOK_LIMIT).await;
             }
         };
         lapsed.await;
