@@ -15,6 +15,7 @@ mod scrubs;
 mod sources;
 mod stopwatch;
 mod thread;
+mod vouched;
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;

@@ -148,12 +148,13 @@ impl Replica {
             generations,
             intervals,
             mut doubts,
+            vouched,
         } = remembered;
         if mutation::active(Mutation::ForgetDoubtOnRestart) {
             doubts.clear();
         }
         let is_new = generations.is_empty() && intervals.is_empty();
-        let vouching = Vouching::after_start(&generations, out);
+        let vouching = Vouching::after_start(vouched, &generations, out);
         let rising = generations
             .into_iter()
             .map(|(volume, value)| (volume, Rising::remembered(value)));

@@ -80,6 +80,7 @@ impl RealStore {
             generations: store.generations(),
             intervals: store.intervals(),
             doubts: store.doubts(),
+            vouched: true,
         };
         self.store = Some(store);
         self.in_flight = 0;
@@ -227,6 +228,7 @@ impl Backend {
                 generations: store.generations(),
                 intervals: store.intervals(),
                 doubts: store.doubts(),
+                vouched: true,
             }),
             Self::Real(store) => store.open(chance),
         }

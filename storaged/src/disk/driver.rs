@@ -33,6 +33,7 @@ use super::ledger::Ledger;
 use super::returns::Returns;
 use super::scrubs::Scrubs;
 use super::sources::{ERRANDS_MAX, Errand, Reach};
+use super::vouched::Vouched;
 use crate::moment::wall_clock_ms;
 use crate::slow::exile;
 
@@ -76,6 +77,7 @@ pub(super) struct Driver {
     /// Whether the disk is in sync in all its groups, by the last map.
     whole: Cell<bool>,
     alarms: Alarms,
+    vouched: Vouched,
     /// Scrubs of this disk, and what tells that one has taken a step or was ordered.
     pub(super) scrubs: RefCell<Scrubs>,
     pub(super) scrubbed: Rc<Notify>,
@@ -106,10 +108,12 @@ impl Driver {
                 opening: witness.opening(),
             })
         });
+        let vouched = Vouched::of(directory);
         let remembered = Remembered {
             generations: store.generations(),
             intervals: store.intervals(),
             doubts: store.doubts(),
+            vouched: vouched.lately(),
         };
         let mut actions = Vec::new();
         let replica = Replica::new(store.format().disk, remembered, map, &mut actions);
@@ -136,6 +140,7 @@ impl Driver {
             returns: RefCell::default(),
             whole: Cell::new(true),
             alarms: Alarms::default(),
+            vouched,
             questions: RefCell::default(),
             next_question: Cell::new(0),
             gathered: Notify::new(),
@@ -320,6 +325,12 @@ impl Driver {
     /// A request came.
     pub(super) fn request(&self, connection: ConnectionId, number: u64, request: Request) {
         self.requests.set(self.requests.get() + 1);
+        if matches!(request, Request::Ping { .. })
+            && let Err(error) = self.vouched.note()
+        {
+            debug!(%error, "cannot vouch for an owner");
+            return self.reply(connection, number, &Response::Refused(Refusal::Busy));
+        }
         self.event(Event::Request {
             connection,
             number,

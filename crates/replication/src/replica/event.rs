@@ -27,6 +27,8 @@ pub struct Remembered {
     pub intervals: Vec<(PgId, Interval)>,
     /// The objects in doubt, and their stamps.
     pub doubts: Vec<(ObjectId, Stamp)>,
+    /// Whether the process before may have answered a [`Request::Ping`] so lately that its word still counts.
+    pub vouched: bool,
 }
 
 /// What happened.

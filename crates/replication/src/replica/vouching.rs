@@ -23,8 +23,16 @@ pub(super) struct Vouching {
 }
 
 impl Vouching {
-    /// After a start, with the generations that the store remembers: each of them may have been vouched for.
-    pub(super) fn after_start(generations: &[(VolumeId, Generation)], out: &mut Vec<Action>) -> Self {
+    /// After a start, with the generations that the store remembers: each of them may have been vouched for, if the
+    /// process before has vouched for anybody lately.
+    pub(super) fn after_start(
+        vouched: bool,
+        generations: &[(VolumeId, Generation)],
+        out: &mut Vec<Action>,
+    ) -> Self {
+        if !vouched {
+            return Self::default();
+        }
         if !generations.is_empty() {
             out.push(Action::Alarm {
                 volume: None,

@@ -81,6 +81,7 @@ impl Script {
                 generations: disk.store.generations(),
                 intervals: disk.store.intervals(),
                 doubts: disk.store.doubts(),
+                vouched: true,
             };
             disk.replica = Some(Replica::new(id, remembered, map, &mut out));
         }

@@ -60,6 +60,7 @@ fn after_a_restart_the_next_owner_waits_as_if_the_former_one_had_been_told() {
         generations: vec![(VOLUME, Generation(1))],
         intervals: vec![(PG, Interval(1))],
         doubts: Vec::new(),
+        vouched: true,
     };
     let mut out = Vec::new();
     bed.replica = Replica::new(DiskId(1), remembered, Arc::new(bed.map.clone()), &mut out);
