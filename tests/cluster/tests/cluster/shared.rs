@@ -30,6 +30,21 @@ async fn prepare(cluster: &Cluster) {
     let _: Value = ask(&cluster.nodes[1], "volume create a 16M").await;
 }
 
+/// How many attachments there are.
+async fn attachments(cluster: &Cluster) -> usize {
+    let mut etcdctl = tokio::process::Command::new(test_node::etcd::program("etcdctl").unwrap());
+    etcdctl
+        .env("ETCDCTL_API", "3")
+        .arg("--endpoints")
+        .arg(cluster.etcd.endpoint(0));
+    let keys = ["get", "--prefix", "--keys-only", "/cluster/storaged/attached/"];
+    let output = etcdctl.args(keys).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout)
+        .matches("attached")
+        .count()
+}
+
 async fn share(node: &Node) -> SharedVolume {
     SharedVolume::open(options(node, "a")).await.unwrap()
 }
@@ -316,13 +331,15 @@ fn an_attachment_that_stood_still_until_it_lapsed_fails_and_what_it_had_sent_is_
         fill(&first, 0, 4096, 1).await;
         let gateway = Gateway::start(&cluster.nodes[1]);
         let stop = Arc::new(AtomicBool::new(false));
-        let writer = Writer::start(&gateway.socket(), 1, &stop);
+        // On another thread: the owner that the gateway asks lives on this one.
+        let socket = gateway.socket();
+        let started = tokio::task::spawn_blocking(move || Writer::start(&socket, 1, &stop));
+        let writer = started.await.unwrap();
         writer.until_it_wrote(100).await;
         gateway.process.signal(Signal::STOP).unwrap();
         let lapsed = async {
-            let keys = ["get", "--prefix", "--keys-only", "/cluster/storaged/attached/"];
-            while cluster.etcd.etcdctl(&keys).unwrap().matches("attached").count() > 1 {
-                // Asking stops this thread, and with it the first one's leases: it needs some time of its own.
+            // On another thread: this one keeps the first one's leases.
+            while attachments(&cluster).await > 1 {
                 tokio::time::sleep(LOOK_LIMIT).await;
             }
         };
