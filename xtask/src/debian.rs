@@ -26,6 +26,9 @@ pub(crate) fn fetch_etcd() -> Result<()> {
 /// A C++ compiler, for libFuzzer.
 pub(crate) const COMPILER: &[Need] = &[("g++", "g++")];
 
+/// What slows a disk's thread down.
+pub(crate) const TRACER: &[Need] = &[("strace", "strace")];
+
 /// What the benchmarks compare with.
 pub(crate) const STORAGE_DAEMON: &[Need] = &[("qemu-utils", "qemu-storage-daemon")];
 

@@ -55,6 +55,7 @@ pub(crate) fn test(long: bool) -> Result<Tally> {
     let scale = if long { LONG } else { SHORT };
     debian::ensure(debian::COMPILER)?;
     debian::ensure(debian::NBD_CLIENTS)?;
+    debian::ensure(debian::TRACER)?;
     debian::fetch_etcd()?;
     let mut results = Vec::new();
     for (name, step) in steps(&scale) {

@@ -192,6 +192,9 @@ impl World {
         let (life, disk) = (connection.life, connection.disk);
         self.forget_connection(id);
         let Some(front) = self.front_mut(life) else { return };
+        if front.connections.get(&disk).is_some_and(|present| *present != id) {
+            return; // Of a former generation of this owner: it has another one by now.
+        }
         if front.connections.get(&disk) == Some(&id) {
             front.connections.remove(&disk);
             front.direct.forget(disk);

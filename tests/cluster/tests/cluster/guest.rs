@@ -124,3 +124,20 @@ pub(crate) fn refused(node: &Node, words: &str) -> String {
     let words: Vec<&str> = words.split(' ').collect();
     node.storagectl(&words).unwrap_err().to_string()
 }
+
+/// Waits until the event log tells of something.
+pub(crate) async fn until_told(node: &Node, words: &str) {
+    while !events(node).await.contains(words) {}
+}
+
+/// The event log, asked where guests run meanwhile.
+pub(crate) async fn events(node: &Node) -> String {
+    let mut command = tokio::process::Command::new(test_node::program("storagectl").unwrap());
+    command.arg("--socket").arg(node.admin_socket());
+    let output = command
+        .args(["events", "--number", "200"])
+        .output()
+        .await
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
