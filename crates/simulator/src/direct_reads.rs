@@ -171,13 +171,16 @@ impl World {
             number,
             request,
             bytes,
+            plan,
             ..
         } = *read;
         let connected = self
             .front(life)
             .is_some_and(|front| front.connections.contains_key(&disk));
-        // Checksums are left aside: that the bytes are the right ones is for the witness alone to say.
-        let bytes = bytes.filter(|_| holds);
+        // Checksums are left aside, but on the disk whose blocks get damaged: that the bytes are the right ones is for
+        // the witness alone to say.
+        let damaged = self.damaged == Some(disk) && bytes.as_ref().is_some_and(|bytes| !plan.is_of(bytes));
+        let bytes = bytes.filter(|_| holds && !damaged);
         match bytes {
             // The owner hears of it, and asks again.
             _ if !connected => {}

@@ -58,6 +58,7 @@ impl Owner {
         if !same || view.generation <= self.view.generation {
             return self.lose(out);
         }
+        self.answer_overtaken(out);
         let before = self.view.size;
         let mut operations = std::mem::take(&mut self.operations);
         operations.begin_again(self.writes.unanswered());

@@ -46,6 +46,8 @@ pub(super) struct Object {
     pub(super) pins: usize,
     /// The counts of its writes that are not acknowledged, ascending.
     pub(super) counts: Vec<u64>,
+    /// The highest count of its writes that was acknowledged: whoever has that one has all before it (rule 5).
+    acknowledged: u64,
     /// Parts that wait for the stamp, in order.
     waiting: VecDeque<(Part, Change)>,
 }
@@ -440,10 +442,26 @@ impl Owner {
         };
         if let Some(object) = self.writes.objects.get_mut(&write.part.index) {
             object.counts.retain(|other| *other != count);
+            object.acknowledged = object.acknowledged.max(count);
         }
         if let Some(group) = self.groups.get_mut(&write.pg) {
             group.unacknowledged.remove(&count);
             self.untold.insert(write.pg);
+        }
+    }
+
+    /// Answers the writes of which a later one to the same object was acknowledged: all slots have them, though not all
+    /// said so. Done again, they would come after what was acknowledged.
+    pub(super) fn answer_overtaken(&mut self, out: &mut Vec<Action>) {
+        let overtaken = |(count, write): (&u64, &Write)| {
+            let object = self.writes.objects.get(&write.part.index);
+            object
+                .is_some_and(|object| object.acknowledged > *count)
+                .then_some(*count)
+        };
+        let counts: Vec<u64> = self.writes.sent.iter().filter_map(overtaken).collect();
+        for count in counts {
+            self.answer_write(count, out);
         }
     }
 

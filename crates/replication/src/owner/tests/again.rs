@@ -129,6 +129,22 @@ fn a_part_that_was_answered_is_not_written_a_second_time() {
 }
 
 #[test]
+fn a_write_that_an_acknowledged_one_overtook_is_not_done_again_after_it() {
+    // Found by the simulator (seed 711): it undid what had been acknowledged. Whoever has the later one has it too.
+    let mut bed = Bed::learned();
+    let first = sent(&bed.write());
+    let second = sent(&bed.write());
+    bed.answer(&first[0], Response::Ok);
+    bed.answer(&second[0], Response::Ok);
+    assert_eq!(results(&bed.answer(&second[1], Response::Ok)).len(), 1);
+    bed.depose();
+    let mut out = bed.again(next_view());
+    let requests = sent(&out);
+    assert_eq!(bed.drain(requests, &mut out), []);
+    assert_eq!(results(&out), [Ok(Outcome::Done)]);
+}
+
+#[test]
 fn a_read_waits_for_what_is_done_again_and_a_snapshot_too() {
     let mut bed = Bed::learned();
     bed.write();
