@@ -23,6 +23,7 @@ pub mod authority;
 pub mod door;
 pub mod handover;
 pub mod identity;
+pub mod port;
 pub mod presence;
 pub mod recall;
 pub mod removal;

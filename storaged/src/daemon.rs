@@ -20,6 +20,7 @@ use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster::authority::{Authority, AuthorityError, Shown};
 use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
+use crate::cluster::port::Port;
 use crate::cluster::presence::Presence;
 use crate::cluster::tokens::Tokens;
 use crate::cluster::{self, EnterError, identity, recall};
@@ -28,6 +29,9 @@ use crate::disks::{Disks, Place};
 use crate::events::Events;
 use crate::identities::Identities;
 use crate::membership::Membership;
+use crate::peers::Peers;
+use crate::peers::gate::Gate;
+use crate::peers::survey::Surveyor;
 use crate::reclaim::Reclaim;
 use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
@@ -138,11 +142,15 @@ impl Daemon {
 
         let shown = certificates(config, &store, &current, node, &mut background).await?;
         let tokens = Tokens::new(store.clone(), identities.clone(), node);
-        let door = open_door(config, shown.as_ref(), current.cluster(), tokens).await;
-        let reached = door.as_ref().ok().map(|door| door.address());
+        let peers = Peers::new(map.clone(), shown.as_ref().map(|shown| shown.node.clone()));
+        let gate = Gate::new(shown.as_ref().map(|shown| shown.node.clone()));
+        let port = open_port(config).await;
+        let reached = port.as_ref().ok().map(|port| port.address().to_owned());
+        let door = open_door(config, shown.as_ref(), current.cluster(), tokens, &port);
         cluster::announce(&store, &map, node, &config.node, reached).await?;
-        if let Ok(door) = &door {
-            background.spawn(door.clone().serve().in_current_span());
+        if let Ok(port) = port {
+            let serves = port.serve(door.clone().ok(), gate.clone());
+            background.spawn(serves.in_current_span());
         }
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
         background.spawn(event_keeper.run().in_current_span());
@@ -211,6 +219,7 @@ impl Daemon {
             lease: config.lease,
             started,
             volumes,
+            surveyor: Surveyor::new(peers, disks.clone()),
             disks,
             events,
             progress,
@@ -221,6 +230,7 @@ impl Daemon {
             scrubs,
             relocations,
         });
+        gate.open(admin::peer_router(context.clone()));
         let mut listen = vec![Address::Unix(config.admin_socket())];
         listen.extend(config.admin_listen.iter().cloned());
         let admin = Admin::start(&admin::router(context.clone()), &listen).await?;
@@ -328,23 +338,34 @@ async fn certificates(
     Ok(Some(shown))
 }
 
-/// Where machines join, or why they cannot: the node does the rest of its work all the same.
-async fn open_door(
+/// The node's own port, or why it has none: it does the rest of its work all the same.
+async fn open_port(config: &Config) -> Result<Port, String> {
+    let Some(listen) = &config.listen else {
+        return Err(
+            "other machines do not reach this node: give it a `listen` in the section [cluster]".to_owned(),
+        );
+    };
+    Port::bind(listen).await.map_err(|error| {
+        let at = format!("{}:{}", listen.host, listen.port);
+        warn!(%error, at, "nobody can join or ask here: the node's port cannot be listened at");
+        format!("this node cannot listen at {at}, where machines join: {error}")
+    })
+}
+
+/// Where machines join, or why they cannot.
+fn open_door(
     config: &Config,
     shown: Option<&Shown>,
     cluster: [u8; 16],
     tokens: Tokens,
+    port: &Result<Port, String>,
 ) -> Result<Arc<Door>, String> {
     let Some(etcd) = &config.etcd else {
         let why = "this node keeps its records in a file of its own, which others cannot share: several nodes need an \
                    etcd, and a cluster that begins with one (`storagectl cluster init --etcd`)";
         return Err(why.to_owned());
     };
-    let Some(listen) = &config.listen else {
-        return Err(
-            "other machines do not reach this node: give it a `listen` in the section [cluster]".to_owned(),
-        );
-    };
+    let port = port.as_ref().map_err(String::clone)?;
     let Some(shown) = shown else {
         return Err(
             "the nodes speak in plaintext, so there is no authority to hand over: leave out `plaintext`"
@@ -356,19 +377,13 @@ async fn open_door(
         cluster,
         etcd: etcd.clone(),
     };
-    match Door::bind(listen, tokens, handover, shown.door.clone()).await {
-        Ok(door) => {
-            info!(address = door.address(), "machines with a token may join here");
-            Ok(Arc::new(door))
-        }
-        Err(error) => {
-            let at = format!("{}:{}", listen.host, listen.port);
-            warn!(%error, at, "nobody can join here: the port cannot be listened at");
-            Err(format!(
-                "this node cannot listen at {at}, where machines join: {error}"
-            ))
-        }
-    }
+    info!(address = port.address(), "machines with a token may join here");
+    Ok(Arc::new(Door::new(
+        port.address(),
+        tokens,
+        handover,
+        shown.door.clone(),
+    )))
 }
 
 /// The coordination store: an etcd, or a file.

@@ -106,7 +106,7 @@ async fn until_settled(node: &Node, disk: u32, empty: bool) {
 async fn until_unused(node: &Node, disk: u32) {
     loop {
         let disk: Disk = ask(node, &format!("disk info {disk}")).await;
-        if disk.used < EMPTY {
+        if disk.used.is_some_and(|used| used < EMPTY) {
             return;
         }
     }
