@@ -211,7 +211,7 @@ impl Daemon {
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
 
-        let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events);
+        let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events, peers.clone());
         background.spawn(scrubs.clone().run().in_current_span());
 
         let context = Arc::new(Context {
