@@ -13,6 +13,7 @@ use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use protocol::NodeId;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
 
@@ -20,10 +21,13 @@ use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster::authority::{Authority, AuthorityError, Shown};
 use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
+use crate::cluster::identity::Identity;
+use crate::cluster::memory::keeper as memory;
 use crate::cluster::port::Port;
 use crate::cluster::presence::Presence;
+use crate::cluster::recall::Recalls;
 use crate::cluster::tokens::Tokens;
-use crate::cluster::{self, EnterError, identity, recall};
+use crate::cluster::{self, EnterError, identity};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
@@ -97,6 +101,9 @@ pub enum StartError {
     /// The admin API does not listen.
     #[error(transparent)]
     Admin(#[from] ListenError),
+    /// It was told to stop.
+    #[error("stopped before anything was served, while lost records were waited for")]
+    Stopped,
     /// Front ends cannot connect.
     #[error("cannot listen for front ends at {address}: {source}")]
     Session {
@@ -117,6 +124,8 @@ pub struct Daemon {
     /// What keeps the node up; it ends when another process is the node.
     up: JoinHandle<String>,
     presence: Presence,
+    /// What the node remembers when it has stopped.
+    memory: Option<memory::Keeper>,
     store: Arc<dyn Coordination>,
     /// The work directory is ours as long as this lives.
     _work_dir: OwnedFd,
@@ -125,14 +134,32 @@ pub struct Daemon {
 impl Daemon {
     /// Starts everything; when it returns, front ends and operators are served.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_unless(config, std::future::pending()).await
+    }
+
+    /// As [`Daemon::start`]. Waiting for what other nodes remember, which may last for ever, ends when it is told to stop.
+    pub async fn start_unless(config: &Config, stop: impl Future<Output = ()>) -> Result<Self, StartError> {
         let started = Instant::now();
         prepare(&config.work_dir)?;
         prepare(&config.disks_dir())?;
         let work_dir = identity::take(&config.work_dir).map_err(EnterError::from)?;
         let store = records(config).await?;
         let (keeper, map) = MapKeeper::start(store.clone()).await?;
-        let keeper = tokio::spawn(keeper.run());
+        let mut keeper = tokio::spawn(keeper.run());
         let identities = Arc::new(Identities::new(store.clone()));
+        let own = Identity::read(&config.work_dir).map_err(EnterError::from)?;
+        let recalls = Recalls {
+            store: store.clone(),
+            map: map.clone(),
+            identities: identities.clone(),
+            without: config.node.recall_without.clone(),
+        };
+        // Before anything else is believed of the records, or written into them.
+        let first = tokio::select! {
+            first = recalls.at_start(&config.work_dir, own.as_ref()) => first,
+            () = stop => return Err(StartError::Stopped),
+            ended = &mut keeper => return Err(ended.map_or(StartError::Stopped, StartError::Map)),
+        };
         let (up, current) = cluster::enter(&store, &map, &identities, &config.node).await?;
         let presence = up.presence();
         let up = tokio::spawn(up.run().in_current_span());
@@ -171,7 +198,17 @@ impl Daemon {
         let slow = Arc::<Known>::default();
         let membership = membership.with_slow(slow.clone(), nursing::evicts_slow(config));
         background.spawn(membership.run().in_current_span());
-        background.spawn(recall::run(volumes.clone(), store.clone(), node).in_current_span());
+        let (believe, believed) = watch::channel(first.clone());
+        background.spawn(
+            recalls
+                .run(volumes.clone(), node, first, believe)
+                .in_current_span(),
+        );
+        let own = Identity::read(&config.work_dir).map_err(EnterError::from)?;
+        let memory = own.map(|own| memory::Keeper::new(config.work_dir.clone(), own, believed));
+        if let Some(memory) = memory.clone() {
+            background.spawn(memory.run().in_current_span());
+        }
         let place = Place {
             wishes: Some(wishes.clone()),
             slow,
@@ -242,6 +279,7 @@ impl Daemon {
             keeper,
             up,
             presence,
+            memory,
             store,
             _work_dir: work_dir,
         })
@@ -276,12 +314,16 @@ impl Daemon {
             keeper,
             up,
             presence,
+            memory,
             store,
             _work_dir,
         } = self;
         info!("stopping");
         admin.stop().await;
         background.shutdown().await;
+        if let Some(memory) = memory {
+            memory.write().await;
+        }
         context.disks.stop_all().await;
         up.abort();
         if let Err(error) = store.revoke_lease(presence.lease()).await {
