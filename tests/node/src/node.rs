@@ -131,6 +131,19 @@ impl Node {
         self.wait_until_it_serves()
     }
 
+    /// Starts `storaged` again where it must wait before it serves, and waits until it says these words.
+    pub fn start_waiting(&mut self, words: &str) -> Result<()> {
+        let log = self.folder().join(LOG);
+        let before = std::fs::read(&log).context("read a log")?.len();
+        self.storaged = spawn(self.folder(), self.disks, self.namespace())?;
+        let what = format!("storaged to say {words:?}");
+        self.storaged.wait_for(&what, || {
+            let said = std::fs::read(&log).ok()?;
+            let said = String::from_utf8_lossy(said.get(before..)?).into_owned();
+            said.contains(words).then_some(())
+        })
+    }
+
     /// Stops `storaged` in good order.
     pub fn stop(&mut self) -> Result<()> {
         self.storaged.stop()
@@ -169,7 +182,8 @@ impl Node {
         self.folder.path()
     }
 
-    fn wait_until_it_serves(&mut self) -> Result<()> {
+    /// Waits until it answers.
+    pub fn wait_until_it_serves(&mut self) -> Result<()> {
         let (status, socket) = (program("storagectl")?, self.admin_socket());
         let answers = || {
             let mut command = Command::new(&status);
