@@ -9,11 +9,9 @@ use admin_api::disks::AddDisk;
 use client::transport::{Address, CredentialsWatch, Listener};
 use coordination::embedded::OpenError;
 use coordination::etcd::ConnectError;
-use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use protocol::NodeId;
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
 
@@ -21,17 +19,14 @@ use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster::authority::{Authority, AuthorityError, Shown};
 use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
-use crate::cluster::identity::Identity;
 use crate::cluster::memory::keeper as memory;
 use crate::cluster::port::Port;
 use crate::cluster::presence::Presence;
-use crate::cluster::recall::Recalls;
 use crate::cluster::tokens::Tokens;
 use crate::cluster::{self, EnterError, identity};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
-use crate::identities::Identities;
 use crate::membership::Membership;
 use crate::peers::Peers;
 use crate::peers::gate::Gate;
@@ -46,8 +41,10 @@ use crate::tasks::Tasks;
 use crate::volumes::rest::Owners;
 use crate::volumes::{OperationError, Volumes};
 
+mod believing;
 mod nursing;
 
+use believing::{Believed, believed};
 use nursing::Nursing;
 
 /// Memory that is not the disks': connections, records, the program itself.
@@ -144,22 +141,13 @@ impl Daemon {
         prepare(&config.disks_dir())?;
         let work_dir = identity::take(&config.work_dir).map_err(EnterError::from)?;
         let store = records(config).await?;
-        let (keeper, map) = MapKeeper::start(store.clone()).await?;
-        let mut keeper = tokio::spawn(keeper.run());
-        let identities = Arc::new(Identities::new(store.clone()));
-        let own = Identity::read(&config.work_dir).map_err(EnterError::from)?;
-        let recalls = Recalls {
-            store: store.clone(),
-            map: map.clone(),
-            identities: identities.clone(),
-            without: config.node.recall_without.clone(),
-        };
-        // Before anything else is believed of the records, or written into them.
-        let first = tokio::select! {
-            first = recalls.at_start(&config.work_dir, own.as_ref()) => first,
-            () = stop => return Err(StartError::Stopped),
-            ended = &mut keeper => return Err(ended.map_or(StartError::Stopped, StartError::Map)),
-        };
+        // Before anything is believed of the records, or written into them.
+        let Believed {
+            keeper,
+            map,
+            identities,
+            beginning,
+        } = believed(config, &store, stop).await?;
         let (up, current) = cluster::enter(&store, &map, &identities, &config.node).await?;
         let presence = up.presence();
         let up = tokio::spawn(up.run().in_current_span());
@@ -182,14 +170,7 @@ impl Daemon {
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
         background.spawn(event_keeper.run().in_current_span());
         let address = Address::Unix(config.session_socket());
-        let settings = Settings {
-            node,
-            presence: presence.clone(),
-            lease: config.lease,
-            address: address.clone(),
-            host: config.listen.as_ref().map(|listen| listen.host.clone()),
-            credentials: shown.as_ref().map(|shown| shown.front_ends.clone()),
-        };
+        let settings = settings(config, &presence, &address, shown.as_ref());
         let sessions = Sessions::new(settings, store.clone(), map.clone());
         let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
         let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
@@ -198,17 +179,7 @@ impl Daemon {
         let slow = Arc::<Known>::default();
         let membership = membership.with_slow(slow.clone(), nursing::evicts_slow(config));
         background.spawn(membership.run().in_current_span());
-        let (believe, believed) = watch::channel(first.clone());
-        background.spawn(
-            recalls
-                .run(volumes.clone(), node, first, believe)
-                .in_current_span(),
-        );
-        let own = Identity::read(&config.work_dir).map_err(EnterError::from)?;
-        let memory = own.map(|own| memory::Keeper::new(config.work_dir.clone(), own, believed));
-        if let Some(memory) = memory.clone() {
-            background.spawn(memory.run().in_current_span());
-        }
+        let memory = beginning.go_on(config, &volumes, node, &mut background)?;
         let place = Place {
             wishes: Some(wishes.clone()),
             slow,
@@ -339,6 +310,18 @@ impl Daemon {
             error!(%error, "the keeper of the map ended in a panic");
         }
         info!("stopped");
+    }
+}
+
+/// What sessions are told.
+fn settings(config: &Config, presence: &Presence, address: &Address, shown: Option<&Shown>) -> Settings {
+    Settings {
+        node: presence.node(),
+        presence: presence.clone(),
+        lease: config.lease,
+        address: address.clone(),
+        host: config.listen.as_ref().map(|listen| listen.host.clone()),
+        credentials: shown.map(|shown| shown.front_ends.clone()),
     }
 }
 

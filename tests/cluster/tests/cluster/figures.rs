@@ -121,7 +121,7 @@ fn found(file: &File, block: usize) -> u64 {
     let length = file.metadata().unwrap().len();
     let full =
         |at: &u64| file.read_exact_at(&mut bytes, *at).is_ok() && bytes.iter().all(|byte| *byte == VALUE);
-    (0..length).step_by(block).find(full).expect("no such block")
+    (0..length).step_by(block).find(full).unwrap()
 }
 
 #[test]
