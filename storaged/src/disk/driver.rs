@@ -325,7 +325,7 @@ impl Driver {
     /// A request came.
     pub(super) fn request(&self, connection: ConnectionId, number: u64, request: Request) {
         self.requests.set(self.requests.get() + 1);
-        if matches!(request, Request::Ping { .. })
+        if matches!(request, Request::Ping { .. } | Request::Vouch(_))
             && let Err(error) = self.vouched.note()
         {
             debug!(%error, "cannot vouch for an owner");

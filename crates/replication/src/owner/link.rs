@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::message::{Request, Scope};
+use protocol::message::{Request, Scope, VOUCH_GROUPS_MAX, VOUCH_SINCE};
 use protocol::session::DiskView;
 use protocol::{DiskId, Interval, ObjectId, PgId};
 
@@ -39,6 +39,8 @@ pub(super) enum Sent {
 pub(super) struct Link {
     pub(super) disk: DiskView,
     pub(super) connected: bool,
+    /// The version of the messages that the disk speaks with us; of use while connected.
+    version: u16,
     /// When it was connected, lost, or first wanted.
     pub(super) changed: Moment,
     /// When anything was heard last.
@@ -59,6 +61,7 @@ impl Link {
         Self {
             disk,
             connected: false,
+            version: 0,
             changed: now,
             heard: now,
             in_flight: BTreeMap::new(),
@@ -76,9 +79,19 @@ impl Link {
             && self.paused_until.is_none_or(|until| until <= now)
     }
 
-    /// Whether so many more groups may be asked of now.
+    /// How many groups one question may be about whether interval and generation still stand.
+    pub(super) fn groups_at_once(&self) -> usize {
+        if self.version >= VOUCH_SINCE {
+            VOUCH_GROUPS_MAX
+        } else {
+            1
+        }
+    }
+
+    /// Whether questions about so many groups may go out now.
     pub(super) fn takes_heartbeats(&self, groups: usize) -> bool {
-        self.connected && self.heartbeats + groups <= LINK_HEARTBEATS_MAX
+        let questions = groups.div_ceil(self.groups_at_once());
+        self.connected && self.heartbeats + questions <= LINK_HEARTBEATS_MAX
     }
 
     /// How many requests are unanswered.
@@ -129,8 +142,9 @@ impl Link {
     }
 
     /// The connection is up.
-    pub(super) fn connect(&mut self, now: Moment) {
+    pub(super) fn connect(&mut self, now: Moment, version: u16) {
         self.connected = true;
+        self.version = version;
         self.changed = now;
         self.heard = now;
         self.paused_until = None;

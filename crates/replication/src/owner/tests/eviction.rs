@@ -103,7 +103,7 @@ fn an_owner_that_opens_complains_of_a_disk_that_it_cannot_fence() {
         now: Moment(0),
         next: 0,
     };
-    let fence = sent(&bed.event(Event::Connected { disk: A }));
+    let fence = sent(&bed.event(connected(A)));
     bed.answer(&fence[0], no_doubt());
     bed.now = bed.owner.deadline(bed.now).unwrap();
     assert_eq!(bed.now, Moment(500));
