@@ -26,6 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::alarms::Alarms;
+use super::bookmark::Bookmark;
 use super::command::{Command, Figures, Times};
 use super::connection::Connection;
 use super::copies::Copies;
@@ -109,6 +110,7 @@ impl Driver {
             })
         });
         let vouched = Vouched::of(directory);
+        let bookmark = Bookmark::of(directory, reach.cluster, reach.disk);
         let remembered = Remembered {
             generations: store.generations(),
             intervals: store.intervals(),
@@ -133,7 +135,7 @@ impl Driver {
             shared,
             poisoned: Cell::new(false),
             copies: RefCell::new(Copies::new(reach.rate)),
-            scrubs: RefCell::new(Scrubs::new(reach.scrub_rate)),
+            scrubs: RefCell::new(Scrubs::new(reach.scrub_rate, bookmark)),
             scrubbed: Rc::default(),
             reach,
             errands,
@@ -211,7 +213,12 @@ impl Driver {
             }),
             Action::Tell { number, told, .. } => self.tell(number, told),
             Action::Scrubbed { run, progress } => {
-                self.scrubs.borrow_mut().take_in(run, progress, Instant::now());
+                let mut scrubs = self.scrubs.borrow_mut();
+                if self.poisoned.get() {
+                    scrubs.stops(run);
+                }
+                scrubs.take_in(run, progress, Instant::now());
+                drop(scrubs);
                 self.scrubbed.notify_one();
             }
             Action::Alarm { volume, after_ms } => self.alarms.set(volume, after_ms),
