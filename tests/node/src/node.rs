@@ -193,7 +193,7 @@ pub fn storagectl(arguments: &[&str]) -> Result<String> {
 }
 
 /// As [`storagectl`], in a network namespace if one is named.
-pub fn storagectl_inside(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
+pub(crate) fn storagectl_inside(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
     let mut command = command_inside(namespace, &program("storagectl")?);
     command.args(arguments).stdin(Stdio::null());
     let output = command.output().context("start storagectl")?;
