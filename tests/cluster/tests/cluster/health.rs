@@ -2,7 +2,7 @@
 
 use admin_api::nodes::NodeList;
 use admin_api::pools::Pool;
-use admin_api::status::{Health, Status};
+use admin_api::status::Status;
 use admin_api::upgrade::UpgradeStatus;
 use serde_json::Value;
 use test_node::{Cluster, Node};

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use admin_api::pools::Pool;
 use admin_api::status::{Health, Status};
 use serde_json::Value;
-use test_node::{Cluster, Node};
+use test_node::Cluster;
 
 use crate::guest::{ask, fill, open, run, until_well, value};
 

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use admin_api::pools::Pool;
-use admin_api::status::{Health, Status};
 use serde_json::Value;
-use test_node::{Cluster, Node};
+use test_node::Cluster;
 
 use crate::guest::{aside, ask, fill, open, run_for, until_well, value};
 
