@@ -179,13 +179,8 @@ async fn read(driver: &Driver, connection: &Connection, id: ConnectionId) -> io:
             Ok(interest) => interest,
             Err(error) => return error,
         };
-        tokio::select! {
-            ready = stream.ready(interest) => {
-                if let Err(error) = ready {
-                    return error;
-                }
-            }
-            () = connection.wake.notified() => {}
+        if let Err(error) = stream.ready_or_woken(interest, &connection.wake).await {
+            return error;
         }
     }
 }

@@ -20,6 +20,7 @@ use protocol::recovery::{Question, Told};
 use protocol::session::SlotState;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, PgId};
+use replication::membership::count;
 use replication::replica::{Action, ConnectionId, Event, Remembered, Replica};
 use store::{Answer, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -295,7 +296,9 @@ impl Driver {
         let states: BTreeMap<PgId, SlotState> = slots.map(|(pg, slot)| (pg, slot.state)).collect();
         self.whole
             .set(states.values().all(|state| *state == SlotState::InSync));
-        self.returns.borrow_mut().stands(states, Instant::now());
+        let down = states.iter().filter(|(_, state)| **state == SlotState::Down);
+        let needed = down.map(|(pg, _)| *pg).any(|pg| has_none_to_spare(&map, pg));
+        self.returns.borrow_mut().stands(states, needed, Instant::now());
         self.event(Event::Map(map));
     }
 
@@ -497,6 +500,14 @@ impl Driver {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether guests wait if one more disk leaves a group.
+fn has_none_to_spare(map: &ClusterMap, pg: PgId) -> bool {
+    let (Some(group), Some(pool)) = (map.group(pg), map.pool(pg.pool)) else {
+        return false;
+    };
+    count(&group.slots, SlotState::InSync) <= usize::from(pool.record.min_in_sync)
 }
 
 /// The place of a request's kind in [`REQUEST_KINDS`], and its bytes.

@@ -234,7 +234,7 @@ pub fn storagectl(arguments: &[&str]) -> Result<String> {
 }
 
 /// As [`storagectl`], in a network namespace if one is named.
-pub fn storagectl_inside(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
+pub(crate) fn storagectl_inside(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
     run_storagectl(namespace, &program("storagectl")?, arguments)
 }
 

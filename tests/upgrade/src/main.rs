@@ -66,12 +66,11 @@ fn main() -> ExitCode {
 
 /// Does both; the answer is how many of them failed.
 fn judge(arguments: &Arguments) -> Result<usize> {
-    let new = match &arguments.new {
-        Some(folder) => folder.clone(),
-        None => {
-            let storaged = test_node::program("storaged")?;
-            storaged.parent().context("a program in no folder")?.to_owned()
-        }
+    let new = if let Some(folder) = &arguments.new {
+        folder.clone()
+    } else {
+        let storaged = test_node::program("storaged")?;
+        storaged.parent().context("a program in no folder")?.to_owned()
     };
     let versions = Versions {
         old: arguments.old.clone(),

@@ -19,8 +19,8 @@ use crate::pattern::{self, BLOCK};
 pub(crate) const BLOCKS: u64 = 16_384;
 /// The most blocks in one write: beyond a chunk, which takes another way in the store.
 const COUNT_MAX: u64 = 24;
-/// After each request: two cores run a cluster beside it.
-const REST: Duration = Duration::from_millis(2);
+/// The pause after each request: two cores run a cluster beside it.
+const RATE_LIMIT: Duration = Duration::from_millis(2);
 /// How long an export may be away while its front end is replaced.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two tries to reach it.
@@ -75,7 +75,7 @@ impl Writer {
         let work = move || {
             while !desk.shared.over.load(Ordering::Relaxed) {
                 desk.step()?;
-                std::thread::sleep(REST);
+                std::thread::sleep(RATE_LIMIT);
             }
             Ok(desk)
         };

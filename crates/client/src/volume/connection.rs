@@ -210,13 +210,8 @@ async fn serve(
             Ok(interest) => interest,
             Err(error) => return error,
         };
-        tokio::select! {
-            ready = stream.ready(interest) => {
-                if let Err(error) = ready {
-                    return error;
-                }
-            }
-            () = connection.wake.notified() => {}
+        if let Err(error) = stream.ready_or_woken(interest, &connection.wake).await {
+            return error;
         }
     }
 }

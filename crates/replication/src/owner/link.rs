@@ -9,7 +9,7 @@ use protocol::{DiskId, Interval, ObjectId, PgId};
 
 use super::event::Action;
 use super::limits::{LINK_HEARTBEATS_MAX, LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS, SUSPECT_AGAIN_MS};
-use crate::moment::Moment;
+use crate::moment::{Moment, VOUCHED_MS};
 
 /// What a request in flight was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +169,23 @@ impl Link {
     }
 
     /// When the oldest request in flight was sent.
-    pub(super) fn oldest(&self) -> Option<Moment> {
+    fn oldest(&self) -> Option<Moment> {
         self.in_flight.first_key_value().map(|(_, (_, sent))| *sent)
+    }
+
+    /// When the first answer is overdue. A fence may take longer than other requests: the disk waits out what it has
+    /// vouched for to a former owner, which is no fault of its own.
+    fn overdue(&self) -> Option<Moment> {
+        let mut fence: Option<Moment> = None;
+        for (sent, at) in self.in_flight.values() {
+            if matches!(sent, Sent::Fence(..)) {
+                fence = fence.or(Some(*at + VOUCHED_MS + STALL_MS));
+            } else {
+                let other = *at + STALL_MS;
+                return Some(fence.map_or(other, |fence| fence.min(other)));
+            }
+        }
+        fence
     }
 
     /// What is wrong with it, if anything, in words that follow "disk-2".
@@ -178,7 +193,7 @@ impl Link {
         if !self.connected {
             return (now.since(self.changed) >= STALL_MS).then_some("is not connected");
         }
-        let stalled = self.oldest().is_some_and(|sent| now.since(sent) >= STALL_MS);
+        let stalled = self.overdue().is_some_and(|overdue| now >= overdue);
         stalled.then_some("has not answered for half a second or longer")
     }
 
@@ -213,7 +228,11 @@ impl Link {
         } else {
             awaited.then_some(self.changed)
         };
-        let stall = since.map(|since| since + STALL_MS);
+        let stall = if self.connected {
+            self.overdue()
+        } else {
+            since.map(|since| since + STALL_MS)
+        };
         let silence = since.filter(|_| self.connected).map(|since| since + SILENCE_MS);
         let again = self
             .suspected

@@ -3,27 +3,16 @@
 use std::time::Duration;
 
 use admin_api::pools::Pool;
-use admin_api::status::{Health, Status};
 use serde_json::Value;
-use test_node::{Cluster, Node};
+use test_node::Cluster;
 
-use crate::guest::{aside, ask, fill, open, run_for, value};
+use crate::guest::{aside, ask, fill, open, run_for, until_well, value};
 
 const LIMIT: Duration = Duration::from_mins(2);
 const BLOCK: u64 = 4096;
 const MIB: u64 = 1 << 20;
 /// The volume, in MiB.
 const SIZE: u64 = 16;
-
-/// Waits until all copies are in sync.
-async fn until_well(node: &Node) {
-    loop {
-        let status: Status = ask(node, "status").await;
-        if status.health == Health::Ok {
-            return;
-        }
-    }
-}
 
 #[test]
 fn what_a_restored_store_has_forgotten_is_put_back_and_a_disk_that_was_out_is_not_believed() {

@@ -7,7 +7,7 @@ use admin_api::tasks::{Task, TaskList, TaskState};
 use serde_json::Value;
 use test_node::Cluster;
 
-use crate::guest::{ask, disks_of, fill, open, refused, run, value};
+use crate::guest::{ask, disks_of, fill, open, refused, run, until, value};
 
 const MIB: u64 = 1 << 20;
 
@@ -103,9 +103,7 @@ async fn used(node: &test_node::Node) -> u64 {
 
 /// Waits until the node's own disk holds no more: chunks are free when the next checkpoint is done.
 async fn until_used_at_most(node: &test_node::Node, most: u64) {
-    while used(node).await > most {
-        tokio::task::yield_now().await;
-    }
+    until(async || used(node).await <= most).await;
 }
 
 /// Waits until no layer of any volume is on its way out.
