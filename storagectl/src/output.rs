@@ -100,6 +100,19 @@ pub(crate) fn exact_size(bytes: u64) -> String {
     format!("{} ({bytes} bytes)", format_size(bytes))
 }
 
+/// What stands where nobody knows: not a zero.
+pub(crate) const UNKNOWN: &str = "-";
+
+/// Something that may not be known.
+pub(crate) fn known<T>(amount: Option<T>, shown: impl FnOnce(T) -> String) -> String {
+    amount.map_or_else(|| UNKNOWN.to_owned(), shown)
+}
+
+/// A share as a percentage, without a fraction; of what is known.
+pub(crate) fn share(part: Option<u64>, whole: Option<u64>) -> String {
+    known(part.zip(whole), |(part, whole)| percent(part, whole))
+}
+
 /// A share as a percentage, without a fraction.
 pub(crate) fn percent(part: u64, whole: u64) -> String {
     let share = u128::from(part) * 100 / u128::from(whole.max(1));

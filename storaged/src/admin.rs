@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
+use crate::peers::survey::Surveyor;
 use crate::progress::Progress;
 use crate::reclaim::Reclaim;
 use crate::relocation::Relocations;
@@ -34,6 +35,7 @@ mod figures;
 mod join_tokens;
 mod log;
 mod nodes;
+mod peers;
 mod pools;
 mod scrubs;
 mod serve;
@@ -42,6 +44,7 @@ mod status;
 mod upgrade;
 mod volumes;
 
+pub use peers::router as peer_router;
 pub use serve::{Admin, ListenError};
 
 use answer::{Failure, Reply};
@@ -62,6 +65,8 @@ pub struct Context {
     pub volumes: Arc<Volumes>,
     /// The disks of this node.
     pub disks: Arc<Disks>,
+    /// How all disks of the cluster are.
+    pub surveyor: Surveyor,
     /// The event log.
     pub events: Events,
     /// How far disks are on their way back.

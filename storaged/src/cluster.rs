@@ -1,6 +1,7 @@
 //! How a `storaged` becomes a node of a cluster and stays it: the cluster's first records, the node's own
 //! record, and which work directory is whose. What the node does then is not known here.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub mod authority;
 pub mod door;
 pub mod handover;
 pub mod identity;
+pub mod memory;
+pub mod port;
 pub mod presence;
 pub mod recall;
 pub mod removal;
@@ -49,6 +52,8 @@ pub struct Settings {
     pub lease: Duration,
     /// Whether the coordination store is its own: then there is no other node.
     pub alone: bool,
+    /// Nodes that are lost for good: lost records are put back without waiting for what they remember.
+    pub recall_without: BTreeSet<NodeId>,
 }
 
 /// Why a `storaged` does not become a node.
@@ -327,6 +332,7 @@ mod tests {
             zone: String::new(),
             lease: Duration::from_secs(1),
             alone: false,
+            recall_without: BTreeSet::new(),
         }
     }
 

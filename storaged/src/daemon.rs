@@ -13,6 +13,7 @@ use coordination::map::MapKeeper;
 use coordination::map::keeper::KeeperError;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use protocol::NodeId;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
 
@@ -20,14 +21,21 @@ use crate::admin::{self, Admin, Context, ListenError};
 use crate::cluster::authority::{Authority, AuthorityError, Shown};
 use crate::cluster::door::Door;
 use crate::cluster::handover::Handover;
+use crate::cluster::identity::Identity;
+use crate::cluster::memory::keeper as memory;
+use crate::cluster::port::Port;
 use crate::cluster::presence::Presence;
+use crate::cluster::recall::Recalls;
 use crate::cluster::tokens::Tokens;
-use crate::cluster::{self, EnterError, identity, recall};
+use crate::cluster::{self, EnterError, identity};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
 use crate::identities::Identities;
 use crate::membership::Membership;
+use crate::peers::Peers;
+use crate::peers::gate::Gate;
+use crate::peers::survey::Surveyor;
 use crate::reclaim::Reclaim;
 use crate::relocation::Relocations;
 use crate::scrub::Scrubs;
@@ -93,6 +101,9 @@ pub enum StartError {
     /// The admin API does not listen.
     #[error(transparent)]
     Admin(#[from] ListenError),
+    /// It was told to stop.
+    #[error("stopped before anything was served, while lost records were waited for")]
+    Stopped,
     /// Front ends cannot connect.
     #[error("cannot listen for front ends at {address}: {source}")]
     Session {
@@ -113,6 +124,8 @@ pub struct Daemon {
     /// What keeps the node up; it ends when another process is the node.
     up: JoinHandle<String>,
     presence: Presence,
+    /// What the node remembers when it has stopped.
+    memory: Option<memory::Keeper>,
     store: Arc<dyn Coordination>,
     /// The work directory is ours as long as this lives.
     _work_dir: OwnedFd,
@@ -121,14 +134,32 @@ pub struct Daemon {
 impl Daemon {
     /// Starts everything; when it returns, front ends and operators are served.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_unless(config, std::future::pending()).await
+    }
+
+    /// As [`Daemon::start`]. Waiting for what other nodes remember, which may last for ever, ends when it is told to stop.
+    pub async fn start_unless(config: &Config, stop: impl Future<Output = ()>) -> Result<Self, StartError> {
         let started = Instant::now();
         prepare(&config.work_dir)?;
         prepare(&config.disks_dir())?;
         let work_dir = identity::take(&config.work_dir).map_err(EnterError::from)?;
         let store = records(config).await?;
         let (keeper, map) = MapKeeper::start(store.clone()).await?;
-        let keeper = tokio::spawn(keeper.run());
+        let mut keeper = tokio::spawn(keeper.run());
         let identities = Arc::new(Identities::new(store.clone()));
+        let own = Identity::read(&config.work_dir).map_err(EnterError::from)?;
+        let recalls = Recalls {
+            store: store.clone(),
+            map: map.clone(),
+            identities: identities.clone(),
+            without: config.node.recall_without.clone(),
+        };
+        // Before anything else is believed of the records, or written into them.
+        let first = tokio::select! {
+            first = recalls.at_start(&config.work_dir, own.as_ref()) => first,
+            () = stop => return Err(StartError::Stopped),
+            ended = &mut keeper => return Err(ended.map_or(StartError::Stopped, StartError::Map)),
+        };
         let (up, current) = cluster::enter(&store, &map, &identities, &config.node).await?;
         let presence = up.presence();
         let up = tokio::spawn(up.run().in_current_span());
@@ -138,11 +169,15 @@ impl Daemon {
 
         let shown = certificates(config, &store, &current, node, &mut background).await?;
         let tokens = Tokens::new(store.clone(), identities.clone(), node);
-        let door = open_door(config, shown.as_ref(), current.cluster(), tokens).await;
-        let reached = door.as_ref().ok().map(|door| door.address());
+        let peers = Peers::new(map.clone(), shown.as_ref().map(|shown| shown.node.clone()));
+        let gate = Gate::new(shown.as_ref().map(|shown| shown.node.clone()));
+        let port = open_port(config).await;
+        let reached = port.as_ref().ok().map(|port| port.address().to_owned());
+        let door = open_door(config, shown.as_ref(), current.cluster(), tokens, &port);
         cluster::announce(&store, &map, node, &config.node, reached).await?;
-        if let Ok(door) = &door {
-            background.spawn(door.clone().serve().in_current_span());
+        if let Ok(port) = port {
+            let serves = port.serve(door.clone().ok(), gate.clone());
+            background.spawn(serves.in_current_span());
         }
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
         background.spawn(event_keeper.run().in_current_span());
@@ -163,7 +198,17 @@ impl Daemon {
         let slow = Arc::<Known>::default();
         let membership = membership.with_slow(slow.clone(), nursing::evicts_slow(config));
         background.spawn(membership.run().in_current_span());
-        background.spawn(recall::run(volumes.clone(), store.clone(), node).in_current_span());
+        let (believe, believed) = watch::channel(first.clone());
+        background.spawn(
+            recalls
+                .run(volumes.clone(), node, first, believe)
+                .in_current_span(),
+        );
+        let own = Identity::read(&config.work_dir).map_err(EnterError::from)?;
+        let memory = own.map(|own| memory::Keeper::new(config.work_dir.clone(), own, believed));
+        if let Some(memory) = memory.clone() {
+            background.spawn(memory.run().in_current_span());
+        }
         let place = Place {
             wishes: Some(wishes.clone()),
             slow,
@@ -203,7 +248,7 @@ impl Daemon {
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
 
-        let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events);
+        let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events, peers.clone());
         background.spawn(scrubs.clone().run().in_current_span());
 
         let context = Arc::new(Context {
@@ -211,6 +256,7 @@ impl Daemon {
             lease: config.lease,
             started,
             volumes,
+            surveyor: Surveyor::new(peers, disks.clone()),
             disks,
             events,
             progress,
@@ -221,6 +267,7 @@ impl Daemon {
             scrubs,
             relocations,
         });
+        gate.open(admin::peer_router(context.clone()));
         let mut listen = vec![Address::Unix(config.admin_socket())];
         listen.extend(config.admin_listen.iter().cloned());
         let admin = Admin::start(&admin::router(context.clone()), &listen).await?;
@@ -232,6 +279,7 @@ impl Daemon {
             keeper,
             up,
             presence,
+            memory,
             store,
             _work_dir: work_dir,
         })
@@ -266,12 +314,16 @@ impl Daemon {
             keeper,
             up,
             presence,
+            memory,
             store,
             _work_dir,
         } = self;
         info!("stopping");
         admin.stop().await;
         background.shutdown().await;
+        if let Some(memory) = memory {
+            memory.write().await;
+        }
         context.disks.stop_all().await;
         up.abort();
         if let Err(error) = store.revoke_lease(presence.lease()).await {
@@ -328,23 +380,34 @@ async fn certificates(
     Ok(Some(shown))
 }
 
-/// Where machines join, or why they cannot: the node does the rest of its work all the same.
-async fn open_door(
+/// The node's own port, or why it has none: it does the rest of its work all the same.
+async fn open_port(config: &Config) -> Result<Port, String> {
+    let Some(listen) = &config.listen else {
+        return Err(
+            "other machines do not reach this node: give it a `listen` in the section [cluster]".to_owned(),
+        );
+    };
+    Port::bind(listen).await.map_err(|error| {
+        let at = format!("{}:{}", listen.host, listen.port);
+        warn!(%error, at, "nobody can join or ask here: the node's port cannot be listened at");
+        format!("this node cannot listen at {at}, where machines join: {error}")
+    })
+}
+
+/// Where machines join, or why they cannot.
+fn open_door(
     config: &Config,
     shown: Option<&Shown>,
     cluster: [u8; 16],
     tokens: Tokens,
+    port: &Result<Port, String>,
 ) -> Result<Arc<Door>, String> {
     let Some(etcd) = &config.etcd else {
         let why = "this node keeps its records in a file of its own, which others cannot share: several nodes need an \
                    etcd, and a cluster that begins with one (`storagectl cluster init --etcd`)";
         return Err(why.to_owned());
     };
-    let Some(listen) = &config.listen else {
-        return Err(
-            "other machines do not reach this node: give it a `listen` in the section [cluster]".to_owned(),
-        );
-    };
+    let port = port.as_ref().map_err(String::clone)?;
     let Some(shown) = shown else {
         return Err(
             "the nodes speak in plaintext, so there is no authority to hand over: leave out `plaintext`"
@@ -356,19 +419,13 @@ async fn open_door(
         cluster,
         etcd: etcd.clone(),
     };
-    match Door::bind(listen, tokens, handover, shown.door.clone()).await {
-        Ok(door) => {
-            info!(address = door.address(), "machines with a token may join here");
-            Ok(Arc::new(door))
-        }
-        Err(error) => {
-            let at = format!("{}:{}", listen.host, listen.port);
-            warn!(%error, at, "nobody can join here: the port cannot be listened at");
-            Err(format!(
-                "this node cannot listen at {at}, where machines join: {error}"
-            ))
-        }
-    }
+    info!(address = port.address(), "machines with a token may join here");
+    Ok(Arc::new(Door::new(
+        port.address(),
+        tokens,
+        handover,
+        shown.door.clone(),
+    )))
 }
 
 /// The coordination store: an etcd, or a file.

@@ -31,6 +31,7 @@ use crate::volumes::{Decision, OperationError, Plan, Volumes, event};
 
 mod addresses;
 mod directory;
+mod report;
 mod weight;
 
 use directory::{Found, create, inspect};

@@ -1,7 +1,6 @@
 //! Is the whole well, and if not, what waits for what: in sentences.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use admin_api::disks::DiskState;
 use admin_api::status::{Health, Status};
@@ -13,25 +12,18 @@ use replication::membership::count as count_of;
 
 use crate::admin::Context;
 use crate::cluster::identity::hexadecimal;
-use crate::disks::{Condition, capacity_of};
 use crate::moment::wall_clock_ms;
+use crate::peers::survey::{FRESH, Survey};
 use crate::progress;
 use crate::slow::exile;
 
-/// Of its capacity, in percent: a disk with less room is told of.
-const NEARLY_FULL_PERCENT: u64 = 10;
-
-/// An operation of a disk's medium that takes so long is told of: guests notice it.
-const STANDSTILL: Duration = Duration::from_secs(3);
-
 /// The state of the whole.
 pub async fn status(context: &Context) -> Status {
+    let survey = context.surveyor.all(FRESH).await;
     let map = context.volumes.map();
-    let mut conditions = BTreeMap::new();
-    for id in map.disks().keys() {
-        conditions.insert(*id, context.disks.condition(*id).await);
-    }
-    let (mut health, mut reasons) = judge(&map, &conditions);
+    let (mut health, mut reasons) = judge(&map, &survey);
+    // That alone is no harm: the disks serve as well as their node's lease says.
+    reasons.extend(survey.silent.iter().cloned());
     for (degree, reason) in incomplete(&map) {
         health = health.max(degree);
         reasons.push(reason);
@@ -61,23 +53,8 @@ pub async fn status(context: &Context) -> Status {
     let recovery = context.progress.all();
     reasons.extend(recovery.iter().map(progress::sentence));
     let running = context.tasks.running();
-    let up = conditions
-        .values()
-        .filter(|condition| condition.state == DiskState::Up)
-        .count();
-    let used = conditions
-        .values()
-        .map(|condition| condition.figures.store.used_bytes)
-        .sum();
-    let capacity = |(_, disk): (
-        _,
-        &coordination::map::Versioned<coordination::records::DiskRecord>,
-    )| {
-        if disk.record.node != context.node {
-            return disk.record.capacity.unwrap_or(0);
-        }
-        capacity_of(std::path::Path::new(&disk.record.path), disk.record.capacity).unwrap_or(0)
-    };
+    let reports = || survey.disks.values().map(|disk| &disk.report);
+    let up = reports().filter(|report| report.state == DiskState::Up).count();
     Status {
         health,
         summary: summary(health, map.disks().len()),
@@ -97,9 +74,21 @@ pub async fn status(context: &Context) -> Status {
             .map(|(_, family)| family.snapshots().len() as u64)
             .sum(),
         tasks_running: count(running),
-        capacity: map.disks().iter().map(capacity).sum(),
-        used,
+        capacity: sum(reports().map(|report| report.capacity)),
+        used: sum(reports().map(|report| report.room.as_ref().map(|room| room.used))),
+        disks_unknown: count(reports().filter(|report| report.room.is_none()).count()),
     }
+}
+
+/// The sum of what is known; nothing if nothing is, of something.
+fn sum(amounts: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    let (mut sum, mut known, mut unknown) = (0_u64, false, false);
+    for amount in amounts {
+        known |= amount.is_some();
+        unknown |= amount.is_none();
+        sum = sum.saturating_add(amount.unwrap_or(0));
+    }
+    (known || !unknown).then_some(sum)
 }
 
 fn count(number: usize) -> u32 {
@@ -115,12 +104,13 @@ fn summary(health: Health, disks: usize) -> String {
 }
 
 /// What is not as it should be, from the map and how the disks are.
-fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health, Vec<String>) {
+fn judge(map: &ClusterMap, survey: &Survey) -> (Health, Vec<String>) {
     let mut health = Health::Ok;
     let mut reasons = Vec::new();
-    for (id, condition) in conditions {
-        if condition.state != DiskState::Up {
-            let reason = condition.reason.as_deref().unwrap_or("no reason is known");
+    for (id, disk) in &survey.disks {
+        let report = &disk.report;
+        if report.state != DiskState::Up {
+            let reason = report.reason.as_deref().unwrap_or("no reason is known");
             let waits = waiting_for(map, *id);
             health = health.max(if waits.is_empty() {
                 Health::Degraded
@@ -134,41 +124,16 @@ fn judge(map: &ClusterMap, conditions: &BTreeMap<DiskId, Condition>) -> (Health,
             reasons.push(format!("{id} does not serve ({reason}); {consequence}"));
             continue;
         }
-        if let Some(why) = &condition.slow {
+        if let Some(why) = &report.slow {
             health = health.max(Health::Degraded);
             reasons.push(format!(
                 "{id} is slow, and every write to its groups waits for it: {why}; look after its hardware and its \
                  cables, or what else uses it"
             ));
         }
-        if !condition.here {
-            continue;
-        }
-        if let Some(oldest) = condition.figures.oldest.filter(|oldest| *oldest >= STANDSTILL) {
+        if !report.complaints.is_empty() {
             health = health.max(Health::Degraded);
-            reasons.push(format!(
-                "{id} stands still: an operation of its medium has taken {} s so far",
-                oldest.as_secs()
-            ));
-        }
-        let store = condition.figures.store;
-        if store.free_bytes < store.used_bytes.saturating_add(store.free_bytes) / 100 * NEARLY_FULL_PERCENT {
-            health = health.max(Health::Degraded);
-            let free = admin_api::sizes::format_size(store.free_bytes);
-            reasons.push(format!(
-                "{id} has only {free} of room: delete something, or add disks"
-            ));
-        }
-        if store.damaged_blocks > 0 {
-            health = health.max(Health::Degraded);
-            reasons.push(format!(
-                "{id} found {} damaged blocks: replace it soon",
-                store.damaged_blocks
-            ));
-        }
-        if let Some(reason) = scrubbed(*id, condition) {
-            health = health.max(Health::Degraded);
-            reasons.push(reason);
+            reasons.extend(report.complaints.iter().cloned());
         }
     }
     (health, reasons)
@@ -198,22 +163,6 @@ fn kept_out(map: &ClusterMap, now_ms: u64) -> Vec<String> {
         format!("{disk} was taken out of its groups {often} because it is slow ({reason}); {back}")
     })
     .collect()
-}
-
-/// What a disk's scrubs could not put right since it was started.
-fn scrubbed(id: DiskId, condition: &Condition) -> Option<String> {
-    let found = condition.figures.scrubbed;
-    let damaged =
-        (found.unmended > 0).then(|| format!("{} damaged blocks without a good copy", found.unmended));
-    let differing =
-        (found.differing > 0).then(|| format!("{} objects that differ from other copies", found.differing));
-    let all: Vec<String> = damaged.into_iter().chain(differing).collect();
-    (!all.is_empty()).then(|| {
-        format!(
-            "a scrub of {id} found {}: see storagectl events",
-            all.join(" and ")
-        )
-    })
 }
 
 /// Pools of which some placement groups have fewer copies in sync than they should, and the disks that
@@ -310,21 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_scrub_could_not_put_right_is_told_of_and_what_it_did_is_not() {
-        let mut condition = Condition {
-            state: DiskState::Up,
-            reason: None,
-            slow: None,
-            figures: crate::disk::Figures::default(),
-            here: true,
-        };
-        condition.figures.scrubbed.mended = 3;
-        assert_eq!(scrubbed(DiskId(1), &condition), None);
-        condition.figures.scrubbed.unmended = 2;
-        assert_eq!(
-            scrubbed(DiskId(1), &condition).as_deref(),
-            Some("a scrub of disk-1 found 2 damaged blocks without a good copy: see storagectl events")
-        );
+    fn a_sum_is_of_those_that_are_known_and_unknown_only_if_none_is() {
+        assert_eq!(sum([Some(1), None, Some(2)].into_iter()), Some(3));
+        assert_eq!(sum([None, None].into_iter()), None);
+        assert_eq!(sum(std::iter::empty()), Some(0));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod membership;
 pub mod metrics;
 pub mod moment;
 pub mod near_full;
+pub mod peers;
 pub mod pools;
 pub mod process;
 pub mod progress;

@@ -7,7 +7,7 @@ use admin_api::sizes::SizeInput;
 use anyhow::Context;
 use clap::Parser;
 use storaged::config::{Config, Settings};
-use storaged::daemon::Daemon;
+use storaged::daemon::{Daemon, StartError};
 use telemetry::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Instrument, error, error_span, field, info};
@@ -88,7 +88,19 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     // Before anything is served: a signal in between must not end the process at once.
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let mut daemon = Daemon::start(config).await?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let mut daemon = match Daemon::start_unless(config, stop).await {
+        Err(stopped @ StartError::Stopped) => {
+            info!("{stopped}");
+            return Ok(());
+        }
+        started => started?,
+    };
     let failure = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,

@@ -232,8 +232,13 @@ fn of_disks(text: &mut Text, disks: &[Seen]) {
     let rate = |recovery: Recovery| recovery.bytes_per_s.unwrap_or(0);
     let rates = up().map(|disk| (disk.labels(), disk.recovery.map_or(0, rate)));
     text.family(&DISK_RATE, rates);
+    // Of other nodes' disks nothing is known here: they are scraped there.
+    let here = || up().filter(|disk| disk.condition.here);
     for (family, amount) in OF_A_DISK {
-        text.family(family, up().map(|disk| (disk.labels(), amount(&disk.condition))));
+        text.family(
+            family,
+            here().map(|disk| (disk.labels(), amount(&disk.condition))),
+        );
     }
     let requests = summaries(up(), "kind", |times| &times.requests);
     text.histogram(

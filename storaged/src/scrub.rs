@@ -1,11 +1,14 @@
-//! Scrubs of this node's disks: begins them, when somebody wants one or when one is due, and tells what they find.
+//! Scrubs: begins those of this node's disks, when somebody wants one or when one is due, has other nodes do their parts
+//! of a check, and tells what is found.
 //!
 //! What a scrub looks at and what follows from what it finds is `replication`'s business, how fast it goes the
 //! disk's. Kept in memory: after a restart of `storaged` a scrub that was cut short is ordered again when it is due or
 //! wanted, and the disk then goes on where it was (`disk::bookmark`).
 
+mod parts;
 mod place;
 mod schedule;
+mod sentence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,10 +27,14 @@ use crate::config;
 use crate::disk::{Remote, Report, Totals};
 use crate::disks::Disks;
 use crate::events::Events;
+use crate::peers::Peers;
+use crate::peers::words::PartOrder;
 use crate::tasks::{Tasks, Worker};
 use crate::volumes::{OperationError, Volumes};
 
+use parts::Part;
 use schedule::Schedule;
+use sentence::sentence;
 
 /// How often a disk is asked how far its scrub is.
 const LOOK: Duration = Duration::from_millis(200);
@@ -47,6 +54,7 @@ struct Shared {
     disks: Arc<Disks>,
     tasks: Tasks,
     events: Events,
+    peers: Peers,
     reports: Mutex<BTreeMap<u64, ScrubReport>>,
     schedule: Mutex<Schedule>,
 }
@@ -58,6 +66,11 @@ struct Job {
     disks: Vec<(DiskId, Remote)>,
     elsewhere: Vec<DiskId>,
     only: Option<(FamilyId, LayerChain)>,
+    /// What other nodes are asked to do.
+    parts: Vec<Part>,
+    order: Option<PartOrder>,
+    /// What is known before it begins not to be looked at, in sentences.
+    missing: Vec<String>,
 }
 
 impl Scrubs {
@@ -68,6 +81,7 @@ impl Scrubs {
         disks: &Arc<Disks>,
         tasks: &Tasks,
         events: &Events,
+        peers: Peers,
     ) -> Self {
         let schedule = Mutex::new(Schedule::new(settings, &events.page(None, usize::MAX).events));
         Self(Arc::new(Shared {
@@ -75,6 +89,7 @@ impl Scrubs {
             disks: Arc::clone(disks),
             tasks: tasks.clone(),
             events: events.clone(),
+            peers,
             reports: Mutex::default(),
             schedule,
         }))
@@ -97,6 +112,9 @@ impl Scrubs {
             disks,
             elsewhere: Vec::new(),
             only: None,
+            parts: Vec::new(),
+            order: None,
+            missing: Vec::new(),
         }))
     }
 
@@ -114,17 +132,57 @@ impl Scrubs {
             disks,
             elsewhere,
             only: None,
+            parts: Vec::new(),
+            order: None,
+            missing: Vec::new(),
         }))
     }
 
-    /// Begins a check of the copies of a volume or of one of its snapshots that are on disks of this node, against
-    /// all others; gives its task.
+    /// Begins a check of all copies of a volume or of one of its snapshots, on all nodes; gives its task.
     pub async fn volume(
         &self,
         name: &str,
         snapshot: Option<&str>,
         deep: bool,
     ) -> Result<u64, OperationError> {
+        let (mut job, here) = self.job(name, snapshot, deep)?;
+        let map = self.0.volumes.map();
+        job.parts = parts::parts(&map, &job.elsewhere);
+        job.order = Some(PartOrder {
+            volume: name.to_owned(),
+            snapshot: snapshot.map(str::to_owned),
+            deep,
+            revision: map.revision().0,
+        });
+        match self.running(here).await {
+            Ok(disks) => job.disks = disks,
+            Err(error) if job.parts.is_empty() => return Err(error),
+            // The other nodes look after theirs all the same.
+            Err(OperationError::Unavailable(why)) => job.missing.push(why),
+            Err(_) => {}
+        }
+        Ok(self.begin(job))
+    }
+
+    /// The same of the copies on disks of this node only, against all others.
+    async fn volume_here(
+        &self,
+        name: &str,
+        snapshot: Option<&str>,
+        deep: bool,
+    ) -> Result<u64, OperationError> {
+        let (mut job, here) = self.job(name, snapshot, deep)?;
+        job.disks = self.running(here).await?;
+        Ok(self.begin(job))
+    }
+
+    /// A check that nobody does yet, and the disks of this node that are to.
+    fn job(
+        &self,
+        name: &str,
+        snapshot: Option<&str>,
+        deep: bool,
+    ) -> Result<(Job, Vec<DiskId>), OperationError> {
         let map = self.0.volumes.map();
         let missing = || OperationError::NotFound(format!("there is no volume {name:?}"));
         let id = map.volume_named(name).ok_or_else(missing)?;
@@ -143,15 +201,18 @@ impl Scrubs {
             .filter(|slot| slot.state == SlotState::InSync)
             .map(|slot| slot.disk);
         let (here, elsewhere) = self.split(in_sync.collect());
-        let disks = self.running(here).await?;
         let subject = snapshot.map_or_else(|| name.to_owned(), |snapshot| format!("{name}@{snapshot}"));
-        Ok(self.begin(Job {
+        let job = Job {
             subject,
             deep,
-            disks,
+            disks: Vec::new(),
             elsewhere,
             only: Some((volume.record.family, chain)),
-        }))
+            parts: Vec::new(),
+            order: None,
+            missing: Vec::new(),
+        };
+        Ok((job, here))
     }
 
     /// What a scrub found so far, or at its end.
@@ -212,6 +273,7 @@ impl Scrubs {
             deep: job.deep,
             disks: job.disks.iter().map(|(id, _)| id.0).collect(),
             elsewhere: job.elsewhere.iter().map(|id| id.0).collect(),
+            silent: job.missing.clone(),
             ..ScrubReport::default()
         };
         let mut reports = self.reports();
@@ -238,6 +300,14 @@ impl Scrubs {
             let (this, worker) = (self.clone(), Arc::clone(&worker));
             let (deep, only) = (job.deep, job.only.clone());
             all.spawn(async move { this.look_after(id, &remote, (deep, only), &worker).await });
+        }
+        for part in job.parts {
+            let Some(order) = job.order.clone() else { continue };
+            let (this, worker) = (self.clone(), Arc::clone(&worker));
+            all.spawn(async move {
+                this.have_looked_after(&part, &order, &worker).await;
+                Ok(())
+            });
         }
         let mut failed = Vec::new();
         while let Some(ended) = all.join_next().await {
@@ -435,54 +505,4 @@ fn count(report: &mut ScrubReport, (from, to): (Totals, Totals)) {
     report.unmended += to.unmended - from.unmended;
     report.differing += to.differing - from.differing;
     report.skipped += to.skipped - from.skipped;
-}
-
-/// What a scrub found, in a sentence.
-fn sentence(report: &ScrubReport) -> String {
-    let looked = if report.deep {
-        format!("{} objects, {} blocks read", report.objects, report.blocks)
-    } else {
-        format!("{} objects compared", report.objects)
-    };
-    let numbers = [
-        (report.mended, "damaged blocks stored again from other copies"),
-        (report.unmended, "damaged blocks stay damaged"),
-        (report.differing, "objects differ from other copies"),
-        (report.skipped, "objects could not be looked at"),
-    ];
-    let found: Vec<String> = numbers
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    if found.is_empty() {
-        format!("{looked}: all is well")
-    } else {
-        format!("{looked}: {}", found.join(", "))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    //! What people are told.
-    use super::*;
-
-    #[test]
-    fn a_sentence_tells_what_was_found_and_nothing_else() {
-        let mut report = ScrubReport {
-            deep: true,
-            objects: 3,
-            blocks: 40,
-            ..ScrubReport::default()
-        };
-        assert_eq!(sentence(&report), "3 objects, 40 blocks read: all is well");
-        report.mended = 2;
-        report.differing = 1;
-        assert_eq!(
-            sentence(&report),
-            "3 objects, 40 blocks read: 2 damaged blocks stored again from other copies, 1 objects differ from \
-             other copies"
-        );
-        assert!(!report.is_well());
-    }
 }

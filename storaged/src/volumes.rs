@@ -158,7 +158,7 @@ impl Volumes {
     }
 
     /// As [`Volumes::carry_out`], also while the records are being put back.
-    pub(crate) async fn carry_out_recalling<T>(
+    async fn carry_out_recalling<T>(
         &self,
         mut plan: impl FnMut(&ClusterMap) -> Result<Decision<T>, OperationError>,
     ) -> Result<T, OperationError> {

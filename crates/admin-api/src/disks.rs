@@ -92,16 +92,25 @@ pub struct Disk {
     /// How many placement groups lie on it.
     #[serde(default)]
     pub groups: u32,
-    /// How much it may hold, in bytes.
-    pub capacity: u64,
-    /// How much it holds, in bytes, after snapshots' sharing.
-    pub used: u64,
-    /// How much of its log waits for a checkpoint, in bytes.
-    pub log_used: u64,
-    /// The size of its log in bytes.
-    pub log_size: u64,
-    /// How requests reach the medium: `io_uring` or `pread`.
-    pub medium: String,
+    /// How much it may hold, in bytes; nothing if nobody knows.
+    pub capacity: Option<u64>,
+    /// How much it holds, in bytes, after snapshots' sharing; nothing if nobody knows.
+    pub used: Option<u64>,
+    /// What new data may still take, in bytes; nothing if nobody knows.
+    #[serde(default)]
+    pub free: Option<u64>,
+    /// How much of its log waits for a checkpoint, in bytes; nothing if nobody knows.
+    pub log_used: Option<u64>,
+    /// The size of its log in bytes; nothing if nobody knows.
+    pub log_size: Option<u64>,
+    /// How requests reach the medium: `io_uring` or `pread`; nothing if nobody knows.
+    pub medium: Option<String>,
+    /// Why its figures are not known, in a sentence; nothing if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    /// How old its figures are, in milliseconds: other nodes are not asked anew for each question.
+    #[serde(default)]
+    pub age_ms: u64,
 }
 
 /// Disks, by number.

@@ -68,8 +68,18 @@ pub struct Pool {
     pub volumes: u64,
     /// The sum of the volumes' sizes, in bytes.
     pub provisioned: u64,
-    /// What can still be written before the fullest disk is full, in bytes, after copies; an estimate.
-    pub available: u64,
+    /// What can still be written before the fullest disk is full, in bytes, after copies; an estimate. Nothing if no
+    /// disk tells; see [`Pool::unknown`].
+    pub available: Option<u64>,
+    /// What it could hold if its disks held nothing, in bytes, after copies; an estimate in the same way.
+    #[serde(default)]
+    pub total: Option<u64>,
+    /// Which disks do not tell, in a sentence: with them, less may be available. Nothing if all do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    /// How old the oldest of the disks' figures is, in milliseconds.
+    #[serde(default)]
+    pub age_ms: u64,
 }
 
 /// Pools, by name.

@@ -42,9 +42,12 @@ pub struct ScrubReport {
     pub deep: bool,
     /// The disks whose copies were looked at.
     pub disks: Vec<u32>,
-    /// Disks of other nodes with copies of the same. What they have was compared with, and was not read: a scrub
-    /// on their nodes does that.
+    /// Disks of other nodes with copies of the same, which did not take part. What they have was compared with, and was
+    /// not read.
     pub elsewhere: Vec<u32>,
+    /// Who did not look after all of its copies, and why, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<String>,
     /// Copies of objects of 4 MiB that were looked at.
     pub objects: u64,
     /// Blocks of 4 KiB that were read from the medium and compared with their checksums.
@@ -65,9 +68,9 @@ pub struct ScrubReport {
 pub const FINDINGS_MAX: usize = 1000;
 
 impl ScrubReport {
-    /// Whether all that was looked at is as it should be now.
+    /// Whether all that was to be looked at was, and is as it should be now.
     pub fn is_well(&self) -> bool {
-        self.unmended == 0 && self.differing == 0 && self.skipped == 0
+        self.unmended == 0 && self.differing == 0 && self.skipped == 0 && self.silent.is_empty()
     }
 }
 

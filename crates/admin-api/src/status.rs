@@ -78,8 +78,11 @@ pub struct Status {
     pub snapshots: u64,
     /// Tasks that run.
     pub tasks_running: u32,
-    /// Sum of the disks' capacities, in bytes.
-    pub capacity: u64,
-    /// Sum of what the disks hold, in bytes.
-    pub used: u64,
+    /// Sum of the disks' capacities, in bytes, of those that tell; nothing if none does.
+    pub capacity: Option<u64>,
+    /// Sum of what the disks hold, in bytes, of those that tell; nothing if none does.
+    pub used: Option<u64>,
+    /// Disks that do not tell how full they are, and are in neither sum.
+    #[serde(default)]
+    pub disks_unknown: u32,
 }

@@ -22,7 +22,7 @@ mod tls;
 mod unix;
 
 use tls::TlsSocket;
-pub use tls::{Credentials, CredentialsError, Role};
+pub use tls::{Credentials, CredentialsError, Role, role_of};
 use unix::UnixSocket;
 
 /// What the kernel may buffer in each direction of a unix socket, in bytes: so that a large write

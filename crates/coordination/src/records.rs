@@ -19,7 +19,7 @@ use crate::store::{CoordinationError, Entry};
 
 mod condition;
 
-pub use condition::{SlowRecord, Speaks};
+pub use condition::{RecallRecord, SlowRecord, Speaks};
 
 /// The format of the records that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -111,13 +111,6 @@ pub struct NodeUpRecord {
     /// What it speaks; older programs do not say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speaks: Option<Speaks>,
-}
-
-/// A node remembers records that the store has lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecallRecord {
-    /// The last transaction that it remembers.
-    pub revision: u64,
 }
 
 /// Somebody waits for a volume that is open on another node.

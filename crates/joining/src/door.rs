@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::Acceptor;
 use rustls::version::TLS13;
 use rustls::{ServerConfig, crypto};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::message::{Answer, MessageError, QUESTION_LENGTH, Question};
 use crate::token::Fingerprint;
@@ -24,7 +25,7 @@ pub struct DoorError(String);
 /// What a node shows to those who want to join. Cheap to clone.
 #[derive(Clone)]
 pub struct Door {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     authority: Fingerprint,
 }
 
@@ -52,7 +53,7 @@ impl Door {
             .with_single_cert(chain, key)
             .map_err(|error| wrong(&error))?;
         Ok(Self {
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            config: Arc::new(config),
             authority: fingerprint,
         })
     }
@@ -64,7 +65,13 @@ impl Door {
 
     /// Lets somebody ask: the question, and where its answer goes. The caller limits how long that may take.
     pub async fn hear(&self, stream: TcpStream) -> io::Result<(Question, Asker)> {
-        let mut stream = self.acceptor.accept(stream).await?;
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        self.hear_after(hello).await
+    }
+
+    /// The same of somebody whose first words were read already, because others are served at the same port.
+    pub async fn hear_after(&self, hello: StartHandshake<TcpStream>) -> io::Result<(Question, Asker)> {
+        let mut stream = hello.into_stream(Arc::clone(&self.config)).await?;
         let mut head = [0; QUESTION_LENGTH];
         stream.read_exact(&mut head).await?;
         let mut name = vec![0; Question::name_length(&head).map_err(invalid)?];

@@ -10,7 +10,7 @@ use super::{drain, scrub};
 use crate::api::Api;
 use crate::arguments::DiskCommand;
 use crate::confirm::confirm;
-use crate::output::{Form, exact_size, percent, properties, table};
+use crate::output::{Form, exact_size, known, properties, share, table};
 
 /// Does what the command says.
 pub(super) async fn perform(api: &Api, form: Form, command: DiskCommand) -> Result<()> {
@@ -119,9 +119,9 @@ fn render_list(list: &DiskList) -> String {
             disk.node.to_string(),
             disk.weight.to_string(),
             disk.groups.to_string(),
-            format_size(disk.capacity),
-            format_size(disk.used),
-            percent(disk.used, disk.capacity),
+            known(disk.capacity, format_size),
+            known(disk.used, format_size),
+            share(disk.used, disk.capacity),
             disk.path.clone(),
         ]
     });
@@ -137,8 +137,15 @@ fn render_list(list: &DiskList) -> String {
         .disks
         .iter()
         .filter_map(|disk| Some(format!("disk {}: {}", disk.id, disk.reason.as_ref()?)));
+    let up = |disk: &&Disk| disk.reason.is_none();
+    let unknown = list
+        .disks
+        .iter()
+        .filter(up)
+        .filter_map(|disk| Some(format!("disk {}: {}", disk.id, disk.unknown.as_ref()?)));
     std::iter::once(table)
         .chain(reasons)
+        .chain(unknown)
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -152,16 +159,22 @@ fn describe(disk: &Disk) -> String {
         ("path", disk.path.clone()),
         ("weight", disk.weight.to_string()),
         ("placement groups", disk.groups.to_string()),
-        ("capacity", exact_size(disk.capacity)),
+        ("capacity", known(disk.capacity, exact_size)),
         (
             "used",
-            format!("{}, {}", exact_size(disk.used), percent(disk.used, disk.capacity)),
+            known(disk.used, |used| {
+                format!("{}, {}", exact_size(used), share(Some(used), disk.capacity))
+            }),
         ),
+        ("free", known(disk.free, exact_size)),
         (
             "log",
-            format!("{} of {}", format_size(disk.log_used), format_size(disk.log_size)),
+            known(disk.log_used.zip(disk.log_size), |(used, size)| {
+                format!("{} of {}", format_size(used), format_size(size))
+            }),
         ),
-        ("medium", disk.medium.clone()),
+        ("medium", known(disk.medium.clone(), |medium| medium)),
+        ("not known", disk.unknown.clone().unwrap_or_default()),
     ])
 }
 
@@ -187,9 +200,8 @@ mod tests {
     //! A disk that is not well says why, in the list too.
     use super::*;
 
-    #[test]
-    fn the_reason_of_a_sick_disk_is_in_the_list() {
-        let disk = Disk {
+    fn sick() -> Disk {
+        Disk {
             id: 2,
             node: 1,
             path: "/srv/disk-2".into(),
@@ -198,13 +210,43 @@ mod tests {
             weight: 100,
             draining: false,
             groups: 64,
-            capacity: 1000,
-            used: 250,
-            log_used: 0,
-            log_size: 1 << 30,
-            medium: "io_uring".into(),
+            capacity: Some(1000),
+            used: Some(250),
+            free: Some(750),
+            log_used: Some(0),
+            log_size: Some(1 << 30),
+            medium: Some("io_uring".into()),
+            unknown: None,
+            age_ms: 0,
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_a_dash_and_a_sentence_and_no_zero() {
+        let silent = Disk {
+            state: DiskState::Up,
+            reason: None,
+            capacity: None,
+            used: None,
+            unknown: Some("node-1 does not tell: it did not answer".into()),
+            ..sick()
         };
-        let text = render_list(&DiskList { disks: vec![disk] });
+        let text = describe(&silent);
+        assert!(
+            text.contains("did not answer") && !text.contains("0 bytes"),
+            "{text}"
+        );
+        let text = render_list(&DiskList { disks: vec![silent] });
+        assert!(text.contains(" - ") && !text.contains(" 0 %"), "{text}");
+        assert!(
+            text.ends_with("disk 2: node-1 does not tell: it did not answer"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_reason_of_a_sick_disk_is_in_the_list() {
+        let text = render_list(&DiskList { disks: vec![sick()] });
         assert!(text.contains("poisoned") && text.contains("25 %"), "{text}");
         assert!(text.ends_with("disk 2: a flush failed: replace it"), "{text}");
     }

@@ -11,7 +11,7 @@ use super::scrub;
 use crate::api::Api;
 use crate::arguments::PoolCommand;
 use crate::confirm::confirm;
-use crate::output::{Form, exact_size, properties, table};
+use crate::output::{Form, exact_size, known, properties, table};
 
 /// Does what the command says.
 pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Result<()> {
@@ -76,7 +76,7 @@ fn render_list(list: &PoolList) -> String {
             numbers(&pool.disks),
             pool.volumes.to_string(),
             format_size(pool.provisioned),
-            format_size(pool.available),
+            known(pool.available, format_size),
         ]
     });
     let columns = [
@@ -112,7 +112,9 @@ fn describe(pool: &Pool) -> String {
         ("disks", numbers(&pool.disks)),
         ("volumes", pool.volumes.to_string()),
         ("provisioned", exact_size(pool.provisioned)),
-        ("available", exact_size(pool.available)),
+        ("available", known(pool.available, exact_size)),
+        ("total", known(pool.total, exact_size)),
+        ("not known", pool.unknown.clone().unwrap_or_default()),
     ])
 }
 
@@ -146,7 +148,10 @@ mod tests {
             disks: vec![1, 2, 3],
             volumes: 1,
             provisioned: 10 << 30,
-            available: 100 << 30,
+            available: Some(100 << 30),
+            total: Some(200 << 30),
+            unknown: None,
+            age_ms: 0,
         };
         assert!(describe(&pool).contains("63 of 64"));
         assert!(describe(&pool).contains("nodes"));

@@ -58,6 +58,7 @@ fn describe(report: &ScrubReport) -> String {
     ]);
     let findings = report.findings.iter().map(|finding| finding.message.clone());
     std::iter::once(table)
+        .chain(report.silent.iter().cloned())
         .chain(findings)
         .collect::<Vec<_>>()
         .join("\n")
@@ -79,6 +80,7 @@ mod tests {
             deep: true,
             disks: vec![1, 2],
             elsewhere: vec![3],
+            silent: vec!["node-3 (c) did not look after all of its copies, on disk-3: it is down".into()],
             objects: 4,
             blocks: 77,
             mended: 1,
@@ -89,6 +91,12 @@ mod tests {
             text.contains("77") && text.contains("3: compared with, and not read"),
             "{text}"
         );
-        assert!(report.is_well());
+        assert!(text.ends_with("on disk-3: it is down"), "{text}");
+        assert!(!report.is_well());
+        let all = ScrubReport {
+            silent: Vec::new(),
+            ..report
+        };
+        assert!(all.is_well());
     }
 }

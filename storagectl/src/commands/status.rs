@@ -1,5 +1,7 @@
 //! `storagectl status`.
 
+use std::fmt::Write;
+
 use admin_api::routes;
 use admin_api::sizes::format_size;
 use admin_api::status::{Health, Status};
@@ -8,7 +10,7 @@ use anyhow::Result;
 use crate::api::Api;
 use crate::clock::format_span;
 use crate::exit::Stop;
-use crate::output::{Form, percent, properties};
+use crate::output::{Form, known, properties, share};
 
 /// Shows the state of the whole. With `check`, anything but good health is an error.
 pub(super) async fn status(api: &Api, form: Form, check: bool) -> Result<()> {
@@ -26,12 +28,15 @@ fn describe(status: &Status) -> String {
         Health::Degraded => "degraded",
         Health::Waiting => "waiting",
     };
-    let used = format!(
+    let mut used = format!(
         "{} of {}, {}",
-        format_size(status.used),
-        format_size(status.capacity),
-        percent(status.used, status.capacity)
+        known(status.used, format_size),
+        known(status.capacity, format_size),
+        share(status.used, status.capacity)
     );
+    if status.disks_unknown > 0 {
+        let _ = write!(used, "; {} disks do not tell", status.disks_unknown);
+    }
     let mut text = properties(&[
         ("health", format!("{health}: {}", status.summary)),
         ("disks", format!("{} of {} up", status.disks_up, status.disks)),
@@ -84,8 +89,9 @@ mod tests {
             volumes_open: 1,
             snapshots: 0,
             tasks_running: 0,
-            capacity: 100,
-            used: 50,
+            capacity: Some(100),
+            used: Some(50),
+            disks_unknown: 1,
         };
         let text = describe(&status);
         assert!(text.starts_with("health     waiting: writes wait"), "{text}");

@@ -1,26 +1,29 @@
 //! `/v1/disks`.
 
-use std::path::Path as FilePath;
+use std::collections::BTreeSet;
 
 use admin_api::ErrorBody;
 use admin_api::disks::{AddDisk, ChangeDisk, Disk, DiskList, DiskState, GiveUp, GivenUp};
 use axum::extract::{Path, State};
-use coordination::records::DiskRecord;
+use coordination::ClusterMap;
 use protocol::DiskId;
 
 use super::answer::{Body, Created, Failure, NoContent, Reply, in_use, invalid, not_found};
 use super::{Context, Shared};
-use crate::disks::capacity_of;
+use crate::peers::survey::{FRESH, Surveyed};
 
 /// All disks.
 #[utoipa::path(get, path = "/v1/disks", tag = "disks", responses((status = 200, body = DiskList)))]
 pub(super) async fn list(State(context): Shared) -> Reply<DiskList> {
+    let survey = context.surveyor.all(FRESH).await;
     let map = context.volumes.map();
-    let mut disks = Vec::new();
-    for (id, disk) in map.disks() {
-        disks.push(describe(&context, *id, &disk.record).await);
-    }
-    Reply(DiskList { disks })
+    let disks = survey
+        .disks
+        .iter()
+        .filter_map(|(id, surveyed)| describe(&map, *id, surveyed));
+    Reply(DiskList {
+        disks: disks.collect(),
+    })
 }
 
 /// Runs one more disk on this node.
@@ -98,34 +101,36 @@ pub(super) fn number(text: &str) -> Result<DiskId, Failure> {
 
 async fn one(context: &Context, id: DiskId) -> Result<Disk, Failure> {
     let map = context.volumes.map();
-    let disk = map
-        .disks()
-        .get(&id)
-        .ok_or_else(|| not_found(format!("there is no disk {}", id.0)))?;
-    Ok(describe(context, id, &disk.record).await)
+    let missing = || not_found(format!("there is no disk {}", id.0));
+    if !map.disks().contains_key(&id) {
+        return Err(missing());
+    }
+    let survey = context.surveyor.of(&map, &BTreeSet::from([id]), FRESH).await;
+    let surveyed = survey.disks.get(&id).ok_or_else(missing)?;
+    describe(&map, id, surveyed).ok_or_else(missing)
 }
 
-async fn describe(context: &Context, id: DiskId, record: &DiskRecord) -> Disk {
-    let condition = context.disks.condition(id).await;
-    let store = condition.figures.store;
-    // A disk without a limit of its own has what its file system has.
-    let capacity = match (condition.here, record.capacity) {
-        (true, limit) => capacity_of(FilePath::new(&record.path), limit).unwrap_or(0),
-        (false, limit) => limit.unwrap_or(0),
-    };
-    Disk {
+/// A disk in the words of the API.
+fn describe(map: &ClusterMap, id: DiskId, surveyed: &Surveyed) -> Option<Disk> {
+    let record = &map.disks().get(&id)?.record;
+    let report = &surveyed.report;
+    let room = report.room.as_ref();
+    Some(Disk {
         id: id.0,
         node: record.node.0,
         path: record.path.clone(),
-        state: condition.state,
-        reason: condition.reason,
+        state: report.state,
+        reason: report.reason.clone(),
         weight: record.weight,
         draining: record.draining,
-        groups: u32::try_from(context.volumes.map().groups_on(id).count()).unwrap_or(u32::MAX),
-        capacity,
-        used: store.used_bytes,
-        log_used: store.log_used_bytes,
-        log_size: store.log_bytes,
-        medium: store.medium.to_owned(),
-    }
+        groups: u32::try_from(map.groups_on(id).count()).unwrap_or(u32::MAX),
+        capacity: report.capacity,
+        used: room.map(|room| room.used),
+        free: room.map(|room| room.free),
+        log_used: room.map(|room| room.log_used),
+        log_size: room.map(|room| room.log_size),
+        medium: room.map(|room| room.medium.clone()),
+        unknown: surveyed.unknown.clone(),
+        age_ms: u64::try_from(surveyed.age.as_millis()).unwrap_or(u64::MAX),
+    })
 }

@@ -36,7 +36,7 @@ pub(super) async fn pool(
     Ok(Reply(ScrubStarted { task }))
 }
 
-/// Begins a check of the copies of a volume that are on disks of this node, against all others.
+/// Begins a check of all copies of a volume, on all nodes.
 #[utoipa::path(post, path = "/v1/volumes/{volume}/check", tag = "scrubs", params(("volume" = String, Path)),
     request_body = CheckVolume, responses((status = 200, body = ScrubStarted), (status = "4XX", body = ErrorBody),
                                           (status = "5XX", body = ErrorBody)))]

@@ -1,32 +1,32 @@
-//! Where machines join: a TLS listener for those that have no certificate, with one question and one answer. What it
-//! costs is bounded: few at a time, each for a short time, few wrong tokens a minute.
+//! Where machines join: TLS for those that have no certificate, with one question and one answer. What it costs is
+//! bounded: few at a time, each for a short time, few wrong tokens a minute.
 //!
-//! Which tokens are good is [`super::tokens`]'s business, what is handed over [`super::handover`]'s.
+//! Which tokens are good is [`super::tokens`]'s business, what is handed over [`super::handover`]'s, and who listens
+//! [`super::port`]'s.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use joining::message::{Answer, Question};
 use joining::{Refusal, Token};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{Instrument, info, warn};
+use tokio_rustls::StartHandshake;
+use tracing::{info, warn};
 
 use super::handover::Handover;
 use super::tokens::{TokenRefused, Tokens};
-use crate::config::Listen;
 use crate::volumes::OperationError;
 
-/// Machines that are let in at the same time; others wait in the kernel's queue. A hundred are in within seconds.
+/// Machines that are let in at the same time. A hundred are in within seconds.
 const GUESTS_MAX: usize = 8;
+/// Machines that wait for that; more are sent away.
+const WAITING_MAX: usize = 256;
 /// How long one may take from the connection to the end of the answer.
 const VISIT_LIMIT: Duration = Duration::from_secs(20);
-/// After a connection could not be accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Wrong tokens that are looked at one after the other: a script that goes wrong, an operator that pastes.
 const WRONG_MAX: u32 = 10;
 /// After so long, one more. A secret has 128 bits: this is to keep work and log lines few.
@@ -47,50 +47,43 @@ pub struct Door {
     pub tokens: Tokens,
     handover: Handover,
     certificates: watch::Receiver<joining::Door>,
-    listener: TcpListener,
-    /// The host that other machines reach this one by.
-    host: String,
-    port: u16,
+    /// The host and port that other machines reach this one by.
+    address: String,
+    waiting: Semaphore,
+    guests: Semaphore,
     wrong: Mutex<WrongTokens>,
 }
 
 impl Door {
-    /// Listens at the node's own port; serves when [`Door::serve`] runs.
-    pub async fn bind(
-        listen: &Listen,
+    /// For machines that come to this address, `HOST:PORT`, and are handed to [`Door::receive`].
+    pub fn new(
+        address: &str,
         tokens: Tokens,
         handover: Handover,
         certificates: watch::Receiver<joining::Door>,
-    ) -> io::Result<Self> {
-        let listener = TcpListener::bind(format!("{}:{}", listen.host, listen.port)).await?;
-        let port = listener.local_addr()?.port();
-        Ok(Self {
+    ) -> Self {
+        Self {
             tokens,
             handover,
             certificates,
-            listener,
-            host: listen.advertised.clone(),
-            port,
+            address: address.to_owned(),
+            waiting: Semaphore::new(WAITING_MAX),
+            guests: Semaphore::new(GUESTS_MAX),
             wrong: Mutex::new(WrongTokens::new(Instant::now())),
-        })
-    }
-
-    /// Where it is reached.
-    pub fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Makes a token that leads here.
     pub async fn invite(&self, limit: Duration) -> Result<Invitation, OperationError> {
         self.handover
-            .check(&self.host)
+            .check(self.address.rsplit_once(':').map_or("", |(host, _)| host))
             .map_err(|error| OperationError::Conflict(error.to_string()))?;
         let made = self.tokens.make(limit).await?;
         let token = Token {
             id: made.id,
             authority: self.certificates.borrow().authority(),
             secret: made.secret,
-            addresses: vec![self.address()],
+            addresses: vec![self.address.clone()],
         };
         Ok(Invitation {
             token,
@@ -98,42 +91,24 @@ impl Door {
         })
     }
 
-    /// Lets machines in, for ever: run it as a task.
-    pub async fn serve(self: Arc<Self>) {
-        let room = Arc::new(Semaphore::new(GUESTS_MAX));
-        let mut guests = JoinSet::new();
-        loop {
-            // It is never closed.
-            let Ok(place) = room.clone().acquire_owned().await else {
-                return;
-            };
-            while guests.try_join_next().is_some() {}
-            match self.listener.accept().await {
-                Ok((stream, from)) => {
-                    let door = Arc::clone(&self);
-                    let visit = async move {
-                        let visit = timeout(VISIT_LIMIT, door.receive(stream, from)).await;
-                        match visit {
-                            Ok(Ok(())) => {}
-                            Ok(Err(error)) => info!(%from, %error, "a visitor at the joining port left"),
-                            Err(_) => info!(%from, "a visitor at the joining port took too long"),
-                        }
-                        drop(place);
-                    };
-                    guests.spawn(visit.in_current_span());
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept at the joining port");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+    /// Lets a machine in, or tells it why not.
+    pub async fn receive(&self, hello: StartHandshake<TcpStream>, from: SocketAddr) {
+        let Ok(_waits) = self.waiting.try_acquire() else {
+            return info!(%from, "too many machines want to join at the same time: one was sent away");
+        };
+        // It is never closed.
+        let _place = self.guests.acquire().await;
+        match timeout(VISIT_LIMIT, self.converse(hello, from)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => info!(%from, %error, "a visitor at the joining port left"),
+            Err(_) => info!(%from, "a visitor at the joining port took too long"),
         }
     }
 
-    async fn receive(&self, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+    async fn converse(&self, hello: StartHandshake<TcpStream>, from: SocketAddr) -> io::Result<()> {
         // The newest certificate, for each.
         let certificates = self.certificates.borrow().clone();
-        let (question, asker) = certificates.hear(stream).await?;
+        let (question, asker) = certificates.hear_after(hello).await?;
         let answer = match self.consider(&question, from).await {
             Ok(granted) => granted,
             Err(TokenRefused::No(refusal, sentence)) => {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use protocol::NodeId;
 use serde::Deserialize;
 
 use super::{ConfigError, is_loopback};
@@ -33,6 +34,9 @@ pub struct ClusterSettings {
     pub advertise: Option<String>,
     /// Whether nodes speak without certificates and encryption: on loopback only, for tests.
     pub plaintext: Option<bool>,
+    /// Nodes that are lost for good, by number: records that the coordination store has lost are put back without waiting
+    /// for what they remember.
+    pub recall_without: Vec<u32>,
 }
 
 /// Where disks are reached from other nodes.
@@ -74,6 +78,7 @@ impl ClusterSettings {
             zone,
             lease,
             alone,
+            recall_without: self.recall_without.iter().copied().map(NodeId).collect(),
         })
     }
 
@@ -189,11 +194,12 @@ mod tests {
 
     #[test]
     fn a_node_has_a_name_a_zone_and_a_lease() {
-        let node = parsed("name = 'a'\nzone = 'east'\nnode_lease_ms = 6000")
+        let node = parsed("name = 'a'\nzone = 'east'\nnode_lease_ms = 6000\nrecall_without = [7]")
             .node(Path::new("/w"), false)
             .unwrap();
         assert_eq!((node.name.as_str(), node.zone.as_str()), ("a", "east"));
         assert_eq!(node.lease, Duration::from_secs(6));
+        assert_eq!(node.recall_without, [NodeId(7)].into());
         assert!(!parsed("").node(Path::new("/w"), false).unwrap().name.is_empty());
         for text in [
             "node_lease_ms = 4999",

@@ -24,7 +24,7 @@ fn a_first_start_that_was_cut_short_is_completed_by_the_next_one() {
             disks.disks.iter().all(|disk| disk.state == DiskState::Up),
             "{disks:?}"
         );
-        let told = |disk: &Disk| ["io_uring", "pread"].contains(&disk.medium.as_str());
+        let told = |disk: &Disk| matches!(disk.medium.as_deref(), Some("io_uring" | "pread"));
         assert!(disks.disks.iter().all(told), "{disks:?}");
         node.stop().await;
     });

@@ -195,7 +195,7 @@ impl Node {
     /// What all disks hold together, in bytes.
     pub(crate) async fn used(&self) -> u64 {
         let disks: DiskList = self.get("/v1/disks").await;
-        disks.disks.iter().map(|disk| disk.used).sum()
+        disks.disks.iter().filter_map(|disk| disk.used).sum()
     }
 
     /// Waits until the disks hold no more than so many bytes together.

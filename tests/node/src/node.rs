@@ -122,10 +122,9 @@ impl Node {
             .into_iter()
             .flatten()
             .flatten();
-        let mut disks: Vec<PathBuf> = listed
-            .map(|entry| entry.path())
-            .filter(|path| path.is_dir())
-            .collect();
+        // A file system that is mounted there has a folder of its own.
+        let is_disk = |path: &PathBuf| path.is_dir() && !path.ends_with("lost+found");
+        let mut disks: Vec<PathBuf> = listed.map(|entry| entry.path()).filter(is_disk).collect();
         disks.sort();
         disks
     }
@@ -172,6 +171,19 @@ impl Node {
         )
     }
 
+    /// Starts `storaged` again where it must wait before it serves, and waits until it says these words.
+    pub fn start_waiting(&mut self, words: &str) -> Result<()> {
+        let log = self.folder().join(LOG);
+        let before = std::fs::read(&log).context("read a log")?.len();
+        self.storaged = self.spawn()?;
+        let what = format!("storaged to say {words:?}");
+        self.storaged.wait_for(&what, || {
+            let said = std::fs::read(&log).ok()?;
+            let said = String::from_utf8_lossy(said.get(before..)?).into_owned();
+            said.contains(words).then_some(())
+        })
+    }
+
     /// Stops `storaged` in good order.
     pub fn stop(&mut self) -> Result<()> {
         self.storaged.stop()
@@ -210,7 +222,8 @@ impl Node {
         self.folder.path()
     }
 
-    fn wait_until_it_serves(&mut self) -> Result<()> {
+    /// Waits until it answers.
+    pub fn wait_until_it_serves(&mut self) -> Result<()> {
         let (status, socket) = (self.program("storagectl")?, self.admin_socket());
         let answers = || {
             let mut command = Command::new(&status);

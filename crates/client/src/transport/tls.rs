@@ -64,6 +64,13 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// What the peer is that showed these certificates; nothing if they name no role, or there are none.
+pub fn role_of(certificates: Option<&[CertificateDer<'_>]>) -> Option<Role> {
+    let leaf = certificates?.first()?;
+    let certificate = webpki::EndEntityCert::try_from(leaf).ok()?;
+    certificate.valid_dns_names().find_map(Role::parse)
+}
+
 /// Credentials are not of use.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificates of the cluster cannot be used: {0}")]
@@ -105,6 +112,16 @@ impl Credentials {
             client: Arc::new(client),
             server: Arc::new(server),
         })
+    }
+
+    /// For whoever connects without frames: shows the certificate, and accepts the authority's only.
+    pub fn connecting(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.client)
+    }
+
+    /// For whoever accepts without frames: shows the certificate, and wants one of the authority's.
+    pub fn accepting(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
     }
 }
 
@@ -200,10 +217,7 @@ impl TlsSocket {
 
     /// What the peer is, once the handshake is done.
     pub(super) fn peer_role(&self) -> Option<Role> {
-        let session = self.session();
-        let leaf = session.peer_certificates()?.first()?;
-        let certificate = webpki::EndEntityCert::try_from(leaf).ok()?;
-        certificate.valid_dns_names().find_map(Role::parse)
+        role_of(self.session().peer_certificates())
     }
 
     pub(super) async fn ready(&self, interest: Interest) -> io::Result<()> {

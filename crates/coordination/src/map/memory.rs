@@ -52,17 +52,41 @@ impl ClusterMap {
         Ok(records)
     }
 
-    /// Whether this is a map of the past: the store's numbers were raised since `before`, and nothing here was changed
-    /// between the two. So a store looks that was put back to an older state (`docs/decisions/0023-etcd.md`).
-    pub fn went_back(&self, before: &Self) -> Result<bool, CoordinationError> {
+    /// Whether this is a map of the past: the store's numbers were raised since a map at `before`, and nothing here was
+    /// changed between the two. So a store looks that was put back to an older state (`docs/decisions/0023-etcd.md`).
+    pub fn went_back(&self, before: Revision) -> Result<bool, CoordinationError> {
         /// Half of what numbers are raised by: whoever raised them may have seen less than we.
         const JUMP: u64 = crate::etcd::RAISE_MARGIN / 2;
-        let (from, to) = (before.revision.0, before.revision.0.saturating_add(JUMP));
+        let (from, to) = (before.0, before.0.saturating_add(JUMP));
         if self.revision.0 < to {
             return Ok(false);
         }
         let between = |record: &Remembered| record.modified.is_some_and(|at| at.0 > from && at.0 < to);
         Ok(!self.records()?.values().any(between))
+    }
+
+    /// Whether two maps have the same records that [`ClusterMap::records`] tells of, and the same nodes up. Costs next to
+    /// nothing: what a change leaves alone is shared. May say no of equal ones.
+    pub fn remembers_the_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.nodes, &other.nodes)
+            && Arc::ptr_eq(&self.disks, &other.disks)
+            && Arc::ptr_eq(&self.pools, &other.pools)
+            && Arc::ptr_eq(&self.families, &other.families)
+            && Arc::ptr_eq(&self.names, &other.names)
+            && self.up.keys().eq(other.up.keys())
+    }
+
+    /// Whether somebody has used volumes or changed anything but what nodes say of themselves since a map at `first`.
+    pub fn was_used_since(&self, first: Revision) -> bool {
+        let groups = self.pools.values().flat_map(|pool| pool.groups.values());
+        let mut groups = groups.map(|group| group.interval.0);
+        let volumes = |family: &Family| {
+            let mut volumes = family.volumes().values();
+            volumes.any(|volume| volume.modified > first)
+        };
+        self.owners().values().any(|owner| owner.created > first)
+            || groups.any(|changed| changed > first.0)
+            || self.families.values().any(|family| volumes(family))
     }
 }
 

@@ -26,6 +26,23 @@ pub struct SlowRecord {
     pub reason: String,
 }
 
+/// A node remembers records that the store has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecallRecord {
+    /// The last transaction that it remembers; zero if it remembers nothing.
+    pub revision: u64,
+    /// Whether it has them from its file, for it did not run when the store went back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cold: bool,
+    /// Whether it runs, and nobody has used anything since it began.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unused: bool,
+    /// Whether it has raised the store's numbers and not yet put back what it remembers: then this stands without a lease,
+    /// for nobody can see any more by the numbers that the store went back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub raised: bool,
+}
+
 #[cfg(test)]
 mod tests {
     //! Records are a stored format: golden bytes.
@@ -53,6 +70,18 @@ mod tests {
         let golden = r#"{"format":1,"since_ms":5,"times":2,"reason":"it is slow"}"#;
         assert_eq!(&*encode(&record).unwrap(), golden.as_bytes());
         assert_eq!(decode::<SlowRecord>(&entry(golden)).unwrap(), record);
+    }
+
+    #[test]
+    fn what_a_node_says_that_it_remembers_keeps_its_golden_bytes_and_that_of_an_older_one_is_read() {
+        let ran = r#"{"format":1,"revision":7}"#;
+        let mut record: RecallRecord = decode(&entry(ran)).unwrap();
+        assert!(!record.cold && !record.unused && !record.raised);
+        assert_eq!(&*encode(&record).unwrap(), ran.as_bytes());
+        (record.cold, record.unused, record.raised) = (true, true, true);
+        let all = r#"{"format":1,"revision":7,"cold":true,"unused":true,"raised":true}"#;
+        assert_eq!(&*encode(&record).unwrap(), all.as_bytes());
+        assert_eq!(decode::<RecallRecord>(&entry(all)).unwrap(), record);
     }
 
     #[test]

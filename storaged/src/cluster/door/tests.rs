@@ -2,16 +2,21 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 
 use coordination::etcd::Options;
 use coordination::{Coordination, Embedded};
 use joining::{KnockError, Secret, TokenId, knock};
 use protocol::NodeId;
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::cluster::authority::Authority;
+use crate::cluster::port::{NEWCOMERS_MAX, Port};
 use crate::cluster::tokens::LIMIT_DEFAULT;
+use crate::config::Listen;
 use crate::identities::Identities;
+use crate::peers::gate::Gate;
 
 struct World {
     door: Arc<Door>,
@@ -35,10 +40,11 @@ async fn world() -> World {
     };
     let handover = handover(folder.path());
     let tokens = Tokens::new(store, identities, NodeId(1));
-    let door = Arc::new(Door::bind(&listen, tokens, handover, shown.door).await.unwrap());
+    let port = Port::bind(&listen).await.unwrap();
+    let door = Arc::new(Door::new(port.address(), tokens, handover, shown.door));
     let mut tasks = JoinSet::new();
     tasks.spawn(renewal);
-    tasks.spawn(door.clone().serve());
+    tasks.spawn(port.serve(Some(door.clone()), Gate::new(Some(shown.node))));
     World {
         door,
         folder,
@@ -130,7 +136,7 @@ async fn after_many_wrong_tokens_none_is_looked_at_for_a_while() {
 async fn a_token_of_another_cluster_is_not_shown_to_this_one() {
     let (ours, theirs) = (world().await, world().await);
     let token = Token {
-        addresses: vec![ours.door.address()],
+        addresses: vec![ours.door.address.clone()],
         ..theirs.door.invite(LIMIT_DEFAULT).await.unwrap().token
     };
     let refused = knock(&token, "host-2").await.unwrap_err();
@@ -154,8 +160,8 @@ async fn more_silent_visitors_than_there_is_room_for_keep_others_waiting_until_o
     let world = world().await;
     let token = world.door.invite(LIMIT_DEFAULT).await.unwrap().token;
     let mut silent = Vec::new();
-    for _ in 0..GUESTS_MAX {
-        silent.push(TcpStream::connect(world.door.address()).await.unwrap());
+    for _ in 0..NEWCOMERS_MAX {
+        silent.push(TcpStream::connect(&world.door.address).await.unwrap());
     }
     let done = Cell::new(false);
     let visit = async {
