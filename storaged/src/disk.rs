@@ -5,6 +5,7 @@
 //! Which volumes there are, and who owns them, a disk knows only from the map.
 
 mod alarms;
+mod bookmark;
 mod command;
 mod connection;
 mod copies;

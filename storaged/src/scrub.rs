@@ -2,7 +2,8 @@
 //! of a check, and tells what is found.
 //!
 //! What a scrub looks at and what follows from what it finds is `replication`'s business, how fast it goes the
-//! disk's. Kept in memory: after a restart of `storaged` a scrub that was cut short is begun anew.
+//! disk's. Kept in memory: after a restart of `storaged` a scrub that was cut short is ordered again when it is due or
+//! wanted, and the disk then goes on where it was (`disk::bookmark`).
 
 mod parts;
 mod place;
@@ -346,7 +347,14 @@ impl Scrubs {
         let whole = only.is_none();
         let only = only.map(|(family, chain)| (family, chain.layers().to_vec()));
         let stopped = |_| format!("{id} stopped");
-        let run = remote.scrub(Order { deep, only }).await.map_err(stopped)?;
+        let run = remote
+            .scrub(Order {
+                deep,
+                only,
+                ..Order::default()
+            })
+            .await
+            .map_err(stopped)?;
         let run = run.ok_or_else(|| format!("{id} has too many scrubs under way: wait for them"))?;
         let mut known = Totals::default();
         loop {
@@ -356,7 +364,11 @@ impl Scrubs {
                 done,
                 totals,
                 findings,
+                resumed,
             } = report.ok_or_else(|| format!("{id} was started again"))?;
+            if resumed {
+                worker.say("goes on where one was cut short: compares all, and reads the rest");
+            }
             worker.advance(totals.objects - known.objects);
             self.add(worker.id(), id, (known, totals), &findings).await;
             known = totals;

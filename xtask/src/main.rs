@@ -10,6 +10,7 @@ mod second_lines;
 mod tally;
 mod test;
 mod tidy;
+mod upgrade;
 mod workspace;
 
 use std::process::ExitCode;
@@ -93,6 +94,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Builds an older revision, and upgrades a cluster of three nodes from it to this one while it is written to, node by
+    /// node; then back. Every block is verified.
+    Upgrade {
+        /// The older revision, as git names it.
+        #[arg(long, default_value = OLDEST, value_name = "REVISION")]
+        from: String,
+    },
     /// Feeds arbitrary bytes to every parser.
     Fuzz {
         /// For how long, over all targets together.
@@ -132,6 +140,9 @@ enum Task {
     /// Builds the packages for a roll-out.
     Package,
 }
+
+/// The oldest revision whose records, messages and disks must be understood.
+const OLDEST: &str = "4139d49";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -182,6 +193,7 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             kill(rounds, kills, *seed)
         }
         Task::Storms { arguments } => campaigns::storms(Profile::Release, arguments),
+        Task::Upgrade { from } => upgrade::upgrade(from),
         Task::Fuzz {
             seconds,
             keep,

@@ -16,7 +16,7 @@ use protocol::outbox::Outbox;
 use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 mod tls;
 mod unix;
@@ -205,6 +205,14 @@ impl Stream {
             Self::Unix(socket) => socket.ready(interest).await,
             Self::Tcp(stream) => stream.ready(interest).await.map(drop),
             Self::Tls(socket) => socket.ready(interest).await,
+        }
+    }
+
+    /// The same, or until somebody has set `wake` off: there is something new to send.
+    pub async fn ready_or_woken(&self, interest: Interest, wake: &Notify) -> io::Result<()> {
+        tokio::select! {
+            ready = self.ready(interest) => ready,
+            () = wake.notified() => Ok(()),
         }
     }
 }

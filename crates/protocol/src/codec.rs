@@ -10,6 +10,7 @@ mod place;
 mod recovery;
 mod request;
 mod response;
+mod vouch;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -113,7 +114,8 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Places
         | Kind::Area
         | Kind::WriteShared
-        | Kind::Question => request::read_request(kind, body, payload).map(Message::Request),
+        | Kind::Question
+        | Kind::Vouch => request::read_request(kind, body, payload).map(Message::Request),
         Kind::Welcome
         | Kind::Ok
         | Kind::Doubt
@@ -123,7 +125,8 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Refused
         | Kind::Shared
         | Kind::Placed
-        | Kind::Told => response::read_response(kind, body, payload).map(Message::Response),
+        | Kind::Told
+        | Kind::Standing => response::read_response(kind, body, payload).map(Message::Response),
         Kind::SessionRequest => read_json(kind, body).map(Message::SessionRequest),
         Kind::SessionReply => read_json(kind, body).map(Message::SessionReply),
         Kind::SessionPush => read_json(kind, body).map(Message::SessionPush),

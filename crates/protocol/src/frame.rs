@@ -55,6 +55,7 @@ pub enum Kind {
     Area = 0x0c,
     WriteShared = 0x0d,
     Question = 0x0e,
+    Vouch = 0x0f,
     SessionRequest = 0x40,
     SessionReply = 0x41,
     SessionPush = 0x42,
@@ -68,11 +69,12 @@ pub enum Kind {
     Shared = 0x88,
     Placed = 0x89,
     Told = 0x8a,
+    Standing = 0x8b,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Hello,
         Self::Fence,
         Self::Read,
@@ -87,6 +89,7 @@ impl Kind {
         Self::Area,
         Self::WriteShared,
         Self::Question,
+        Self::Vouch,
         Self::SessionRequest,
         Self::SessionReply,
         Self::SessionPush,
@@ -100,6 +103,7 @@ impl Kind {
         Self::Shared,
         Self::Placed,
         Self::Told,
+        Self::Standing,
     ];
 
     fn from_number(number: u8) -> Option<Self> {

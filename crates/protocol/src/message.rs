@@ -152,6 +152,35 @@ pub enum Request {
         /// Where.
         scope: Scope,
     },
+    /// Do interval and generation still stand, in all these groups? Nothing is asked about room. Answered with
+    /// [`Response::Standing`]. Since version [`VOUCH_SINCE`] of the messages.
+    Vouch(Vouch),
+}
+
+/// The groups of a volume that an owner asks one disk about at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouch {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The sender's generation.
+    pub generation: Generation,
+    /// The layer tree's revision that the sender believes in.
+    pub revision: TreeRevision,
+    /// Groups, and the intervals that the sender believes in; 1 to [`VOUCH_GROUPS_MAX`] of them.
+    pub groups: Vec<(PgId, Interval)>,
+}
+
+impl Vouch {
+    /// What a request about each of the groups would say first.
+    pub fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.groups.iter().map(|(pg, interval)| Scope {
+            pg: *pg,
+            interval: *interval,
+            volume: self.volume,
+            generation: self.generation,
+            revision: self.revision,
+        })
+    }
 }
 
 /// From a replica to an owner.
@@ -207,13 +236,23 @@ pub enum Response {
     },
     /// What a disk that comes back asked for.
     Told(Told),
+    /// Which groups of a [`Request::Vouch`] do not stand, each with the reason. None: all of them stand.
+    Standing {
+        /// At most [`VOUCH_GROUPS_MAX`].
+        refused: Vec<(PgId, Refusal)>,
+    },
     /// Not done; nothing was changed unless the refusal says otherwise.
     Refused(Refusal),
 }
 
 /// The versions of these messages that this program speaks. Since version 2 there are `share` and `places`, since
-/// version 3 the questions of disks that come back. Both ends say what they speak; the highest that both do is spoken.
-pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=3;
+/// version 3 the questions of disks that come back, since version 4 an owner's question about all its groups at once.
+/// Both ends say what they speak; the highest that both do is spoken.
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=VOUCH_SINCE;
+/// The first version with [`Request::Vouch`].
+pub const VOUCH_SINCE: u16 = 4;
+/// Groups in one [`Request::Vouch`]: half of the largest pool. The message is 4 KiB then, and is judged in microseconds.
+pub const VOUCH_GROUPS_MAX: usize = 256;
 
 /// The version that two who speak these speak with each other: the highest common one, if there is any.
 pub fn common_version(

@@ -153,7 +153,7 @@ impl Owner {
         match event {
             Event::View(view) => self.change_view(now, *view, out),
             Event::Submit { id, operation } => self.submit(id, operation, out),
-            Event::Connected { disk } => self.connected(now, disk),
+            Event::Connected { disk, version } => self.connected(now, disk, version),
             Event::Disconnected { disk } => self.disconnected(now, disk),
             Event::Response {
                 disk,

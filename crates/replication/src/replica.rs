@@ -33,7 +33,7 @@ use crate::recovery::Recovery;
 use crate::scrub::Scrub;
 use doubt::Doubt;
 use flight::{Asker, Flight};
-use judge::{Bench, Rising, Verdict};
+use judge::{Rising, Verdict};
 use reclaim::Reclaims;
 use strays::Strays;
 use vouching::Vouching;
@@ -108,6 +108,8 @@ enum Asked {
     },
     /// Something whose answer goes to the asker as it is.
     Answer(Asker),
+    /// Whether the disk still works, for an owner whose groups all stand.
+    Standing(Asker),
     /// The same, for a read that was begun at a layer.
     Read(Asker, (FamilyId, LayerId), PgId),
     /// A merge or a drop of an object.
@@ -272,22 +274,19 @@ impl Replica {
     /// Judges a request and starts it, answers it, or parks it. `map_is_new` says that it waited for
     /// a map and that a new one came: what cannot be looked up now is refused (rule 2).
     fn handle(&mut self, asker: Asker, request: Request, map_is_new: bool, out: &mut Vec<Action>) {
+        if let Request::Vouch(vouch) = request {
+            return self.judge_all(asker, vouch, map_is_new, out);
+        }
         let Some((scope, need)) = request::scope_and_need(&request) else {
             self.answer(asker, Response::Refused(Refusal::Invalid), out);
             return;
-        };
-        let bench = Bench {
-            disk: self.disk,
-            map: self.map.as_ref(),
-            generations: &self.generations,
-            intervals: &self.intervals,
         };
         if self.recovery.proposing.contains(&scope.pg) {
             // P9: of what interval this is will only be known when the swap's outcome is.
             self.answer(asker, Response::Refused(Refusal::Busy), out);
             return;
         }
-        match bench.judge(&scope, need) {
+        match self.bench().judge(&scope, need) {
             Verdict::Pass => self.start(asker, scope, request, out),
             Verdict::Refuse(refusal) => self.answer(asker, Response::Refused(refusal), out),
             Verdict::AwaitMap if map_is_new => {
@@ -295,10 +294,7 @@ impl Replica {
                 self.answer(asker, Response::Refused(refusal), out);
             }
             Verdict::AwaitMap => {
-                if !self.refreshing {
-                    self.refreshing = true;
-                    out.push(Action::Refresh);
-                }
+                self.refresh(out);
                 self.park(asker, request, Wait::Map);
             }
             Verdict::RaiseGeneration => {
@@ -309,6 +305,14 @@ impl Replica {
                 self.raise_interval(scope.pg, scope.interval, out);
                 self.park(asker, request, Wait::Interval(scope.pg));
             }
+        }
+    }
+
+    /// Says, once for each map, that a newer one is known to be there.
+    fn refresh(&mut self, out: &mut Vec<Action>) {
+        if !self.refreshing {
+            self.refreshing = true;
+            out.push(Action::Refresh);
         }
     }
 
@@ -437,6 +441,7 @@ impl Replica {
                 self.changed(pg, object, stamp, level, result, out);
             }
             Some(Asked::Answer(asker)) => self.answer(asker, request::response(result), out),
+            Some(Asked::Standing(asker)) => self.answer(asker, vouching::response(result), out),
             Some(Asked::Read(asker, layer, pg)) => {
                 self.answer(asker, request::response(result), out);
                 if self.reclaims.read_ends(layer, pg) {

@@ -12,6 +12,9 @@ use protocol::{DiskId, FamilyId, Interval, LayerId, ObjectId, Stamp};
 
 use crate::recovery::Cursor;
 
+/// A range of a family with all its layers. In the order in which a scrub goes through them.
+pub type Column = (FamilyId, u32);
+
 /// What to look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Order {
@@ -19,6 +22,8 @@ pub struct Order {
     pub deep: bool,
     /// Only these layers of a family; else all that the disk has.
     pub only: Option<(FamilyId, Vec<LayerId>)>,
+    /// The blocks up to this column's end were read before, by a scrub that was cut short: they are compared only.
+    pub read: Option<Column>,
 }
 
 /// Something that is not as it should be, or was not.
@@ -81,6 +86,14 @@ pub enum Progress {
         objects: u64,
         /// Blocks that were read from the medium.
         blocks: u64,
+    },
+    /// A step was taken with which a column was done with: a deep scrub has read all blocks up to its end, and what
+    /// was damaged there is mended or told of.
+    Passed {
+        /// Its objects.
+        objects: u64,
+        /// Which.
+        column: Column,
     },
     /// Something is looked at again, which needs some time to pass.
     Rest,
@@ -452,6 +465,7 @@ mod tests {
         let order = Order {
             deep: true,
             only: Some((FamilyId(1), vec![LayerId(2)])),
+            read: None,
         };
         let mut run = Run::new(1, order);
         let mut other = object_state(2, 4, Vec::new());

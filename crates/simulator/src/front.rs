@@ -287,7 +287,7 @@ impl World {
                     request,
                 } => {
                     // A question whether anything has changed is no use of the volume.
-                    if !matches!(request, Request::Ping { .. }) {
+                    if !matches!(request, Request::Ping { .. } | Request::Vouch(_)) {
                         self.check_lease(life);
                     }
                     self.send_or_read(life, disk, number, request);

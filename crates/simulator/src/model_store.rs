@@ -382,17 +382,23 @@ impl ModelStore {
         self.accepted.delta(object, Stamp::ZERO)
     }
 
-    fn find(
+    /// What is to be seen of a range: from the lowest layer up, the upper ones hide the lower ones.
+    fn seen(
         &self,
         chain: &LayerChain,
         id: impl Fn(protocol::LayerId) -> ObjectId,
-        block: u32,
-    ) -> Option<(ObjectId, &Block)> {
-        chain.layers().iter().find_map(|layer| {
-            let object = id(*layer);
-            let found = self.accepted.objects.get(&object)?.blocks.get(&block)?;
-            Some((object, found))
-        })
+        range: BlockRange,
+    ) -> BTreeMap<u32, (ObjectId, &Block)> {
+        let mut seen = BTreeMap::new();
+        for layer in chain.layers().iter().rev() {
+            let id = id(*layer);
+            let Some(object) = self.accepted.objects.get(&id) else {
+                continue;
+            };
+            let here = object.blocks.range(range.blocks());
+            seen.extend(here.map(|(number, block)| (*number, (id, block))));
+        }
+        seen
     }
 
     fn head_stamp(&self, chain: &LayerChain, id: impl Fn(protocol::LayerId) -> ObjectId) -> Stamp {
@@ -410,8 +416,9 @@ impl ModelStore {
     ) -> Result<StorageReply, StorageError> {
         let mut bytes = BytesMut::with_capacity(range.byte_len());
         let mut checksums = Vec::new();
+        let seen = self.seen(chain, id, range);
         for block in range.blocks() {
-            let found = self.find(chain, id, block);
+            let found = seen.get(&block).copied();
             if let Some((object, _)) = found
                 && self.damaged.contains(&(object, block))
             {
@@ -440,8 +447,9 @@ impl ModelStore {
         range: BlockRange,
     ) -> StorageReply {
         let mut runs: Vec<MapRun> = Vec::new();
+        let seen = self.seen(chain, id, range);
         for block in range.blocks() {
-            let kind = match self.find(chain, id, block) {
+            let kind = match seen.get(&block) {
                 Some((_, Some(_))) => MapKind::Data,
                 Some((_, None)) => MapKind::Zero,
                 None => MapKind::Hole,

@@ -2,12 +2,17 @@
 //! the two ends learn at different times, while what is on its way may still arrive.
 
 use protocol::DiskId;
-use protocol::message::{Request, Response};
+use protocol::message::{Request, Response, VERSIONS, VOUCH_SINCE};
 use replication::owner;
 use replication::replica::{self, ConnectionId};
 
 use crate::schedule::Time;
 use crate::world::{Happening, Life, World};
+
+/// Of so many lives of a disk, one is of a process that does not understand questions about many groups.
+const OLD_LIVES: u64 = 4;
+/// When a stopped process is looked at again that has a connection to take up, in microseconds.
+const STOPPED: u64 = 5_000;
 
 /// One connection.
 #[derive(Debug)]
@@ -19,6 +24,14 @@ pub(crate) struct Connection {
     disk_open: bool,
     /// When the last request arrives: the next one comes after it.
     to_disk: Time,
+}
+
+impl Connection {
+    /// The version of the messages that is spoken: as if programs were being replaced.
+    fn version(&self) -> u16 {
+        let is_old = (u64::from(self.disk.0) + self.disk_life).is_multiple_of(OLD_LIVES);
+        if is_old { VOUCH_SINCE - 1 } else { *VERSIONS.end() }
+    }
 }
 
 impl World {
@@ -61,15 +74,21 @@ impl World {
         else {
             return;
         };
-        let (life, disk) = (connection.life, connection.disk);
+        let (life, disk, version) = (connection.life, connection.disk, connection.version());
         if !self.front(life).is_some_and(|front| front.wants(disk)) {
             // Its owner has given it up meanwhile.
             self.close_connection(id);
             return;
         }
         if let Some(front) = self.front_mut(life) {
+            if front.is_stopped() {
+                // It takes up a connection and tells its owner in one go: nothing is sent there in between.
+                self.schedule
+                    .after(STOPPED, Happening::Connected { connection: id });
+                return;
+            }
             front.connections.insert(disk, id);
-            self.feed(life, owner::Event::Connected { disk });
+            self.feed(life, owner::Event::Connected { disk, version });
         }
     }
 
@@ -119,6 +138,12 @@ impl World {
             return;
         };
         let (disk, life) = (connection.disk, connection.disk_life);
+        if matches!(request, Request::Vouch(_)) {
+            if connection.version() < VOUCH_SINCE {
+                return self.violate(format!("{disk} is asked what its version does not know"));
+            }
+            self.meet("asked about many groups at once");
+        }
         if self
             .disks
             .get(&disk)
@@ -269,6 +294,7 @@ fn brief(request: &Request) -> String {
         Request::Pull { object, above, .. } => format!("pull {object} above {above}"),
         Request::Complete { scope, up_to } => format!("complete {} {} {up_to}", scope.pg, scope.generation),
         Request::Ping { .. } => "ping".to_owned(),
+        Request::Vouch(vouch) => format!("ping about {} groups", vouch.groups.len()),
         Request::Hello { .. } => "hello".to_owned(),
         Request::Question(_) => "question".to_owned(),
         Request::Share | Request::Area { .. } | Request::WriteShared { .. } => "of shared memory".to_owned(),
@@ -285,6 +311,7 @@ fn brief_response(response: &Response) -> String {
         Response::Ok => "ok".to_owned(),
         Response::Welcome { .. } => "welcome".to_owned(),
         Response::Told(_) => "told".to_owned(),
+        Response::Standing { refused } => format!("all stand but {}", refused.len()),
         Response::Shared { .. } => "shared".to_owned(),
         Response::Placed { chunks, .. } => format!("places of {} chunks", chunks.len()),
     }

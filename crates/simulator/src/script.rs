@@ -378,7 +378,8 @@ impl Script {
             let connection = ConnectionId(self.next_connection);
             self.next_connection += 1;
             self.connections.insert(connection, (front, disk));
-            self.feed(front, owner::Event::Connected { disk });
+            let version = *protocol::message::VERSIONS.end();
+            self.feed(front, owner::Event::Connected { disk, version });
         }
     }
 

@@ -36,7 +36,10 @@ impl World {
         self.note(format_args!("{disk} begins a scrub, deep: {deep}"));
         let run = self.next_token;
         self.next_token += 1;
-        let order = Order { deep, only: None };
+        let order = Order {
+            deep,
+            ..Order::default()
+        };
         self.feed_replica(disk, Event::Scrub { run, order });
         self.schedule.after(PACE, Happening::ScrubStep { disk, life });
     }
@@ -51,7 +54,7 @@ impl World {
     pub(crate) fn scrubbed(&mut self, disk: DiskId, progress: &Progress) {
         let mut pause = PACE;
         match progress {
-            Progress::Step { .. } => {}
+            Progress::Step { .. } | Progress::Passed { .. } => {}
             Progress::Rest => pause = REST,
             Progress::Skipped(_) => self.meet("object skipped by a scrub"),
             Progress::Done => {

@@ -179,13 +179,8 @@ async fn read(driver: &Driver, connection: &Connection, id: ConnectionId) -> io:
             Ok(interest) => interest,
             Err(error) => return error,
         };
-        tokio::select! {
-            ready = stream.ready(interest) => {
-                if let Err(error) = ready {
-                    return error;
-                }
-            }
-            () = connection.wake.notified() => {}
+        if let Err(error) = stream.ready_or_woken(interest, &connection.wake).await {
+            return error;
         }
     }
 }
@@ -259,7 +254,14 @@ mod tests {
 
     #[test]
     fn the_highest_version_that_both_speak_is_spoken() {
-        for (theirs, spoken) in [((1, 1), 1), ((1, 2), 2), ((1, 3), 3), ((2, 9), 3), ((3, 3), 3)] {
+        for (theirs, spoken) in [
+            ((1, 1), 1),
+            ((1, 2), 2),
+            ((1, 3), 3),
+            ((3, 3), 3),
+            ((1, 4), 4),
+            ((2, 9), 4),
+        ] {
             let answer = greeted(theirs, HERE.cluster, true);
             let wanted = Response::Welcome {
                 version: spoken,
@@ -271,14 +273,14 @@ mod tests {
 
     #[test]
     fn who_speaks_none_of_them_is_told_what_is_spoken_here() {
-        for theirs in [(4, 9), (0, 0), (3, 2)] {
+        for theirs in [(5, 9), (0, 0), (3, 2)] {
             let Response::Refused(refusal) = greeted(theirs, HERE.cluster, true) else {
                 panic!("{theirs:?} was let in");
             };
             assert!(
                 refusal
                     .to_string()
-                    .contains("speaks versions 1 to 3 of the messages"),
+                    .contains("speaks versions 1 to 4 of the messages"),
                 "{refusal}"
             );
         }

@@ -20,12 +20,14 @@ use protocol::recovery::{Question, Told};
 use protocol::session::SlotState;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, PgId};
+use replication::membership::count;
 use replication::replica::{Action, ConnectionId, Event, Remembered, Replica};
 use store::{Answer, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::alarms::Alarms;
+use super::bookmark::Bookmark;
 use super::command::{Command, Figures, Times};
 use super::connection::Connection;
 use super::copies::Copies;
@@ -109,6 +111,7 @@ impl Driver {
             })
         });
         let vouched = Vouched::of(directory);
+        let bookmark = Bookmark::of(directory, reach.cluster, reach.disk);
         let remembered = Remembered {
             generations: store.generations(),
             intervals: store.intervals(),
@@ -133,7 +136,7 @@ impl Driver {
             shared,
             poisoned: Cell::new(false),
             copies: RefCell::new(Copies::new(reach.rate)),
-            scrubs: RefCell::new(Scrubs::new(reach.scrub_rate)),
+            scrubs: RefCell::new(Scrubs::new(reach.scrub_rate, bookmark)),
             scrubbed: Rc::default(),
             reach,
             errands,
@@ -211,7 +214,12 @@ impl Driver {
             }),
             Action::Tell { number, told, .. } => self.tell(number, told),
             Action::Scrubbed { run, progress } => {
-                self.scrubs.borrow_mut().take_in(run, progress, Instant::now());
+                let mut scrubs = self.scrubs.borrow_mut();
+                if self.poisoned.get() {
+                    scrubs.stops(run);
+                }
+                scrubs.take_in(run, progress, Instant::now());
+                drop(scrubs);
                 self.scrubbed.notify_one();
             }
             Action::Alarm { volume, after_ms } => self.alarms.set(volume, after_ms),
@@ -288,7 +296,9 @@ impl Driver {
         let states: BTreeMap<PgId, SlotState> = slots.map(|(pg, slot)| (pg, slot.state)).collect();
         self.whole
             .set(states.values().all(|state| *state == SlotState::InSync));
-        self.returns.borrow_mut().stands(states, Instant::now());
+        let down = states.iter().filter(|(_, state)| **state == SlotState::Down);
+        let needed = down.map(|(pg, _)| *pg).any(|pg| has_none_to_spare(&map, pg));
+        self.returns.borrow_mut().stands(states, needed, Instant::now());
         self.event(Event::Map(map));
     }
 
@@ -325,7 +335,7 @@ impl Driver {
     /// A request came.
     pub(super) fn request(&self, connection: ConnectionId, number: u64, request: Request) {
         self.requests.set(self.requests.get() + 1);
-        if matches!(request, Request::Ping { .. })
+        if matches!(request, Request::Ping { .. } | Request::Vouch(_))
             && let Err(error) = self.vouched.note()
         {
             debug!(%error, "cannot vouch for an owner");
@@ -490,6 +500,14 @@ impl Driver {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether guests wait if one more disk leaves a group.
+fn has_none_to_spare(map: &ClusterMap, pg: PgId) -> bool {
+    let (Some(group), Some(pool)) = (map.group(pg), map.pool(pg.pool)) else {
+        return false;
+    };
+    count(&group.slots, SlotState::InSync) <= usize::from(pool.record.min_in_sync)
 }
 
 /// The place of a request's kind in [`REQUEST_KINDS`], and its bytes.

@@ -3,7 +3,7 @@
 //! What a step is, and what follows from what it finds, is `replication`'s business; when a scrub is due, and who
 //! is told, the daemon's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,10 @@ use replication::scrub::{Finding, Order, Progress};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::bookmark::{Bookmark, Mark};
 use super::copies::Copies;
 use super::driver::Driver;
+use crate::moment::wall_clock_ms;
 
 /// Scrubs of one disk at once; each goes on when those after it are done.
 pub(super) const RUNS_MAX: usize = 8;
@@ -55,6 +57,8 @@ pub struct Report {
     pub totals: Totals,
     /// What it found since this was asked for last.
     pub findings: Vec<Finding>,
+    /// Whether it goes on where one was that a restart cut short.
+    pub resumed: bool,
 }
 
 /// A disk's scrubs.
@@ -67,6 +71,11 @@ pub(super) struct Scrubs {
     pace: Copies,
     /// Whether the step that was taken last wants some time to pass.
     rests: bool,
+    /// How far deep scrubs of the whole disk are, which are `whole`.
+    bookmark: Bookmark,
+    whole: BTreeSet<u64>,
+    /// Where the process before left off; the first of these goes on from there.
+    left_off: Option<Mark>,
 }
 
 impl Totals {
@@ -76,6 +85,7 @@ impl Totals {
                 self.objects += objects;
                 self.blocks += blocks;
             }
+            Progress::Passed { objects, .. } => self.objects += objects,
             Progress::Skipped(_) => self.skipped += 1,
             Progress::Found(Finding::Mended { blocks, .. }) => self.mended += u64::from(blocks.count_ones()),
             Progress::Found(Finding::Unmended { blocks, .. }) => {
@@ -89,25 +99,44 @@ impl Totals {
 
 impl Scrubs {
     /// None yet; at most so many bytes a second are read from now on.
-    pub(super) fn new(rate: u64) -> Self {
+    pub(super) fn new(rate: u64, bookmark: Bookmark) -> Self {
+        let left_off = bookmark.read(wall_clock_ms());
         Self {
             next: 1,
             reports: BTreeMap::from([(0, Report::default())]),
             totals: Totals::default(),
             pace: Copies::new(rate),
             rests: false,
+            bookmark,
+            whole: BTreeSet::new(),
+            left_off,
         }
     }
 
-    /// A number for one more, unless there are too many.
-    pub(super) fn begin(&mut self) -> Option<u64> {
+    /// A number for one more, unless there are too many. The first deep one of the whole disk goes on where the process
+    /// before left off.
+    pub(super) fn begin(&mut self, order: &mut Order) -> Option<u64> {
         if self.reports.len() > RUNS_MAX {
             return None;
         }
         let run = self.next;
         self.next += 1;
-        self.reports.insert(run, Report::default());
+        let mut report = Report::default();
+        if order.deep && order.only.is_none() {
+            self.whole.insert(run);
+            if let Some(mark) = self.left_off.take() {
+                order.read = Some(mark.column);
+                report.totals = mark.totals();
+                report.resumed = true;
+            }
+        }
+        self.reports.insert(run, report);
         Some(run)
+    }
+
+    /// The disk is out of service: what ends now did not come to its end, and is taken up by the next process.
+    pub(super) fn stops(&mut self, run: u64) {
+        self.whole.remove(&run);
     }
 
     /// A step was taken.
@@ -122,7 +151,16 @@ impl Scrubs {
         };
         report.totals.add(&progress);
         match progress {
-            Progress::Done => report.done = true,
+            Progress::Passed { column, .. } if self.whole.contains(&run) => {
+                let mark = Mark::new(column, &report.totals);
+                self.bookmark.note(&mark, now, wall_clock_ms());
+            }
+            Progress::Done => {
+                report.done = true;
+                if self.whole.remove(&run) {
+                    self.bookmark.remove();
+                }
+            }
             Progress::Found(finding) if report.findings.len() < FINDINGS_MAX => report.findings.push(finding),
             _ => {}
         }
@@ -183,8 +221,8 @@ pub(super) async fn run(driver: Rc<Driver>, told: Rc<Notify>) {
 
 impl Driver {
     /// Begins a scrub; gives its number, or nothing if there are too many.
-    pub(super) fn begin_scrub(&self, order: Order) -> Option<u64> {
-        let run = self.scrubs.borrow_mut().begin()?;
+    pub(super) fn begin_scrub(&self, mut order: Order) -> Option<u64> {
+        let run = self.scrubs.borrow_mut().begin(&mut order)?;
         self.event(Event::Scrub { run, order });
         self.scrubbed.notify_one();
         Some(run)
@@ -194,12 +232,24 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     //! What is told, and that guests come first.
+    use std::path::Path;
+
+    use protocol::{DiskId, FamilyId};
+
     use super::*;
+
+    fn scrubs(rate: u64, directory: &Path) -> Scrubs {
+        Scrubs::new(rate, Bookmark::of(directory, [1; 16], DiskId(1)))
+    }
+
+    fn nowhere(rate: u64) -> Scrubs {
+        scrubs(rate, Path::new("/nowhere"))
+    }
 
     #[test]
     fn a_scrub_that_is_done_is_told_of_once() {
-        let (mut scrubs, now) = (Scrubs::new(1 << 20), Instant::now());
-        let run = scrubs.begin().unwrap();
+        let (mut scrubs, now) = (nowhere(1 << 20), Instant::now());
+        let run = scrubs.begin(&mut Order::default()).unwrap();
         let step = Progress::Step {
             objects: 2,
             blocks: 3,
@@ -218,17 +268,19 @@ mod tests {
 
     #[test]
     fn too_many_scrubs_are_refused_until_one_is_done() {
-        let mut scrubs = Scrubs::new(1 << 20);
-        let runs: Vec<u64> = std::iter::from_fn(|| scrubs.begin()).take(100).collect();
+        let mut scrubs = nowhere(1 << 20);
+        let runs: Vec<u64> = std::iter::from_fn(|| scrubs.begin(&mut Order::default()))
+            .take(100)
+            .collect();
         assert_eq!(runs.len(), RUNS_MAX);
         scrubs.take_in(runs[0], Progress::Done, Instant::now());
         scrubs.fetch(runs[0]);
-        assert!(scrubs.begin().is_some());
+        assert!(scrubs.begin(&mut Order::default()).is_some());
     }
 
     #[test]
     fn the_rate_holds_and_guests_come_first() {
-        let (mut scrubs, now) = (Scrubs::new(4096), Instant::now());
+        let (mut scrubs, now) = (nowhere(4096), Instant::now());
         let took = Duration::from_millis(30);
         assert_eq!(scrubs.pause(took, false, now), Duration::ZERO);
         assert_eq!(scrubs.pause(took, true, now), took);
@@ -240,5 +292,45 @@ mod tests {
         assert_eq!(scrubs.pause(took, true, now), Duration::from_secs(5));
         scrubs.take_in(0, Progress::Rest, now + Duration::from_mins(1));
         assert_eq!(scrubs.pause(took, false, now + Duration::from_mins(1)), REST);
+    }
+
+    #[test]
+    fn a_deep_scrub_of_the_whole_disk_goes_on_after_a_restart_and_the_next_one_begins_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let whole = Order {
+            deep: true,
+            ..Order::default()
+        };
+        let mut before = scrubs(1 << 20, directory.path());
+        let run = before.begin(&mut whole.clone()).unwrap();
+        let step = Progress::Step {
+            objects: 0,
+            blocks: 40,
+        };
+        before.take_in(run, step, Instant::now());
+        let column = (FamilyId(2), 5);
+        before.take_in(run, Progress::Passed { objects: 3, column }, Instant::now());
+        drop(before);
+
+        let mut after = scrubs(1 << 20, directory.path());
+        // One that looks at stamps only, or at a part, leaves it to others.
+        let mut light = Order::default();
+        after.begin(&mut light).unwrap();
+        assert_eq!(light.read, None);
+        let mut first = whole.clone();
+        let run = after.begin(&mut first).unwrap();
+        assert_eq!(first.read, Some(column));
+        let report = after.fetch(run).unwrap();
+        assert_eq!(
+            (report.resumed, report.totals.blocks, report.totals.objects),
+            (true, 40, 0)
+        );
+        let mut second = whole.clone();
+        after.begin(&mut second).unwrap();
+        assert_eq!(second.read, None);
+        after.take_in(run, Progress::Done, Instant::now());
+        let mut next = whole;
+        scrubs(1 << 20, directory.path()).begin(&mut next).unwrap();
+        assert_eq!(next.read, None, "it came to its end");
     }
 }

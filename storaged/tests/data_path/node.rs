@@ -22,7 +22,8 @@ use storaged::volumes::Volumes;
 use store::Store;
 use tokio::task::JoinHandle;
 
-const CLUSTER: [u8; 16] = *b"a cluster's name";
+/// The cluster that its disks are of.
+pub(crate) const CLUSTER: [u8; 16] = *b"a cluster's name";
 const NODE: NodeId = NodeId(1);
 const DISKS: [DiskId; 3] = [DiskId(1), DiskId(2), DiskId(3)];
 

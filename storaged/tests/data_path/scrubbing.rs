@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use client::request;
 use coordination::ClusterMap;
-use protocol::DiskId;
 use protocol::session::SlotState;
+use protocol::{DiskId, checksum};
 use replication::scrub::{Finding, Order};
-use storaged::disk::{Remote, Totals};
+use storaged::disk::{Remote, Report, Totals};
 
-use super::node::Node;
+use super::node::{CLUSTER, Node};
 use super::{BLOCK, OBJECT, filled, on_one_thread};
 
 const OBJECTS: u64 = 4;
@@ -50,9 +50,15 @@ fn rot(directory: &Path) -> u64 {
 
 /// A deep scrub to its end.
 async fn scrub(remote: &Remote) -> (Totals, Vec<Finding>) {
+    let (report, findings) = scrub_told(remote).await;
+    (report.totals, findings)
+}
+
+/// The same, with its last report.
+async fn scrub_told(remote: &Remote) -> (Report, Vec<Finding>) {
     let order = Order {
         deep: true,
-        only: None,
+        ..Order::default()
     };
     let run = remote.scrub(order).await.unwrap().unwrap();
     let mut findings = Vec::new();
@@ -62,7 +68,7 @@ async fn scrub(remote: &Remote) -> (Totals, Vec<Finding>) {
         let mut report = remote.scrubbed(run).await.unwrap().unwrap();
         findings.append(&mut report.findings);
         if report.done {
-            return (report.totals, findings);
+            return (report, findings);
         }
     }
 }
@@ -145,6 +151,63 @@ fn a_deep_scrub_stores_rotten_blocks_again_from_other_copies_while_a_guest_write
             assert_eq!(last, filled(rounds.get(), BLOCK), "object {object}");
         }
         volume.close().await;
+        node.stop().await;
+    });
+}
+
+/// Law: a deep scrub that a restart cut short reads what it had not read, and the next one reads all.
+#[test]
+fn a_deep_scrub_that_was_cut_short_goes_on_where_it_was() {
+    on_one_thread(async {
+        let directory = tempfile::tempdir().unwrap();
+        let mut node = Node::with_min_in_sync(directory.path(), 1).await;
+        node.create_volume("alpha", OBJECTS * OBJECT).await;
+        let volume = node.open("alpha").await.unwrap();
+        for object in 0..OBJECTS {
+            let data = filled(CONTENT, BLOCKS * BLOCK);
+            request::write(&volume, object * OBJECT, data).await.unwrap();
+        }
+        let family = Cell::new(0);
+        let named = |map: &ClusterMap| {
+            let (_, record) = map.volume(map.volume_named("alpha")?)?;
+            family.set(record.record.family.0);
+            Some(())
+        };
+        node.until("the volume is there", |map| named(map).is_some())
+            .await;
+        volume.close().await;
+        node.stop_disk(ROTTEN).await;
+        let flipped = rot(directory.path());
+        // As the process before would have left it: half of the objects were read.
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        let text = format!(
+            "1 {:032x} {} {} {} 7 0 0 {now}",
+            u128::from_be_bytes(CLUSTER),
+            ROTTEN.0,
+            family.get(),
+            OBJECTS / 2 - 1
+        );
+        let sum = checksum::crc(text.as_bytes());
+        let file = directory.path().join(ROTTEN.to_string()).join("scrubbed");
+        std::fs::write(&file, format!("{text} {sum}\n")).unwrap();
+        node.start_disk(ROTTEN).await;
+        let in_sync = |map: &ClusterMap| {
+            let mut slots = map.groups_on(ROTTEN);
+            slots.all(|(_, slot)| slot.state == SlotState::InSync)
+        };
+        node.until("the disk is in sync", in_sync).await;
+
+        let remote = node.remote(ROTTEN);
+        let (rest, findings) = scrub_told(&remote).await;
+        assert!(rest.resumed);
+        assert_eq!(rest.totals.blocks, 7 + OBJECTS / 2 * BLOCKS, "{findings:?}");
+        assert_eq!(rest.totals.objects, OBJECTS, "all are compared");
+        assert!(0 < rest.totals.mended && rest.totals.mended < flipped);
+        assert!(!file.exists());
+        let (all, _) = scrub_told(&remote).await;
+        assert!(!all.resumed);
+        assert_eq!(all.totals.blocks, OBJECTS * BLOCKS);
+        assert_eq!(rest.totals.mended + all.totals.mended, flipped);
         node.stop().await;
     });
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use admin_api::join_tokens::NewJoinToken;
 use anyhow::{Context, Result};
 
-use crate::{Etcd, Node, storagectl};
+use crate::node::storagectl_inside;
+use crate::{Etcd, Node};
 
 /// Nodes and their etcd. They end with this value.
 pub struct Cluster {
@@ -58,7 +59,7 @@ impl Cluster {
         let configuration = self.configuration(number, &self.prefix)?;
         let first = self.nodes.first().filter(|_| self.secured);
         let node = Node::prepared(disks, &configuration, |folder| match first {
-            Some(first) => join(first, folder),
+            Some(first) => join(first, folder, None),
             None => Ok(()),
         })?;
         self.nodes.push(node);
@@ -83,9 +84,9 @@ impl Cluster {
     }
 }
 
-/// What an operator does before a node's first start: lets its machine join. The configuration that this writes is
-/// put aside, for that of the test.
-fn join(first: &Node, folder: &Path) -> Result<()> {
+/// What an operator does before a node's first start, in a network namespace if one is named: lets its machine join.
+/// The configuration that this writes is put aside, for that of the test.
+pub fn join(first: &Node, folder: &Path, namespace: Option<&Path>) -> Result<()> {
     let made = first.storagectl(&["--json", "cluster", "token"])?;
     let made: NewJoinToken = serde_json::from_str(&made).context("read a token")?;
     let (work_dir, config) = (
@@ -101,5 +102,5 @@ fn join(first: &Node, folder: &Path) -> Result<()> {
         "--config",
         &config,
     ];
-    storagectl(&words).map(drop)
+    storagectl_inside(namespace, &words).map(drop)
 }

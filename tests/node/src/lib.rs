@@ -7,7 +7,7 @@ pub mod etcd;
 pub mod node;
 pub mod process;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, join};
 pub use etcd::Etcd;
-pub use node::{Node, new_folder, storagectl, storagectl_inside};
+pub use node::{Node, new_folder, storagectl};
 pub use process::{Process, command_inside, program};

@@ -25,6 +25,8 @@ pub struct Node {
     disks: Option<u32>,
     /// The network namespace that it runs in, if it is not this program's.
     namespace: Option<PathBuf>,
+    /// Where its programs are, if they are not those that this program goes by.
+    programs: Option<PathBuf>,
 }
 
 impl Node {
@@ -57,7 +59,14 @@ impl Node {
         let folder = new_folder()?;
         std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
         prepare(folder.path())?;
-        Self::start_in(folder, Some(disks), namespace)
+        Self::start_in(folder, Some(disks), namespace, None)
+    }
+
+    /// As [`Node::configured`], of programs that are in this folder: those of another version.
+    pub fn of_version(programs: &Path, disks: u32, configuration: &str) -> Result<Self> {
+        let folder = new_folder()?;
+        std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
+        Self::start_in(folder, Some(disks), None, Some(programs.to_owned()))
     }
 
     /// As an operator does it: `set_up` is given a new folder and the configuration file to write, and `storaged`
@@ -65,16 +74,23 @@ impl Node {
     pub fn set_up(set_up: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<Self> {
         let folder = new_folder()?;
         set_up(folder.path(), &folder.path().join(CONFIGURATION))?;
-        Self::start_in(folder, None, None)
+        Self::start_in(folder, None, None, None)
     }
 
-    fn start_in(folder: TempDir, disks: Option<u32>, namespace: Option<PathBuf>) -> Result<Self> {
-        let storaged = spawn(folder.path(), disks, namespace.as_deref())?;
+    fn start_in(
+        folder: TempDir,
+        disks: Option<u32>,
+        namespace: Option<PathBuf>,
+        programs: Option<PathBuf>,
+    ) -> Result<Self> {
+        let daemon = program_of(programs.as_deref(), "storaged")?;
+        let storaged = spawn(&daemon, folder.path(), disks, namespace.as_deref())?;
         let mut node = Self {
             storaged,
             folder,
             disks,
             namespace,
+            programs,
         };
         node.wait_until_it_serves()?;
         Ok(node)
@@ -106,10 +122,9 @@ impl Node {
             .into_iter()
             .flatten()
             .flatten();
-        let mut disks: Vec<PathBuf> = listed
-            .map(|entry| entry.path())
-            .filter(|path| path.is_dir())
-            .collect();
+        // A file system that is mounted there has a folder of its own.
+        let is_disk = |path: &PathBuf| path.is_dir() && !path.ends_with("lost+found");
+        let mut disks: Vec<PathBuf> = listed.map(|entry| entry.path()).filter(is_disk).collect();
         disks.sort();
         disks
     }
@@ -117,7 +132,12 @@ impl Node {
     /// Runs `storagectl`; the answer is what it printed.
     pub fn storagectl(&self, arguments: &[&str]) -> Result<String> {
         let socket = self.admin_socket().display().to_string();
-        storagectl(&[&["--socket", socket.as_str()], arguments].concat())
+        let program = self.program("storagectl")?;
+        run_storagectl(
+            None,
+            &program,
+            &[&["--socket", socket.as_str()], arguments].concat(),
+        )
     }
 
     /// Kills `storaged` as a crash would.
@@ -127,15 +147,35 @@ impl Node {
 
     /// Starts `storaged` again after it was killed or stopped, and waits until it answers.
     pub fn start_again(&mut self) -> Result<()> {
-        self.storaged = spawn(self.folder(), self.disks, self.namespace())?;
+        self.storaged = self.spawn()?;
         self.wait_until_it_serves()
+    }
+
+    /// Stops `storaged` in good order, and starts that of the programs in this folder.
+    pub fn change_version(&mut self, programs: &Path) -> Result<()> {
+        self.storaged.stop()?;
+        self.programs = Some(programs.to_owned());
+        self.start_again()
+    }
+
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        program_of(self.programs.as_deref(), name)
+    }
+
+    fn spawn(&self) -> Result<Process> {
+        spawn(
+            &self.program("storaged")?,
+            self.folder(),
+            self.disks,
+            self.namespace(),
+        )
     }
 
     /// Starts `storaged` again where it must wait before it serves, and waits until it says these words.
     pub fn start_waiting(&mut self, words: &str) -> Result<()> {
         let log = self.folder().join(LOG);
         let before = std::fs::read(&log).context("read a log")?.len();
-        self.storaged = spawn(self.folder(), self.disks, self.namespace())?;
+        self.storaged = self.spawn()?;
         let what = format!("storaged to say {words:?}");
         self.storaged.wait_for(&what, || {
             let said = std::fs::read(&log).ok()?;
@@ -159,7 +199,7 @@ impl Node {
         self.storaged.kill()?;
         let log = self.folder().join(LOG);
         let before = std::fs::read(&log).context("read a log")?.len();
-        let status = spawn(self.folder(), self.disks, self.namespace())?.wait_until_it_ends()?;
+        let status = self.spawn()?.wait_until_it_ends()?;
         ensure!(!status.success(), "storaged started, and should have refused");
         let said = std::fs::read(&log).context("read a log")?;
         let said = said.get(before..).unwrap_or_default();
@@ -184,7 +224,7 @@ impl Node {
 
     /// Waits until it answers.
     pub fn wait_until_it_serves(&mut self) -> Result<()> {
-        let (status, socket) = (program("storagectl")?, self.admin_socket());
+        let (status, socket) = (self.program("storagectl")?, self.admin_socket());
         let answers = || {
             let mut command = Command::new(&status);
             command
@@ -207,8 +247,12 @@ pub fn storagectl(arguments: &[&str]) -> Result<String> {
 }
 
 /// As [`storagectl`], in a network namespace if one is named.
-pub fn storagectl_inside(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
-    let mut command = command_inside(namespace, &program("storagectl")?);
+pub(crate) fn storagectl_inside(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
+    run_storagectl(namespace, &program("storagectl")?, arguments)
+}
+
+fn run_storagectl(namespace: Option<&Path>, program: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = command_inside(namespace, program);
     command.args(arguments).stdin(Stdio::null());
     let output = command.output().context("start storagectl")?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -229,11 +273,16 @@ pub fn new_folder() -> Result<TempDir> {
         .context("make a folder")
 }
 
-fn spawn(folder: &Path, disks: Option<u32>, namespace: Option<&Path>) -> Result<Process> {
+/// A program in this folder; without one as [`program`] finds it.
+fn program_of(programs: Option<&Path>, name: &str) -> Result<PathBuf> {
+    programs.map_or_else(|| program(name), |folder| Ok(folder.join(name)))
+}
+
+fn spawn(program: &Path, folder: &Path, disks: Option<u32>, namespace: Option<&Path>) -> Result<Process> {
     let mut arguments = vec!["--config".into(), folder.join(CONFIGURATION)];
     if let Some(disks) = disks {
         arguments.extend(["--work-dir".into(), folder.to_owned()]);
         arguments.extend(["--disks".into(), PathBuf::from(disks.to_string())]);
     }
-    Process::start_inside(namespace, &program("storaged")?, arguments, &folder.join(LOG))
+    Process::start_inside(namespace, program, arguments, &folder.join(LOG))
 }

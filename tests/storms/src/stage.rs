@@ -5,10 +5,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use test_node::etcd::Place;
-use test_node::{Etcd, Node, storagectl_inside};
+use test_node::{Etcd, Node, join};
 
 use crate::disk::Bench;
 use crate::network::{self, NODES};
@@ -85,7 +85,9 @@ impl Stage {
                 if node == VICTIM && kind == Kind::Frail {
                     bench = Some(Bench::mount(&folder.join("disks"))?);
                 }
-                nodes.first().map_or(Ok(()), |first| join(first, node, folder))
+                nodes.first().map_or(Ok(()), |first| {
+                    join(first, folder, Some(&network::namespace(node)))
+                })
             };
             let configuration = configuration(node, kind, &etcd)?;
             let namespace = Some(network::namespace(node));
@@ -222,27 +224,4 @@ fn configuration(node: usize, kind: Kind, etcd: &Etcd) -> Result<String> {
         writeln!(text, "advertise = \"{}\"", network::relayed(node)).context("write a configuration")?;
     }
     Ok(text)
-}
-
-/// What an operator does before a node's first start. The configuration that this writes is put aside, for the stage's.
-fn join(first: &Node, node: usize, folder: &Path) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Made {
-        token: String,
-    }
-    let made = first.storagectl(&["--json", "cluster", "token"])?;
-    let made: Made = serde_json::from_str(&made).context("read a token")?;
-    ensure!(!made.token.is_empty(), "the token is empty");
-    let work_dir = folder.display().to_string();
-    let config = folder.join("joined.toml").display().to_string();
-    let words = [
-        "cluster",
-        "join",
-        &made.token,
-        "--work-dir",
-        &work_dir,
-        "--config",
-        &config,
-    ];
-    storagectl_inside(Some(&network::namespace(node)), &words).map(drop)
 }

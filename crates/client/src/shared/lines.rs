@@ -119,13 +119,8 @@ impl Forward {
                 Ok(interest) => interest,
                 Err(error) => return error,
             };
-            tokio::select! {
-                ready = stream.ready(interest) => {
-                    if let Err(error) = ready {
-                        return error;
-                    }
-                }
-                () = self.wake.notified() => {}
+            if let Err(error) = stream.ready_or_woken(interest, &self.wake).await {
+                return error;
             }
         }
     }
@@ -205,10 +200,7 @@ pub(super) async fn attend(
     let stream = line.link.borrow().stream();
     while !line.over.get() {
         let interest = take_in(&host, attachment, &line)?;
-        tokio::select! {
-            ready = stream.ready(interest) => ready?,
-            () = line.wake.notified() => {}
-        }
+        stream.ready_or_woken(interest, &line.wake).await?;
     }
     Ok(())
 }

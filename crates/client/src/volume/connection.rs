@@ -9,7 +9,7 @@ use std::sync::Arc;
 use protocol::DiskId;
 use protocol::checksum;
 use protocol::codec::Message;
-use protocol::message::{Refusal, Request, Response};
+use protocol::message::{Refusal, Request, Response, VERSIONS};
 use protocol::session::DiskView;
 use replication::owner::Event;
 use tokio::sync::Notify;
@@ -24,8 +24,6 @@ use crate::backoff::Backoff;
 use crate::greeting::{GREETING_LIMIT, Greeted, reach};
 use crate::transport::{Address, Link, Stream};
 
-/// The versions of the messages that this program speaks.
-const VERSIONS: std::ops::RangeInclusive<u16> = 1..=2;
 /// The first version with `share`.
 const SHARES_FROM: u16 = 2;
 
@@ -41,8 +39,13 @@ pub(super) struct DiskConnection {
     task: RefCell<Option<AbortHandle>>,
 }
 
-/// A connection that was greeted, and what is shared besides.
-type Opened = (Link, Option<Shared>, Option<SharedWrites>);
+/// A connection that was greeted, with the version of the messages that is spoken there, and what is shared besides.
+struct Opened {
+    link: Link,
+    version: u16,
+    shared: Option<Shared>,
+    area: Option<SharedWrites>,
+}
 
 /// Keeps a connection to a disk from now on, or learns its new addresses.
 pub(super) fn connect(driver: &Rc<Driver>, disks: &mut BTreeMap<DiskId, Rc<DiskConnection>>, view: DiskView) {
@@ -110,7 +113,13 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
     let mut backoff = Backoff::default();
     loop {
         match open(&driver, &connection).await {
-            Ok((link, shared, area)) => {
+            Ok(opened) => {
+                let Opened {
+                    link,
+                    version,
+                    shared,
+                    area,
+                } = opened;
                 backoff = Backoff::default();
                 info!(%disk, "connected");
                 let stream = link.stream();
@@ -120,7 +129,7 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
                 if let Some(shared) = shared {
                     driver.share(disk, &shared);
                 }
-                driver.event(Event::Connected { disk });
+                driver.event(Event::Connected { disk, version });
                 let ended = serve(&driver, &connection, disk, &stream).await;
                 connection.link.borrow_mut().take();
                 connection.area.borrow_mut().take();
@@ -145,7 +154,12 @@ async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Opened
         version,
     } = reach(&view, cluster, VERSIONS, credentials.as_ref()).await?;
     if !matches!(address, Address::Unix(_)) || version < SHARES_FROM {
-        return Ok((link, None, None));
+        return Ok(Opened {
+            link,
+            version,
+            shared: None,
+            area: None,
+        });
     }
     let sharing = async {
         let shared = share(&mut link).await?;
@@ -158,7 +172,12 @@ async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Opened
     let (shared, area) = timeout(GREETING_LIMIT, sharing)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-    Ok((link, shared, area))
+    Ok(Opened {
+        link,
+        version,
+        shared,
+        area,
+    })
 }
 
 /// Asks a disk of this machine where its files are; nothing if it does not want them read.
@@ -191,13 +210,8 @@ async fn serve(
             Ok(interest) => interest,
             Err(error) => return error,
         };
-        tokio::select! {
-            ready = stream.ready(interest) => {
-                if let Err(error) = ready {
-                    return error;
-                }
-            }
-            () = connection.wake.notified() => {}
+        if let Err(error) = stream.ready_or_woken(interest, &connection.wake).await {
+            return error;
         }
     }
 }

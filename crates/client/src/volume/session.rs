@@ -347,13 +347,8 @@ async fn serve(driver: &Rc<Driver>) -> io::Error {
             Ok(next) => next,
             Err(error) => return error,
         };
-        tokio::select! {
-            ready = stream.ready(interest) => {
-                if let Err(error) = ready {
-                    return error;
-                }
-            }
-            () = session.wake.notified() => {}
+        if let Err(error) = stream.ready_or_woken(interest, &session.wake).await {
+            return error;
         }
     }
 }

@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::delta::{put_delta, read_delta};
 use super::field::{Reader, put_checksums, put_object, put_range, put_scope, put_stamp};
 use super::recovery::{put_cursor, put_question, read_cursor, read_question};
+use super::vouch::{put_vouch, read_vouch};
 use crate::frame::{Kind, WireError};
 use crate::geometry::BlockRange;
 use crate::id::{DiskId, FamilyId, LayerId};
@@ -108,6 +109,10 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
         Request::Ping { scope } => {
             put_scope(out, scope);
             (Kind::Ping, Bytes::new())
+        }
+        Request::Vouch(vouch) => {
+            put_vouch(out, vouch);
+            (Kind::Vouch, Bytes::new())
         }
     }
 }
@@ -238,6 +243,7 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
         Kind::Ping => Request::Ping {
             scope: reader.scope()?,
         },
+        Kind::Vouch => Request::Vouch(read_vouch(&mut reader)?),
         _ => return Err(WireError::Unexpected(kind)),
     };
     reader.end()?;

@@ -8,6 +8,7 @@ use super::field::{
 };
 use super::place::{put_placed, put_shared, read_placed, read_shared};
 use super::recovery::{put_told, read_told};
+use super::vouch::{put_standing, read_standing};
 use crate::frame::{Kind, WireError};
 use crate::geometry::{BLOCK_SIZE, BLOCKS_PER_OBJECT};
 use crate::id::{DiskId, Generation, Interval, TreeRevision};
@@ -66,6 +67,10 @@ pub(super) fn put_response(out: &mut BytesMut, response: &Response) -> (Kind, By
             (Kind::Placed, Bytes::new())
         }
         Response::Told(told) => (Kind::Told, put_told(out, told)),
+        Response::Standing { refused } => {
+            put_standing(out, refused);
+            (Kind::Standing, Bytes::new())
+        }
         Response::Refused(refusal) => {
             put_refusal(out, refusal);
             (Kind::Refused, Bytes::new())
@@ -114,6 +119,9 @@ pub(super) fn read_response(kind: Kind, body: &[u8], payload: Bytes) -> Result<R
         Kind::Shared => read_shared(&mut reader)?,
         Kind::Placed => read_placed(&mut reader)?,
         Kind::Told => Response::Told(read_told(&mut reader, payload)?),
+        Kind::Standing => Response::Standing {
+            refused: read_standing(&mut reader)?,
+        },
         Kind::Refused => Response::Refused(read_refusal(&mut reader)?),
         _ => return Err(WireError::Unexpected(kind)),
     };
@@ -140,7 +148,7 @@ fn read_run(reader: &mut Reader<'_>) -> Result<MapRun, WireError> {
     Ok(MapRun { range, kind })
 }
 
-fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
+pub(super) fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
     match refusal {
         Refusal::Stranger => out.put_u8(1),
         Refusal::Interval(interval) => {
@@ -179,7 +187,7 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
     }
 }
 
-fn read_refusal(reader: &mut Reader<'_>) -> Result<Refusal, WireError> {
+pub(super) fn read_refusal(reader: &mut Reader<'_>) -> Result<Refusal, WireError> {
     Ok(match reader.u8()? {
         1 => Refusal::Stranger,
         2 => Refusal::Interval(Interval(reader.u64()?)),

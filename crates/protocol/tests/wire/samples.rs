@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::codec::Message;
-use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::message::{Refusal, Request, Response, Scope, Vouch};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::recovery::{Ask, Question, Told};
 use protocol::session::{OpenMode, SessionPush, SessionReply, SessionRequest};
@@ -292,6 +292,18 @@ fn requests() -> Vec<(&'static str, Message)> {
             }),
         ),
         ("ping", Message::Request(Request::Ping { scope: scope() })),
+        (
+            "vouch",
+            Message::Request(Request::Vouch(Vouch {
+                volume: scope().volume,
+                generation: scope().generation,
+                revision: scope().revision,
+                groups: vec![
+                    (scope().pg, scope().interval),
+                    (scope().pg, Interval(scope().interval.0 + 1)),
+                ],
+            })),
+        ),
     ]
 }
 
@@ -344,6 +356,19 @@ fn responses() -> Vec<(&'static str, Message)> {
         ("delta", Message::Response(Response::Delta(delta()))),
         ("shared", Message::Response(shared())),
         ("placed", Message::Response(placed())),
+        (
+            "standing",
+            Message::Response(Response::Standing { refused: Vec::new() }),
+        ),
+        (
+            "standing-but-for",
+            Message::Response(Response::Standing {
+                refused: vec![
+                    (scope().pg, Refusal::Interval(Interval(0x34))),
+                    (scope().pg, Refusal::NotInSync),
+                ],
+            }),
+        ),
     ];
     let refusals = [
         ("refused-stranger", Refusal::Stranger),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::codec::Message;
-use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::message::{Refusal, Request, Response, Scope, VOUCH_GROUPS_MAX, Vouch};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::recovery::{Ask, Question, Told};
 use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite};
@@ -162,8 +162,21 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         (scope(), any::<u64>()).prop_map(|(scope, up_to)| Request::Complete { scope, up_to }),
         scope().prop_map(|scope| Request::Ping { scope }),
+        vouch().prop_map(Request::Vouch),
         question().prop_map(Request::Question),
     ]
+}
+
+fn vouch() -> impl Strategy<Value = Vouch> {
+    (scope(), prop::collection::vec(scope(), 1..=VOUCH_GROUPS_MAX)).prop_map(|(of, groups)| Vouch {
+        volume: of.volume,
+        generation: of.generation,
+        revision: of.revision,
+        groups: groups
+            .into_iter()
+            .map(|group| (group.pg, group.interval))
+            .collect(),
+    })
 }
 
 fn question() -> impl Strategy<Value = Question> {
@@ -237,6 +250,11 @@ fn response() -> impl Strategy<Value = Response> {
             .prop_map(|(directory, opening)| Response::Shared { directory, opening }),
         placed(),
         told().prop_map(Response::Told),
+        prop::collection::vec(
+            (scope().prop_map(|scope| scope.pg), refusal()),
+            0..=VOUCH_GROUPS_MAX
+        )
+        .prop_map(|refused| Response::Standing { refused }),
         refusal().prop_map(Response::Refused),
     ]
 }

@@ -106,6 +106,8 @@ pub enum Event {
     Connected {
         /// To which disk.
         disk: DiskId,
+        /// The version of the messages that both ends speak ([`protocol::message::VERSIONS`]).
+        version: u16,
     },
     /// A connection ended. No answer of it comes after this. The driver connects again by itself,
     /// with pauses, until [`Action::Disconnect`].

@@ -8,22 +8,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use protocol::message::{Refusal, Request, Response};
+use protocol::message::{Refusal, Request, Response, Vouch};
 use protocol::{DiskId, PgId};
 
 use super::Owner;
 use super::event::Action;
 use super::limits::HEARTBEAT_ROUNDS_MAX;
-use super::link::Sent;
+use super::link::{Link, Sent};
 use crate::moment::{HEARTBEAT_AGE_MS, HEARTBEAT_EVERY_MS, Moment};
 use crate::mutation::{self, Mutation};
 
-/// Questions that were sent at one moment to all slots.
+/// Questions that were sent at one moment, which are about all slots together.
 #[derive(Debug)]
 struct Round {
     number: u64,
     sent: Moment,
-    /// How many have not confirmed yet.
+    /// How many are not confirmed yet.
     left: usize,
 }
 
@@ -70,7 +70,7 @@ impl Heartbeats {
         self.next += 1;
     }
 
-    /// One slot confirmed, or did not.
+    /// One question was confirmed, or was not.
     fn answered(&mut self, number: u64, confirms: bool) {
         let Some(at) = self.rounds.iter().position(|round| round.number == number) else {
             return;
@@ -116,32 +116,55 @@ impl Owner {
         // A group that has not been served yet has nothing that could be vouched for.
         let used = self.groups.values().filter(|group| group.is_used());
         let all_served = used.clone().all(|group| group.served);
-        let slots: Vec<(PgId, DiskId)> = used
-            .flat_map(|group| group.awaited().map(move |disk| (group.pg, disk)))
-            .collect();
-        let mut by_disk: BTreeMap<DiskId, usize> = BTreeMap::new();
-        for (_, disk) in &slots {
-            *by_disk.entry(*disk).or_default() += 1;
+        let mut slots: BTreeMap<DiskId, Vec<PgId>> = BTreeMap::new();
+        for group in used {
+            for disk in group.awaited() {
+                slots.entry(disk).or_default().push(group.pg);
+            }
         }
-        let takes = |(disk, groups): (&DiskId, &usize)| {
+        let takes = |(disk, groups): (&DiskId, &Vec<PgId>)| {
             let link = self.links.get(disk);
-            link.is_some_and(|link| link.takes_heartbeats(*groups))
+            link.is_some_and(|link| link.takes_heartbeats(groups.len()))
         };
-        if slots.is_empty() || !all_served || !by_disk.iter().all(takes) {
+        if slots.is_empty() || !all_served || !slots.iter().all(takes) {
             self.heartbeats.asked = Some(now);
             return;
         }
+        let questions = self.questions(&slots);
         let round = self.heartbeats.next;
-        self.heartbeats.begin(now, slots.len());
-        for (pg, disk) in slots {
-            let (number, scope) = (self.number(), self.scope(pg));
+        self.heartbeats.begin(now, questions.len());
+        for (disk, question) in questions {
+            let number = self.number();
             if let Some(link) = self.links.get_mut(&disk) {
-                link.send(now, number, Sent::Heartbeat(round), Request::Ping { scope }, out);
+                link.send(now, number, Sent::Heartbeat(round), question, out);
             }
         }
     }
 
-    /// A slot answered.
+    /// What each disk is to be asked about its groups: as few questions as it understands.
+    fn questions(&self, slots: &BTreeMap<DiskId, Vec<PgId>>) -> Vec<(DiskId, Request)> {
+        let mut questions = Vec::new();
+        for (disk, groups) in slots {
+            let at_once = self.links.get(disk).map_or(1, Link::groups_at_once);
+            for part in groups.chunks(at_once) {
+                let question = match part {
+                    [pg] => Request::Ping {
+                        scope: self.scope(*pg),
+                    },
+                    many => Request::Vouch(Vouch {
+                        volume: self.view.volume,
+                        generation: self.view.generation,
+                        revision: self.view.revision,
+                        groups: many.iter().map(|pg| (*pg, self.scope(*pg).interval)).collect(),
+                    }),
+                };
+                questions.push((*disk, question));
+            }
+        }
+        questions
+    }
+
+    /// An answer came to a question.
     pub(super) fn heartbeat_answered(
         &mut self,
         now: Moment,
@@ -153,6 +176,12 @@ impl Owner {
         match response {
             // That it is full says nothing against what it was asked.
             Response::Ok | Response::Refused(Refusal::Full) => self.heartbeats.answered(round, true),
+            Response::Standing { refused } => {
+                self.heartbeats.answered(round, refused.is_empty());
+                for (_, refusal) in refused {
+                    self.slow_down(now, disk, refusal, out);
+                }
+            }
             Response::Refused(refusal) => {
                 self.heartbeats.answered(round, false);
                 self.slow_down(now, disk, refusal, out);

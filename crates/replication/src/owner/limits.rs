@@ -62,7 +62,8 @@ pub(super) const LEASE_DANGER_TENTHS: u64 = 5;
 /// Rounds of questions to all slots that may be under way: what a round trip of a second needs.
 pub(super) const HEARTBEAT_ROUNDS_MAX: usize = 4;
 /// Such questions to one disk that may be unanswered, beside its other requests: together they are what a replica accepts
-/// of one connection. Whoever has more groups on one disk has its lease alone.
+/// of one connection. Of a disk that understands questions about one group only, whoever has more groups there has its
+/// lease alone.
 pub(super) const LINK_HEARTBEATS_MAX: usize = 1024 - LINK_REQUESTS_MAX;
 /// Part of the lease time, in tenths, after which a renewal is asked for: three tries fit.
 pub(super) const LEASE_RENEW_TENTHS: u64 = 2;

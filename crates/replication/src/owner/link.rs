@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::message::{Request, Scope};
+use protocol::message::{Request, Scope, VOUCH_GROUPS_MAX, VOUCH_SINCE};
 use protocol::session::DiskView;
 use protocol::{DiskId, Interval, ObjectId, PgId};
 
 use super::event::Action;
 use super::limits::{LINK_HEARTBEATS_MAX, LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS, SUSPECT_AGAIN_MS};
-use crate::moment::Moment;
+use crate::moment::{Moment, VOUCHED_MS};
 
 /// What a request in flight was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(super) enum Sent {
 pub(super) struct Link {
     pub(super) disk: DiskView,
     pub(super) connected: bool,
+    /// The version of the messages that the disk speaks with us; of use while connected.
+    version: u16,
     /// When it was connected, lost, or first wanted.
     pub(super) changed: Moment,
     /// When anything was heard last.
@@ -59,6 +61,7 @@ impl Link {
         Self {
             disk,
             connected: false,
+            version: 0,
             changed: now,
             heard: now,
             in_flight: BTreeMap::new(),
@@ -76,9 +79,19 @@ impl Link {
             && self.paused_until.is_none_or(|until| until <= now)
     }
 
-    /// Whether so many more groups may be asked of now.
+    /// How many groups one question may be about whether interval and generation still stand.
+    pub(super) fn groups_at_once(&self) -> usize {
+        if self.version >= VOUCH_SINCE {
+            VOUCH_GROUPS_MAX
+        } else {
+            1
+        }
+    }
+
+    /// Whether questions about so many groups may go out now.
     pub(super) fn takes_heartbeats(&self, groups: usize) -> bool {
-        self.connected && self.heartbeats + groups <= LINK_HEARTBEATS_MAX
+        let questions = groups.div_ceil(self.groups_at_once());
+        self.connected && self.heartbeats + questions <= LINK_HEARTBEATS_MAX
     }
 
     /// How many requests are unanswered.
@@ -129,8 +142,9 @@ impl Link {
     }
 
     /// The connection is up.
-    pub(super) fn connect(&mut self, now: Moment) {
+    pub(super) fn connect(&mut self, now: Moment, version: u16) {
         self.connected = true;
+        self.version = version;
         self.changed = now;
         self.heard = now;
         self.paused_until = None;
@@ -155,8 +169,23 @@ impl Link {
     }
 
     /// When the oldest request in flight was sent.
-    pub(super) fn oldest(&self) -> Option<Moment> {
+    fn oldest(&self) -> Option<Moment> {
         self.in_flight.first_key_value().map(|(_, (_, sent))| *sent)
+    }
+
+    /// When the first answer is overdue. A fence may take longer than other requests: the disk waits out what it has
+    /// vouched for to a former owner, which is no fault of its own.
+    fn overdue(&self) -> Option<Moment> {
+        let mut fence: Option<Moment> = None;
+        for (sent, at) in self.in_flight.values() {
+            if matches!(sent, Sent::Fence(..)) {
+                fence = fence.or(Some(*at + VOUCHED_MS + STALL_MS));
+            } else {
+                let other = *at + STALL_MS;
+                return Some(fence.map_or(other, |fence| fence.min(other)));
+            }
+        }
+        fence
     }
 
     /// What is wrong with it, if anything, in words that follow "disk-2".
@@ -164,7 +193,7 @@ impl Link {
         if !self.connected {
             return (now.since(self.changed) >= STALL_MS).then_some("is not connected");
         }
-        let stalled = self.oldest().is_some_and(|sent| now.since(sent) >= STALL_MS);
+        let stalled = self.overdue().is_some_and(|overdue| now >= overdue);
         stalled.then_some("has not answered for half a second or longer")
     }
 
@@ -199,7 +228,11 @@ impl Link {
         } else {
             awaited.then_some(self.changed)
         };
-        let stall = since.map(|since| since + STALL_MS);
+        let stall = if self.connected {
+            self.overdue()
+        } else {
+            since.map(|since| since + STALL_MS)
+        };
         let silence = since.filter(|_| self.connected).map(|since| since + SILENCE_MS);
         let again = self
             .suspected

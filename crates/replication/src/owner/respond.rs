@@ -14,10 +14,10 @@ use crate::mutation::{self, Mutation};
 
 impl Owner {
     /// A connection is up. What it still lacks goes out with the next pump, in stamp order (W5).
-    pub(super) fn connected(&mut self, now: Moment, disk: DiskId) {
+    pub(super) fn connected(&mut self, now: Moment, disk: DiskId, version: u16) {
         self.disconnected(now, disk);
         if let Some(link) = self.links.get_mut(&disk) {
-            link.connect(now);
+            link.connect(now, version);
         }
     }
 

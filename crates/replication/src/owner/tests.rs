@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::message::{Refusal, Request, Response};
+use protocol::message::{Refusal, Request, Response, VERSIONS};
 use protocol::session::{DiskView, GroupView, Slot, SlotState, VolumeView};
 use protocol::storage::{Change, MapKind, MapRun};
 use protocol::{
@@ -65,6 +65,14 @@ fn view() -> VolumeView {
 /// A request on its way: to which disk, with which number.
 type Sent = (DiskId, u64, Request);
 
+/// A connection is up, to a disk of this version.
+fn connected(disk: DiskId) -> Event {
+    Event::Connected {
+        disk,
+        version: *VERSIONS.end(),
+    }
+}
+
 /// An owner whose disks and clock are played by the test.
 struct Bed {
     owner: Owner,
@@ -74,31 +82,37 @@ struct Bed {
 
 impl Bed {
     fn connected() -> (Self, Vec<Sent>) {
+        Self::connected_to(view(), *VERSIONS.end())
+    }
+
+    /// An owner of this volume, connected to disk A, which speaks this version of the messages, and to disk B.
+    fn connected_to(view: VolumeView, version: u16) -> (Self, Vec<Sent>) {
         let mut out = Vec::new();
-        let owner = Owner::open(Moment(0), Moment(0), view(), &mut out);
+        let owner = Owner::open(Moment(0), Moment(0), view, &mut out);
         let mut bed = Self {
             owner,
             now: Moment(0),
             next: 0,
         };
-        let mut fences = Vec::new();
-        for disk in [A, B] {
-            fences.extend(sent(&bed.event(Event::Connected { disk })));
-        }
+        let mut fences = sent(&bed.event(Event::Connected { disk: A, version }));
+        fences.extend(sent(&bed.event(connected(B))));
         (bed, fences)
     }
 
     /// An owner that serves, with nothing in doubt anywhere.
     fn open() -> Self {
-        let (mut bed, fences) = Self::connected();
-        for fence in &fences {
-            bed.answer(
-                fence,
-                Response::Doubt {
-                    objects: Vec::new(),
-                    more: false,
-                },
-            );
+        Self::open_to(view(), *VERSIONS.end())
+    }
+
+    /// The same, as in [`Bed::connected_to`].
+    fn open_to(view: VolumeView, version: u16) -> Self {
+        let (mut bed, mut fences) = Self::connected_to(view, version);
+        while let Some(fence) = fences.pop() {
+            let none = Response::Doubt {
+                objects: Vec::new(),
+                more: false,
+            };
+            fences.extend(sent(&bed.answer(&fence, none)));
         }
         assert!(bed.owner.is_open());
         bed
@@ -291,7 +305,7 @@ fn what_was_not_confirmed_is_sent_again_in_stamp_order_before_anything_new() {
     }
     bed.event(Event::Disconnected { disk: B });
     bed.write();
-    let out = bed.event(Event::Connected { disk: B });
+    let out = bed.event(connected(B));
     assert_eq!(counts(&sent(&out)), [1, 2, 3, 4]);
 }
 
@@ -377,7 +391,7 @@ fn complete_is_said_up_to_the_first_write_that_is_not_acknowledged_and_again_aft
     assert_eq!(told(&bed.event(Event::Tick)), [(A, 1), (B, 1)]);
     bed.event(Event::Disconnected { disk: B });
     bed.now = Moment(1_100);
-    assert_eq!(told(&bed.event(Event::Connected { disk: B })), [(B, 1)]);
+    assert_eq!(told(&bed.event(connected(B))), [(B, 1)]);
 }
 
 #[test]
@@ -473,7 +487,7 @@ fn a_read_done_without_the_disk_teaches_no_stamp() {
 fn a_disk_that_comes_back_is_told_what_is_complete_even_if_it_was_told_nothing_before() {
     let mut bed = Bed::open();
     bed.event(Event::Disconnected { disk: B });
-    bed.event(Event::Connected { disk: B });
+    bed.event(connected(B));
     bed.now = bed.now + COMPLETE_INTERVAL_MS;
     let told = sent(&bed.event(Event::Tick));
     let complete = |request: &Sent| request.0 == B && matches!(request.2, Request::Complete { .. });

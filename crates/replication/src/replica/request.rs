@@ -25,6 +25,7 @@ pub(super) fn weight(request: &Request) -> usize {
         } => bytes.len(),
         Request::Level { delta, .. } => delta.bytes.len(),
         Request::Read { range, .. } => range.byte_len(),
+        Request::Vouch(vouch) => size_of_val(vouch.groups.as_slice()),
         _ => 0,
     }
 }
@@ -32,12 +33,14 @@ pub(super) fn weight(request: &Request) -> usize {
 /// The scope of a request and what it wants of the slot; nothing for what has no place here.
 pub(super) fn scope_and_need(request: &Request) -> Option<(Scope, Need)> {
     match request {
-        // What names memory of the sender was turned into a write where it came in.
+        // What names memory of the sender was turned into a write where it came in; what is about many groups is
+        // judged elsewhere.
         Request::Hello { .. }
         | Request::Share
         | Request::Area { .. }
         | Request::WriteShared { .. }
         | Request::Question(_)
+        | Request::Vouch(_)
         | Request::Complete { .. } => None,
         Request::Fence { scope, .. } | Request::Ping { scope } => Some((*scope, Need::Fence)),
         Request::Read { scope, .. }
@@ -153,6 +156,7 @@ impl Replica {
             | Request::Area { .. }
             | Request::WriteShared { .. }
             | Request::Question(_)
+            | Request::Vouch(_)
             | Request::Complete { .. } => Err(Refusal::Invalid),
         };
         if let Err(refusal) = result {
@@ -160,7 +164,7 @@ impl Replica {
         }
     }
 
-    fn bench(&self) -> Bench<'_> {
+    pub(super) fn bench(&self) -> Bench<'_> {
         Bench {
             disk: self.disk,
             map: self.map.as_ref(),

@@ -18,7 +18,8 @@ use super::{Asked, Replica};
 use crate::mutation::{self, Mutation};
 use crate::recovery::Cursor;
 use crate::scrub::{
-    Broken, Doing, Finding, Order, Progress, Reason, Run, Suspect, Window, differing, first_of, windows,
+    Broken, Column, Doing, Finding, Order, Progress, Reason, Run, Suspect, Window, differing, first_of,
+    windows,
 };
 
 /// A step of which there is nothing to tell.
@@ -36,6 +37,10 @@ const SUSPECTS_MAX: usize = 64;
 const MEND_LOOKS: u8 = 8;
 /// Places that others met as damaged and that wait to be looked at; those beyond are found by the next scrub.
 const WANTED_MAX: usize = 1024;
+
+fn column_of(state: &ObjectState) -> Column {
+    (state.object.family, state.object.index)
+}
 
 impl Replica {
     /// Begins a scrub; those that are under way go on after it.
@@ -91,7 +96,11 @@ impl Replica {
             self.ask_for_column(peer, out);
         } else if let Some(column) = run.column.take() {
             let objects = column.len() as u64;
-            self.tell(Progress::Step { objects, blocks: 0 }, out);
+            let passed = column.first().map_or(NOTHING, |state| Progress::Passed {
+                objects,
+                column: column_of(state),
+            });
+            self.tell(passed, out);
         } else if let Some(column) = run.columns.pop_front() {
             self.begin_column(column, out);
         } else if let Cursor::After(after) = run.next {
@@ -134,7 +143,10 @@ impl Replica {
     fn begin_column(&mut self, column: Vec<ObjectState>, out: &mut Vec<Action>) {
         let others = column.first().and_then(|state| self.others_in_sync(state.object));
         if let (Some((_, others)), Some(run)) = (others, self.scrub.run()) {
-            if run.order.deep {
+            let read_before = column
+                .first()
+                .is_some_and(|state| run.order.read >= Some(column_of(state)));
+            if run.order.deep && !read_before {
                 run.windows = column.iter().flat_map(windows).collect();
             }
             run.peers = others;

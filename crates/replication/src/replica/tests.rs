@@ -31,6 +31,8 @@ const FAMILY: FamilyId = FamilyId(1);
 #[derive(Clone)]
 struct Map {
     group: GroupView,
+    /// Groups besides, in which the volume has nothing.
+    others: Vec<GroupView>,
     head: LayerId,
     revision: TreeRevision,
     old: LayerUse,
@@ -49,6 +51,7 @@ impl Map {
         };
         Self {
             group,
+            others: Vec::new(),
             head: LayerId(1),
             revision: TreeRevision(1),
             old: LayerUse::Unknown,
@@ -68,7 +71,9 @@ impl Map {
 
 impl MapView for Map {
     fn group(&self, pg: PgId) -> Option<&GroupView> {
-        (pg == PG).then_some(&self.group)
+        std::iter::once(&self.group)
+            .chain(&self.others)
+            .find(|group| group.pg == pg)
     }
 
     fn groups_with(&self, disk: DiskId) -> Vec<PgId> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use admin_api::status::{Health, Status};
 use bytes::Bytes;
 use client::request;
 use client::transport::{self, Address, Link};
@@ -11,6 +12,7 @@ use protocol::session::{DiskView, SessionReply, SessionRequest, VolumeView};
 use serde::de::DeserializeOwned;
 use test_node::{Cluster, Node};
 use tokio::task::LocalSet;
+use tokio::time::MissedTickBehavior;
 
 /// Nothing here takes that long unless it hangs.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
@@ -125,9 +127,27 @@ pub(crate) fn refused(node: &Node, words: &str) -> String {
     node.storagectl(&words).unwrap_err().to_string()
 }
 
+/// Asks until the answer is yes. Between two questions is a pause: whoever asks without one takes the processors from
+/// those who are asked about. How long it may take in all is the test's limit.
+pub(crate) async fn until(mut question: impl AsyncFnMut() -> bool) {
+    let mut pause = tokio::time::interval(Duration::from_millis(100));
+    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        pause.tick().await;
+        if question().await {
+            return;
+        }
+    }
+}
+
 /// Waits until the event log tells of something.
 pub(crate) async fn until_told(node: &Node, words: &str) {
-    while !events(node).await.contains(words) {}
+    until(async || events(node).await.contains(words)).await;
+}
+
+/// Waits until all copies are in sync.
+pub(crate) async fn until_well(node: &Node) {
+    until(async || ask::<Status>(node, "status").await.health == Health::Ok).await;
 }
 
 /// The event log, asked where guests run meanwhile.

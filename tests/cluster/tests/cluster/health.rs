@@ -2,24 +2,17 @@
 
 use admin_api::nodes::NodeList;
 use admin_api::pools::Pool;
-use admin_api::status::{Health, Status};
+use admin_api::status::Status;
 use admin_api::upgrade::UpgradeStatus;
 use serde_json::Value;
 use test_node::{Cluster, Node};
 use tokio::task::spawn_blocking;
 
-use crate::guest::{LIMIT, aside, ask, events, fill, open, run, run_for, until_told, value};
+use crate::guest::{
+    LIMIT, aside, ask, events, fill, open, run, run_for, until, until_told, until_well, value,
+};
 
 const MIB: u64 = 1 << 20;
-
-async fn until_well(node: &Node) {
-    loop {
-        let status: Status = ask(node, "status").await;
-        if status.health == Health::Ok {
-            return;
-        }
-    }
-}
 
 #[test]
 fn the_disks_of_a_node_that_is_gone_leave_though_nobody_complains_and_come_back_with_it() {
@@ -38,7 +31,7 @@ fn the_disks_of_a_node_that_is_gone_leave_though_nobody_complains_and_come_back_
         // The second one is needed, and stays.
         cluster.nodes[1].kill().unwrap();
         let table = || cluster.nodes[0].storagectl(&["upgrade", "status"]).unwrap();
-        while !table().contains("node-2 (host-2) is down") {}
+        until(async || table().contains("node-2 (host-2) is down")).await;
         cluster.nodes[1].start_again().unwrap();
         cluster.nodes[2].start_again().unwrap();
         until_well(&cluster.nodes[0]).await;
@@ -141,10 +134,5 @@ fn nodes_are_restarted_one_after_the_other_under_io_as_the_upgrade_says_and_no_r
 
 /// Waits until a node may be restarted.
 async fn until_safe(node: &Node) {
-    loop {
-        let status: UpgradeStatus = ask(node, "upgrade status").await;
-        if status.safe {
-            return;
-        }
-    }
+    until(async || ask::<UpgradeStatus>(node, "upgrade status").await.safe).await;
 }

@@ -11,7 +11,7 @@ use joining::Token;
 use serde_json::Value;
 use test_node::{Etcd, Node, new_folder, storagectl};
 
-use crate::guest::{ask, fill, open, run, value};
+use crate::guest::{ask, fill, open, run, until, value};
 
 const MIB: u64 = 1 << 20;
 
@@ -170,7 +170,7 @@ fn a_token_that_is_changed_wrong_expired_revoked_or_of_another_cluster_lets_nobo
                 .unwrap();
             token.state == JoinTokenState::Expired
         };
-        while !expired().await {}
+        until(expired).await;
         let refused = turned_away(&brief.token);
         assert!(refused.contains("expired"), "{refused}");
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 use test_node::process::Signal;
 use test_node::{Cluster, Node, Process};
 
-use crate::guest::{ask, fill, look, open, options, refused, run, value};
+use crate::guest::{ask, fill, look, open, options, refused, run, until, value};
 
 /// The first blocks, which the other front end writes to.
 const BUSY: u64 = 64 * 4096;
@@ -67,13 +67,8 @@ fn said(log: &Path) -> String {
 
 /// Waits until the coordination store does not know the owner any more that the volume has now.
 async fn until_its_lease_lapses(cluster: &Cluster) {
-    let lapsed = async {
-        let keys = ["get", "--prefix", "--keys-only", "/cluster/storaged/owner/"];
-        while !cluster.etcd.etcdctl(&keys).unwrap().trim().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    lapsed.await;
+    let keys = ["get", "--prefix", "--keys-only", "/cluster/storaged/owner/"];
+    until(async || cluster.etcd.etcdctl(&keys).unwrap().trim().is_empty()).await;
 }
 
 #[test]

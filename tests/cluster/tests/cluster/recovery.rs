@@ -5,9 +5,9 @@ use std::cell::Cell;
 use admin_api::pools::Pool;
 use admin_api::status::{Health, Status};
 use serde_json::Value;
-use test_node::{Cluster, Node};
+use test_node::Cluster;
 
-use crate::guest::{ask, fill, open, run, value};
+use crate::guest::{ask, fill, open, run, until_well, value};
 
 const BLOCK: u64 = 4096;
 const MIB: u64 = 1 << 20;
@@ -86,15 +86,5 @@ async fn check(device: &client::volume::Volume, rounds: u8) {
         assert_eq!(value(device, step * MIB + BLOCK, BLOCK).await, rounds);
         assert_eq!(value(device, step * MIB + 2 * BLOCK, BLOCK).await, 7);
         assert_eq!(value(device, step * MIB + 3 * BLOCK, BLOCK).await, 1);
-    }
-}
-
-/// Waits until all copies are in sync.
-async fn until_well(node: &Node) {
-    loop {
-        let status: Status = ask(node, "status").await;
-        if status.health == Health::Ok {
-            return;
-        }
     }
 }

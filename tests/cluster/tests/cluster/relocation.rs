@@ -12,7 +12,7 @@ use client::volume::Volume;
 use serde_json::Value;
 use test_node::{Cluster, Node};
 
-use crate::guest::{aside, ask, fill, open, run_for, value};
+use crate::guest::{aside, ask, fill, open, run_for, until, value};
 
 /// Two runs of a debug build over all data, on a busy machine.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -89,27 +89,23 @@ async fn groups(node: &Node) -> BTreeMap<u32, u32> {
 
 /// Waits until nothing moves, and a disk has groups or has none.
 async fn until_settled(node: &Node, disk: u32, empty: bool) {
-    loop {
+    until(async || {
         let share = groups(node).await;
         let there = share.get(&disk).copied().unwrap_or(0);
         // Some come at once, and what is to follow is seen with the next look.
         let done = if empty { there == 0 } else { there >= GROUPS / 2 };
         let status: Status = ask(node, "status").await;
         let moves = |reason: &String| reason.contains("move to other disks") || reason.contains("in sync");
-        if done && share.values().sum::<u32>() == 3 * GROUPS && !status.reasons.iter().any(moves) {
-            return;
-        }
-    }
+        done && share.values().sum::<u32>() == 3 * GROUPS && !status.reasons.iter().any(moves)
+    })
+    .await;
 }
 
 /// Waits until a disk has given back what it held.
 async fn until_unused(node: &Node, disk: u32) {
-    loop {
-        let disk: Disk = ask(node, &format!("disk info {disk}")).await;
-        if disk.used.is_some_and(|used| used < EMPTY) {
-            return;
-        }
-    }
+    let question = format!("disk info {disk}");
+    let is_empty = |disk: Disk| disk.used.is_some_and(|used| used < EMPTY);
+    until(async || is_empty(ask(node, &question).await)).await;
 }
 
 #[test]

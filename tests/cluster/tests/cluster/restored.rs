@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use admin_api::pools::Pool;
-use admin_api::status::{Health, Status};
 use serde_json::Value;
 use test_node::{Cluster, Node};
 
-use crate::guest::{aside, ask, fill, open, run_for, value};
+use crate::guest::{aside, ask, fill, open, run_for, until, until_well, value};
 
 const LIMIT: Duration = Duration::from_mins(2);
 const BLOCK: u64 = 4096;
@@ -15,24 +14,10 @@ const MIB: u64 = 1 << 20;
 /// The volume, in MiB.
 const SIZE: u64 = 16;
 
-/// Waits until all copies are in sync.
-async fn until_well(node: &Node) {
-    loop {
-        let status: Status = ask(node, "status").await;
-        if status.health == Health::Ok {
-            return;
-        }
-    }
-}
-
 /// Waits until a node is seen to be down.
 async fn until_down(node: &Node, other: &str) {
-    loop {
-        let status: Value = ask(node, "status").await;
-        if status.to_string().contains(&format!("{other} (")) {
-            return;
-        }
-    }
+    let words = format!("{other} (");
+    until(async || ask::<Value>(node, "status").await.to_string().contains(&words)).await;
 }
 
 #[test]

@@ -7,7 +7,7 @@ use admin_api::tasks::{Task, TaskList, TaskState};
 use serde_json::Value;
 use test_node::Cluster;
 
-use crate::guest::{ask, disks_of, fill, open, refused, run, value};
+use crate::guest::{ask, disks_of, fill, open, refused, run, until, value};
 
 const MIB: u64 = 1 << 20;
 
@@ -105,9 +105,7 @@ async fn used(node: &test_node::Node, disk: u32) -> u64 {
 
 /// Waits until a disk holds no more: chunks are free when the next checkpoint is done.
 async fn until_used_at_most(node: &test_node::Node, disk: u32, most: u64) {
-    while used(node, disk).await > most {
-        tokio::task::yield_now().await;
-    }
+    until(async || used(node, disk).await <= most).await;
 }
 
 /// Waits until no layer of any volume is on its way out.

@@ -47,7 +47,9 @@ fn slow_down(node: &Node, disk: u32) -> Process {
 #[test]
 fn a_disk_a_hundred_times_slower_than_its_peers_is_put_out_and_stays_out_until_it_is_trusted() {
     run_for(2 * LIMIT, async {
-        let configuration = "direct_reads = false\n[slow_disks]\nseconds = 12\n";
+        // Windows of three seconds: the slow disk must do some operations in each. And a factor that stays true on a
+        // machine whose good disks take some milliseconds, too.
+        let configuration = "direct_reads = false\n[slow_disks]\nseconds = 18\nfactor = 10\n";
         let node = Node::configured(3, configuration).unwrap();
         let _: Value = ask(&node, "pool create main --copies 3 --groups 4").await;
         let _: Value = ask(&node, "volume create a 4M").await;

@@ -38,7 +38,7 @@ impl Bed {
         let mut out = self.event(again);
         let mut fences = Vec::new();
         for disk in [A, B] {
-            fences.extend(sent(&self.event(Event::Connected { disk })));
+            fences.extend(sent(&self.event(connected(disk))));
         }
         for fence in &fences {
             assert!(matches!(&fence.2, Request::Fence { scope, .. } if scope.generation == Generation(3)));

@@ -103,7 +103,7 @@ fn an_owner_that_opens_complains_of_a_disk_that_it_cannot_fence() {
         now: Moment(0),
         next: 0,
     };
-    let fence = sent(&bed.event(Event::Connected { disk: A }));
+    let fence = sent(&bed.event(connected(A)));
     bed.answer(&fence[0], no_doubt());
     bed.now = bed.owner.deadline(bed.now).unwrap();
     assert_eq!(bed.now, Moment(500));
@@ -111,4 +111,27 @@ fn an_owner_that_opens_complains_of_a_disk_that_it_cannot_fence() {
     let fence = sent(&bed.event(Event::View(Box::new(without(B, 2)))));
     bed.answer(&fence[0], no_doubt());
     assert!(bed.owner.is_open());
+}
+
+#[test]
+fn a_disk_that_waits_out_what_it_vouched_for_is_not_complained_of_before_that_is_over() {
+    // Found by the storm `one-way-to-writer`: the next owner had a good disk put out for it, and needed it a moment later.
+    let mut out = Vec::new();
+    let owner = Owner::open(Moment(0), Moment(0), view(), &mut out);
+    let mut bed = Bed {
+        owner,
+        now: Moment(0),
+        next: 0,
+    };
+    let fence = sent(&bed.event(connected(A)));
+    bed.answer(&fence[0], no_doubt());
+    bed.event(connected(B));
+    let mut complaints = Vec::new();
+    while bed.now < Moment(2_500) {
+        assert!(complaints.is_empty(), "{}", bed.now);
+        bed.now = bed.owner.deadline(bed.now).unwrap();
+        complaints = suspected(&bed.event(Event::Tick));
+    }
+    assert_eq!(bed.now, Moment(2_500));
+    assert_eq!(complaints, [B]);
 }

@@ -1,5 +1,7 @@
 //! Without the coordination store: the owner serves on the word of all slots, and of nobody less.
 
+use protocol::message::{VOUCH_GROUPS_MAX, VOUCH_SINCE};
+
 use super::*;
 
 /// Half of the lease time: from then on the owner asks the slots.
@@ -8,7 +10,7 @@ const DANGER: u64 = LEASE_MS / 2;
 const LAPSED: u64 = LEASE_MS * 8 / 10;
 
 fn pings(actions: &[Action]) -> Vec<Sent> {
-    let is_ping = |request: &Sent| matches!(request.2, Request::Ping { .. });
+    let is_ping = |request: &Sent| matches!(request.2, Request::Ping { .. } | Request::Vouch(_));
     sent(actions).into_iter().filter(is_ping).collect()
 }
 
@@ -114,4 +116,93 @@ fn nobody_takes_over_on_the_word_of_slots() {
     confirmed_until(&mut bed, LAPSED, &[A, B]);
     assert!(!bed.owner.is_open());
     assert!(pings(&bed.event(Event::Tick)).is_empty());
+}
+
+/// Groups on both disks, and more than one question is about.
+const MANY: usize = VOUCH_GROUPS_MAX + 44;
+
+/// An owner of a volume over many groups, when it must ask; disk A speaks this version of the messages.
+fn asking(version: u16) -> (Bed, Vec<Sent>) {
+    let mut many = view();
+    let group = many.groups[0].clone();
+    many.groups = (0..u32::try_from(MANY).unwrap())
+        .map(|number| GroupView {
+            pg: PgId { number, ..PG },
+            ..group.clone()
+        })
+        .collect();
+    many.size = (MANY as u64 * 8) << 22;
+    let mut bed = Bed::open_to(many, version);
+    bed.now = Moment(LAPSED - 1);
+    let asked = pings(&bed.event(Event::Tick));
+    (bed, asked)
+}
+
+fn all_stand() -> Response {
+    Response::Standing { refused: Vec::new() }
+}
+
+/// Groups that a question is about.
+fn groups(question: &Sent) -> Vec<PgId> {
+    match &question.2 {
+        Request::Vouch(vouch) => vouch.groups.iter().map(|(pg, _)| *pg).collect(),
+        Request::Ping { scope } => vec![scope.pg],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_disk_is_asked_about_all_its_groups_in_few_questions() {
+    let (mut bed, asked) = asking(VOUCH_SINCE);
+    for disk in [A, B] {
+        let lengths = asked.iter().filter(|question| question.0 == disk);
+        let lengths: Vec<usize> = lengths.map(|question| groups(question).len()).collect();
+        assert_eq!(lengths, [VOUCH_GROUPS_MAX, MANY - VOUCH_GROUPS_MAX], "{disk}");
+    }
+    bed.now = Moment(LAPSED);
+    let (last, first) = asked.split_last().unwrap();
+    for question in first {
+        bed.answer(question, all_stand());
+        assert!(
+            !bed.owner.is_vouched_for(bed.now),
+            "some slots did not say so yet"
+        );
+    }
+    bed.answer(last, all_stand());
+    assert!(bed.owner.is_vouched_for(bed.now));
+    // From the moment of the question on, not of the answer.
+    let age = crate::moment::HEARTBEAT_AGE_MS;
+    assert!(bed.owner.is_vouched_for(Moment(LAPSED - 1 + age - 1)));
+    assert!(!bed.owner.is_vouched_for(Moment(LAPSED - 1 + age)));
+}
+
+#[test]
+fn one_group_that_does_not_stand_ends_it_and_the_view_is_asked_for() {
+    let (mut bed, asked) = asking(VOUCH_SINCE);
+    for question in &asked[1..] {
+        bed.answer(question, all_stand());
+    }
+    let moved = (groups(&asked[0])[7], Refusal::Interval(Interval(2)));
+    let out = bed.answer(&asked[0], Response::Standing { refused: vec![moved] });
+    assert!(out.iter().any(|action| matches!(action, Action::WantView)));
+    bed.now = Moment(LAPSED);
+    assert!(!bed.owner.is_vouched_for(bed.now));
+    assert!(bed.owner.waiting(bed.now)[0].contains("not all disks confirm"));
+}
+
+#[test]
+fn a_disk_of_an_older_version_is_asked_about_each_group() {
+    let (mut bed, asked) = asking(VOUCH_SINCE - 1);
+    let (old, new): (Vec<&Sent>, Vec<&Sent>) = asked.iter().partition(|question| question.0 == A);
+    assert_eq!((old.len(), new.len()), (MANY, 2));
+    assert!(old.iter().all(|ping| matches!(ping.2, Request::Ping { .. })));
+    for question in new {
+        bed.answer(question, all_stand());
+    }
+    for ping in old {
+        assert!(!bed.owner.is_vouched_for(bed.now));
+        bed.answer(ping, Response::Ok);
+    }
+    bed.now = Moment(LAPSED);
+    assert!(bed.owner.is_vouched_for(bed.now));
 }

@@ -47,7 +47,7 @@ fn a_resend_has_the_stamp_and_the_bytes_of_the_first() {
     let mut bed = Bed::learned();
     let first = sent(&bed.write());
     bed.event(Event::Disconnected { disk: B });
-    let again = sent(&bed.event(Event::Connected { disk: B }));
+    let again = sent(&bed.event(connected(B)));
     assert_eq!(first[1].2, again[0].2);
     let again = sent(&bed.answer(&again[0], Response::Refused(Refusal::Full)));
     let (Request::Write { write: first, .. }, Request::Write { write: again, .. }) =
@@ -98,8 +98,8 @@ fn a_growth_that_reaches_another_group_fences_and_levels_it_before_anything_is_s
         now: Moment(0),
         next: 0,
     };
-    let mut fences = sent(&bed.event(Event::Connected { disk: A }));
-    fences.extend(sent(&bed.event(Event::Connected { disk: B })));
+    let mut fences = sent(&bed.event(connected(A)));
+    fences.extend(sent(&bed.event(connected(B))));
     let of_new = |request: &Sent| matches!(&request.2, Request::Fence { scope, .. } if scope.pg == new);
     assert!(!fences.iter().any(of_new), "the volume has nothing there");
     for fence in &fences {

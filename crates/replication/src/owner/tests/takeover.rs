@@ -105,7 +105,7 @@ fn nothing_is_copied_for_a_disk_that_is_not_there() {
     assert!(matches!(pull[..], [(A, _, Request::Pull { .. })]));
     bed.event(Event::Disconnected { disk: B });
     assert!(sent(&bed.answer(&pull[0], delta(stamp(1, 7)))).is_empty());
-    let pull = sent(&bed.event(Event::Connected { disk: B }));
+    let pull = sent(&bed.event(connected(B)));
     let copied = |request: &Sent| matches!(request, (A, _, Request::Pull { .. }));
     assert!(pull.iter().any(copied), "{pull:?}");
 }

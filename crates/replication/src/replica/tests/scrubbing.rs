@@ -95,7 +95,10 @@ impl Bed {
     /// A scrub that has listed this object.
     fn scrubbing(deep: bool, at: Stamp) -> Self {
         let mut bed = Self::new();
-        let order = Order { deep, only: None };
+        let order = Order {
+            deep,
+            ..Order::default()
+        };
         assert!(bed.apply(Event::Scrub { run: RUN, order }).is_empty());
         let list = bed.step();
         assert!(bed.step().is_empty(), "one step at a time");
@@ -330,10 +333,7 @@ fn a_layer_that_merges_take_away_is_not_compared() {
     let mut bed = Bed::new();
     bed.map = bed.map.sealed(LayerUse::Inner);
     bed.apply(Event::Map(Arc::new(bed.map.clone())));
-    let order = Order {
-        deep: false,
-        only: None,
-    };
+    let order = Order::default();
     bed.apply(Event::Scrub { run: RUN, order });
     let list = bed.step();
     bed.stored(&list, Ok(listed(vec![state(at)])));
@@ -413,4 +413,68 @@ fn damage_in_a_group_that_the_disk_was_put_out_of_meanwhile_ends() {
             blocks: 1
         }]
     );
+}
+
+#[test]
+fn a_scrub_that_goes_on_reads_nothing_again_and_compares_all() {
+    let at = stamp(1, 4);
+    for (read, reads) in [
+        (Some((FAMILY, 0)), false),
+        (Some((FamilyId(0), 7)), true),
+        (None, true),
+    ] {
+        let mut bed = Bed::new();
+        let order = Order {
+            deep: true,
+            only: None,
+            read,
+        };
+        bed.apply(Event::Scrub { run: RUN, order });
+        let list = bed.step();
+        bed.stored(&list, Ok(listed(vec![state(at)])));
+        let mut out = bed.step();
+        let looks = matches!(requested(&out), Some(StorageRequest::Verify { .. }));
+        assert_eq!(looks, reads, "{read:?}");
+        if looks {
+            bed.stored(&out, Ok(verified(at, false)));
+            out = bed.step();
+        }
+        let objects = vec![state(at)];
+        bed.heard(&out, Ok(Told::Listed { objects, next: None }));
+        let passed = Progress::Passed {
+            objects: 1,
+            column: (FAMILY, 0),
+        };
+        assert_eq!(told(&bed.step()), [passed]);
+    }
+}
+
+#[test]
+fn a_column_is_passed_only_when_what_was_damaged_in_it_is_mended_or_told_of() {
+    let at = stamp(1, 4);
+    let (mut bed, mut question) = Bed::damaged(at);
+    let mut looks = 0;
+    let found = loop {
+        // The other disk does not answer: it is asked again later, before anything else is done.
+        let mut progress = told(&bed.heard(&question, Err(Refusal::Busy)));
+        assert_eq!(progress.len(), 1);
+        if let Progress::Step { .. } = progress[0] {
+            progress = told(&bed.step());
+        }
+        match &progress[..] {
+            [Progress::Rest] => {}
+            [Progress::Found(found)] => break found.clone(),
+            other => panic!("{other:?}"),
+        }
+        looks += 1;
+        assert!(looks < 100, "it is given up some time");
+        let look = bed.step();
+        bed.stored(&look, Ok(verified(at, true)));
+        question = bed.step();
+    };
+    assert!(matches!(found, Finding::Unmended { .. }));
+    let out = bed.step();
+    let objects = vec![state(at)];
+    bed.heard(&out, Ok(Told::Listed { objects, next: None }));
+    assert!(matches!(told(&bed.step())[..], [Progress::Passed { .. }]));
 }
