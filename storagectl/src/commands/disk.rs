@@ -228,6 +228,10 @@ mod tests {
             reason: None,
             capacity: None,
             used: None,
+            free: None,
+            log_used: None,
+            log_size: None,
+            medium: None,
             unknown: Some("node-1 does not tell: it did not answer".into()),
             ..sick()
         };

@@ -132,11 +132,12 @@ async fn delete(recalls: &Recalls, key: Key) {
     recalls.fresh_map().await.unwrap();
 }
 
-/// Waits until so many say what they remember.
+/// Waits until so many say what they remember, and the map shows it.
 async fn until_said(recalls: &Recalls, count: usize) {
     while recalls.notes().await.unwrap().0.len() < count {
         tokio::task::yield_now().await;
     }
+    recalls.fresh_map().await.unwrap();
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use test_node::process::Signal;
 use test_node::{Cluster, Node};
 
-use crate::guest::{ask, fill, open, run_for};
+use crate::guest::{ask, fill, open, run_for, until};
 
 const LIMIT: Duration = Duration::from_mins(2);
 const MIB: u64 = 1 << 20;
@@ -44,9 +44,11 @@ fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_
         let cluster = Cluster::secured(3, 1).unwrap();
         filled(&cluster, 3).await;
         for node in &cluster.nodes {
+            // What other nodes' disks hold is known as of a moment ago.
+            let full = |disk: &Disk| disk.used.is_some_and(|used| used >= SIZE * MIB);
+            until(async || disks(node).await.iter().all(full)).await;
             for disk in disks(node).await {
                 assert_eq!(disk.unknown, None, "{disk:?}");
-                assert!(disk.used.unwrap() >= SIZE * MIB, "{disk:?}");
                 assert!(disk.free.unwrap() > 0 && disk.capacity.unwrap() > 0, "{disk:?}");
                 assert!(disk.log_size.is_some() && disk.medium.is_some(), "{disk:?}");
             }
@@ -60,12 +62,8 @@ fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_
 
         // It neither answers nor counts as down at first; what it would say is not invented.
         cluster.nodes[2].storaged().signal(Signal::STOP).unwrap();
-        let silent = loop {
-            let disk = disks(&cluster.nodes[0]).await.remove(2);
-            if disk.unknown.is_some() {
-                break disk;
-            }
-        };
+        until(async || disks(&cluster.nodes[0]).await[2].unknown.is_some()).await;
+        let silent = disks(&cluster.nodes[0]).await.remove(2);
         let nothing = (silent.used, silent.free, silent.capacity, silent.log_used);
         assert_eq!(nothing, (None, None, None, None), "{silent:?}");
         assert!(
@@ -82,17 +80,14 @@ fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_
         assert_eq!(status.disks_unknown, 1);
         assert!(status.used.unwrap() >= 2 * SIZE * MIB, "{status:?}");
         // The pool's figures may be some seconds old, and say so.
-        let pool = loop {
-            let pool: Pool = ask(&cluster.nodes[0], "pool info main").await;
-            if pool.unknown.is_some() {
-                break pool;
-            }
-        };
+        let main = async || ask::<Pool>(&cluster.nodes[0], "pool info main").await;
+        until(async || main().await.unknown.is_some()).await;
+        let pool = main().await;
         assert!(pool.unknown.unwrap().contains("disk-3"));
         assert!(pool.available.is_some());
 
         cluster.nodes[2].storaged().signal(Signal::CONT).unwrap();
-        while disks(&cluster.nodes[0]).await[2].unknown.is_some() {}
+        until(async || disks(&cluster.nodes[0]).await[2].unknown.is_none()).await;
     });
 }
 

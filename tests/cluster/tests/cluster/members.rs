@@ -4,7 +4,7 @@ use admin_api::disks::DiskList;
 use admin_api::nodes::{Node as Told, NodeList, NodeState};
 use test_node::{Cluster, Node};
 
-use crate::guest::{ask, refused, run};
+use crate::guest::{ask, refused, run, until};
 
 async fn listed(node: &Node) -> Vec<Told> {
     ask::<NodeList>(node, "node list").await.nodes
@@ -72,11 +72,12 @@ fn a_node_that_stood_still_for_longer_than_its_lease_is_down_meanwhile_and_up_af
     run(async {
         let cluster = Cluster::start(2, 0).unwrap();
         let storaged = cluster.nodes[1].storaged();
-        let until = async |state: NodeState| while listed(&cluster.nodes[0]).await[1].state != state {};
+        let until_it_is =
+            async |state| until(async || listed(&cluster.nodes[0]).await[1].state == state).await;
         storaged.signal(test_node::process::Signal::STOP).unwrap();
-        until(NodeState::Down).await;
+        until_it_is(NodeState::Down).await;
         storaged.signal(test_node::process::Signal::CONT).unwrap();
-        until(NodeState::Up).await;
+        until_it_is(NodeState::Up).await;
     });
 }
 
