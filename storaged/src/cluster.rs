@@ -29,6 +29,7 @@ pub mod port;
 pub mod presence;
 pub mod recall;
 pub mod removal;
+mod replacement;
 pub mod tokens;
 
 use identity::{Identity, IdentityError, hexadecimal};

@@ -4,14 +4,14 @@
 //!
 //! It knows nothing of the coordination store: whether the node is still a member is judged elsewhere.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use protocol::NodeId;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use serde::{Deserialize, Serialize};
+
+use super::replacement::replace;
 
 /// The file's name.
 const FILE: &str = "node";
@@ -97,25 +97,22 @@ impl Identity {
 
     /// Says so in a work directory, durably.
     pub fn write(&self, work_dir: &Path) -> Result<(), IdentityError> {
-        let path = work_dir.join(FILE);
-        self.put(work_dir, &path)
-            .map_err(|source| IdentityError::File { path, source })
+        self.put(work_dir).map_err(|source| IdentityError::File {
+            path: work_dir.join(FILE),
+            source,
+        })
     }
 
-    fn put(&self, work_dir: &Path, path: &Path) -> std::io::Result<()> {
+    fn put(&self, work_dir: &Path) -> std::io::Result<()> {
         let words = Words {
             format: FORMAT,
             cluster: hexadecimal(&self.cluster),
             node: self.node.0,
             serial: hexadecimal(&self.serial),
         };
-        let unfinished = work_dir.join(format!(".{FILE}.unfinished"));
-        let mut file = File::create(&unfinished)?;
-        file.write_all(&serde_json::to_vec(&words)?)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)?;
-        File::open(work_dir)?.sync_all()
+        let mut text = serde_json::to_vec(&words)?;
+        text.push(b'\n');
+        replace(work_dir, FILE, &text)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use protocol::checksum::crc;
 use tracing::warn;
 
 use super::identity::Identity;
+use super::replacement::replace;
 
 pub mod keeper;
 
@@ -92,12 +93,7 @@ impl Memory {
     /// Writes it into a work directory, durably and as a whole.
     pub fn write(&self, work_dir: &Path, own: &Identity) -> Result<(), MemoryError> {
         let bytes = self.encode(own)?;
-        let unfinished = work_dir.join(format!(".{FILE}.unfinished"));
-        let mut file = File::create(&unfinished)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, work_dir.join(FILE))?;
-        Ok(File::open(work_dir)?.sync_all()?)
+        Ok(replace(work_dir, FILE, &bytes)?)
     }
 
     fn encode(&self, own: &Identity) -> Result<Vec<u8>, MemoryError> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use client::request;
+use client::volume::Volume;
 use coordination::ClusterMap;
 use protocol::session::SlotState;
 use protocol::{DiskId, checksum};
@@ -73,26 +74,33 @@ async fn scrub_told(remote: &Remote) -> (Report, Vec<Finding>) {
     }
 }
 
+/// A node, and a volume whose objects begin with the content.
+async fn with_content(directory: &Path) -> (Node, Volume) {
+    let node = Node::with_min_in_sync(directory, 1).await;
+    node.create_volume("alpha", OBJECTS * OBJECT).await;
+    let volume = node.open("alpha").await.unwrap();
+    for object in 0..OBJECTS {
+        let data = filled(CONTENT, BLOCKS * BLOCK);
+        request::write(&volume, object * OBJECT, data).await.unwrap();
+    }
+    (node, volume)
+}
+
+fn in_sync(map: &ClusterMap) -> bool {
+    let mut slots = map.groups_on(ROTTEN);
+    slots.all(|(_, slot)| slot.state == SlotState::InSync)
+}
+
 /// Law: blocks that rot on one disk are good again after a deep scrub, and no write of a guest is lost by that.
 #[test]
 fn a_deep_scrub_stores_rotten_blocks_again_from_other_copies_while_a_guest_writes() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let mut node = Node::with_min_in_sync(directory.path(), 1).await;
-        node.create_volume("alpha", OBJECTS * OBJECT).await;
-        let volume = node.open("alpha").await.unwrap();
-        for object in 0..OBJECTS {
-            let data = filled(CONTENT, BLOCKS * BLOCK);
-            request::write(&volume, object * OBJECT, data).await.unwrap();
-        }
+        let (mut node, volume) = with_content(directory.path()).await;
         node.stop_disk(ROTTEN).await;
         let flipped = rot(directory.path());
         assert!(flipped > 50);
         node.start_disk(ROTTEN).await;
-        let in_sync = |map: &ClusterMap| {
-            let mut slots = map.groups_on(ROTTEN);
-            slots.all(|(_, slot)| slot.state == SlotState::InSync)
-        };
         // Whoever was away is noticed by what is written.
         request::write(&volume, 100 * BLOCK, filled(2, BLOCK))
             .await
@@ -160,13 +168,7 @@ fn a_deep_scrub_stores_rotten_blocks_again_from_other_copies_while_a_guest_write
 fn a_deep_scrub_that_was_cut_short_goes_on_where_it_was() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let mut node = Node::with_min_in_sync(directory.path(), 1).await;
-        node.create_volume("alpha", OBJECTS * OBJECT).await;
-        let volume = node.open("alpha").await.unwrap();
-        for object in 0..OBJECTS {
-            let data = filled(CONTENT, BLOCKS * BLOCK);
-            request::write(&volume, object * OBJECT, data).await.unwrap();
-        }
+        let (mut node, volume) = with_content(directory.path()).await;
         let family = Cell::new(0);
         let named = |map: &ClusterMap| {
             let (_, record) = map.volume(map.volume_named("alpha")?)?;
@@ -191,10 +193,6 @@ fn a_deep_scrub_that_was_cut_short_goes_on_where_it_was() {
         let file = directory.path().join(ROTTEN.to_string()).join("scrubbed");
         std::fs::write(&file, format!("{text} {sum}\n")).unwrap();
         node.start_disk(ROTTEN).await;
-        let in_sync = |map: &ClusterMap| {
-            let mut slots = map.groups_on(ROTTEN);
-            slots.all(|(_, slot)| slot.state == SlotState::InSync)
-        };
         node.until("the disk is in sync", in_sync).await;
 
         let remote = node.remote(ROTTEN);

@@ -113,13 +113,12 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
     let mut backoff = Backoff::default();
     loop {
         match open(&driver, &connection).await {
-            Ok(opened) => {
-                let Opened {
-                    link,
-                    version,
-                    shared,
-                    area,
-                } = opened;
+            Ok(Opened {
+                link,
+                version,
+                shared,
+                area,
+            }) => {
                 backoff = Backoff::default();
                 info!(%disk, "connected");
                 let stream = link.stream();

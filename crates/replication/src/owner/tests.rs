@@ -85,15 +85,18 @@ impl Bed {
         Self::connected_to(view(), *VERSIONS.end())
     }
 
-    /// An owner of this volume, connected to disk A, which speaks this version of the messages, and to disk B.
-    fn connected_to(view: VolumeView, version: u16) -> (Self, Vec<Sent>) {
-        let mut out = Vec::new();
-        let owner = Owner::open(Moment(0), Moment(0), view, &mut out);
-        let mut bed = Self {
-            owner,
+    /// An owner of this volume, connected to nobody yet.
+    fn unconnected(view: VolumeView) -> Self {
+        Self {
+            owner: Owner::open(Moment(0), Moment(0), view, &mut Vec::new()),
             now: Moment(0),
             next: 0,
-        };
+        }
+    }
+
+    /// An owner of this volume, connected to disk A, which speaks this version of the messages, and to disk B.
+    fn connected_to(view: VolumeView, version: u16) -> (Self, Vec<Sent>) {
+        let mut bed = Self::unconnected(view);
         let mut fences = sent(&bed.event(Event::Connected { disk: A, version }));
         fences.extend(sent(&bed.event(connected(B))));
         (bed, fences)

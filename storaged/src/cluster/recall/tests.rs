@@ -126,6 +126,15 @@ fn without(recalls: &Recalls, lost: u32) -> Recalls {
     }
 }
 
+/// It waits longer than it listens, and is stopped then; told who is lost, it puts its records back.
+async fn waits_until_it_is_told_that_node_2_is_lost(recalls: &Recalls, work_dir: &Path) {
+    let waits = timeout(HEARS_OTHERS * 2, recalls.at_start(work_dir, Some(&OWN)));
+    assert!(waits.await.is_err());
+    let map = without(recalls, 2).at_start(work_dir, Some(&OWN)).await;
+    assert!(map.disks().contains_key(&DiskId(1)));
+    assert!(!map.recalls());
+}
+
 async fn delete(recalls: &Recalls, key: Key) {
     let gone = Transaction::new().delete(key.to_text());
     recalls.store.commit(gone).await.unwrap();
@@ -145,12 +154,7 @@ async fn a_node_that_waits_spoils_nothing_and_goes_on_when_it_is_told_who_is_los
     let folder = tempfile::tempdir().unwrap();
     let recalls = recalls().await;
     memory_with(&[2]).write(folder.path(), &OWN).unwrap();
-    // It waits longer than it listens, and is stopped then.
-    let waits = timeout(HEARS_OTHERS * 2, recalls.at_start(folder.path(), Some(&OWN)));
-    assert!(waits.await.is_err());
-    let map = without(&recalls, 2).at_start(folder.path(), Some(&OWN)).await;
-    assert!(map.disks().contains_key(&DiskId(1)));
-    assert!(!map.recalls());
+    waits_until_it_is_told_that_node_2_is_lost(&recalls, folder.path()).await;
 }
 
 #[tokio::test]
@@ -216,11 +220,7 @@ async fn one_that_is_lost_in_the_middle_of_it_is_waited_for_until_somebody_says_
     };
     less.write(folder.path(), &OWN).unwrap();
     cut_off(&recalls, NodeId(2)).await;
-    let waits = timeout(HEARS_OTHERS * 2, recalls.at_start(folder.path(), Some(&OWN)));
-    assert!(waits.await.is_err());
-    let map = without(&recalls, 2).at_start(folder.path(), Some(&OWN)).await;
-    assert!(map.disks().contains_key(&DiskId(1)));
-    assert!(!map.recalls());
+    waits_until_it_is_told_that_node_2_is_lost(&recalls, folder.path()).await;
 }
 
 #[tokio::test]

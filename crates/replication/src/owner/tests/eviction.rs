@@ -96,13 +96,7 @@ fn a_write_waits_while_fewer_than_the_least_are_in_sync_and_goes_on_when_one_is_
 
 #[test]
 fn an_owner_that_opens_complains_of_a_disk_that_it_cannot_fence() {
-    let mut out = Vec::new();
-    let owner = Owner::open(Moment(0), Moment(0), view(), &mut out);
-    let mut bed = Bed {
-        owner,
-        now: Moment(0),
-        next: 0,
-    };
+    let mut bed = Bed::unconnected(view());
     let fence = sent(&bed.event(connected(A)));
     bed.answer(&fence[0], no_doubt());
     bed.now = bed.owner.deadline(bed.now).unwrap();
@@ -116,13 +110,7 @@ fn an_owner_that_opens_complains_of_a_disk_that_it_cannot_fence() {
 #[test]
 fn a_disk_that_waits_out_what_it_vouched_for_is_not_complained_of_before_that_is_over() {
     // Found by the storm `one-way-to-writer`: the next owner had a good disk put out for it, and needed it a moment later.
-    let mut out = Vec::new();
-    let owner = Owner::open(Moment(0), Moment(0), view(), &mut out);
-    let mut bed = Bed {
-        owner,
-        now: Moment(0),
-        next: 0,
-    };
+    let mut bed = Bed::unconnected(view());
     let fence = sent(&bed.event(connected(A)));
     bed.answer(&fence[0], no_doubt());
     bed.event(connected(B));

@@ -91,15 +91,7 @@ fn a_list_of_doubt_is_read_to_its_last_page() {
 fn a_growth_that_reaches_another_group_fences_and_levels_it_before_anything_is_served_there() {
     // Q9: nobody of that group knows this owner, and an older one may have left something half done.
     let (small, large, new) = two_groups();
-    let mut out = Vec::new();
-    let owner = Owner::open(Moment(0), Moment(0), small, &mut out);
-    let mut bed = Bed {
-        owner,
-        now: Moment(0),
-        next: 0,
-    };
-    let mut fences = sent(&bed.event(connected(A)));
-    fences.extend(sent(&bed.event(connected(B))));
+    let (mut bed, fences) = Bed::connected_to(small, *VERSIONS.end());
     let of_new = |request: &Sent| matches!(&request.2, Request::Fence { scope, .. } if scope.pg == new);
     assert!(!fences.iter().any(of_new), "the volume has nothing there");
     for fence in &fences {
