@@ -480,6 +480,10 @@ impl MapView for ClusterMap {
         }
     }
 
+    fn heir(&self, family: FamilyId, layer: LayerId) -> Option<LayerId> {
+        self.family(family)?.heir(layer)
+    }
+
     fn chain(&self, family: FamilyId, layer: LayerId) -> Option<LayerChain> {
         self.family(family)?.chain(layer)
     }

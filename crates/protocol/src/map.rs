@@ -52,6 +52,10 @@ pub trait MapView {
     /// Who may write to a layer.
     fn layer_use(&self, family: FamilyId, layer: LayerId) -> LayerUse;
 
+    /// The layer into which this one is to be merged now; nothing if it is not to be, or not yet, or the map does
+    /// not have it.
+    fn heir(&self, family: FamilyId, layer: LayerId) -> Option<LayerId>;
+
     /// A layer and its ancestors, newest first, with those that are being merged or dropped still
     /// in their places; or nothing if there is no such layer.
     fn chain(&self, family: FamilyId, layer: LayerId) -> Option<LayerChain>;

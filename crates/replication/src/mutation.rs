@@ -76,6 +76,10 @@ pub enum Mutation {
     IgnoreFollows,
     /// A layer is merged while reads that began at it are under way.
     MergeUnderReads,
+    /// A merge that the map does not want any more is done all the same.
+    MergeLate,
+    /// What is newer here than at the source stays without the blocks of a parent that the source has merged into it.
+    NewerLacksMerged,
     /// A disk that comes back takes over no generations (V3).
     SkipTable,
     /// A list that was taken before a fence is good for a promotion (W7).
@@ -137,7 +141,7 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 19] = [
+    pub const SECOND_LINES: [(Self, &'static str); 21] = [
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",
@@ -165,6 +169,14 @@ impl Mutation {
         (
             Self::MergeUnderReads,
             "replica::tests::a_merge_waits_until_nobody_shows_the_layer_and_the_reads_there_are_done",
+        ),
+        (
+            Self::MergeLate,
+            "replica::tests::reclaiming::a_merge_that_the_map_does_not_want_any_more_is_not_done",
+        ),
+        (
+            Self::NewerLacksMerged,
+            "replica::tests::coming_back::what_stays_gets_the_blocks_of_a_parent_that_the_source_has_merged",
         ),
         (
             Self::SkipTable,

@@ -4,11 +4,13 @@
 //! A copy of a group is made equal to a source's, range by range, whole columns of layers at a time.
 //! Nothing here asks anybody: `replica::fill` and `replica::source` do.
 
+mod union;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use protocol::recovery::Question;
 use protocol::session::SlotState;
-use protocol::storage::ObjectState;
+use protocol::storage::{ChunkState, ObjectDelta, ObjectState};
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
 /// All groups that a disk comes back to.
@@ -48,6 +50,8 @@ impl Recovery {
 
 /// One range with all its layers.
 pub(crate) type Column = (FamilyId, u32);
+
+pub(crate) use union::united;
 
 /// One group on its way back.
 #[derive(Debug)]
@@ -101,10 +105,11 @@ pub(crate) enum Step {
     /// For the source's column, then for ours.
     SourceColumn(Column),
     OwnColumn(Column, Vec<ObjectState>),
-    /// For chunks of an object that is at this stamp here; then until they are stored. The others of the
-    /// column come after it.
-    Difference(ObjectId, Stamp, VecDeque<ObjectState>),
-    Replacing(ObjectId, VecDeque<ObjectState>),
+    /// For chunks of an object; for those of ours, if it stays, that get blocks of these; then until they are stored.
+    /// The others of the column come after it.
+    Difference(Wrong, VecDeque<Wrong>),
+    Uniting(Box<ObjectDelta>, bool, Stamp, VecDeque<Wrong>),
+    Replacing(ObjectId, VecDeque<Wrong>),
     /// For owners that fenced us.
     Fenced,
     /// For the outcome of a swap.
@@ -143,14 +148,24 @@ impl Filling {
     }
 }
 
+/// An object of a column that must be copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// As we have it.
+    pub(crate) ours: ObjectState,
+    /// Nothing: the source's takes its place. Else ours stays, for it is newer, and lacks blocks of a parent that the
+    /// source has merged into it already; these are the source's chunks that need not be asked for.
+    pub(crate) stays: Option<Vec<ChunkState>>,
+}
+
 /// The objects of a column that must be copied, what is newest first: a parent is taken away only when its
-/// child, into which the source may have merged it, is here. Each is as we have it; `stays` says of one that
+/// child, into which the source may have merged it, is here. `stays` says of one that
 /// we have and that the source has not so new whether we may have said ok to it (W1).
 pub(crate) fn different(
     source: &[ObjectState],
     own: Vec<ObjectState>,
     stays: impl Fn(ObjectId, Stamp, Stamp) -> bool,
-) -> VecDeque<ObjectState> {
+) -> VecDeque<Wrong> {
     let empty = |object| ObjectState {
         object,
         stamp: Stamp::ZERO,
@@ -166,9 +181,16 @@ pub(crate) fn different(
         pairs.entry(id.layer).or_insert_with(|| (empty(id), empty(id))).1 = ours;
     }
     let wrong = pairs.into_values().rev().filter_map(|(theirs, ours)| {
-        let equal = theirs == ours;
+        if theirs == ours {
+            return None;
+        }
         let keeps = ours.stamp > theirs.stamp && stays(ours.object, ours.stamp, theirs.stamp);
-        (!equal && !keeps).then_some(ours)
+        let stays = if keeps {
+            Some(union::not_lacking(&ours, theirs)?)
+        } else {
+            None
+        };
+        Some(Wrong { ours, stays })
     });
     wrong.collect()
 }
@@ -201,8 +223,8 @@ mod tests {
         }
     }
 
-    fn layers(wrong: &VecDeque<ObjectState>) -> Vec<u64> {
-        wrong.iter().map(|object| object.object.layer.0).collect()
+    fn layers(wrong: &VecDeque<Wrong>) -> Vec<u64> {
+        wrong.iter().map(|wrong| wrong.ours.object.layer.0).collect()
     }
 
     #[test]
@@ -211,6 +233,21 @@ mod tests {
         let source = [object(2, 5, 0b11)];
         let own = vec![object(1, 3, 0b10), object(2, 5, 0b01)];
         assert_eq!(layers(&different(&source, own, |_, _, _| false)), [2, 1]);
+    }
+
+    #[test]
+    fn what_is_newer_here_and_lacks_what_the_source_merged_is_to_get_it() {
+        // Found by the simulator (seed 3116): the parent went, and its blocks with it.
+        let source = [object(2, 4, 0b11)];
+        let own = vec![object(1, 3, 0b10), object(2, 5, 0b01)];
+        let wrong = different(&source, own, |object, _, _| object.layer == LayerId(2));
+        assert_eq!(layers(&wrong), [2, 1]);
+        assert_eq!(
+            wrong[0].stays,
+            Some(Vec::new()),
+            "the source's only chunk is asked for"
+        );
+        assert_eq!(wrong[1].stays, None);
     }
 
     #[test]

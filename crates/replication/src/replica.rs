@@ -229,6 +229,21 @@ impl Replica {
         self.doubt.len()
     }
 
+    /// Objects that the store has yet to change, for owners or as copies.
+    fn coming(&self) -> impl Iterator<Item = ObjectId> {
+        let replaced = self.asked.values().filter_map(|asked| match asked {
+            Asked::Replaced { object, .. } => Some(*object),
+            _ => None,
+        });
+        self.flight.objects().chain(replaced)
+    }
+
+    /// Whether an object has, or is about to have, a write that may be on some of its copies only. The store shows a
+    /// write before its answer comes here.
+    fn may_be_torn(&self, object: ObjectId) -> bool {
+        self.doubt.has(object) || self.flight.concerns(object)
+    }
+
     /// How many requests are unanswered, over all connections.
     pub fn unanswered(&self) -> usize {
         self.connections.values().map(|load| load.requests.len()).sum()
@@ -439,6 +454,7 @@ impl Replica {
                 level,
             }) => {
                 self.changed(pg, object, stamp, level, result, out);
+                self.resume_reclaims(out);
             }
             Some(Asked::Answer(asker)) => self.answer(asker, request::response(result), out),
             Some(Asked::Standing(asker)) => self.answer(asker, vouching::response(result), out),
@@ -461,9 +477,10 @@ impl Replica {
                     self.doubt.replace(pg, object, stamp, doubt);
                 }
                 self.own_told((pg, run), result, out);
+                self.resume_reclaims(out);
             }
             Some(Asked::Strays(object)) => self.strays_told(object, result, out),
-            Some(Asked::Reclaim(token)) => Self::reclaimed(token, result, out),
+            Some(Asked::Reclaim(token)) => self.reclaimed(token, result, out),
             Some(Asked::Generation(volume, generation)) => {
                 let known = self.generations.entry(volume).or_default();
                 known.asked = known.seen > generation;

@@ -197,6 +197,21 @@ impl Family {
             .collect()
     }
 
+    /// The layer into which this one is to be merged now, as [`Self::reclaimable`] says. It is asked for each object
+    /// that is merged, so it lists nothing.
+    pub(super) fn heir(&self, layer: LayerId) -> Option<LayerId> {
+        let referred = |layer: &LayerId| self.heads.contains_key(layer) || self.is_shown(*layer);
+        let children = |of: LayerId| {
+            let all = self.layers.iter();
+            all.filter(move |(_, record)| record.parent == Some(of))
+                .map(|(child, _)| *child)
+        };
+        let child = children(layer).next()?;
+        let alone = children(layer).nth(1).is_none();
+        let needed = referred(&child) || children(child).nth(1).is_some();
+        (!referred(&layer) && alone && needed).then_some(child)
+    }
+
     /// Whether nothing of it is left.
     pub(super) fn is_empty(&self) -> bool {
         self.record.is_none()
@@ -310,6 +325,33 @@ mod tests {
             family.put_snapshot(VolumeId(1), &format!("s{layer}"), record);
         }
         family
+    }
+
+    #[test]
+    fn the_heir_of_a_layer_is_the_one_that_it_is_to_be_merged_into() {
+        // A row of which two go, a fork, a layer without children, and all layers referred to.
+        let trees = [
+            family(&[(1, 0), (2, 1), (3, 2), (4, 3)], &[4], &[1]),
+            family(&[(1, 0), (2, 1), (3, 2), (4, 2)], &[3, 4], &[]),
+            family(&[(1, 0), (2, 1), (3, 1)], &[3], &[]),
+            family(&[(1, 0), (2, 1)], &[2], &[1]),
+        ];
+        for tree in trees {
+            let merges = tree.reclaimable().into_iter().filter_map(|what| match what {
+                Reclaim::Merge { parent, child } => Some((parent, child)),
+                Reclaim::Drop(_) => None,
+            });
+            let heirs = tree
+                .layers()
+                .keys()
+                .filter_map(|layer| Some((*layer, tree.heir(*layer)?)));
+            assert_eq!(
+                heirs.collect::<Vec<_>>(),
+                merges.collect::<Vec<_>>(),
+                "{:?}",
+                tree.layers()
+            );
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use protocol::{ObjectId, PgId, Stamp};
 use super::event::Action;
 use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
-use crate::recovery::{Column, Cursor, Step, different};
+use crate::recovery::{Column, Cursor, Step, Wrong, different, united};
 
 impl Replica {
     /// An answer came; a question that got none is answered as refused by the driver.
@@ -46,8 +46,12 @@ impl Replica {
             (Step::SourceColumn(at), Ok(Told::Listed { objects, .. })) => {
                 self.ask_own_column(pg, at, objects, out);
             }
-            (Step::Difference(object, at, rest), Ok(Told::Difference { delta, doubt })) => {
-                self.replace(pg, (object, at, rest), delta, doubt, out);
+            (Step::Difference(wrong, rest), Ok(Told::Difference { delta, doubt })) => {
+                if wrong.stays.is_some() {
+                    self.unite(pg, (wrong, rest), delta, doubt, out);
+                } else {
+                    self.replace(pg, (wrong.ours, rest), delta, doubt, out);
+                }
             }
             // A late answer to what was given up.
             (step @ (Step::Proposed | Step::Generations(_) | Step::Fenced), _) => filling.step = step,
@@ -103,16 +107,23 @@ impl Replica {
             }
             (Step::OwnColumn(_, source), Ok(StorageReply::Listed { objects, .. })) => {
                 let stays = |object, ours, _| self.may_be_confirmed(object, ours);
-                let wrong = different(&source, objects, stays);
+                let mut wrong = different(&source, objects, stays);
+                if mutation::active(Mutation::NewerLacksMerged) {
+                    wrong.retain(|wrong| wrong.stays.is_none());
+                }
                 self.copy_next(pg, wrong, out);
+            }
+            (Step::Uniting(theirs, doubt, follows, rest), Ok(StorageReply::Delta(ours))) => {
+                let united = united(&ours, &theirs).filter(|united| united.stamp == follows);
+                let object = theirs.object;
+                match united {
+                    Some(united) => self.store_copy(pg, (follows, rest), united, doubt, out),
+                    None => self.look_again(pg, object, out),
+                }
             }
             (Step::Replacing(_, rest), Ok(StorageReply::Done)) => self.copy_next(pg, rest, out),
             // A write came between: the column is looked at again.
-            (Step::Replacing(object, _), Err(StorageError::Gap(_))) => {
-                filling.urgent.insert((object.family, object.index));
-                filling.step = Step::Next;
-                self.advance(pg, out);
-            }
+            (Step::Replacing(object, _), Err(StorageError::Gap(_))) => self.look_again(pg, object, out),
             (step @ (Step::Proposed | Step::Fenced), _) => filling.step = step,
             _ => {}
         }
@@ -130,20 +141,29 @@ impl Replica {
         at.generation == known.seen && !mutation::active(Mutation::PullLowers)
     }
 
-    fn copy_next(&mut self, pg: PgId, mut wrong: VecDeque<ObjectState>, out: &mut Vec<Action>) {
+    fn copy_next(&mut self, pg: PgId, mut wrong: VecDeque<Wrong>, out: &mut Vec<Action>) {
         let Some(next) = wrong.pop_front() else {
             self.end_column(pg, out);
             return;
         };
+        let ask = Ask::Difference {
+            object: next.ours.object,
+            have: next.stays.as_ref().unwrap_or(&next.ours.chunks).clone(),
+        };
         if let Some(filling) = self.recovery.groups.get_mut(&pg) {
             filling.copied += 1;
-            filling.step = Step::Difference(next.object, next.stamp, wrong);
+            filling.step = Step::Difference(next, wrong);
         }
-        let ask = Ask::Difference {
-            object: next.object,
-            have: next.chunks,
-        };
         self.ask_source(pg, ask, out);
+    }
+
+    /// The column of an object is compared once more.
+    fn look_again(&mut self, pg: PgId, object: ObjectId, out: &mut Vec<Action>) {
+        if let Some(filling) = self.recovery.groups.get_mut(&pg) {
+            filling.urgent.insert((object.family, object.index));
+            filling.step = Step::Next;
+        }
+        self.advance(pg, out);
     }
 
     fn end_column(&mut self, pg: PgId, out: &mut Vec<Action>) {
@@ -154,25 +174,66 @@ impl Replica {
         self.advance(pg, out);
     }
 
+    /// The source's object takes the place of ours.
     fn replace(
         &mut self,
         pg: PgId,
-        (object, follows, rest): (ObjectId, Stamp, VecDeque<ObjectState>),
+        (ours, rest): (ObjectState, VecDeque<Wrong>),
         delta: ObjectDelta,
         doubt: bool,
         out: &mut Vec<Action>,
     ) {
-        // What the source has may have been older than what came here meanwhile (W1).
-        let older = delta.stamp < follows && self.may_be_confirmed(object, follows);
-        if delta.object != object || older {
+        if delta.object != ours.object {
             return self.copy_next(pg, rest, out);
         }
+        // What the source has may have been older than what came here meanwhile (W1).
+        if delta.stamp < ours.stamp && self.may_be_confirmed(ours.object, ours.stamp) {
+            return self.look_again(pg, ours.object, out);
+        }
+        self.store_copy(pg, (ours.stamp, rest), delta, doubt, out);
+    }
+
+    /// Our object stays, and gets blocks of the source's: its own bytes are needed beside them.
+    fn unite(
+        &mut self,
+        pg: PgId,
+        (wrong, rest): (Wrong, VecDeque<Wrong>),
+        theirs: ObjectDelta,
+        doubt: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let object = wrong.ours.object;
+        if theirs.object != object {
+            return self.copy_next(pg, rest, out);
+        }
+        let (follows, mut have) = (wrong.ours.stamp, wrong.ours.chunks);
+        have.retain(|ours| theirs.chunks.iter().all(|chunk| chunk.chunk != ours.chunk));
         let Some(filling) = self.recovery.groups.get_mut(&pg) else {
             return;
         };
+        filling.step = Step::Uniting(Box::new(theirs), doubt, follows, rest);
+        let run = filling.run;
+        self.ask(
+            Asked::Own(pg, run),
+            StorageRequest::Difference { object, have },
+            out,
+        );
+    }
+
+    fn store_copy(
+        &mut self,
+        pg: PgId,
+        (follows, rest): (Stamp, VecDeque<Wrong>),
+        delta: ObjectDelta,
+        doubt: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(filling) = self.recovery.groups.get_mut(&pg) else {
+            return;
+        };
+        let (object, stamp) = (delta.object, delta.stamp);
         filling.step = Step::Replacing(object, rest);
         let run = filling.run;
-        let stamp = delta.stamp;
         let doubt = doubt && !mutation::active(Mutation::ForgetDoubtOfCopy);
         let request = StorageRequest::Replace {
             follows,

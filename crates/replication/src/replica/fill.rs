@@ -84,7 +84,7 @@ impl Replica {
     }
 
     /// Takes up some more groups.
-    fn choose_groups(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn choose_groups(&mut self, out: &mut Vec<Action>) {
         for pg in self.map.groups_with(self.disk) {
             let Some((interval, state, sources)) = self.place_in(pg) else {
                 continue;
@@ -112,7 +112,8 @@ impl Replica {
         let tables: Vec<PgId> = self.filling_where(|filling| filling.step == Step::Table);
         for pg in tables {
             let waits = self.recovery.asked.values().any(|asked| *asked == pg);
-            if !waits {
+            // What is merged or dropped here while it is compared would be taken for what it was before.
+            if !waits && !self.reclaims.under_way_in(pg) {
                 self.ask_source(pg, Ask::Table, out);
             }
         }

@@ -101,6 +101,11 @@ impl Flight {
         self.objects.keys().copied()
     }
 
+    /// Whether something is in flight for an object.
+    pub(super) fn concerns(&self, object: ObjectId) -> bool {
+        self.objects.contains_key(&object)
+    }
+
     /// Whether something that an owner of a lower generation wrote to the layer is in flight.
     pub(super) fn any_below(&self, family: FamilyId, layer: LayerId, generation: Generation) -> bool {
         self.objects

@@ -4,8 +4,11 @@
 //! looks through that layer and its ancestors. Once the layer's object is merged into a child, such
 //! a read would find what lies below it, which is older. So: first nobody may begin a read there any
 //! more, which the map says; then those that were begun must be done.
+//!
+//! Whoever asks may have been slow, or may have died since: what the map does not want any more is not done
+//! (`docs/decisions/0051-late-merges.md`).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use protocol::map::LayerUse;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
@@ -15,19 +18,40 @@ use super::event::Action;
 use super::{Asked, Replica};
 use crate::mutation::{self, Mutation};
 
+type Layer = (FamilyId, LayerId);
+
 /// Reads under way, and what waits for them.
 #[derive(Debug, Default)]
 pub(super) struct Reclaims {
     /// How many reads are under way that were begun at a layer.
-    reads: HashMap<(FamilyId, LayerId), usize>,
+    reads: HashMap<Layer, usize>,
     /// And in a group.
     in_groups: HashMap<PgId, usize>,
     waiting: VecDeque<(u64, StorageRequest)>,
+    /// What the store works on, by the token of whoever asked.
+    under_way: BTreeMap<u64, Place>,
+}
+
+/// What a merge or a drop is about.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    pg: Option<PgId>,
+    /// The layer that goes.
+    layer: Layer,
+    /// The one that it is merged into.
+    child: Option<Layer>,
+}
+
+enum Judgement {
+    Now,
+    Later,
+    /// The map wants something else by now.
+    Never,
 }
 
 impl Reclaims {
     /// A read begins.
-    pub(super) fn read_begins(&mut self, layer: (FamilyId, LayerId), pg: PgId) {
+    pub(super) fn read_begins(&mut self, layer: Layer, pg: PgId) {
         *self.reads.entry(layer).or_default() += 1;
         *self.in_groups.entry(pg).or_default() += 1;
     }
@@ -37,8 +61,13 @@ impl Reclaims {
         self.in_groups.contains_key(&pg)
     }
 
+    /// Whether the store merges or drops something of this group.
+    pub(super) fn under_way_in(&self, pg: PgId) -> bool {
+        self.under_way.values().any(|place| place.pg == Some(pg))
+    }
+
     /// A read is done; true if it was the last one at its layer, and something may wait for that.
-    pub(super) fn read_ends(&mut self, layer: (FamilyId, LayerId), pg: PgId) -> bool {
+    pub(super) fn read_ends(&mut self, layer: Layer, pg: PgId) -> bool {
         if let Some(count) = self.in_groups.get_mut(&pg) {
             *count -= 1;
             if *count == 0 {
@@ -66,35 +95,85 @@ impl Replica {
 
     /// Hands to the store what need not wait any longer.
     pub(super) fn resume_reclaims(&mut self, out: &mut Vec<Action>) {
+        if self.reclaims.waiting.is_empty() {
+            return;
+        }
         for (token, request) in std::mem::take(&mut self.reclaims.waiting) {
-            let layer = match &request {
-                StorageRequest::Merge { family, parent, .. } => (*family, *parent),
-                StorageRequest::Drop(object) => (object.family, object.layer),
-                _ => {
-                    let result = Err(StorageError::Busy);
-                    out.push(Action::Reclaimed { token, result });
-                    continue;
+            let place = self.place_of(&request);
+            match place.map_or(Judgement::Never, |place| self.judge_reclaim(place)) {
+                Judgement::Now => {
+                    self.reclaims.under_way.extend(place.map(|place| (token, place)));
+                    self.ask(Asked::Reclaim(token), request, out);
                 }
-            };
-            let shown = matches!(
-                self.map.layer_use(layer.0, layer.1),
-                LayerUse::Head(_) | LayerUse::Sealed
-            );
-            let read =
-                self.reclaims.reads.contains_key(&layer) && !mutation::active(Mutation::MergeUnderReads);
-            if shown || read {
-                self.reclaims.waiting.push_back((token, request));
-            } else {
-                self.ask(Asked::Reclaim(token), request, out);
+                Judgement::Later => self.reclaims.waiting.push_back((token, request)),
+                Judgement::Never => out.push(Action::Reclaimed {
+                    token,
+                    result: Err(StorageError::Busy),
+                }),
             }
         }
     }
 
+    fn place_of(&self, request: &StorageRequest) -> Option<Place> {
+        let (family, index, layer, child) = match request {
+            StorageRequest::Merge {
+                family,
+                index,
+                parent,
+                child,
+            } => (*family, *index, *parent, Some((*family, *child))),
+            StorageRequest::Drop(object) => (object.family, object.index, object.layer, None),
+            _ => return None,
+        };
+        Some(Place {
+            pg: self.map.placement(family, index),
+            layer: (family, layer),
+            child,
+        })
+    }
+
+    fn judge_reclaim(&self, place: Place) -> Judgement {
+        let (family, layer) = place.layer;
+        let shown = self.map.layer_use(family, layer);
+        if matches!(shown, LayerUse::Head(_) | LayerUse::Sealed) {
+            return Judgement::Later;
+        }
+        let heir = self.map.heir(family, layer).map(|heir| (family, heir));
+        let wanted = place.child.is_none() || place.child == heir || mutation::active(Mutation::MergeLate);
+        let group = place.pg.and_then(|pg| self.map.group(pg));
+        let comes_back = group.is_some_and(|group| group.slots.iter().any(|slot| slot.state.comes_back()));
+        if !wanted || comes_back {
+            return Judgement::Never;
+        }
+        let read =
+            self.reclaims.reads.contains_key(&place.layer) && !mutation::active(Mutation::MergeUnderReads);
+        let mut others = self.reclaims.under_way.values();
+        // What still comes to the layer would be left behind, for what goes is listed once.
+        let grows = others.any(|other| other.child == Some(place.layer))
+            || self
+                .coming()
+                .any(|object| (object.family, object.layer) == place.layer);
+        if read || grows {
+            Judgement::Later
+        } else {
+            Judgement::Now
+        }
+    }
+
     /// The store answered.
-    pub(super) fn reclaimed(token: u64, result: Result<StorageReply, StorageError>, out: &mut Vec<Action>) {
+    pub(super) fn reclaimed(
+        &mut self,
+        token: u64,
+        result: Result<StorageReply, StorageError>,
+        out: &mut Vec<Action>,
+    ) {
+        self.reclaims.under_way.remove(&token);
         out.push(Action::Reclaimed {
             token,
             result: result.map(|_| ()),
         });
+        self.resume_reclaims(out);
+        self.choose_groups(out);
+        self.retake_questions(out);
     }
 }

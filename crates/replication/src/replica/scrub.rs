@@ -338,7 +338,7 @@ impl Replica {
 
     /// Whether a write to an object may be on its way, or on some of its copies only.
     fn is_moving(&self, object: ObjectId) -> bool {
-        self.doubt.has(object) && !mutation::active(Mutation::CompareInDoubt)
+        self.may_be_torn(object) && !mutation::active(Mutation::CompareInDoubt)
     }
 
     /// Another disk told its column. Of two disks that both have an object the lower one tells of a difference.

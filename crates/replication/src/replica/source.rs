@@ -131,6 +131,10 @@ impl Replica {
         if !state(*from).is_some_and(SlotState::comes_back) {
             return Err(Refusal::NotInSync);
         }
+        if self.reclaims.under_way_in(*pg) {
+            // Else a layer that was compared might be merged into another one that was compared before.
+            return Err(Refusal::Busy);
+        }
         let raised = self.intervals.get(pg).copied().unwrap_or_default();
         if raised.durable < interval {
             // What is told holds for this interval only if no older one is served again, ever.
@@ -167,7 +171,7 @@ impl Replica {
         let told = match result {
             Ok(StorageReply::Listed { objects, more }) => Ok(self.listed(pg, objects, more && page)),
             Ok(StorageReply::Delta(delta)) => {
-                let doubt = self.doubt.has(delta.object);
+                let doubt = self.may_be_torn(delta.object);
                 Ok(Told::Difference { delta, doubt })
             }
             Ok(_) => Err(Refusal::Invalid),

@@ -107,12 +107,7 @@ impl Replica {
 
     /// Whether the store still works on something that was let in while we had its group.
     fn more_may_come(&self) -> bool {
-        let replaced = self.asked.values().filter_map(|asked| match asked {
-            Asked::Replaced { object, .. } => Some(*object),
-            _ => None,
-        });
-        let mut coming = self.flight.objects().chain(replaced);
-        coming.any(|object| {
+        self.coming().any(|object| {
             let pg = self.map.placement(object.family, object.index);
             pg.is_some_and(|pg| self.lost(pg).is_some())
         })

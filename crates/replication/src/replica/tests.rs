@@ -16,6 +16,7 @@ use protocol::{
 use super::{Action, ConnectionId, Event, Remembered, Replica};
 
 mod coming_back;
+mod reclaiming;
 mod scrubbing;
 mod strays;
 mod vouching;
@@ -103,6 +104,10 @@ impl MapView for Map {
         } else {
             self.old
         }
+    }
+
+    fn heir(&self, _family: FamilyId, layer: LayerId) -> Option<LayerId> {
+        (layer < self.head && self.old == LayerUse::Inner).then_some(self.head)
     }
 
     fn chain(&self, _family: FamilyId, layer: LayerId) -> Option<LayerChain> {

@@ -166,6 +166,54 @@ fn what_was_confirmed_to_the_present_owner_stays() {
 }
 
 #[test]
+fn what_stays_gets_the_blocks_of_a_parent_that_the_source_has_merged() {
+    // Seed 3116 of its time: it stayed without them, and the parent went.
+    let part = |layer, at, present| {
+        let mut state = state(at);
+        state.object.layer = LayerId(layer);
+        (state.chunks[0].present, state.chunks[0].zero) = (present, present);
+        state
+    };
+    let delta = |state: ObjectState| ObjectDelta {
+        object: state.object,
+        stamp: state.stamp,
+        merged: Vec::new(),
+        chunks: state.chunks,
+        checksums: Arc::from([]),
+        bytes: Bytes::new(),
+    };
+    let (theirs, ours) = (part(1, stamp(3, 1), 0b11), part(1, stamp(3, 2), 0b01));
+    let parent = part(0, stamp(2, 9), 0b10);
+    let (mut bed, table) = Bed::returning(SlotState::Joining, 3);
+    let out = bed.told(&table, Told::Table(vec![(VOLUME, Generation(3), false)]));
+    let out = bed.all_stored(out);
+    let (objects, next) = (vec![theirs.clone()], None);
+    let out = bed.told(&out, Told::Listed { objects, next });
+    let out = bed.stored(&out, Ok(listed(vec![parent.clone(), ours.clone()])));
+    let (object, have) = (ours.object, Vec::new());
+    assert_eq!(asked(&out).1, Ask::Difference { object, have });
+    let told = Told::Difference {
+        delta: delta(theirs),
+        doubt: false,
+    };
+    let out = bed.told(&out, told);
+    let out = bed.stored(&out, Ok(StorageReply::Delta(delta(ours))));
+    assert_eq!(replacement(&out), Some((stamp(3, 2), stamp(3, 2), false)));
+    let whole = |action: &Action| match action {
+        Action::Store {
+            request: StorageRequest::Replace { delta, .. },
+            ..
+        } => Some(delta.chunks[0].present),
+        _ => None,
+    };
+    assert_eq!(out.iter().find_map(whole), Some(0b11));
+    // And only then the parent goes.
+    let out = bed.stored(&out, Ok(StorageReply::Done));
+    let (object, have) = (parent.object, parent.chunks);
+    assert_eq!(asked(&out).1, Ask::Difference { object, have });
+}
+
+#[test]
 fn an_answer_that_is_older_than_what_came_meanwhile_changes_nothing() {
     // W1 again: what was behind when it was compared is not any more, and the store says so.
     let (mut bed, table) = Bed::returning(SlotState::Joining, 3);

@@ -327,6 +327,22 @@ fn what_is_in_doubt_there_is_no_difference() {
 }
 
 #[test]
+fn a_write_that_the_store_shows_before_it_has_answered_is_no_difference() {
+    // Seed 6647 of its time: the other disk crashed before it had the write, and ours was slow to say that it has it.
+    let (here, there) = (stamp(1, 4), stamp(1, 3));
+    let mut bed = Bed::fenced(1);
+    bed.request(bed.write(there, here));
+    let order = Order::default();
+    bed.apply(Event::Scrub { run: RUN, order });
+    let list = bed.step();
+    bed.stored(&list, Ok(listed(vec![state(here)])));
+    let column = bed.step();
+    let objects = vec![state(there)];
+    bed.heard(&column, Ok(Told::Listed { objects, next: None }));
+    assert_eq!(bed.looked_at_to_the_end(here, there, false), (Vec::new(), 0));
+}
+
+#[test]
 fn a_layer_that_merges_take_away_is_not_compared() {
     // P5: the other disk has merged it already.
     let at = stamp(1, 4);
