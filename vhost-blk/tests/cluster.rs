@@ -18,7 +18,6 @@ use admin_api::vhost::{self, Announced, DeviceStatus, Hold};
 use admin_api::{ErrorBody, ErrorKind};
 use driver::{Driver, PATIENCE, Server, await_socket, pattern};
 use reqwest::Client;
-use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use test_node::Node;
@@ -196,7 +195,7 @@ async fn a_rest_that_disks_do_not_allow_in_time_is_refused_and_the_guest_goes_on
     let server = offer(&node, &[]);
     let mut driver = Driver::connect(&server.socket, 1);
     assert_eq!(driver.write(0, 0, &pattern(1, 4096)), 0);
-    node.storaged().signal(Signal::STOP).unwrap();
+    node.storaged().freeze().unwrap();
     driver.queue_write(0, 0, 0, 4096);
     driver.kick(0);
     let deadline = Instant::now() + PATIENCE;
@@ -212,7 +211,7 @@ async fn a_rest_that_disks_do_not_allow_in_time_is_refused_and_the_guest_goes_on
         refused.message
     );
     assert!(stats(&server).await.holds.is_empty());
-    node.storaged().signal(Signal::CONT).unwrap();
+    node.storaged().thaw().unwrap();
     assert_eq!(driver.answers(0, 1)[0].1, 0);
     // With the disk back there is a rest.
     let held: Hold = ask(&server, vhost::DRAIN, Some(json!({ "limit_ms": 60_000 })))

@@ -14,7 +14,6 @@ use client::request;
 use client::transport::Address;
 use client::volume::{Options as Opening, Volume};
 use comfy_table::{Table, presets};
-use test_node::process::Signal;
 use test_node::{Cluster, Node};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -120,7 +119,7 @@ fn strike_at(cluster: &mut Cluster, blow: Blow, probe: &Probe) -> Result<()> {
     match blow {
         Blow::Nothing => {}
         Blow::NodeKilled => cluster.nodes[2].kill()?,
-        Blow::NodeStalled => cluster.nodes[2].storaged().signal(Signal::STOP)?,
+        Blow::NodeStalled => cluster.nodes[2].storaged().freeze()?,
         Blow::OwnKilled => {
             cluster.nodes[0].kill()?;
             cluster.nodes[0].start_again()?;
@@ -133,7 +132,7 @@ fn strike_at(cluster: &mut Cluster, blow: Blow, probe: &Probe) -> Result<()> {
 fn mend(cluster: &mut Cluster, blow: Blow) -> Result<()> {
     if blow == Blow::NodeStalled {
         // One that was put out while it ran would wait before it comes back.
-        cluster.nodes[2].storaged().signal(Signal::CONT)?;
+        cluster.nodes[2].storaged().thaw()?;
         cluster.nodes[2].kill()?;
     }
     if matches!(blow, Blow::NodeKilled | Blow::NodeStalled) {

@@ -56,12 +56,12 @@ impl Server {
 
     /// Stops it in the middle of whatever it does, without a word to anybody.
     pub fn freeze(&self) -> Result<()> {
-        Ok(kill_process(Pid::from_child(&self.child), Signal::STOP)?)
+        test_node::process::freeze(&self.child)
     }
 
     /// Lets it go on.
     pub fn thaw(&self) -> Result<()> {
-        Ok(kill_process(Pid::from_child(&self.child), Signal::CONT)?)
+        test_node::process::thaw(&self.child)
     }
 
     fn leave(&mut self) -> Result<()> {

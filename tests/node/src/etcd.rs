@@ -192,13 +192,9 @@ impl Etcd {
 
     /// Stops a member's process without ending it, or lets it go on.
     pub fn freeze(&self, member: usize, frozen: bool) -> Result<()> {
-        let signal = if frozen {
-            rustix::process::Signal::STOP
-        } else {
-            rustix::process::Signal::CONT
-        };
         let process = self.members[member].process.as_ref();
-        process.context("the member was killed")?.signal(signal)
+        let process = process.context("the member was killed")?;
+        if frozen { process.freeze() } else { process.thaw() }
     }
 
     /// Starts a member that was killed.

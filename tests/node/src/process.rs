@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How long a program may take to start, whatever its logs hold, or to stop.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -48,6 +48,25 @@ pub fn command_inside(namespace: Option<&Path>, path: &Path) -> Command {
         .arg("--")
         .arg(path);
     command
+}
+
+/// Stops a process with SIGSTOP in the middle of whatever it does. When this returns all its threads stand still: the
+/// signal alone says that of none but the thread that takes it, when it next runs.
+pub fn freeze(child: &Child) -> Result<()> {
+    let pid = Pid::from_child(child);
+    kill_process(pid, Signal::STOP)?;
+    let either = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::Pid(pid), either)?;
+    ensure!(
+        status.is_some_and(|status| status.stopped()),
+        "it ended before it stood still"
+    );
+    Ok(())
+}
+
+/// Lets a process go on that was frozen.
+pub fn thaw(child: &Child) -> Result<()> {
+    Ok(kill_process(Pid::from_child(child), Signal::CONT)?)
 }
 
 /// A running program.
@@ -159,6 +178,16 @@ impl Process {
             self.said()
         );
         Ok(())
+    }
+
+    /// Stops it in the middle of whatever it does: none of its threads does anything more when this returns.
+    pub fn freeze(&self) -> Result<()> {
+        freeze(&self.child).with_context(|| format!("freeze {}", self.name))
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        thaw(&self.child).with_context(|| format!("thaw {}", self.name))
     }
 
     /// Sends it a signal.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rustix::process::Signal;
 use test_node::{Node, Process, program};
 
 /// A running `vhost-blk`. Ends with this value.
@@ -88,11 +87,11 @@ impl Backend {
 
     /// Stops it with SIGSTOP: it is there and does nothing.
     pub fn pause(&self) -> Result<()> {
-        self.process.signal(Signal::STOP)
+        self.process.freeze()
     }
 
     /// Lets it go on after [`Backend::pause`].
     pub fn resume(&self) -> Result<()> {
-        self.process.signal(Signal::CONT)
+        self.process.thaw()
     }
 }

@@ -11,7 +11,6 @@ use admin_api::scrubs::{FindingKind, ScrubReport};
 use admin_api::status::Status;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use test_node::process::Signal;
 use test_node::{Cluster, Node};
 
 use crate::guest::{ask, fill, open, run_for, until};
@@ -61,7 +60,7 @@ fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_
         }
 
         // It neither answers nor counts as down at first; what it would say is not invented.
-        cluster.nodes[2].storaged().signal(Signal::STOP).unwrap();
+        cluster.nodes[2].storaged().freeze().unwrap();
         until(async || disks(&cluster.nodes[0]).await[2].unknown.is_some()).await;
         let silent = disks(&cluster.nodes[0]).await.remove(2);
         let nothing = (silent.used, silent.free, silent.capacity, silent.log_used);
@@ -86,7 +85,7 @@ fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_
         assert!(pool.unknown.unwrap().contains("disk-3"));
         assert!(pool.available.is_some());
 
-        cluster.nodes[2].storaged().signal(Signal::CONT).unwrap();
+        cluster.nodes[2].storaged().thaw().unwrap();
         until(async || disks(&cluster.nodes[0]).await[2].unknown.is_none()).await;
     });
 }

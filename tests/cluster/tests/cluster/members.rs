@@ -74,9 +74,9 @@ fn a_node_that_stood_still_for_longer_than_its_lease_is_down_meanwhile_and_up_af
         let storaged = cluster.nodes[1].storaged();
         let until_it_is =
             async |state| until(async || listed(&cluster.nodes[0]).await[1].state == state).await;
-        storaged.signal(test_node::process::Signal::STOP).unwrap();
+        storaged.freeze().unwrap();
         until_it_is(NodeState::Down).await;
-        storaged.signal(test_node::process::Signal::CONT).unwrap();
+        storaged.thaw().unwrap();
         until_it_is(NodeState::Up).await;
     });
 }

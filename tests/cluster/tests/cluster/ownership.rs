@@ -16,7 +16,6 @@ use protocol::session::VolumeView;
 use protocol::storage::{Change, ObjectWrite};
 use protocol::{BlockRange, Generation, ObjectId, Stamp};
 use serde_json::Value;
-use test_node::process::Signal;
 use test_node::{Cluster, Node, Process};
 
 use crate::guest::{ask, fill, look, open, options, refused, run, until, value};
@@ -98,7 +97,7 @@ fn a_front_end_whose_storaged_stood_still_for_longer_than_its_lease_goes_on_when
         let device = open(&cluster.nodes[0], "a").await;
         let before = device.generation();
         fill(&device, 0, 1 << 20, 1).await;
-        cluster.nodes[0].storaged().signal(Signal::STOP).unwrap();
+        cluster.nodes[0].storaged().freeze().unwrap();
         let writes = async {
             for step in 0..64 {
                 fill(&device, step * 4096, 4096, 2).await;
@@ -106,7 +105,7 @@ fn a_front_end_whose_storaged_stood_still_for_longer_than_its_lease_goes_on_when
         };
         let goes_on = async {
             until_its_lease_lapses(&cluster).await;
-            cluster.nodes[0].storaged().signal(Signal::CONT).unwrap();
+            cluster.nodes[0].storaged().thaw().unwrap();
         };
         tokio::join!(writes, goes_on);
         assert!(device.generation() > before);
@@ -148,7 +147,7 @@ fn a_front_end_that_stood_still_while_another_one_came_fails_for_good_and_the_di
         prepare(&cluster).await;
         let mut zombie = Busy::start(&cluster.nodes[0], 7);
         let old = generation(&cluster.nodes[0]).await;
-        zombie.process.signal(Signal::STOP).unwrap();
+        zombie.process.freeze().unwrap();
         let next = open(&cluster.nodes[1], "a").await;
         let new = next.generation();
         assert!(new > old);
@@ -160,7 +159,7 @@ fn a_front_end_that_stood_still_while_another_one_came_fails_for_good_and_the_di
             let refusal = late_write(&view, disk, old).await;
             assert_eq!(refusal, Response::Refused(Refusal::Fenced(new)));
         }
-        zombie.process.signal(Signal::CONT).unwrap();
+        zombie.process.thaw().unwrap();
         let told = zombie.until_it_says("failed again");
         let lost = "the volume was taken over by another process";
         assert!(told.contains(&format!("failed: {lost}; {lost}")), "{told}");

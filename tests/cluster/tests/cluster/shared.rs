@@ -15,7 +15,6 @@ use client::shared::SharedVolume;
 use client::volume::{OpenError, Options, Volume};
 use protocol::session::SessionRefusal;
 use serde_json::Value;
-use test_node::process::Signal;
 use test_node::{Cluster, Node};
 
 use crate::gateway::{Client, Gateway};
@@ -336,7 +335,7 @@ fn an_attachment_that_stood_still_until_it_lapsed_fails_and_what_it_had_sent_is_
         let started = tokio::task::spawn_blocking(move || Writer::start(&socket, 1, &stop));
         let writer = started.await.unwrap();
         writer.until_it_wrote(100).await;
-        gateway.process.signal(Signal::STOP).unwrap();
+        gateway.process.freeze().unwrap();
         let lapsed = async {
             // On another thread: this one keeps the first one's leases.
             while attachments(&cluster).await > 1 {
@@ -345,7 +344,7 @@ fn an_attachment_that_stood_still_until_it_lapsed_fails_and_what_it_had_sent_is_
         };
         lapsed.await;
         fill(&first, 64 * BLOCK, 64 * 4096, 9).await;
-        gateway.process.signal(Signal::CONT).unwrap();
+        gateway.process.thaw().unwrap();
         let written = tokio::task::spawn_blocking(|| writer.thread.join().unwrap());
         assert!(written.await.unwrap().open.is_some());
         assert_eq!(value(&first, 64 * BLOCK, 64 * 4096).await, 9);

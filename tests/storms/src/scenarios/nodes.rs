@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use store::{Options, Store};
-use test_node::process::Signal;
 
 use crate::stage::{LAPSE, Stage};
 
@@ -37,10 +36,10 @@ pub(super) fn own_killed(stage: &mut Stage, _: &mut SmallRng) -> Result<()> {
 
 /// It does not know that it was away: what it says after is that of a zombie.
 pub(super) fn stopped(stage: &mut Stage, _: &mut SmallRng) -> Result<()> {
-    stage.victim()?.storaged().signal(Signal::STOP)?;
+    stage.victim()?.storaged().freeze()?;
     stage.until_it_goes_on()?;
     stage.witness.hold(LAPSE)?;
-    stage.victim()?.storaged().signal(Signal::CONT)?;
+    stage.victim()?.storaged().thaw()?;
     stage.until_it_goes_on()
 }
 

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use rustix::process::Signal;
 use test_node::Node;
 
 use super::Setting;
@@ -129,7 +128,7 @@ impl Stage {
             self.await_progress()?;
             let slow = self.random.random_ratio(SLOW.0, SLOW.1);
             if slow {
-                self.node.storaged().signal(Signal::STOP)?;
+                self.node.storaged().freeze()?;
             }
             self.await_moment();
             let storaged_too = self.random.random_ratio(1, STORAGED_TOO);
@@ -218,7 +217,7 @@ impl Stage {
             self.backends[*victim].take().context("a back end runs")?.kill()?;
         }
         if slow && !storaged_too {
-            self.node.storaged().signal(Signal::CONT)?;
+            self.node.storaged().thaw()?;
         }
         if storaged_too && !storaged_first {
             self.restart_storaged()?;
