@@ -210,6 +210,12 @@ impl World {
             self.meet("reclaim begun again");
             return;
         }
+        let family = self.cluster.map.family(reclaiming.family);
+        if family.is_none_or(|family| !family.reclaimable().contains(&reclaiming.reclaim)) {
+            // Disks refuse what the map does not want any more: whoever is refused looks at it anew.
+            self.meet("reclaim not wanted any more");
+            return;
+        }
         let mut requests = Vec::new();
         let steps: Vec<(DiskId, ObjectId)> = reclaiming.left.iter().copied().collect();
         for (disk, object) in steps {
