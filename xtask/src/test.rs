@@ -126,7 +126,11 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
 fn cargo_test() -> Result<Tally> {
     programs::build(Profile::Checked, programs::PRODUCT)?;
     let mut cargo = workspace::cargo();
-    cargo.args(["test", "--quiet", "--workspace", "--no-fail-fast"]);
+    // Not the examples in comments: there are none, which tidy sees to.
+    let targets = ["--lib", "--bins", "--tests"];
+    cargo
+        .args(["test", "--quiet", "--workspace", "--no-fail-fast"])
+        .args(targets);
     let (output, good) = run_and_read(&mut cargo)?;
     let mut tally = Tally::of_cargo_test(&output);
     // A test that does not compile, or a process that dies, leaves no count of failures.

@@ -98,6 +98,30 @@ pub(super) fn check_rust(path: &Path, text: &str) -> Vec<Finding> {
             );
         }
     }
+    findings.extend(check_examples(path, text));
+    findings
+}
+
+/// Examples in documentation would be tests that nobody runs: `cargo xtask test` does not look for them, because rustdoc
+/// compiles every crate for that.
+fn check_examples(path: &Path, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut inside = false;
+    for (line, content) in (1..).zip(text.lines()) {
+        let content = content.trim_start();
+        let comment = content
+            .strip_prefix("///")
+            .or_else(|| content.strip_prefix("//!"));
+        let Some(fence) = comment.and_then(|comment| comment.trim_start().strip_prefix("```")) else {
+            continue;
+        };
+        if !inside && !fence.starts_with("text") {
+            let message =
+                "an example in a comment is a test that is not run: make it a test, or mark it as text";
+            findings.push(Finding::new(path, line, message));
+        }
+        inside = !inside;
+    }
     findings
 }
 
@@ -126,6 +150,7 @@ mod tests {
             messages("src/lease.rs", "//! Leases.\n\n// Why.\nfn f() {}\n"),
             ""
         );
+        assert_eq!(messages("src/lease.rs", "//! ```text\n//! 0  a\n//! ```\n"), "");
     }
 
     #[test]
@@ -138,6 +163,11 @@ mod tests {
             ("src/utils.rs", "//! A.\n", "says nothing"),
             ("src/a.rs", concat!("//! A.\n// See /work", "/x\n"), "one machine"),
             ("src/a.rs", concat!("//! A.\n// TO", "DO: x\n"), "finish it"),
+            (
+                "src/a.rs",
+                "//! A.\n/// ```\n/// f();\n/// ```\nfn f() {}\n",
+                "make it a test",
+            ),
         ] {
             let found = messages(name, text);
             assert!(found.contains(part), "{part}: {found}");
