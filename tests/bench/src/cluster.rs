@@ -38,9 +38,9 @@ pub(crate) struct Options {
     /// How long each run takes, in seconds.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// Only the patterns whose names contain this.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only the patterns whose names contain one of these.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Peers to compare with; their Debian packages must be installed.
     #[arg(long, value_enum, value_delimiter = ',', requires = "scripts")]
     peers: Vec<Peer>,

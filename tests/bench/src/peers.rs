@@ -115,7 +115,8 @@ fn sample(line: &str, pattern: &str) -> Option<Sample> {
     })
 }
 
-/// The patterns whose names contain a word.
-pub(crate) fn patterns(only: &str) -> impl Iterator<Item = &'static Pattern> {
-    CLUSTER.iter().filter(move |pattern| pattern.name.contains(only))
+/// The patterns whose names contain one of these words; all, if there are none.
+pub(crate) fn patterns(only: &[String]) -> impl Iterator<Item = &'static Pattern> {
+    let named = move |pattern: &&Pattern| only.is_empty() || only.iter().any(|word| pattern.name.contains(word));
+    CLUSTER.iter().filter(named)
 }
