@@ -382,21 +382,22 @@ impl ModelStore {
         self.accepted.delta(object, Stamp::ZERO)
     }
 
-    /// What is to be seen of a range: from the lowest layer up, the upper ones hide the lower ones.
+    /// What is to be seen of each block of a range: from the lowest layer up, the upper ones hide the lower ones.
     fn seen(
         &self,
         chain: &LayerChain,
         id: impl Fn(protocol::LayerId) -> ObjectId,
         range: BlockRange,
-    ) -> BTreeMap<u32, (ObjectId, &Block)> {
-        let mut seen = BTreeMap::new();
+    ) -> Vec<Option<(ObjectId, &Block)>> {
+        let mut seen = vec![None; range.blocks().len()];
         for layer in chain.layers().iter().rev() {
             let id = id(*layer);
             let Some(object) = self.accepted.objects.get(&id) else {
                 continue;
             };
-            let here = object.blocks.range(range.blocks());
-            seen.extend(here.map(|(number, block)| (*number, (id, block))));
+            for (number, block) in object.blocks.range(range.blocks()) {
+                seen[(number - range.start()) as usize] = Some((id, block));
+            }
         }
         seen
     }
@@ -416,9 +417,7 @@ impl ModelStore {
     ) -> Result<StorageReply, StorageError> {
         let mut bytes = BytesMut::with_capacity(range.byte_len());
         let mut checksums = Vec::new();
-        let seen = self.seen(chain, id, range);
-        for block in range.blocks() {
-            let found = seen.get(&block).copied();
+        for (block, found) in range.blocks().zip(self.seen(chain, id, range)) {
             if let Some((object, _)) = found
                 && self.damaged.contains(&(object, block))
             {
@@ -447,9 +446,8 @@ impl ModelStore {
         range: BlockRange,
     ) -> StorageReply {
         let mut runs: Vec<MapRun> = Vec::new();
-        let seen = self.seen(chain, id, range);
-        for block in range.blocks() {
-            let kind = match seen.get(&block) {
+        for (block, found) in range.blocks().zip(self.seen(chain, id, range)) {
+            let kind = match found {
                 Some((_, Some(_))) => MapKind::Data,
                 Some((_, None)) => MapKind::Zero,
                 None => MapKind::Hole,

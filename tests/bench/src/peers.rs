@@ -117,6 +117,7 @@ fn sample(line: &str, pattern: &str) -> Option<Sample> {
 
 /// The patterns whose names contain one of these words; all, if there are none.
 pub(crate) fn patterns(only: &[String]) -> impl Iterator<Item = &'static Pattern> {
-    let named = move |pattern: &&Pattern| only.is_empty() || only.iter().any(|word| pattern.name.contains(word));
+    let named =
+        move |pattern: &&Pattern| only.is_empty() || only.iter().any(|word| pattern.name.contains(word));
     CLUSTER.iter().filter(named)
 }
