@@ -60,6 +60,11 @@ const PLACES: &[Place] = &[
         never: NODE,
     },
     Place {
+        name: "erasure",
+        uses: &["protocol"],
+        never: EFFECTS,
+    },
+    Place {
         name: "admin-api",
         uses: &[],
         never: EFFECTS,
