@@ -32,7 +32,9 @@ pub enum CodeError {
     #[error("the shards of a row are not of one length")]
     Lengths,
     /// Fewer than k are left.
-    #[error("{left} shards are left, and {needed} are needed: the row is lost until more of its disks are back")]
+    #[error(
+        "{left} shards are left, and {needed} are needed: the row is lost until more of its disks are back"
+    )]
     TooFew {
         /// As many as are left.
         left: usize,
@@ -53,7 +55,7 @@ impl Code {
         let (data, parity) = (usize::from(profile.data()), usize::from(profile.parity()));
         Ok(Self {
             profile,
-            engine: ReedSolomon::new(data, parity).map_err(|error| library(&error))?,
+            engine: ReedSolomon::new(data, parity).map_err(library)?,
         })
     }
 
@@ -66,30 +68,26 @@ impl Code {
     pub fn encode(&self, data: &[&[u8]]) -> Result<Vec<Vec<u8>>, CodeError> {
         let length = self.length(data, self.data())?;
         let mut parity = vec![vec![0; length]; usize::from(self.profile.parity())];
-        self.engine
-            .encode_sep(data, &mut parity)
-            .map_err(|error| library(&error))?;
+        self.engine.encode_sep(data, &mut parity).map_err(library)?;
         Ok(parity)
     }
 
     /// Fills in the shards that are not there: those of data first, then of parity. What is there is not changed.
     pub fn rebuild(&self, shards: &mut [Option<Vec<u8>>]) -> Result<(), CodeError> {
         self.check_left(shards)?;
-        self.engine.reconstruct(shards).map_err(|error| library(&error))
+        self.engine.reconstruct(shards).map_err(library)
     }
 
     /// The same, of data only: for reads, which need no parity.
     pub fn rebuild_data(&self, shards: &mut [Option<Vec<u8>>]) -> Result<(), CodeError> {
         self.check_left(shards)?;
-        self.engine
-            .reconstruct_data(shards)
-            .map_err(|error| library(&error))
+        self.engine.reconstruct_data(shards).map_err(library)
     }
 
     /// Whether the parity is that of the data: all shards, k and then m.
     pub fn agrees(&self, shards: &[&[u8]]) -> Result<bool, CodeError> {
         self.length(shards, usize::from(self.profile.width()))?;
-        self.engine.verify(shards).map_err(|error| library(&error))
+        self.engine.verify(shards).map_err(library)
     }
 
     fn check_left(&self, shards: &[Option<Vec<u8>>]) -> Result<(), CodeError> {
@@ -137,6 +135,6 @@ fn processor_will_do() -> bool {
     true
 }
 
-fn library(error: &reed_solomon_erasure::Error) -> CodeError {
+fn library(error: reed_solomon_erasure::Error) -> CodeError {
     CodeError::Library(error.to_string())
 }

@@ -97,7 +97,10 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_in_words() {
         for text in ["", "4", "4+", "+2", "four+two", "4+2+1", "400+2", "-4+2"] {
-            assert!(matches!(text.parse::<Profile>(), Err(ProfileError::Form(_))), "{text}");
+            assert!(
+                matches!(text.parse::<Profile>(), Err(ProfileError::Form(_))),
+                "{text}"
+            );
         }
         for text in ["1+1", "17+2", "4+0", "4+5"] {
             let said = text.parse::<Profile>().unwrap_err().to_string();

@@ -17,7 +17,9 @@ fn data(count: u8, length: usize, seed: u64) -> Vec<Vec<u8>> {
             .wrapping_add(1_442_695_040_888_963_407);
         state.to_be_bytes()[0]
     };
-    (0..count).map(|_| (0..length).map(|_| next()).collect()).collect()
+    (0..count)
+        .map(|_| (0..length).map(|_| next()).collect())
+        .collect()
 }
 
 fn slices(shards: &[Vec<u8>]) -> Vec<&[u8]> {
@@ -35,7 +37,12 @@ fn row(code: &Code, length: usize, seed: u64) -> Vec<Vec<u8>> {
 #[test]
 fn the_parity_of_four_and_two_is_what_it_always_was() {
     // Golden: shards that are on disks were made with it.
-    let data = [[1u8, 0, 0, 0, 1], [0, 1, 0, 0, 2], [0, 0, 1, 0, 4], [0, 0, 0, 1, 8]];
+    let data = [
+        [1u8, 0, 0, 0, 1],
+        [0, 1, 0, 0, 2],
+        [0, 0, 1, 0, 4],
+        [0, 0, 0, 1, 8],
+    ];
     let data: Vec<&[u8]> = data.iter().map(<[u8; 5]>::as_slice).collect();
     let parity = code("4+2").encode(&data).unwrap();
     assert_eq!(parity, [[27, 28, 18, 20, 203], [28, 27, 20, 18, 234]]);
@@ -47,7 +54,10 @@ fn bad_input_is_refused_in_words() {
     let three = data(3, 64, 1);
     assert_eq!(
         code.encode(&slices(&three)).unwrap_err(),
-        CodeError::Shards { expected: 4, given: 3 }
+        CodeError::Shards {
+            expected: 4,
+            given: 3
+        }
     );
     let mut uneven = data(4, 64, 1);
     uneven[2].pop();
@@ -59,7 +69,12 @@ fn bad_input_is_refused_in_words() {
         left[lost] = None;
     }
     let refused = code.rebuild(&mut left).unwrap_err();
-    assert!(refused.to_string().contains("3 shards are left, and 4 are needed"), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .contains("3 shards are left, and 4 are needed"),
+        "{refused}"
+    );
     assert!(left[0].is_none(), "nothing is half done");
 }
 

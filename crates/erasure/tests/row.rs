@@ -36,7 +36,10 @@ fn the_rows_of_an_object_are_all_its_blocks_once() {
 #[test]
 fn the_last_row_is_shorter_where_k_does_not_divide_an_object() {
     let rows = rows(6);
-    assert_eq!((rows.count(), rows.chunks(Row(9)), rows.chunks(Row(10))), (11, 6, 4));
+    assert_eq!(
+        (rows.count(), rows.chunks(Row(9)), rows.chunks(Row(10))),
+        (11, 6, 4)
+    );
     // Written to the object's end, it is whole all the same.
     let split = rows.split(rows.blocks(Row(10)).unwrap());
     assert_eq!((split.before, split.rows, split.after), (None, 10..11, None));

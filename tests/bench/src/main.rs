@@ -1,11 +1,12 @@
 //! The benchmarks: `local` and `vhost` (beside qemu-storage-daemon), `cluster` (beside Ceph and `GlusterFS`),
-//! `pauses`, `snapshots`, `memory`. `cargo xtask bench`
+//! `pauses`, `snapshots`, `memory`, `erasure`. `cargo xtask bench`
 //! builds and runs them; results, with the machine they were taken on, are kept in
 //! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
 #![allow(clippy::cast_precision_loss)] // Figures for people: 52 bits are plenty.
 
 mod admin;
 mod cluster;
+mod erasure;
 mod fio;
 mod local;
 mod machine;
@@ -37,6 +38,8 @@ enum Benchmark {
     Cluster(cluster::Options),
     /// Side by side on one disk: qemu-storage-daemon, storaged with one copy, storaged with three.
     Local(local::Options),
+    /// What the arithmetic of erasure coding costs on one core.
+    Erasure(erasure::Options),
     /// Whether a disk keeps to its memory with a terabyte on it, and how fast it starts after a crash.
     Memory(memory::Options),
     /// A guest's disk beside qemu-storage-daemon's and beside NBD.
@@ -50,6 +53,7 @@ enum Benchmark {
 fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Cluster(options) => cluster::run(&options),
+        Benchmark::Erasure(options) => erasure::run(&options),
         Benchmark::Local(options) => local::run(&options),
         Benchmark::Memory(options) => memory::run(&options),
         Benchmark::Pauses(options) => pauses::run(&options),
