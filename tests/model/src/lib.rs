@@ -8,12 +8,15 @@ pub mod disk;
 pub mod group;
 pub mod law;
 pub mod owner;
+pub mod rows;
 pub mod rule;
 pub mod run;
 pub mod scope;
+pub mod search;
 pub mod state;
 pub mod symmetry;
 
 pub use rule::{Rule, SECOND_LINES, WITNESSES};
-pub use run::{Bounds, Report, explore};
+pub use run::{Report, explore};
 pub use scope::{LONG, SHORT, Scope};
+pub use search::Bounds;

@@ -2,10 +2,13 @@
 //! broken, if one was; its status says the same.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use clap::Parser;
-use model_tests::{Bounds, LONG, Report, Rule, SHORT, Scope, explore};
+use model_tests::search::Figures;
+use model_tests::{Bounds, LONG, Rule, SHORT, Scope, explore, rows};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -30,31 +33,71 @@ struct Arguments {
     threads: usize,
 }
 
+/// What all scopes came to.
+#[derive(Default)]
+struct Sum {
+    states: usize,
+    passed: usize,
+    failed: usize,
+}
+
+impl Sum {
+    /// Prints what a scope came to.
+    fn add(
+        &mut self,
+        report: &impl Display,
+        figures: Figures,
+        violation: Option<&impl Display>,
+        unseen: &[&'static str],
+    ) {
+        println!("{report}");
+        if let Some(violation) = violation {
+            println!("{violation}");
+        }
+        for unseen in unseen {
+            println!("  never: {unseen}");
+        }
+        self.states += figures.states;
+        if violation.is_none() && unseen.is_empty() {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let bounds = Bounds {
         threads: arguments.threads,
         transitions: Some(arguments.transitions),
     };
-    let rule = arguments.without.as_deref().map(named).transpose()?;
-    let mut reports = Vec::new();
-    for scope in scopes(&arguments)? {
-        let scope = rule.map_or(scope, |rule| scope.without(rule));
-        let report = explore(scope, bounds);
-        println!("{report}");
-        if let Some(violation) = &report.violation {
-            println!("{violation}");
-        }
-        for unseen in report.unseen() {
-            println!("  never: {unseen}");
-        }
-        reports.push(report);
+    let (copies, rows) = scopes(&arguments)?;
+    let mut sum = Sum::default();
+    for scope in &copies {
+        let report = explore(*scope, bounds);
+        sum.add(
+            &report,
+            report.figures,
+            report.violation.as_ref(),
+            &report.unseen(),
+        );
     }
-    let states: usize = reports.iter().map(|report| report.states).sum();
-    println!("{states} states in {} scopes", reports.len());
-    let good = |report: &&Report| report.violation.is_none() && report.unseen().is_empty();
-    let passed = reports.iter().filter(good).count();
-    let failed = reports.len() - passed;
+    for scope in &rows {
+        let report = rows::explore(*scope, bounds);
+        sum.add(
+            &report,
+            report.figures,
+            report.violation.as_ref(),
+            &report.unseen(),
+        );
+    }
+    let Sum {
+        states,
+        passed,
+        failed,
+    } = sum;
+    println!("{states} states in {} scopes", passed + failed);
     println!("{passed} passed, {failed} failed, 0 skipped");
     Ok(if failed == 0 {
         ExitCode::SUCCESS
@@ -63,16 +106,30 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-fn scopes(arguments: &Arguments) -> anyhow::Result<Vec<Scope>> {
-    if let Some(name) = &arguments.scope {
-        let scope = Scope::named(name).ok_or_else(|| anyhow::anyhow!("there is no scope {name}"))?;
-        return Ok(vec![scope]);
+/// The scopes that are wanted, of copies and of rows, without the rule that is to be left out.
+fn scopes(arguments: &Arguments) -> anyhow::Result<(Vec<Scope>, Vec<rows::Scope>)> {
+    let (mut copies, mut rows) = (SHORT.to_vec(), rows::SHORT.to_vec());
+    if arguments.long {
+        copies.extend(LONG);
+        rows.extend(rows::LONG);
     }
-    let long: &[Scope] = if arguments.long { LONG } else { &[] };
-    Ok(SHORT.iter().chain(long).copied().collect())
-}
-
-fn named(name: &str) -> anyhow::Result<Rule> {
-    let rule = Rule::ALL.into_iter().find(|rule| format!("{rule:?}") == name);
-    rule.ok_or_else(|| anyhow::anyhow!("there is no rule {name}"))
+    if let Some(name) = &arguments.scope {
+        copies = Scope::named(name).into_iter().collect();
+        rows = rows::Scope::named(name).into_iter().collect();
+        ensure!(copies.len() + rows.len() > 0, "there is no scope {name}");
+    }
+    let Some(name) = &arguments.without else {
+        return Ok((copies, rows));
+    };
+    let of_copies = Rule::ALL.into_iter().find(|rule| format!("{rule:?}") == *name);
+    let of_rows = rows::Rule::ALL
+        .into_iter()
+        .find(|rule| format!("{rule:?}") == *name);
+    ensure!(
+        of_copies.is_some() || of_rows.is_some(),
+        "there is no rule {name}"
+    );
+    let copies = copies.iter().filter_map(|scope| Some(scope.without(of_copies?)));
+    let rows = rows.iter().filter_map(|scope| Some(scope.without(of_rows?)));
+    Ok((copies.collect(), rows.collect()))
 }

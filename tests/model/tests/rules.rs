@@ -39,6 +39,6 @@ fn every_rule_has_a_world_or_is_said_to_be_a_second_line() {
 fn a_small_world_is_explored_whole_and_everything_comes_about_in_it() {
     let report = explore(Scope::named("pair").expect("the smallest scope"), BOUNDS);
     assert!(report.violation.is_none(), "{report}");
-    assert!(report.whole && report.states > 100, "{report}");
+    assert!(report.figures.whole && report.figures.states > 100, "{report}");
     assert_eq!(report.unseen(), Vec::<&str>::new());
 }
