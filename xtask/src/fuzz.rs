@@ -1,5 +1,4 @@
-//! Runs the fuzz targets with libFuzzer, on the stable compiler: the instrumentation is LLVM's own and
-//! needs flags only.
+//! Runs the fuzz targets with libFuzzer, on the stable compiler.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,12 +10,6 @@ use crate::process::{run, run_and_read};
 use crate::tally::Tally;
 use crate::workspace;
 
-/// Coverage counters, comparison tracing, and every check that a debug build has.
-const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1";
-/// The target is named, so that the flags are not used for build scripts and macros too.
-const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 /// Longer inputs than this find nothing that shorter ones do not, and slow the search.
 const INPUT_BYTES_MAX: u32 = 64 * 1024;
 /// A target may not use more memory than this, in MiB: parsers have bounds.
@@ -69,28 +62,25 @@ fn gathered(name: &str) -> PathBuf {
     workspace::target().join("fuzz/gathered").join(name)
 }
 
+/// Builds the targets beside everything else: only crates of this workspace are compiled anew, with the
+/// instrumentation, so what others wrote is neither compiled a second time nor searched for new ways through it.
 fn build() -> Result<PathBuf> {
-    let folder = workspace::target().join("fuzz");
     let mut cargo = workspace::cargo();
     cargo
         .args([
             "build",
-            "--release",
-            "--package",
-            "fuzz",
+            "--workspace",
             "--bin",
             "fuzz",
             "--features",
-            "libfuzzer",
+            "fuzz/libfuzzer",
         ])
-        .args(["--target", PLATFORM, "--target-dir"])
-        .arg(&folder)
-        .env("RUSTFLAGS", FLAGS)
-        // Link-time optimization costs minutes and finds nothing.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+        .env(
+            "RUSTC_WORKSPACE_WRAPPER",
+            workspace::root().join("tests/fuzz/instrument.sh"),
+        );
     run(&mut cargo)?;
-    Ok(folder.join(PLATFORM).join("release/fuzz"))
+    Ok(workspace::target().join("debug/fuzz"))
 }
 
 /// Whether a target held for so many seconds.
