@@ -229,6 +229,11 @@ impl Replica {
         self.doubt.len()
     }
 
+    /// Whether the disk comes back to a group, as far as it knows itself: its map may be behind.
+    pub fn comes_back_anywhere(&self) -> bool {
+        !self.recovery.groups.is_empty() || !self.recovery.proposing.is_empty()
+    }
+
     /// Objects that the store has yet to change, for owners or as copies.
     fn coming(&self) -> impl Iterator<Item = ObjectId> {
         let replaced = self.asked.values().filter_map(|asked| match asked {

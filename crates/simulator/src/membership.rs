@@ -22,6 +22,7 @@ impl World {
             if self.spares(pg, disk) && self.cluster.evict(volume, generation, pg, interval, slots) {
                 self.note(format_args!("{disk} leaves {pg}"));
                 self.evicted.insert((pg, disk));
+                self.evictions += 1;
                 left = true;
             }
         }

@@ -333,6 +333,7 @@ impl World {
             if let Some(slot) = slot.filter(|slot| self.spares(pg, slots[*slot].disk)) {
                 slots[slot].state = SlotState::Down;
                 self.evicted.insert((pg, slots[slot].disk));
+                self.evictions += 1;
                 self.meet("disk evicted");
             }
         } else {

@@ -32,7 +32,11 @@ pub(crate) struct Submitted {
 
 #[derive(Debug)]
 enum What {
-    Read(Floors),
+    Read {
+        floors: Floors,
+        /// How many disks had been put out by then, if none of them was out.
+        whole: Option<u64>,
+    },
     Write {
         order: u64,
         /// Whether it lies in one object, so that a refusal means that nothing was written.
@@ -160,6 +164,7 @@ impl World {
             // A rollback is made and its owner does not know yet: what it reads until then is the past.
             floors.excuse();
         }
+        let whole = self.evicted.is_empty().then_some(self.evictions);
         let length = count as u64 * u64::from(BLOCK_SIZE);
         let operation = Operation::Read {
             offset: offset(first),
@@ -170,7 +175,7 @@ impl World {
             Submitted {
                 first,
                 count,
-                what: What::Read(floors),
+                what: What::Read { floors, whole },
             },
             operation,
         );
@@ -322,7 +327,7 @@ impl World {
                 }
                 Ok(())
             }
-            (What::Read(floors), Ok(Outcome::Data(pieces))) => {
+            (What::Read { floors, .. }, Ok(Outcome::Data(pieces))) => {
                 let bytes = pieces.concat();
                 let blocks = bytes.chunks(BLOCK_SIZE as usize).enumerate();
                 let values: Result<Vec<u64>, String> = blocks
@@ -360,8 +365,9 @@ impl World {
                 Err("the volume is given up, but its owner still has it".to_owned())
             }
             (_, Err(Failure::Lost | Failure::Closed | Failure::Full)) => Ok(()),
-            (What::Read(_), Err(Failure::Damaged { .. }))
-                if self.shape.copies == 1 || !self.evicted.is_empty() =>
+            // One part of a read is given up when no disk in sync has it; the others may take until a disk is back.
+            (What::Read { whole, .. }, Err(Failure::Damaged { .. }))
+                if self.shape.copies == 1 || whole != Some(self.evictions) =>
             {
                 self.meet("block lost with its only copy");
                 Ok(())
@@ -380,7 +386,7 @@ impl World {
 impl What {
     fn name(&self) -> &'static str {
         match self {
-            Self::Read(_) => "read",
+            Self::Read { .. } => "read",
             Self::Write { .. } => "write",
             Self::Flush(_) => "flush",
             Self::Map => "map",

@@ -263,6 +263,8 @@ pub(crate) struct World {
     pub(crate) next_token: u64,
     pub(crate) reclaiming: Option<Reclaiming>,
     pub(crate) evicted: BTreeSet<(PgId, DiskId)>,
+    /// How many were put out so far.
+    pub(crate) evictions: u64,
     /// Where groups are wanted that were made to move.
     pub(crate) wanted: BTreeMap<PgId, Vec<DiskId>>,
     /// The disk that died for good.
@@ -303,6 +305,7 @@ impl World {
             next_token: 1,
             reclaiming: None,
             evicted: BTreeSet::new(),
+            evictions: 0,
             wanted: BTreeMap::new(),
             dead: None,
             damaged: None,
