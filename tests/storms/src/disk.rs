@@ -25,7 +25,9 @@ const FAILING: &str = "failing";
 /// A mounted file system. It is unmounted with this value.
 pub(crate) struct Bench {
     /// Ends after the mount and the loop device.
-    _daemon: Process,
+    daemon: Process,
+    /// What it exports the image as: a mount of its own, which outlives it.
+    exported: PathBuf,
     monitor: PathBuf,
     device: String,
     mounted: PathBuf,
@@ -66,7 +68,8 @@ impl Bench {
         })?;
         let device = run("losetup", &["--find", "--show", &file.display().to_string()])?;
         let bench = Self {
-            _daemon: daemon,
+            daemon,
+            exported: file,
             monitor,
             device,
             mounted: at.to_owned(),
@@ -114,6 +117,9 @@ impl Drop for Bench {
         // Lazily: whoever still has files open there is being ended. Namespaces of our own end with us anyway.
         let _ = run("umount", &["-l", &self.mounted.display().to_string()]);
         let _ = run("losetup", &["--detach", &self.device]);
+        let _ = self.daemon.kill();
+        // Else the folder could not be removed.
+        let _ = run("umount", &["-l", &self.exported.display().to_string()]);
     }
 }
 
