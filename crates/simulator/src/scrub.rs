@@ -93,9 +93,14 @@ impl World {
                 }
             }
         }
+        self.scrub_everywhere();
+    }
+
+    fn scrub_everywhere(&mut self) {
         let up = self.disks.iter().filter(|(_, disk)| disk.is_up());
         let all: BTreeSet<DiskId> = up.map(|(id, _)| *id).collect();
         self.ending.scrubbing.clone_from(&all);
+        self.ending.scrubbed_at = self.evictions;
         for disk in all {
             self.begin_scrub(disk, true);
         }
@@ -104,6 +109,14 @@ impl World {
     /// Whether all scrubs are done; what is damaged after that stays so.
     pub(crate) fn scrubbed_all(&mut self) -> bool {
         if !self.ending.scrubbing.is_empty() {
+            return false;
+        }
+        if self.damaged.is_some() && self.ending.scrubbed_at != self.evictions {
+            // Who was put out meanwhile, for something that takes as long as it did before all was healed, left out what
+            // it came back to (seed 25151 of its time).
+            if self.whole() {
+                self.scrub_everywhere();
+            }
             return false;
         }
         let bad: Vec<DiskId> = self

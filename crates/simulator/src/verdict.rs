@@ -29,6 +29,8 @@ pub(crate) struct Ending {
     /// Whether the scrubs of the end have begun; and on which disks they go on.
     scrubs: bool,
     pub(crate) scrubbing: BTreeSet<DiskId>,
+    /// How many disks had been put out when they began.
+    pub(crate) scrubbed_at: u64,
     /// Nobody opens a volume again.
     pub(crate) closing: bool,
     told_to_close: bool,
