@@ -2,6 +2,7 @@
 
 use crate::owner;
 use crate::scope::Scope;
+use crate::search::Sight;
 use crate::state::{DISKS, Disk, Object, Phase, Slot, Step, World, Wrong, each};
 
 /// The first law that a world breaks, in words.
@@ -58,19 +59,8 @@ pub fn broken(scope: &Scope, world: &World) -> Option<&'static str> {
     None
 }
 
-/// Something that must come about somewhere in the space of a scope that has it.
-#[derive(Clone, Copy, Debug)]
-pub struct Sight {
-    /// In words.
-    pub name: &'static str,
-    /// Whether it can come about in a scope at all.
-    pub expected: fn(&Scope) -> bool,
-    /// Whether it has come about in a world.
-    pub seen: fn(&Scope, &World) -> bool,
-}
-
 /// All of them.
-pub const SIGHTS: &[Sight] = &[
+pub const SIGHTS: &[Sight<Scope>] = &[
     Sight {
         name: "a write is acknowledged",
         expected: |_| true,

@@ -10,13 +10,12 @@ pub mod law;
 pub mod owner;
 pub mod rows;
 pub mod rule;
-pub mod run;
 pub mod scope;
 pub mod search;
+pub mod space;
 pub mod state;
 pub mod symmetry;
 
 pub use rule::{Rule, SECOND_LINES, WITNESSES};
-pub use run::{Report, explore};
 pub use scope::{LONG, SHORT, Scope};
-pub use search::Bounds;
+pub use search::{Bounds, Report, explore};

@@ -2,12 +2,11 @@
 //! broken, if one was; its status says the same.
 #![forbid(unsafe_code)]
 
-use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Parser;
-use model_tests::search::Figures;
+use model_tests::search::Space;
 use model_tests::{Bounds, LONG, Rule, SHORT, Scope, explore, rows};
 
 #[global_allocator]
@@ -42,23 +41,19 @@ struct Sum {
 }
 
 impl Sum {
-    /// Prints what a scope came to.
-    fn add(
-        &mut self,
-        report: &impl Display,
-        figures: Figures,
-        violation: Option<&impl Display>,
-        unseen: &[&'static str],
-    ) {
+    /// Explores a scope, and prints what it came to.
+    fn add<S: Space>(&mut self, scope: S, bounds: Bounds) {
+        let report = explore(scope, bounds);
+        let unseen = report.unseen();
         println!("{report}");
-        if let Some(violation) = violation {
+        if let Some(violation) = &report.violation {
             println!("{violation}");
         }
-        for unseen in unseen {
+        for unseen in &unseen {
             println!("  never: {unseen}");
         }
-        self.states += figures.states;
-        if violation.is_none() && unseen.is_empty() {
+        self.states += report.states;
+        if report.violation.is_none() && unseen.is_empty() {
             self.passed += 1;
         } else {
             self.failed += 1;
@@ -74,23 +69,11 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let (copies, rows) = scopes(&arguments)?;
     let mut sum = Sum::default();
-    for scope in &copies {
-        let report = explore(*scope, bounds);
-        sum.add(
-            &report,
-            report.figures,
-            report.violation.as_ref(),
-            &report.unseen(),
-        );
+    for scope in copies {
+        sum.add(scope, bounds);
     }
-    for scope in &rows {
-        let report = rows::explore(*scope, bounds);
-        sum.add(
-            &report,
-            report.figures,
-            report.violation.as_ref(),
-            &report.unseen(),
-        );
+    for scope in rows {
+        sum.add(scope, bounds);
     }
     let Sum {
         states,

@@ -8,9 +8,8 @@
 pub mod action;
 pub mod law;
 pub mod rule;
-pub mod run;
+pub mod space;
 pub mod world;
 
 pub use rule::Rule;
-pub use run::{Report, explore};
 pub use world::{LONG, SHORT, Scope};

@@ -246,7 +246,7 @@ impl Scope {
     }
 
     /// The world as it begins: nobody has the volume open, all that is in sync is empty.
-    pub fn begin(&self) -> World {
+    pub fn first(&self) -> World {
         let mut records = [Record::default(); crate::state::INTERVALS];
         records[0] = Record::new(self.slots);
         World {

@@ -2,6 +2,7 @@
 
 use super::rule::Rule;
 use super::world::{BLOCKS, DATA, FRONT_BLOCKS, Phase, SHARDS, Scope, Set, Value, What, World};
+use crate::search::Sight;
 
 /// What the blocks show, read by the front of this disk; nothing if the row that it names is not on enough shards.
 pub fn shown(scope: &Scope, world: &World, disk: usize) -> Option<[Value; BLOCKS]> {
@@ -59,14 +60,6 @@ pub fn broken(scope: &Scope, world: &World) -> Option<&'static str> {
     None
 }
 
-/// Something that must come about somewhere.
-pub struct Sight {
-    /// What.
-    pub name: &'static str,
-    /// Whether a world shows it.
-    pub seen: fn(&World) -> bool,
-}
-
 fn encoded(world: &World) -> impl Iterator<Item = usize> {
     let writes = world.writes.iter().flatten().enumerate();
     let mixed = |what: &What| matches!(what, What::Row { content, .. } if content.iter().any(|value| *value != content[0]));
@@ -76,10 +69,11 @@ fn encoded(world: &World) -> impl Iterator<Item = usize> {
 }
 
 /// All of them.
-pub const SIGHTS: &[Sight] = &[
+pub const SIGHTS: &[Sight<Scope>] = &[
     Sight {
         name: "a take-over undoes a row",
-        seen: |world| {
+        expected: |_| true,
+        seen: |_, world| {
             let Phase::Levelling(version, ..) = world.phase else {
                 return false;
             };
@@ -95,7 +89,8 @@ pub const SIGHTS: &[Sight] = &[
     },
     Sight {
         name: "a take-over finishes a row that was not acknowledged",
-        seen: |world| {
+        expected: |_| true,
+        seen: |_, world| {
             let Phase::Levelling(version, ..) = world.phase else {
                 return false;
             };
@@ -106,7 +101,8 @@ pub const SIGHTS: &[Sight] = &[
     },
     Sight {
         name: "a front lies over a row",
-        seen: |world| {
+        expected: |_| true,
+        seen: |_, world| {
             let disk = &world.disks[0];
             let row = disk.places.iter().flatten().map(|version| version.stamp).max();
             row.is_some_and(|row| {
@@ -116,10 +112,14 @@ pub const SIGHTS: &[Sight] = &[
     },
     Sight {
         name: "what was encoded is acknowledged",
-        seen: |world| encoded(world).any(|number| world.acknowledged & 1 << number != 0),
+        expected: |_| true,
+        seen: |_, world| encoded(world).any(|number| world.acknowledged & 1 << number != 0),
     },
     Sight {
         name: "an owner serves with a shard less, after a take-over",
-        seen: |world| world.owner > 1 && world.phase == Phase::Serving && world.in_sync.count_ones() == DATA,
+        expected: |_| true,
+        seen: |_, world| {
+            world.owner > 1 && world.phase == Phase::Serving && world.in_sync.count_ones() == DATA
+        },
     },
 ];
