@@ -12,6 +12,8 @@ pub mod owner;
 pub mod recovery;
 pub mod relocation;
 pub mod replica;
+#[cfg(test)]
+mod samples;
 pub mod scrub;
 
 pub use moment::Moment;

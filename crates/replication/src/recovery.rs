@@ -13,6 +13,8 @@ use protocol::session::SlotState;
 use protocol::storage::{ChunkState, ObjectDelta, ObjectState};
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
+pub(crate) use union::united;
+
 /// All groups that a disk comes back to.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
@@ -50,8 +52,6 @@ impl Recovery {
 
 /// One range with all its layers.
 pub(crate) type Column = (FamilyId, u32);
-
-pub(crate) use union::united;
 
 /// One group on its way back.
 #[derive(Debug)]
@@ -198,28 +198,14 @@ pub(crate) fn different(
 #[cfg(test)]
 mod tests {
     //! What is copied, and in which order.
-    use protocol::storage::ChunkState;
-
     use super::*;
+    use crate::samples;
 
     fn object(layer: u64, count: u64, present: u16) -> ObjectState {
-        let stamp = Stamp {
-            generation: Generation(1),
-            count,
-        };
         ObjectState {
-            object: ObjectId {
-                family: FamilyId(1),
-                index: 0,
-                layer: LayerId(layer),
-            },
-            stamp,
-            chunks: vec![ChunkState {
-                chunk: 0,
-                stamp,
-                present,
-                zero: 0,
-            }],
+            object: samples::object(layer),
+            stamp: samples::stamp(count),
+            chunks: vec![samples::chunk(0, count, present)],
         }
     }
 

@@ -112,8 +112,8 @@ enum Asked {
     Standing(Asker),
     /// The same, for a read that was begun at a layer.
     Read(Asker, (FamilyId, LayerId), PgId),
-    /// A merge or a drop of an object.
-    Reclaim(u64),
+    /// A merge or a drop of an object, by the token of whoever asked.
+    Reclaim(u64, reclaim::Place),
     /// Raising a generation.
     Generation(VolumeId, Generation),
     /// Raising an interval.
@@ -485,7 +485,7 @@ impl Replica {
                 self.resume_reclaims(out);
             }
             Some(Asked::Strays(object)) => self.strays_told(object, result, out),
-            Some(Asked::Reclaim(token)) => self.reclaimed(token, result, out),
+            Some(Asked::Reclaim(token, _)) => self.reclaimed(token, result, out),
             Some(Asked::Generation(volume, generation)) => {
                 let known = self.generations.entry(volume).or_default();
                 known.asked = known.seen > generation;

@@ -348,33 +348,8 @@ impl Broken {
 #[cfg(test)]
 mod tests {
     //! What is taken for good bytes, and what for a difference.
-    use protocol::Generation;
-
     use super::*;
-
-    fn stamp(count: u64) -> Stamp {
-        Stamp {
-            generation: Generation(1),
-            count,
-        }
-    }
-
-    fn object(layer: u64) -> ObjectId {
-        ObjectId {
-            family: FamilyId(1),
-            index: 0,
-            layer: LayerId(layer),
-        }
-    }
-
-    fn chunk(number: u8, count: u64, present: u16) -> ChunkState {
-        ChunkState {
-            chunk: number,
-            stamp: stamp(count),
-            present,
-            zero: 0,
-        }
-    }
+    use crate::samples::{chunk, object, stamp};
 
     fn object_state(layer: u64, count: u64, chunks: Vec<ChunkState>) -> ObjectState {
         ObjectState {

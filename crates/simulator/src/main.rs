@@ -9,7 +9,7 @@ use clap::Parser;
 use simulator::campaign::on_all_cores;
 use simulator::{Options, Report, run};
 
-/// As in storaged. Worlds take and give back memory all the time, and this one does it in half of the time.
+/// As in storaged. Worlds take memory and give it back all the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

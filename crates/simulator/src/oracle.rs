@@ -275,6 +275,17 @@ mod tests {
         Image::new(1)
     }
 
+    /// A read began between two writes, of which both are acknowledged: with what it must not be below.
+    fn overtaken() -> (Image, Floors) {
+        let mut image = image();
+        image.write(0, 1, 1, OLD, false);
+        image.acknowledge(0, 1, 1).unwrap();
+        let floors = image.floors(0, 1);
+        image.write(0, 1, 2, OLD, false);
+        image.acknowledge(0, 1, 2).unwrap();
+        (image, floors)
+    }
+
     #[test]
     fn an_acknowledged_write_must_be_read() {
         let mut image = image();
@@ -328,12 +339,7 @@ mod tests {
     #[test]
     fn a_read_from_before_a_write_says_nothing_against_it_though_its_owner_has_a_newer_generation() {
         // Seed 4321 of its time.
-        let mut image = image();
-        image.write(0, 1, 1, OLD, false);
-        image.acknowledge(0, 1, 1).unwrap();
-        let floors = image.floors(0, 1);
-        image.write(0, 1, 2, OLD, false);
-        image.acknowledge(0, 1, 2).unwrap();
+        let (mut image, floors) = overtaken();
         assert!(image.read(0, &[1], &floors, NEW).is_ok());
         let floors = image.floors(0, 1);
         assert!(image.read(0, &[2], &floors, NEW).is_ok());
@@ -342,12 +348,7 @@ mod tests {
 
     #[test]
     fn a_read_that_was_under_way_may_return_what_was_last_when_it_began() {
-        let mut image = image();
-        image.write(0, 1, 1, OLD, false);
-        image.acknowledge(0, 1, 1).unwrap();
-        let floors = image.floors(0, 1);
-        image.write(0, 1, 2, OLD, false);
-        image.acknowledge(0, 1, 2).unwrap();
+        let (mut image, floors) = overtaken();
         assert!(image.read(0, &[1], &floors, OLD).is_ok());
         let floors = image.floors(0, 1);
         assert!(image.read(0, &[1], &floors, OLD).is_err());

@@ -90,16 +90,10 @@ pub(crate) fn united(ours: &ObjectDelta, theirs: &ObjectDelta) -> Option<ObjectD
 mod tests {
     //! Which block comes from whom.
     use bytes::Bytes;
-    use protocol::{FamilyId, Generation, LayerId, ObjectId, Stamp};
+    use protocol::LayerId;
 
     use super::*;
-
-    fn stamp(count: u64) -> Stamp {
-        Stamp {
-            generation: Generation(1),
-            count,
-        }
-    }
+    use crate::samples::{chunk, object, stamp};
 
     /// Blocks are filled with these bytes, one for each that is not zero.
     fn delta(count: u64, chunks: Vec<ChunkState>, fill: &[u8]) -> ObjectDelta {
@@ -108,11 +102,7 @@ mod tests {
             .flat_map(|byte| [*byte; BLOCK_SIZE as usize])
             .collect();
         ObjectDelta {
-            object: ObjectId {
-                family: FamilyId(1),
-                index: 0,
-                layer: LayerId(2),
-            },
+            object: object(2),
             stamp: stamp(count),
             merged: Vec::new(),
             chunks,
@@ -121,12 +111,10 @@ mod tests {
         }
     }
 
-    fn chunk(number: u8, count: u64, present: u16, zero: u16) -> ChunkState {
+    fn partly_zero(number: u8, count: u64, present: u16, zero: u16) -> ChunkState {
         ChunkState {
-            chunk: number,
-            stamp: stamp(count),
-            present,
             zero,
+            ..chunk(number, count, present)
         }
     }
 
@@ -134,31 +122,31 @@ mod tests {
     fn blocks_of_a_merged_parent_go_under_what_is_newer_here() {
         let mut theirs = delta(
             4,
-            vec![chunk(3, 2, 0b1111, 0b1000), chunk(9, 2, 1, 0)],
+            vec![partly_zero(3, 2, 0b1111, 0b1000), chunk(9, 2, 1)],
             &[1, 2, 3, 9],
         );
         theirs.merged = vec![LayerId(1)];
-        let ours = delta(5, vec![chunk(3, 5, 0b0110, 0b0010)], &[7]);
+        let ours = delta(5, vec![partly_zero(3, 5, 0b0110, 0b0010)], &[7]);
         let whole = united(&ours, &theirs).unwrap();
         assert_eq!(whole.stamp, stamp(5));
         assert_eq!(whole.merged, [LayerId(1)]);
-        assert_eq!(whole.chunks, [chunk(3, 5, 0b1111, 0b1010), chunk(9, 2, 1, 0)]);
+        assert_eq!(whole.chunks, [partly_zero(3, 5, 0b1111, 0b1010), chunk(9, 2, 1)]);
         assert_eq!(*whole.checksums, [1, 7, 9]);
         assert_eq!(whole.bytes.len(), 3 * BLOCK_SIZE as usize);
     }
 
     #[test]
     fn a_chunk_that_was_not_written_since_is_the_sources_first() {
-        let theirs = delta(4, vec![chunk(0, 4, 0b11, 0)], &[1, 2]);
-        let ours = delta(5, vec![chunk(0, 3, 0b101, 0)], &[7, 8]);
+        let theirs = delta(4, vec![chunk(0, 4, 0b11)], &[1, 2]);
+        let ours = delta(5, vec![chunk(0, 3, 0b101)], &[7, 8]);
         let whole = united(&ours, &theirs).unwrap();
-        assert_eq!(whole.chunks, [chunk(0, 4, 0b111, 0)]);
+        assert_eq!(whole.chunks, [chunk(0, 4, 0b111)]);
         assert_eq!(*whole.checksums, [1, 2, 8]);
     }
 
     #[test]
     fn a_delta_with_fewer_bytes_than_it_says_is_refused() {
-        let theirs = delta(4, vec![chunk(0, 4, 0b11, 0)], &[1]);
+        let theirs = delta(4, vec![chunk(0, 4, 0b11)], &[1]);
         assert_eq!(united(&delta(5, Vec::new(), &[]), &theirs), None);
     }
 }

@@ -8,11 +8,11 @@
 //! Whoever asks may have been slow, or may have died since: what the map does not want any more is not done
 //! (`docs/decisions/0051-late-merges.md`).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use protocol::map::LayerUse;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use protocol::{FamilyId, LayerId, PgId};
+use protocol::{FamilyId, LayerId, ObjectId, PgId};
 
 use super::event::Action;
 use super::{Asked, Replica};
@@ -28,13 +28,11 @@ pub(super) struct Reclaims {
     /// And in a group.
     in_groups: HashMap<PgId, usize>,
     waiting: VecDeque<(u64, StorageRequest)>,
-    /// What the store works on, by the token of whoever asked.
-    under_way: BTreeMap<u64, Place>,
 }
 
 /// What a merge or a drop is about.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(super) struct Place {
     pg: Option<PgId>,
     /// The layer that goes.
     layer: Layer,
@@ -59,11 +57,6 @@ impl Reclaims {
     /// Whether a read in this group is under way.
     pub(super) fn reads_in(&self, pg: PgId) -> bool {
         self.in_groups.contains_key(&pg)
-    }
-
-    /// Whether the store merges or drops something of this group.
-    pub(super) fn under_way_in(&self, pg: PgId) -> bool {
-        self.under_way.values().any(|place| place.pg == Some(pg))
     }
 
     /// A read is done; true if it was the last one at its layer, and something may wait for that.
@@ -100,18 +93,29 @@ impl Replica {
         }
         for (token, request) in std::mem::take(&mut self.reclaims.waiting) {
             let place = self.place_of(&request);
-            match place.map_or(Judgement::Never, |place| self.judge_reclaim(place)) {
-                Judgement::Now => {
-                    self.reclaims.under_way.extend(place.map(|place| (token, place)));
-                    self.ask(Asked::Reclaim(token), request, out);
-                }
-                Judgement::Later => self.reclaims.waiting.push_back((token, request)),
-                Judgement::Never => out.push(Action::Reclaimed {
+            let judged = place.map(|place| (self.judge_reclaim(place), place));
+            match judged {
+                Some((Judgement::Now, place)) => self.ask(Asked::Reclaim(token, place), request, out),
+                Some((Judgement::Later, _)) => self.reclaims.waiting.push_back((token, request)),
+                Some((Judgement::Never, _)) | None => out.push(Action::Reclaimed {
                     token,
                     result: Err(StorageError::Busy),
                 }),
             }
         }
+    }
+
+    /// What the store merges or drops now.
+    fn under_way(&self) -> impl Iterator<Item = &Place> {
+        self.asked.values().filter_map(|asked| match asked {
+            Asked::Reclaim(_, place) => Some(place),
+            _ => None,
+        })
+    }
+
+    /// Whether it merges or drops something of this group.
+    pub(super) fn reclaims_in(&self, pg: PgId) -> bool {
+        self.under_way().any(|place| place.pg == Some(pg))
     }
 
     fn place_of(&self, request: &StorageRequest) -> Option<Place> {
@@ -147,12 +151,10 @@ impl Replica {
         }
         let read =
             self.reclaims.reads.contains_key(&place.layer) && !mutation::active(Mutation::MergeUnderReads);
-        let mut others = self.reclaims.under_way.values();
         // What still comes to the layer would be left behind, for what goes is listed once.
-        let grows = others.any(|other| other.child == Some(place.layer))
-            || self
-                .coming()
-                .any(|object| (object.family, object.layer) == place.layer);
+        let merged = |other: &Place| other.child == Some(place.layer);
+        let written = |object: ObjectId| (object.family, object.layer) == place.layer;
+        let grows = self.under_way().any(merged) || self.coming().any(written);
         if read || grows {
             Judgement::Later
         } else {
@@ -167,7 +169,6 @@ impl Replica {
         result: Result<StorageReply, StorageError>,
         out: &mut Vec<Action>,
     ) {
-        self.reclaims.under_way.remove(&token);
         out.push(Action::Reclaimed {
             token,
             result: result.map(|_| ()),

@@ -131,7 +131,7 @@ impl Replica {
         if !state(*from).is_some_and(SlotState::comes_back) {
             return Err(Refusal::NotInSync);
         }
-        if self.reclaims.under_way_in(*pg) {
+        if self.reclaims_in(*pg) {
             // Else a layer that was compared might be merged into another one that was compared before.
             return Err(Refusal::Busy);
         }
