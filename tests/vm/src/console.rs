@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 /// How long a single command may take, fio and file system checks included.
 pub(crate) const COMMAND: Duration = Duration::from_mins(4);
 
+/// How long a guest that has been silent for longer may take to answer an empty line.
+const NUDGE: Duration = Duration::from_secs(20);
+
 /// What a command in the guest printed and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -22,6 +25,9 @@ pub struct Output {
 /// The host's end of the line.
 pub struct Console {
     stream: BufReader<UnixStream>,
+    /// Commands that were sent to this guest. It counts them too: an answer with another number is one to something
+    /// else, and the line has lost or doubled something.
+    commands: u64,
 }
 
 impl Console {
@@ -30,17 +36,17 @@ impl Console {
         stream.set_nonblocking(false)?;
         let mut console = Self {
             stream: BufReader::new(stream),
+            commands: 0,
         };
         console.read_until(|line| (line == "@@ready").then_some(()), patience)?;
         Ok(console)
     }
 
-    /// On a connection to a guest that takes commands already.
-    pub fn resume(stream: UnixStream) -> Result<Self> {
+    /// The guest that was talked to on another connection goes on with this one.
+    pub fn resume(&mut self, stream: UnixStream) -> Result<()> {
         stream.set_nonblocking(false)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        self.stream = BufReader::new(stream);
+        Ok(())
     }
 
     /// Runs a command line of the guest's shell; an error if it fails.
@@ -64,20 +70,33 @@ impl Console {
     /// Lets the guest begin with a command line; [`Console::finish`] waits for its end.
     pub fn begin(&mut self, command: &str) -> Result<()> {
         ensure!(!command.contains('\n'), "a command is one line");
+        self.commands += 1;
         writeln!(self.stream.get_mut(), "{command}").context("send a command to the guest")
     }
 
     /// Waits for the end of what was begun.
     pub fn finish(&mut self) -> Result<Output> {
-        let (text, status) = self
-            .read_until(
-                |line| line.strip_prefix("@@status ")?.trim().parse().ok(),
-                COMMAND,
-            )
+        let (text, (status, number)) = self
+            .read_until(end_of_command, COMMAND)
             .context("wait for the guest to finish a command")?;
+        ensure!(
+            number == self.commands,
+            "the guest has answered command {number}, and {} were sent: the line has lost or doubled something",
+            self.commands
+        );
         // The guest ends the last line before it says how the command ended.
         let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
         Ok(Output { text, status })
+    }
+
+    /// Sends an empty line to a guest that has not answered, and gives what it says to that.
+    pub fn nudge(&mut self) -> Result<String> {
+        self.begin("")?;
+        let (text, (status, number)) = self.read_until(end_of_command, NUDGE)?;
+        Ok(format!(
+            "{text}status {status} of command {number}, and {} were sent",
+            self.commands
+        ))
     }
 
     /// Waits for a line of the output of what was begun.
@@ -116,4 +135,10 @@ impl Console {
             text.push('\n');
         }
     }
+}
+
+/// How a command ended, and which, if a line says that.
+fn end_of_command(line: &str) -> Option<(i32, u64)> {
+    let (status, number) = line.strip_prefix("@@status ")?.trim().split_once(' ')?;
+    Some((status.parse().ok()?, number.parse().ok()?))
 }

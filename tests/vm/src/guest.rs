@@ -1,10 +1,10 @@
 //! A running guest: a QEMU process, and a serial line on which the guest takes commands.
 
-use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -15,6 +15,7 @@ use crate::image::Image;
 use crate::packages;
 use crate::patience::wait_for;
 use crate::qmp::Qmp;
+use crate::silence;
 
 /// How long a guest may take to boot. Emulated, on a busy machine of two cores, it takes half a minute.
 const BOOT: Duration = Duration::from_mins(5);
@@ -98,7 +99,7 @@ impl Guest {
 
     /// The guest runs in another machine from now on, whose console is this. The former one ends.
     pub(crate) fn has_moved(&mut self, machine: Machine, console: UnixStream) -> Result<()> {
-        self.console = Console::resume(console)?;
+        self.console.resume(console)?;
         self.said.push_str(&self.machine.kernel_log());
         self.machine = machine;
         Ok(())
@@ -106,12 +107,14 @@ impl Guest {
 
     /// Runs a command line of the guest's shell; an error if it fails.
     pub fn run(&mut self, command: &str) -> Result<String> {
-        self.console.run(command)
+        let outcome = self.console.run(command);
+        self.explain(outcome)
     }
 
     /// Runs a command line of the guest's shell, however it ends.
     pub fn try_run(&mut self, command: &str) -> Result<Output> {
-        self.console.try_run(command)
+        let outcome = self.console.try_run(command);
+        self.explain(outcome)
     }
 
     /// Lets the guest begin with a command line; [`Guest::finish`] waits for its end.
@@ -121,12 +124,30 @@ impl Guest {
 
     /// Waits for the end of what was begun.
     pub fn finish(&mut self) -> Result<Output> {
-        self.console.finish()
+        let outcome = self.console.finish();
+        self.explain(outcome)
     }
 
     /// Waits for a line of the output of what was begun.
     pub fn wait_for_line(&mut self, wanted: &str) -> Result<String> {
         self.console.wait_for_line(wanted)
+    }
+
+    /// A guest that is silent is looked at from outside, while it can be.
+    fn explain<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        let silent = |cause: &anyhow::Error| {
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|cause| cause.kind() == io::ErrorKind::WouldBlock)
+        };
+        outcome.map_err(|cause| {
+            if !silent(&cause) {
+                return cause;
+            }
+            let monitor = self.machine.folder.path().join(MONITOR);
+            let report = silence::report(self.machine.qemu.id(), &monitor, &mut self.console);
+            cause.context(report)
+        })
     }
 
     /// What the guest's kernel has said so far.

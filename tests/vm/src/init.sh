@@ -13,9 +13,11 @@ done < /modules/order
 exec < /dev/ttyS1 > /dev/ttyS1 2>&1
 stty -F /dev/ttyS1 raw -echo -onlcr
 echo "@@ready"
+number=0
 while IFS= read -r line; do
+    number=$((number + 1))
     ( eval "$line" ) < /dev/null
     # On a line of its own, whether or not the output ended with one.
-    printf '\n@@status %d\n' $?
+    printf '\n@@status %d %d\n' $? $number
 done
 poweroff -f

@@ -16,3 +16,4 @@ pub mod packages;
 pub mod patience;
 mod qmp;
 pub mod scenarios;
+mod silence;

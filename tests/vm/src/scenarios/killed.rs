@@ -40,6 +40,8 @@ const MOMENTS: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two looks at a log: what is measured is coarse by this much.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Lines of each log that a campaign that failed shows.
+const LAST_WORDS: usize = 30;
 /// How long a `vhost-blk` may wait for the former one's volume, in seconds.
 const WAIT: u64 = 60;
 
@@ -92,6 +94,9 @@ pub fn campaign(setting: &Setting, kills: u32, seed: u64) -> Result<Figures> {
     if outcome.is_err() {
         println!("what was said is kept in {}", stage.node.keep().display());
         println!("the guest's kernel said: {}", stage.guest.kernel_log());
+        if let Err(cause) = stage.print_last_words() {
+            println!("and more cannot be found out: {cause:#}");
+        }
     }
     outcome
 }
@@ -242,6 +247,19 @@ impl Stage {
         self.figures.storaged += 1;
         self.node.kill()?;
         self.node.start_again()
+    }
+
+    /// The folder does not outlive a machine of CI.
+    fn print_last_words(&mut self) -> Result<()> {
+        for volume in VOLUMES {
+            let log = Backend::log(&self.socket(volume))?;
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+            println!("the last that vhost-blk said of {volume}:\n{}", last.join("\n"));
+        }
+        let now = self.guest.try_run("ps; cat /proc/locks; ls -l /mnt /tmp")?;
+        println!("in the guest there are:\n{}", now.text);
+        Ok(())
     }
 
     fn socket(&self, volume: &str) -> PathBuf {
