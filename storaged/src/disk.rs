@@ -220,6 +220,7 @@ impl Remote {
             index,
             parent,
             child,
+            row_chunks: None,
         };
         Ok(self.ask(|answer| Command::Reclaim { request, answer }).await??)
     }

@@ -80,7 +80,11 @@ fn remains(group: &GroupView, disk: DiskId, keep: Option<DiskId>) -> Option<Rema
     let with = |changed: DiskId, state: SlotState, slots: &[Slot]| -> Vec<Slot> {
         let slot = |slot: &Slot| {
             if slot.disk == changed {
-                Slot { disk: changed, state }
+                Slot {
+                    disk: changed,
+                    state,
+                    shard: 0,
+                }
             } else {
                 *slot
             }
@@ -248,6 +252,7 @@ mod tests {
         let slot = |(disk, state)| Slot {
             disk: DiskId(disk),
             state,
+            shard: 0,
         };
         GroupView {
             pg: protocol::PgId {

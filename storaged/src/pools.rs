@@ -151,6 +151,7 @@ impl Layout {
             let slots = disks.into_iter().map(|disk| Slot {
                 disk,
                 state: SlotState::InSync,
+                shard: 0,
             });
             GroupRecord {
                 slots: slots.collect(),

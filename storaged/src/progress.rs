@@ -173,6 +173,7 @@ mod tests {
             let slots = [1, 2, 3].map(|disk| Slot {
                 disk: DiskId(disk),
                 state: if disk == 3 { third } else { SlotState::InSync },
+                shard: 0,
             });
             let record = GroupRecord {
                 slots: slots.to_vec(),

@@ -5,7 +5,7 @@
 
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
-use crate::profile::Profile;
+use protocol::profile::Profile;
 
 /// Computes for one profile. Matrices that were needed once are kept for the next time.
 #[derive(Debug)]

@@ -5,9 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod code;
-mod profile;
 mod row;
 
 pub use code::{Code, CodeError};
-pub use profile::{DATA_MAX, DATA_MIN, PARITY_MAX, PARITY_MIN, Profile, ProfileError};
+pub use protocol::profile::{DATA_MAX, DATA_MIN, PARITY_MAX, PARITY_MIN, Profile, ProfileError};
 pub use row::{Row, Rows, Split};

@@ -4,7 +4,7 @@
 use protocol::BlockRange;
 use protocol::geometry::{BLOCKS_PER_CHUNK, CHUNKS_PER_OBJECT};
 
-use crate::profile::Profile;
+use protocol::profile::Profile;
 
 /// The rows of an object, of a pool with this profile: k chunks each, the last one as many as are left. Chunks that it
 /// lacks are zeros, which nobody keeps.

@@ -115,7 +115,10 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Area
         | Kind::WriteShared
         | Kind::Question
-        | Kind::Vouch => request::read_request(kind, body, payload).map(Message::Request),
+        | Kind::Vouch
+        | Kind::Column
+        | Kind::Replace
+        | Kind::WriteFront => request::read_request(kind, body, payload).map(Message::Request),
         Kind::Welcome
         | Kind::Ok
         | Kind::Doubt
@@ -126,7 +129,8 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Shared
         | Kind::Placed
         | Kind::Told
-        | Kind::Standing => response::read_response(kind, body, payload).map(Message::Response),
+        | Kind::Standing
+        | Kind::Columns => response::read_response(kind, body, payload).map(Message::Response),
         Kind::SessionRequest => read_json(kind, body).map(Message::SessionRequest),
         Kind::SessionReply => read_json(kind, body).map(Message::SessionReply),
         Kind::SessionPush => read_json(kind, body).map(Message::SessionPush),

@@ -56,6 +56,9 @@ pub enum Kind {
     WriteShared = 0x0d,
     Question = 0x0e,
     Vouch = 0x0f,
+    Column = 0x10,
+    Replace = 0x11,
+    WriteFront = 0x12,
     SessionRequest = 0x40,
     SessionReply = 0x41,
     SessionPush = 0x42,
@@ -70,11 +73,12 @@ pub enum Kind {
     Placed = 0x89,
     Told = 0x8a,
     Standing = 0x8b,
+    Columns = 0x8c,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::Hello,
         Self::Fence,
         Self::Read,
@@ -90,6 +94,9 @@ impl Kind {
         Self::WriteShared,
         Self::Question,
         Self::Vouch,
+        Self::Column,
+        Self::Replace,
+        Self::WriteFront,
         Self::SessionRequest,
         Self::SessionReply,
         Self::SessionPush,
@@ -104,6 +111,7 @@ impl Kind {
         Self::Placed,
         Self::Told,
         Self::Standing,
+        Self::Columns,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -114,7 +122,7 @@ impl Kind {
     pub fn body_max(self) -> u32 {
         match self {
             Self::SessionRequest | Self::SessionReply | Self::SessionPush => SESSION_BODY_MAX,
-            Self::Told => TOLD_BODY_MAX,
+            Self::Told | Self::Columns => TOLD_BODY_MAX,
             _ => BODY_MAX,
         }
     }
@@ -122,7 +130,13 @@ impl Kind {
     /// The longest payload that a frame of this kind may have, in bytes: none for most.
     pub fn payload_max(self) -> u32 {
         match self {
-            Self::Write | Self::Level | Self::Data | Self::Delta | Self::Told => PAYLOAD_MAX,
+            Self::Write
+            | Self::WriteFront
+            | Self::Level
+            | Self::Replace
+            | Self::Data
+            | Self::Delta
+            | Self::Told => PAYLOAD_MAX,
             _ => 0,
         }
     }

@@ -216,6 +216,7 @@ mod tests {
                 range,
                 change,
                 use_reserve: false,
+                floor: Stamp::ZERO,
             },
         }
     }

@@ -12,7 +12,7 @@ use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId,
 use crate::place::ChunkPlaces;
 use crate::recovery::{Question, Told};
 use crate::stamp::Stamp;
-use crate::storage::{MapRun, ObjectDelta, ObjectWrite};
+use crate::storage::{MapRun, ObjectDelta, ObjectState, ObjectWrite};
 
 /// What every request about a volume's objects says first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,28 @@ pub enum Request {
         /// Where.
         scope: Scope,
     },
+    /// What there is of an object, layer by layer from `layer` down. Judged like a read. Answered with
+    /// [`Response::Column`]. Since version [`ROWS_SINCE`] of the messages, as what follows.
+    Column {
+        /// Where.
+        scope: Scope,
+        /// Whose object.
+        family: FamilyId,
+        /// The newest layer to look at.
+        layer: LayerId,
+        /// Which object: a range's front or its rows (`rows`).
+        index: u32,
+    },
+    /// Take-over of rows, and giving back what no version needs: make chunks of an object other ones, or none, in one
+    /// durable step. The object is in doubt after.
+    Replace {
+        /// Where.
+        scope: Scope,
+        /// The stamp that the object must have.
+        follows: Stamp,
+        /// Each chunk replaces the whole chunk; one without blocks takes it away.
+        delta: ObjectDelta,
+    },
     /// Do interval and generation still stand, in all these groups? Nothing is asked about room. Answered with
     /// [`Response::Standing`]. Since version [`VOUCH_SINCE`] of the messages.
     Vouch(Vouch),
@@ -236,6 +258,11 @@ pub enum Response {
     },
     /// What a disk that comes back asked for.
     Told(Told),
+    /// What there is of an object.
+    Column {
+        /// One for each layer that was asked about and has something, ascending.
+        objects: Vec<ObjectState>,
+    },
     /// Which groups of a [`Request::Vouch`] do not stand, each with the reason. None: all of them stand.
     Standing {
         /// At most [`VOUCH_GROUPS_MAX`].
@@ -245,12 +272,25 @@ pub enum Response {
     Refused(Refusal),
 }
 
+impl Response {
+    /// Whether a frame can carry it. All but a column fit always.
+    pub fn fits(&self) -> bool {
+        let Self::Column { objects } = self else {
+            return true;
+        };
+        crate::recovery::states_fit(objects)
+    }
+}
+
 /// The versions of these messages that this program speaks. Since version 2 there are `share` and `places`, since
-/// version 3 the questions of disks that come back, since version 4 an owner's question about all its groups at once.
+/// version 3 the questions of disks that come back, since version 4 an owner's question about all its groups at once, since
+/// version 5 the rows of erasure-coded pools.
 /// Both ends say what they speak; the highest that both do is spoken.
-pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=VOUCH_SINCE;
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=ROWS_SINCE;
 /// The first version with [`Request::Vouch`].
 pub const VOUCH_SINCE: u16 = 4;
+/// The first version with [`Request::Column`], [`Request::Replace`] and writes with a floor.
+pub const ROWS_SINCE: u16 = 5;
 /// Groups in one [`Request::Vouch`]: half of the largest pool. The message is 4 KiB then, and is judged in microseconds.
 pub const VOUCH_GROUPS_MAX: usize = 256;
 

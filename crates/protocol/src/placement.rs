@@ -1,6 +1,7 @@
 //! Which placement group an object belongs to. Which disks a group lies on is the map's business.
 
 use crate::id::{FamilyId, PgId, PoolId};
+use crate::rows::range_index;
 
 /// The placement group of one 4 MiB range of a family: the same for all layers, so that
 /// copy-on-write never crosses the network.
@@ -9,7 +10,7 @@ use crate::id::{FamilyId, PgId, PoolId};
 /// multiply-shift onto the number of groups. It is part of the stored format: it never changes.
 /// `pg_count` must not be zero; zero is taken as one.
 pub fn placement_group(pool: PoolId, pg_count: u32, family: FamilyId, index: u32) -> PgId {
-    let mut x = family.0.rotate_left(32) ^ u64::from(index);
+    let mut x = family.0.rotate_left(32) ^ u64::from(range_index(index));
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

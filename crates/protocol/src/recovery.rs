@@ -71,13 +71,20 @@ impl Told {
         // Identities, stamps and counts, as `codec` lays them out; more than that by a little.
         let length = match self {
             Self::Table(volumes) => 64 + 17 * volumes.len(),
-            Self::Listed { objects, .. } => {
-                let lengths = objects.iter().map(|state| 40 + 21 * state.chunks.len());
-                64 + lengths.sum::<usize>()
-            }
+            Self::Listed { objects, .. } => states_length(objects),
             // Not even all of an object has so much to tell.
             Self::Difference { .. } => 0,
         };
         length <= TOLD_BODY_MAX as usize
     }
+}
+
+/// Whether a frame can carry what there is of so many objects.
+pub fn states_fit(objects: &[ObjectState]) -> bool {
+    states_length(objects) <= TOLD_BODY_MAX as usize
+}
+
+fn states_length(objects: &[ObjectState]) -> usize {
+    let lengths = objects.iter().map(|state| 40 + 21 * state.chunks.len());
+    64 + lengths.sum::<usize>()
 }

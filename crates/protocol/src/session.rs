@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, PgId, PoolId, TreeRevision, VolumeId};
+use crate::profile::Profile;
 use crate::shared::{AttachmentView, SharedReply, SharedRequest};
 
 /// How a volume is opened.
@@ -231,6 +232,9 @@ pub struct VolumeView {
     pub pool: PoolId,
     /// The least number of disks in sync for writes to be acknowledged.
     pub min_in_sync: u8,
+    /// How the pool encodes rows; nothing if it keeps copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<Profile>,
     /// The pool's placement groups, by number.
     pub groups: Vec<GroupView>,
     /// Where each disk that the groups name can be reached.
@@ -257,6 +261,15 @@ pub struct Slot {
     pub disk: DiskId,
     /// How far it is.
     pub state: SlotState,
+    /// Which shard of each row it keeps: those of data first. Always 0 in a pool of copies. It stays as long as the disk
+    /// has its slot.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shard: u8,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(shard: &u8) -> bool {
+    *shard == 0
 }
 
 /// How far a slot's disk is.

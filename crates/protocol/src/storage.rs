@@ -45,6 +45,10 @@ pub struct ObjectWrite {
     /// applied this very write already: then it must be applied everywhere, full disk or not
     /// (`docs/decisions/0010-full-disks.md`).
     pub use_reserve: bool,
+    /// Of the chunks that the range touches, those with an older stamp than this lose the blocks that they have, in the
+    /// same durable step: their row was written since (`docs/decisions/0052-rows-by-the-model.md`, rule
+    /// `FreshAfterRow`). [`Stamp::ZERO`]: none do.
+    pub floor: Stamp,
 }
 
 /// One chunk's state as it travels between replicas when they are made level.
@@ -245,6 +249,9 @@ pub enum StorageRequest {
         parent: LayerId,
         /// The layer that continues it.
         child: LayerId,
+        /// In a pool that encodes rows, how many chunks a row has. What the parent has of a front is left out then
+        /// where its row is newer.
+        row_chunks: Option<u8>,
     },
     /// Drop an object whose layer is gone, and give its space back. Nothing to do if it is absent.
     Drop(ObjectId),

@@ -56,7 +56,7 @@ pub fn count(slots: &[Slot], state: SlotState) -> usize {
 fn with(slots: &[Slot], disk: DiskId, state: SlotState) -> Vec<Slot> {
     let changed = |slot: &Slot| {
         if slot.disk == disk {
-            Slot { disk, state }
+            Slot { state, ..*slot }
         } else {
             *slot
         }
@@ -79,6 +79,7 @@ mod tests {
             .map(|(disk, state)| Slot {
                 disk: DiskId(disk),
                 state,
+                shard: 0,
             })
             .collect()
     }

@@ -42,7 +42,11 @@ pub fn relocate(slots: &[Slot], wanted: &[DiskId], width: usize) -> Option<Reloc
     } else {
         SlotState::Down
     };
-    let slots = slots.into_iter().chain(comes.map(|disk| Slot { disk, state }));
+    let slots = slots.into_iter().chain(comes.map(|disk| Slot {
+        disk,
+        state,
+        shard: 0,
+    }));
     Some(Relocation {
         slots: slots.collect(),
         comes,
@@ -122,6 +126,7 @@ mod tests {
         let slot = |(disk, state): &(u32, SlotState)| Slot {
             disk: DiskId(*disk),
             state: *state,
+            shard: 0,
         };
         states.iter().map(slot).collect()
     }

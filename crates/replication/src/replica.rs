@@ -26,7 +26,9 @@ use std::fmt;
 
 use protocol::message::{Refusal, Request, Response, Scope};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
+use protocol::{
+    DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, ObjectId, PgId, Stamp, VolumeId,
+};
 
 use crate::mutation::{self, Mutation};
 use crate::recovery::Recovery;
@@ -108,6 +110,8 @@ enum Asked {
     },
     /// Something whose answer goes to the asker as it is.
     Answer(Asker),
+    /// What there is of an object, of the layers of a chain.
+    Column(Asker, LayerChain),
     /// Whether the disk still works, for an owner whose groups all stand.
     Standing(Asker),
     /// The same, for a read that was begun at a layer.
@@ -462,6 +466,7 @@ impl Replica {
                 self.resume_reclaims(out);
             }
             Some(Asked::Answer(asker)) => self.answer(asker, request::response(result), out),
+            Some(Asked::Column(asker, chain)) => self.column(asker, &chain, result, out),
             Some(Asked::Standing(asker)) => self.answer(asker, vouching::response(result), out),
             Some(Asked::Read(asker, layer, pg)) => {
                 self.answer(asker, request::response(result), out);

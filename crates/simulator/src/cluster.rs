@@ -98,6 +98,7 @@ impl Cluster {
             let slots = (0..shape.copies).map(|copy| Slot {
                 disk: disk(copy),
                 state: SlotState::InSync,
+                shard: 0,
             });
             let record = GroupRecord {
                 slots: slots.collect(),

@@ -506,6 +506,7 @@ impl State {
                 index,
                 parent,
                 child,
+                row_chunks: _,
             } => {
                 let parent = ObjectId {
                     family: *family,

@@ -290,6 +290,10 @@ fn brief(request: &Request) -> String {
         Request::Places {
             layer, index, range, ..
         } => format!("places {index}/{layer} {range}"),
+        Request::Replace { follows, delta, .. } => {
+            format!("replace of {} {follows} -> {}", delta.object, delta.stamp)
+        }
+        Request::Column { layer, index, .. } => format!("column {index}/{layer}"),
         Request::Fence { scope, .. } => format!("fence {} {} {}", scope.pg, scope.generation, scope.interval),
         Request::Pull { object, above, .. } => format!("pull {object} above {above}"),
         Request::Complete { scope, up_to } => format!("complete {} {} {up_to}", scope.pg, scope.generation),
@@ -312,6 +316,7 @@ fn brief_response(response: &Response) -> String {
         Response::Welcome { .. } => "welcome".to_owned(),
         Response::Told(_) => "told".to_owned(),
         Response::Standing { refused } => format!("all stand but {}", refused.len()),
+        Response::Column { objects } => format!("column of {} layers", objects.len()),
         Response::Shared { .. } => "shared".to_owned(),
         Response::Placed { chunks, .. } => format!("places of {} chunks", chunks.len()),
     }

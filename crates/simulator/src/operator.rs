@@ -234,6 +234,7 @@ impl World {
                     index: object.index,
                     parent,
                     child,
+                    row_chunks: None,
                 },
             };
             let token = self.next_token;

@@ -58,6 +58,7 @@ impl Bench {
                 checksums: self.checksums[..blocks as usize].into(),
             },
             use_reserve: false,
+            floor: Stamp::ZERO,
         });
         self.store.submit(token, request);
     }

@@ -315,6 +315,7 @@ impl Store {
                 index,
                 parent,
                 child,
+                row_chunks: _,
             } => {
                 self.start_merge(waiter, (family, index), parent, child);
             }

@@ -66,6 +66,7 @@ fn write(layer: u64, follows: u64, count: u64, range: (u32, u32), change: Change
         range,
         change,
         use_reserve: false,
+        floor: Stamp::ZERO,
     })
 }
 
@@ -321,6 +322,7 @@ fn layers_show_through_and_merging_changes_no_read() {
         index: 3,
         parent: LayerId(1),
         child: LayerId(2),
+        row_chunks: None,
     };
     assert_eq!(ask(&mut store, merge.clone()), Ok(StorageReply::Done));
     assert_eq!(values(&mut store, &[2], (0, 80)), before);
@@ -664,6 +666,7 @@ fn a_write_behind_a_level_that_waits_for_a_merge_waits_too() {
             index,
             parent: LayerId(1),
             child: LayerId(2),
+            row_chunks: None,
         },
     );
     store.submit(

@@ -194,6 +194,7 @@ impl Life {
             range,
             change,
             use_reserve: false,
+            floor: Stamp::ZERO,
         };
         assert_eq!(self.ask(StorageRequest::Write(write)), Ok(StorageReply::Done));
     }
@@ -213,6 +214,7 @@ impl Life {
             index,
             parent: LayerId(parent),
             child: LayerId(child),
+            row_chunks: None,
         };
         assert_eq!(self.ask(request), Ok(StorageReply::Done));
         let object = &mut self.objects[index as usize];

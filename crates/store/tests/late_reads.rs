@@ -46,6 +46,7 @@ fn write(index: u32, change: Change) -> StorageRequest {
         range: BlockRange::new(0, 1).unwrap(),
         change,
         use_reserve: false,
+        floor: Stamp::ZERO,
     })
 }
 

@@ -51,6 +51,7 @@ fn write(layer: u64, (follows, count): (u64, u64), (start, blocks): (u32, u32), 
             checksums,
         },
         use_reserve: false,
+        floor: Stamp::ZERO,
     })
 }
 
@@ -285,6 +286,7 @@ fn a_chunk_that_got_blocks_by_a_merge_since_is_not_mended() {
         index: 3,
         parent: LayerId(1),
         child: LayerId(2),
+        row_chunks: None,
     };
     done(&mut store, merge);
     let request = StorageRequest::Mend {

@@ -169,6 +169,7 @@ fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
     let slots = [1, 2, 3].map(|disk| Slot {
         disk: DiskId(disk),
         state: if disk == 3 { third } else { SlotState::InSync },
+        shard: 0,
     });
     let group = GroupRecord {
         slots: slots.to_vec(),

@@ -137,6 +137,7 @@ impl Load {
             range,
             change,
             use_reserve: false,
+            floor: Stamp::ZERO,
         };
         self.submit(StorageRequest::Write(write));
     }

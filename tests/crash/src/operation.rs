@@ -149,6 +149,7 @@ pub fn write(kind: Kind, layer: u64, follows: Stamp, count: u64) -> Option<Stora
         range,
         change,
         use_reserve: false,
+        floor: Stamp::ZERO,
     }))
 }
 
@@ -213,6 +214,7 @@ pub fn merge(parent: u64) -> StorageRequest {
         index: 0,
         parent: LayerId(parent),
         child: LayerId(parent + 1),
+        row_chunks: None,
     }
 }
 

@@ -186,6 +186,7 @@ impl Records {
             let slots = disks.into_iter().map(|disk| Slot {
                 disk,
                 state: SlotState::InSync,
+                shard: 0,
             });
             let record = GroupRecord {
                 slots: slots.collect(),

@@ -169,6 +169,7 @@ fn node_dies(plan: &Plan, map: &ClusterMap) -> Result<()> {
                     } else {
                         slot.state
                     },
+                    shard: 0,
                 });
                 let record = GroupRecord {
                     slots: slots.collect(),

@@ -63,6 +63,7 @@ pub(super) fn request(volume: VolumeId, generation: Generation, piece: &Piece) -
         range,
         change,
         use_reserve: false,
+        floor: Stamp::ZERO,
     };
     Some(Request::Write { scope, write })
 }

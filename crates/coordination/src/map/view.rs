@@ -66,6 +66,7 @@ impl ClusterMap {
                 .collect(),
             groups,
             cluster: self.cluster(),
+            erasure: None,
         })
     }
 

@@ -83,12 +83,7 @@ pub(super) fn put_told(out: &mut BytesMut, told: &Told) -> Bytes {
         Told::Listed { objects, next } => {
             out.put_u8(LIST);
             put_cursor(out, *next);
-            put_count(out, objects.len());
-            for state in objects {
-                put_object(out, state.object);
-                put_stamp(out, state.stamp);
-                put_chunks(out, &state.chunks);
-            }
+            put_states(out, objects);
             Bytes::new()
         }
         Told::Difference { delta, doubt } => {
@@ -116,12 +111,8 @@ pub(super) fn read_told(reader: &mut Reader<'_>, payload: Bytes) -> Result<Told,
         }
         LIST => {
             let next = read_cursor(reader)?;
-            let count = reader.entries(STATE_LEN)?;
-            let objects = (0..count).map(|_| read_state(reader));
-            Told::Listed {
-                objects: objects.collect::<Result<_, _>>()?,
-                next,
-            }
+            let objects = read_states(reader)?;
+            Told::Listed { objects, next }
         }
         DIFFERENCE => {
             let doubt = reader.flag("doubt")?;
@@ -130,6 +121,21 @@ pub(super) fn read_told(reader: &mut Reader<'_>, payload: Bytes) -> Result<Told,
         }
         _ => return Err(reader.wrong("kind of answer")),
     })
+}
+
+/// What there is of some objects.
+pub(super) fn put_states(out: &mut BytesMut, objects: &[ObjectState]) {
+    put_count(out, objects.len());
+    for state in objects {
+        put_object(out, state.object);
+        put_stamp(out, state.stamp);
+        put_chunks(out, &state.chunks);
+    }
+}
+
+pub(super) fn read_states(reader: &mut Reader<'_>) -> Result<Vec<ObjectState>, WireError> {
+    let count = reader.entries(STATE_LEN)?;
+    (0..count).map(|_| read_state(reader)).collect()
 }
 
 fn read_state(reader: &mut Reader<'_>) -> Result<ObjectState, WireError> {

@@ -10,6 +10,7 @@ use crate::frame::{Kind, WireError};
 use crate::geometry::BlockRange;
 use crate::id::{DiskId, FamilyId, LayerId};
 use crate::message::{Request, Scope};
+use crate::stamp::Stamp;
 use crate::storage::{Change, ObjectWrite};
 
 const CHANGE_DATA: u8 = 1;
@@ -79,7 +80,11 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
         }
         Request::Write { scope, write } => {
             put_scope(out, scope);
-            (Kind::Write, put_write(out, write))
+            if write.floor == Stamp::ZERO {
+                return (Kind::Write, put_write(out, write));
+            }
+            put_stamp(out, write.floor);
+            (Kind::WriteFront, put_write(out, write))
         }
         Request::Pull { scope, object, above } => {
             put_scope(out, scope);
@@ -96,6 +101,28 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             put_stamp(out, *follows);
             put_delta(out, delta);
             (Kind::Level, delta.bytes.clone())
+        }
+        Request::Column {
+            scope,
+            family,
+            layer,
+            index,
+        } => {
+            put_scope(out, scope);
+            out.put_u64_le(family.0);
+            out.put_u64_le(layer.0);
+            out.put_u32_le(*index);
+            (Kind::Column, Bytes::new())
+        }
+        Request::Replace {
+            scope,
+            follows,
+            delta,
+        } => {
+            put_scope(out, scope);
+            put_stamp(out, *follows);
+            put_delta(out, delta);
+            (Kind::Replace, delta.bytes.clone())
         }
         Request::Complete { scope, up_to } => {
             put_scope(out, scope);
@@ -222,6 +249,30 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
                 write: read_write(&mut reader, Some(&payload))?,
             }
         }
+        Kind::WriteFront => {
+            let (scope, floor) = (reader.scope()?, reader.stamp()?);
+            if floor == Stamp::ZERO {
+                return Err(reader.wrong("floor of a write"));
+            }
+            let write = read_write(&mut reader, Some(&payload))?;
+            let write = ObjectWrite { floor, ..write };
+            Request::Write { scope, write }
+        }
+        Kind::Column => Request::Column {
+            scope: reader.scope()?,
+            family: FamilyId(reader.u64()?),
+            layer: LayerId(reader.u64()?),
+            index: reader.u32()?,
+        },
+        Kind::Replace => {
+            let (scope, follows) = (reader.scope()?, reader.stamp()?);
+            let delta = read_delta(&mut reader, payload)?;
+            Request::Replace {
+                scope,
+                follows,
+                delta,
+            }
+        }
         Kind::Pull => Request::Pull {
             scope: reader.scope()?,
             object: reader.object()?,
@@ -286,5 +337,6 @@ fn read_write(reader: &mut Reader<'_>, payload: Option<&Bytes>) -> Result<Object
         range,
         change,
         use_reserve,
+        floor: Stamp::ZERO,
     })
 }

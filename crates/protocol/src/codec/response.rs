@@ -7,7 +7,7 @@ use super::field::{
     OBJECT_LEN, Reader, STAMP_LEN, put_checksums, put_count, put_object, put_range, put_stamp,
 };
 use super::place::{put_placed, put_shared, read_placed, read_shared};
-use super::recovery::{put_told, read_told};
+use super::recovery::{put_states, put_told, read_states, read_told};
 use super::vouch::{put_standing, read_standing};
 use crate::frame::{Kind, WireError};
 use crate::geometry::{BLOCK_SIZE, BLOCKS_PER_OBJECT};
@@ -71,6 +71,10 @@ pub(super) fn put_response(out: &mut BytesMut, response: &Response) -> (Kind, By
             put_standing(out, refused);
             (Kind::Standing, Bytes::new())
         }
+        Response::Column { objects } => {
+            put_states(out, objects);
+            (Kind::Columns, Bytes::new())
+        }
         Response::Refused(refusal) => {
             put_refusal(out, refusal);
             (Kind::Refused, Bytes::new())
@@ -121,6 +125,9 @@ pub(super) fn read_response(kind: Kind, body: &[u8], payload: Bytes) -> Result<R
         Kind::Told => Response::Told(read_told(&mut reader, payload)?),
         Kind::Standing => Response::Standing {
             refused: read_standing(&mut reader)?,
+        },
+        Kind::Columns => Response::Column {
+            objects: read_states(&mut reader)?,
         },
         Kind::Refused => Response::Refused(read_refusal(&mut reader)?),
         _ => return Err(WireError::Unexpected(kind)),

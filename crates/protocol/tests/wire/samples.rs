@@ -46,7 +46,7 @@ fn range() -> BlockRange {
     BlockRange::new(0x101, 2).unwrap()
 }
 
-fn write(change: Change) -> Message {
+fn write(change: Change, floor: Stamp) -> Message {
     let write = ObjectWrite {
         object: object(),
         follows: stamp(1),
@@ -54,6 +54,7 @@ fn write(change: Change) -> Message {
         range: range(),
         change,
         use_reserve: true,
+        floor,
     };
     Message::Request(Request::Write {
         scope: scope(),
@@ -101,6 +102,7 @@ fn shared_write() -> Message {
             checksums: (0..16).collect(),
         },
         use_reserve: true,
+        floor: Stamp::ZERO,
     };
     Message::Request(Request::WriteShared {
         scope: scope(),
@@ -203,7 +205,35 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
     all.extend(responses());
     all.extend(told());
     all.extend(sessions());
+    all.extend(rows());
     all
+}
+
+/// What came with the rows of erasure-coded pools, last, so that the lines before stay where they are.
+fn rows() -> Vec<(&'static str, Message)> {
+    let column = Request::Column {
+        scope: scope(),
+        family: FamilyId(0x77),
+        layer: LayerId(0x88),
+        index: 0x8000_0099,
+    };
+    let replace = Request::Replace {
+        scope: scope(),
+        follows: stamp(4),
+        delta: delta(),
+    };
+    let state = ObjectState {
+        object: object(),
+        stamp: stamp(9),
+        chunks: chunks(),
+    };
+    let objects = Response::Column { objects: vec![state] };
+    vec![
+        ("write-front", write(Change::Zero, stamp(7))),
+        ("column", Message::Request(column)),
+        ("replace", Message::Request(replace)),
+        ("columns", Message::Response(objects)),
+    ]
 }
 
 fn requests() -> Vec<(&'static str, Message)> {
@@ -239,12 +269,15 @@ fn requests() -> Vec<(&'static str, Message)> {
         ),
         (
             "write-data",
-            write(Change::Data {
-                bytes: data,
-                checksums,
-            }),
+            write(
+                Change::Data {
+                    bytes: data,
+                    checksums,
+                },
+                Stamp::ZERO,
+            ),
         ),
-        ("write-zero", write(Change::Zero)),
+        ("write-zero", write(Change::Zero, Stamp::ZERO)),
         (
             "map",
             Message::Request(Request::Map {

@@ -71,8 +71,9 @@ prop_compose! {
         follows in stamp(),
         stamp in stamp(),
         use_reserve in any::<bool>(),
+        floor in prop_oneof![Just(Stamp::ZERO), stamp()],
     ) -> ObjectWrite {
-        ObjectWrite { object, follows, stamp, range, change, use_reserve }
+        ObjectWrite { object, follows, stamp, range, change, use_reserve, floor }
     }
 }
 
@@ -160,6 +161,17 @@ fn request() -> impl Strategy<Value = Request> {
             follows,
             delta
         }),
+        (scope(), stamp(), delta()).prop_map(|(scope, follows, delta)| Request::Replace {
+            scope,
+            follows,
+            delta
+        }),
+        (scope(), object()).prop_map(|(scope, object)| Request::Column {
+            scope,
+            family: object.family,
+            layer: object.layer,
+            index: object.index,
+        }),
         (scope(), any::<u64>()).prop_map(|(scope, up_to)| Request::Complete { scope, up_to }),
         scope().prop_map(|scope| Request::Ping { scope }),
         vouch().prop_map(Request::Vouch),
@@ -197,17 +209,20 @@ fn question() -> impl Strategy<Value = Question> {
     })
 }
 
-fn told() -> impl Strategy<Value = Told> {
-    let volume = any::<(u64, u64, bool)>()
-        .prop_map(|(volume, generation, served)| (VolumeId(volume), Generation(generation), served));
-    let state = (object(), stamp(), chunks()).prop_map(|(object, stamp, chunks)| ObjectState {
+fn state() -> impl Strategy<Value = ObjectState> {
+    (object(), stamp(), chunks()).prop_map(|(object, stamp, chunks)| ObjectState {
         object,
         stamp,
         chunks,
-    });
+    })
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    let volume = any::<(u64, u64, bool)>()
+        .prop_map(|(volume, generation, served)| (VolumeId(volume), Generation(generation), served));
     prop_oneof![
         prop::collection::vec(volume, 0..40).prop_map(Told::Table),
-        (prop::collection::vec(state, 0..5), prop::option::of(object()))
+        (prop::collection::vec(state(), 0..5), prop::option::of(object()))
             .prop_map(|(objects, next)| Told::Listed { objects, next }),
         (delta(), any::<bool>()).prop_map(|(delta, doubt)| Told::Difference { delta, doubt }),
     ]
@@ -250,6 +265,7 @@ fn response() -> impl Strategy<Value = Response> {
             .prop_map(|(directory, opening)| Response::Shared { directory, opening }),
         placed(),
         told().prop_map(Response::Told),
+        prop::collection::vec(state(), 0..5).prop_map(|objects| Response::Column { objects }),
         prop::collection::vec(
             (scope().prop_map(|scope| scope.pg), refusal()),
             0..=VOUCH_GROUPS_MAX

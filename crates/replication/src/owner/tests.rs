@@ -34,6 +34,7 @@ fn view() -> VolumeView {
     let slot = |disk| Slot {
         disk,
         state: SlotState::InSync,
+        shard: 0,
     };
     let disk = |disk: DiskId| DiskView {
         disk,
@@ -59,6 +60,7 @@ fn view() -> VolumeView {
         }],
         disks: vec![disk(A), disk(B)],
         cluster: [0; 16],
+        erasure: None,
     }
 }
 

@@ -322,6 +322,7 @@ impl Owner {
             range,
             change,
             use_reserve: false,
+            floor: Stamp::ZERO,
         };
         let write = Write {
             part,

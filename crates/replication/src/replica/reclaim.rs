@@ -125,6 +125,7 @@ impl Replica {
                 index,
                 parent,
                 child,
+                ..
             } => (*family, *index, *parent, Some((*family, *child))),
             StorageRequest::Drop(object) => (object.family, object.index, object.layer, None),
             _ => return None,

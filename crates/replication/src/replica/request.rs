@@ -23,7 +23,7 @@ pub(super) fn weight(request: &Request) -> usize {
                 },
             ..
         } => bytes.len(),
-        Request::Level { delta, .. } => delta.bytes.len(),
+        Request::Level { delta, .. } | Request::Replace { delta, .. } => delta.bytes.len(),
         Request::Read { range, .. } => range.byte_len(),
         Request::Vouch(vouch) => size_of_val(vouch.groups.as_slice()),
         _ => 0,
@@ -47,6 +47,8 @@ pub(super) fn scope_and_need(request: &Request) -> Option<(Scope, Need)> {
         | Request::Map { scope, .. }
         | Request::Places { scope, .. }
         | Request::Pull { scope, .. }
+        | Request::Column { scope, .. }
+        | Request::Replace { scope, .. }
         | Request::Level { scope, .. } => Some((*scope, Need::Read)),
         Request::Write { scope, .. } => Some((*scope, Need::Write)),
     }
@@ -146,6 +148,15 @@ impl Replica {
             }),
             Request::Write { write, .. } => self.write(asker, &scope, write, out),
             Request::Level { follows, delta, .. } => self.level(asker, &scope, follows, delta, out),
+            Request::Replace { follows, delta, .. } => {
+                self.replace_chunks(asker, &scope, follows, delta, out)
+            }
+            Request::Column {
+                family, layer, index, ..
+            } => self.chain(&scope, family, layer, index).map(|chain| {
+                let column = StorageRequest::Column { family, index };
+                self.ask(Asked::Column(asker, chain), column, out);
+            }),
             Request::Ping { .. } => {
                 self.vouching.vouch(&scope);
                 self.ask(Asked::Answer(asker), StorageRequest::Probe, out);
@@ -304,6 +315,64 @@ impl Replica {
             self.ask(asked, StorageRequest::Level { follows, delta }, out);
         }
         Ok(())
+    }
+
+    /// As a level, and what it gives stays instead of what there was: rows that go back, or are rebuilt, or that no
+    /// version needs any more.
+    fn replace_chunks(
+        &mut self,
+        asker: Asker,
+        scope: &Scope,
+        follows: Stamp,
+        delta: ObjectDelta,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        self.bench().writable(scope, delta.object)?;
+        let (object, stamp) = (delta.object, delta.stamp);
+        if stamp < follows || stamp.generation > scope.generation {
+            return Err(Refusal::Invalid);
+        }
+        if self.flight.has(object, stamp) {
+            // Two that leave the object at one stamp cannot be told apart: the second comes again.
+            return Err(Refusal::Busy);
+        }
+        self.flight.start(object, stamp, scope.generation, asker);
+        let asked = Asked::Change {
+            pg: scope.pg,
+            object,
+            stamp,
+            level: true,
+        };
+        let replace = StorageRequest::Replace {
+            follows,
+            delta,
+            doubt: true,
+        };
+        self.ask(asked, replace, out);
+        Ok(())
+    }
+
+    /// What the store has of an object, of the layers that were asked about.
+    pub(super) fn column(
+        &mut self,
+        asker: Asker,
+        chain: &LayerChain,
+        result: Result<StorageReply, StorageError>,
+        out: &mut Vec<Action>,
+    ) {
+        let response = match result {
+            Ok(StorageReply::Listed { mut objects, .. }) => {
+                objects.retain(|state| chain.depth_of(state.object.layer).is_some());
+                let response = Response::Column { objects };
+                if response.fits() {
+                    response
+                } else {
+                    Response::Refused(Refusal::Invalid)
+                }
+            }
+            other => response(other),
+        };
+        self.answer(asker, response, out);
     }
 
     /// The store answered a write or a level.

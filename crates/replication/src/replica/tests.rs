@@ -44,6 +44,7 @@ impl Map {
         let slots = [1, 2].map(|disk| Slot {
             disk: DiskId(disk),
             state: SlotState::InSync,
+            shard: 0,
         });
         let group = GroupView {
             pg: PG,
@@ -214,6 +215,7 @@ impl Bed {
             range: BlockRange::OBJECT,
             change: Change::Zero,
             use_reserve: false,
+            floor: Stamp::ZERO,
         };
         Request::Write {
             scope: self.scope(stamp.generation.0),
@@ -417,6 +419,7 @@ fn a_merge_waits_until_nobody_shows_the_layer_and_the_reads_there_are_done() {
         index: 0,
         parent: LayerId(1),
         child: LayerId(2),
+        row_chunks: None,
     };
     assert!(bed.apply(Event::Reclaim { token: 1, request }).is_empty());
     bed.map = bed.map.sealed(LayerUse::Inner);

@@ -407,6 +407,7 @@ impl Script {
                     index,
                     parent,
                     child,
+                    row_chunks: None,
                 },
                 Reclaim::Drop(layer) => StorageRequest::Drop(ObjectId { family, index, layer }),
             };

@@ -28,6 +28,7 @@ async fn a_layer_goes_when_more_nodes_have_said_so_than_one_transaction_forgets(
         slots.push(Slot {
             disk: DiskId(number),
             state: SlotState::InSync,
+            shard: 0,
         });
     }
     let pg = PgId {

@@ -208,6 +208,7 @@ async fn late_write(view: &VolumeView, disk: usize, generation: Generation) -> R
             bytes,
         },
         use_reserve: false,
+        floor: Stamp::ZERO,
     };
     let mut greeted = reach(&view.disks[disk], view.cluster, 1..=2, None).await.unwrap();
     let request = Request::Write { scope, write };

@@ -13,6 +13,7 @@ fn merge(parent: u64, child: u64) -> StorageRequest {
         index: 0,
         parent: LayerId(parent),
         child: LayerId(child),
+        row_chunks: None,
     }
 }
 

@@ -98,6 +98,7 @@ fn a_group_that_we_are_out_of_and_come_back_to_keeps_what_is_here() {
     bed.map.group.slots.push(Slot {
         disk: DiskId(1),
         state: SlotState::Down,
+        shard: 0,
     });
     let map = Arc::new(bed.map.clone());
     bed.apply(Event::Map(map));

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// The fewest shards of data: with one, a pool with copies is the same and costs less.
 pub const DATA_MIN: u8 = 2;
 /// The most shards of data: beyond it a read of what is lost asks too many disks.
@@ -13,7 +15,8 @@ pub const PARITY_MIN: u8 = 1;
 pub const PARITY_MAX: u8 = 4;
 
 /// k and m of a pool, as in "4+2".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Profile {
     data: u8,
     parity: u8,
@@ -66,6 +69,20 @@ impl Profile {
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{}", self.data, self.parity)
+    }
+}
+
+impl From<Profile> for String {
+    fn from(profile: Profile) -> Self {
+        profile.to_string()
+    }
+}
+
+impl TryFrom<String> for Profile {
+    type Error = ProfileError;
+
+    fn try_from(text: String) -> Result<Self, ProfileError> {
+        text.parse()
     }
 }
 
