@@ -6,6 +6,7 @@
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
 use protocol::profile::Profile;
+use protocol::rows::RowCode;
 
 /// Computes for one profile. Matrices that were needed once are kept for the next time.
 #[derive(Debug)]
@@ -124,6 +125,17 @@ impl Code {
 
     fn data(&self) -> usize {
         usize::from(self.profile.data())
+    }
+}
+
+impl RowCode for Code {
+    fn encode(&self, data: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
+        Self::encode(self, data).ok()
+    }
+
+    fn rebuild(&self, mut shards: Vec<Option<Vec<u8>>>) -> Option<Vec<Vec<u8>>> {
+        Self::rebuild(self, &mut shards).ok()?;
+        shards.into_iter().collect()
     }
 }
 

@@ -5,8 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod code;
-mod row;
 
 pub use code::{Code, CodeError};
 pub use protocol::profile::{DATA_MAX, DATA_MIN, PARITY_MAX, PARITY_MIN, Profile, ProfileError};
-pub use row::{Row, Rows, Split};
+pub use protocol::rows::{Row, Rows, Split};

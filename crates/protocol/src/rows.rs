@@ -5,6 +5,12 @@
 //! blocks are what was written in smaller pieces. The *rows* object has the index with its highest bit set, on each disk
 //! of the group with other bytes: chunk 2r + p is place p of row r, and holds the disk's shard of that row.
 
+mod shape;
+
+use std::fmt;
+
+pub use shape::{Row, Rows, Split};
+
 use crate::geometry::{BLOCKS_PER_CHUNK, BlockRange, CHUNKS_PER_OBJECT};
 
 /// The bit of an index that says "rows". No volume reaches it: a petabyte has 2^28 objects.
@@ -25,6 +31,15 @@ pub fn range_index(index: u32) -> u32 {
 /// Whether an index is that of a rows object.
 pub fn is_rows(index: u32) -> bool {
     index & ROWS != 0
+}
+
+/// What computes parity and gives back what is lost. The state machines are handed one: they do not link the arithmetic.
+pub trait RowCode: fmt::Debug {
+    /// The parity of a row: m shards, of k shards of data of one length. Nothing if they are not that.
+    fn encode(&self, data: &[&[u8]]) -> Option<Vec<Vec<u8>>>;
+
+    /// Fills in the shards that are not there, of k + m. Nothing if fewer than k are there, or of several lengths.
+    fn rebuild(&self, shards: Vec<Option<Vec<u8>>>) -> Option<Vec<Vec<u8>>>;
 }
 
 /// One of the two places that each row has, which are used in turns.

@@ -12,6 +12,7 @@ pub mod owner;
 pub mod recovery;
 pub mod relocation;
 pub mod replica;
+pub mod rows;
 #[cfg(test)]
 mod samples;
 pub mod scrub;

@@ -1,10 +1,8 @@
 //! Which chunks of an object are a row, and which of a write's blocks cover rows whole. What is done with the rest is
 //! not known here.
 
-use protocol::BlockRange;
-use protocol::geometry::{BLOCKS_PER_CHUNK, CHUNKS_PER_OBJECT};
-
-use protocol::profile::Profile;
+use crate::geometry::{BLOCKS_PER_CHUNK, BlockRange, CHUNKS_PER_OBJECT};
+use crate::profile::Profile;
 
 /// The rows of an object, of a pool with this profile: k chunks each, the last one as many as are left. Chunks that it
 /// lacks are zeros, which nobody keeps.
@@ -32,6 +30,11 @@ impl Rows {
     /// With this profile.
     pub fn new(profile: Profile) -> Self {
         Self { profile }
+    }
+
+    /// The profile.
+    pub fn profile(self) -> Profile {
+        self.profile
     }
 
     /// How many there are in an object, 4 to 32.

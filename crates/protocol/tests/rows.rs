@@ -1,10 +1,11 @@
 //! Every block is in one row, and what is not a whole row is what is left over.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use erasure::{Profile, Row, Rows};
 use proptest::prelude::*;
 use protocol::BlockRange;
 use protocol::geometry::{BLOCKS_PER_CHUNK, BLOCKS_PER_OBJECT};
+use protocol::profile::Profile;
+use protocol::rows::{Row, Rows};
 
 fn rows(k: u8) -> Rows {
     Rows::new(Profile::new(k, 2).unwrap())
