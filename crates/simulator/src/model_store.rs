@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use protocol::geometry::BLOCKS_PER_CHUNK;
+use protocol::rows;
 use protocol::storage::{
     Change, ChunkState, DamagedChunk, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite, StorageError,
     StorageReply, StorageRequest, VERIFY_CHUNKS, Verified,
@@ -30,6 +31,12 @@ struct Object {
 }
 
 impl Object {
+    /// Takes a chunk away.
+    fn forget(&mut self, chunk: u32) {
+        self.chunks.remove(&chunk);
+        self.blocks.retain(|block, _| block / BLOCKS_PER_CHUNK != chunk);
+    }
+
     fn state(&self, object: ObjectId) -> ObjectState {
         let chunks = self.chunks.iter().map(|(number, stamp)| {
             let blocks = (0..BLOCKS_PER_CHUNK).filter_map(|bit| {
@@ -144,8 +151,12 @@ impl ModelStore {
             }
             if let StorageRequest::Write(write) = &request {
                 let object = write.object;
+                let dropped = self.durable.older(write);
+                let gone = |block: &u32| {
+                    write.range.blocks().contains(block) || dropped.contains(&(block / BLOCKS_PER_CHUNK))
+                };
                 self.damaged
-                    .retain(|(other, block)| *other != object || !write.range.blocks().contains(block));
+                    .retain(|(other, block)| *other != object || !gone(block));
             }
             // It was accepted in the same order, so it cannot be refused now.
             let _ = self.durable.change(&request);
@@ -506,7 +517,7 @@ impl State {
                 index,
                 parent,
                 child,
-                row_chunks: _,
+                row_chunks,
             } => {
                 let parent = ObjectId {
                     family: *family,
@@ -518,6 +529,7 @@ impl State {
                     index: *index,
                     layer: *child,
                 };
+                self.leave_out(parent, child, *row_chunks);
                 self.merge(parent, child);
                 Ok(())
             }
@@ -549,7 +561,11 @@ impl State {
         {
             return Err(StorageError::Gap(at));
         }
+        let older = self.older(write);
         let object = self.objects.entry(write.object).or_default();
+        for chunk in older {
+            object.forget(chunk);
+        }
         for (position, block) in write.range.blocks().enumerate() {
             let data = match &write.change {
                 Change::Data { bytes, checksums } => {
@@ -568,6 +584,46 @@ impl State {
         object.stamp = write.stamp;
         self.doubts.insert(write.object, write.stamp);
         Ok(())
+    }
+
+    /// The chunks that a write drops before it brings its own blocks.
+    fn older(&self, write: &ObjectWrite) -> BTreeSet<u32> {
+        let mut chunks: BTreeSet<u32> = write
+            .range
+            .blocks()
+            .map(|block| block / BLOCKS_PER_CHUNK)
+            .collect();
+        let object = self.objects.get(&write.object);
+        let stamp = |chunk: &u32| object.and_then(|object| object.chunks.get(chunk));
+        chunks.retain(|chunk| stamp(chunk).is_some_and(|stamp| *stamp < write.floor));
+        chunks
+    }
+
+    /// Drops what a front that is about to be merged has from before its rows, as either layer has them.
+    fn leave_out(&mut self, parent: ObjectId, child: ObjectId, row_chunks: Option<u8>) {
+        let Some(row_chunks) = row_chunks.filter(|chunks| *chunks > 0 && !rows::is_rows(parent.index)) else {
+            return;
+        };
+        let rows: Vec<Object> = [parent, child]
+            .into_iter()
+            .filter_map(|front| {
+                let index = rows::rows_index(front.index);
+                self.objects.get(&ObjectId { index, ..front }).cloned()
+            })
+            .collect();
+        let Some(front) = self.objects.get_mut(&parent) else {
+            return;
+        };
+        for (chunk, stamp) in front.chunks.clone() {
+            let row = chunk / u32::from(row_chunks);
+            let places = rows.iter().flat_map(|rows| {
+                let newest = rows.chunks.range(2 * row..2 * row + 2);
+                newest.map(|(_, stamp)| *stamp)
+            });
+            if places.into_iter().any(|row| stamp < row) {
+                front.forget(chunk);
+            }
+        }
     }
 
     fn level(&mut self, follows: Stamp, delta: &ObjectDelta) -> Result<(), StorageError> {

@@ -55,11 +55,15 @@ pub enum Mutation {
     DoubtLeftByMerge,
     /// Objects that differ from the tables go when memory is short.
     DirtyEvicted,
+    /// A write does not drop what is older than its row.
+    FloorIgnored,
+    /// A merge of fronts gives a child what is older than its row.
+    MergeForgetsRows,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::LogNotDurable,
         Self::DirectNotDurable,
         Self::NoDataFlush,
@@ -84,6 +88,8 @@ impl Mutation {
         Self::SettleNotKept,
         Self::DoubtLeftByMerge,
         Self::DirtyEvicted,
+        Self::FloorIgnored,
+        Self::MergeForgetsRows,
     ];
 }
 

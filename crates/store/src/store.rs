@@ -8,6 +8,7 @@ mod list;
 mod merge;
 mod places;
 mod read;
+mod rows;
 mod space;
 mod verify;
 mod write;
@@ -315,9 +316,9 @@ impl Store {
                 index,
                 parent,
                 child,
-                row_chunks: _,
+                row_chunks,
             } => {
-                self.start_merge(waiter, (family, index), parent, child);
+                self.start_merge(waiter, (family, index), (parent, child), row_chunks);
             }
             change => self.accept(waiter, change),
         }

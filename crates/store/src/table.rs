@@ -263,7 +263,8 @@ impl Table {
                 index,
                 parent,
                 child,
-            } => self.merge(batch, (*family, *index), *parent, *child),
+                left_out,
+            } => self.merge(batch, (*family, *index), (*parent, *child), *left_out),
             Record::Replace {
                 object,
                 follows,
@@ -368,13 +369,18 @@ impl Table {
         let mut object = self.take(id, follows)?;
         object.stamp = stamp;
         let mut inline = inline.iter();
-        let mut touched = 0;
+        let (mut touched, mut forgotten) = (0u64, 0u64);
         for piece in pieces {
             let bytes = match piece.place {
                 Place::Inline(_) => inline.next().cloned().unwrap_or_default(),
-                Place::Direct(..) | Place::Zero => Bytes::new(),
+                Place::Direct(..) | Place::Zero | Place::Forgotten => Bytes::new(),
             };
             for part in parts(piece.range) {
+                if piece.place == Place::Forgotten {
+                    self.forget(&mut object, part.chunk)?;
+                    forgotten |= 1 << part.chunk;
+                    continue;
+                }
                 touched |= 1 << part.chunk;
                 let chunk = object.chunks.entry(part.chunk).or_insert_with(Chunk::empty);
                 self.discharge(chunk);
@@ -384,9 +390,26 @@ impl Table {
                 self.charge(chunk);
             }
         }
+        if forgotten & !touched != 0 {
+            return Err(Contradiction(
+                "a write forgets a chunk and brings no blocks for it",
+            ));
+        }
         self.put(id, object);
         *self.dirty.entry(id).or_default() |= touched;
         self.set_doubt(id, stamp);
+        Ok(())
+    }
+
+    /// A chunk has no blocks any more, until the write that says so brings some. Its slot stays for these: what is in
+    /// there is nobody's now, as in any slot beside the blocks that its chunk names.
+    fn forget(&mut self, object: &mut Object, number: u8) -> Result<(), Contradiction> {
+        let chunk = object.chunks.get_mut(&number);
+        let chunk = chunk.ok_or(Contradiction("a write forgets a chunk that is not there"))?;
+        self.discharge(chunk);
+        chunk.forget_overlay(u16::MAX);
+        (chunk.present, chunk.zero) = (0, 0);
+        self.charge(chunk);
         Ok(())
     }
 
@@ -425,6 +448,7 @@ impl Table {
                     chunk.put_overlay(OverlayBlock { block, batch, bytes });
                 }
             }
+            Place::Forgotten => {}
         }
     }
 
@@ -588,8 +612,8 @@ impl Table {
         &mut self,
         batch: u64,
         id: StackId,
-        parent: LayerId,
-        child: LayerId,
+        (parent, child): (LayerId, LayerId),
+        left_out: u64,
     ) -> Result<(), Contradiction> {
         let stack = self.stack_mut(id)?;
         let Some(gone) = stack.layers.remove(&parent) else {
@@ -601,6 +625,10 @@ impl Table {
         let (parent_id, child_id) = (object_id(id, parent), object_id(id, child));
         let mut touched = 0;
         for (number, mut old) in gone.chunks {
+            if left_out >> number & 1 == 1 {
+                self.discard(&mut old, Freed::Replaced);
+                continue;
+            }
             touched |= 1 << number;
             self.discharge(&old);
             old.touched = batch;

@@ -28,6 +28,8 @@ pub(crate) enum Place {
     Direct(Slot, Arc<[u32]>),
     /// Nowhere: they read as zeros.
     Zero,
+    /// Nowhere: whole chunks have none of their blocks any more, before what else the write brings.
+    Forgotten,
 }
 
 /// A part of a write.
@@ -113,6 +115,8 @@ pub(crate) enum Record {
         parent: LayerId,
         /// Which continues it.
         child: LayerId,
+        /// Chunks of the parent that nobody gets, for their row is newer: bit i is chunk i.
+        left_out: u64,
     },
     /// An object goes.
     Drop(ObjectId),
@@ -133,10 +137,13 @@ const GENERATION: u8 = 6;
 const INTERVAL: u8 = 7;
 const SEAL: u8 = 8;
 const REPLACE: u8 = 9;
+/// A merge that leaves chunks out.
+const MERGE_FRONT: u8 = 10;
 
 const INLINE: u8 = 1;
 const DIRECT: u8 = 2;
 const ZERO: u8 = 3;
+const FORGOTTEN: u8 = 4;
 
 /// Stands for "no slot".
 const NO_SLOT: u64 = u64::MAX;
@@ -205,12 +212,16 @@ impl Record {
                 index,
                 parent,
                 child,
+                left_out,
             } => {
-                out.push(MERGE);
+                out.push(if *left_out == 0 { MERGE } else { MERGE_FRONT });
                 out.put_u64(family.0);
                 out.put_u32(*index);
                 out.put_u64(parent.0);
                 out.put_u64(child.0);
+                if *left_out != 0 {
+                    out.put_u64(*left_out);
+                }
             }
             Self::Drop(object) => {
                 out.push(DROP);
@@ -291,12 +302,11 @@ impl Record {
                     checksums,
                 }
             }
-            MERGE => Self::Merge {
-                family: FamilyId(cursor.u64()?),
-                index: cursor.u32()?,
-                parent: LayerId(cursor.u64()?),
-                child: LayerId(cursor.u64()?),
-            },
+            MERGE => merge(cursor, |_| Ok(0))?,
+            MERGE_FRONT => merge(cursor, |cursor| match cursor.u64()? {
+                0 => Err(Malformed("a merge that leaves chunks out names none")),
+                left_out => Ok(left_out),
+            })?,
             DROP => Self::Drop(object(cursor)?),
             GENERATION => Self::Generation(VolumeId(cursor.u64()?), Generation(cursor.u64()?)),
             INTERVAL => {
@@ -318,7 +328,7 @@ impl Record {
                 .iter()
                 .filter_map(|piece| match &piece.place {
                     Place::Inline(checksums) => Some(checksums.iter().copied()),
-                    Place::Direct(..) | Place::Zero => None,
+                    Place::Direct(..) | Place::Zero | Place::Forgotten => None,
                 })
                 .flatten()
                 .collect(),
@@ -423,6 +433,7 @@ fn put_piece(out: &mut Vec<u8>, piece: &Piece) {
         Place::Inline(_) => INLINE,
         Place::Direct(..) => DIRECT,
         Place::Zero => ZERO,
+        Place::Forgotten => FORGOTTEN,
     };
     out.push(kind);
     out.put_u16(narrow(piece.range.start() as usize));
@@ -433,8 +444,22 @@ fn put_piece(out: &mut Vec<u8>, piece: &Piece) {
             out.put_u64(slot.0);
             out.put_u32s(checksums);
         }
-        Place::Zero => {}
+        Place::Zero | Place::Forgotten => {}
     }
+}
+
+/// A merge's record, with what says which chunks it leaves out at its end.
+fn merge(
+    cursor: &mut Cursor<'_>,
+    left_out: impl Fn(&mut Cursor<'_>) -> Result<u64, Malformed>,
+) -> Result<Record, Malformed> {
+    Ok(Record::Merge {
+        family: FamilyId(cursor.u64()?),
+        index: cursor.u32()?,
+        parent: LayerId(cursor.u64()?),
+        child: LayerId(cursor.u64()?),
+        left_out: left_out(cursor)?,
+    })
 }
 
 fn piece(cursor: &mut Cursor<'_>) -> Result<Piece, Malformed> {
@@ -453,6 +478,13 @@ fn piece(cursor: &mut Cursor<'_>) -> Result<Piece, Malformed> {
             Place::Direct(slot, cursor.u32s(blocks)?.into())
         }
         ZERO => Place::Zero,
+        FORGOTTEN => {
+            let chunk = geometry::BLOCKS_PER_CHUNK;
+            if range.start() % chunk != 0 || range.count() % chunk != 0 {
+                return Err(Malformed("what a write forgets is not whole chunks"));
+            }
+            Place::Forgotten
+        }
         _ => return Err(Malformed("a piece is of an unknown kind")),
     };
     Ok(Piece { range, place })

@@ -121,11 +121,37 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
                 index,
                 parent: LayerId(1),
                 child: LayerId(2),
+                left_out: 0,
             },
         ),
         ("drop", Record::Drop(object)),
         ("generation", Record::Generation(VolumeId(8), Generation(9))),
         ("interval", Record::Interval(pg, Interval(10))),
         ("seal", Record::Seal),
+        (
+            "write-fresh",
+            Record::Write {
+                object,
+                follows,
+                stamp: new,
+                pieces: [
+                    piece(16, 32, Place::Forgotten),
+                    piece(30, 2, Place::Inline([0xaaaa_0003, 0xaaaa_0004].into())),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
+            },
+        ),
+        (
+            "merge-front",
+            Record::Merge {
+                family,
+                index,
+                parent: LayerId(1),
+                child: LayerId(2),
+                left_out: 1 << 63 | 0b101,
+            },
+        ),
     ]
 }

@@ -4,6 +4,9 @@
 //! reader sees no difference, whichever of the two it finds them in. Then one record moves the
 //! chunks that only the parent has and ends the parent. Writes to the child go on meanwhile; other
 //! changes of the two objects as a whole wait.
+//!
+//! Of a front, chunks that are older than their row are left out ([`crate::store::rows`]). Rows may be written while
+//! their front is merged, so each step asks anew; the last one's answer is in its record.
 
 use std::collections::VecDeque;
 
@@ -29,6 +32,8 @@ pub(crate) struct Merge {
     waiter: Waiter,
     parent: LayerId,
     child: LayerId,
+    /// How many chunks a row has, where rows are encoded.
+    row_chunks: Option<u8>,
     pub(crate) waiting: VecDeque<(Waiter, StorageRequest)>,
 }
 
@@ -44,13 +49,20 @@ impl Merge {
 
 impl Store {
     /// Starts a merge. None runs on this stack.
-    pub(crate) fn start_merge(&mut self, waiter: Waiter, stack: StackId, parent: LayerId, child: LayerId) {
+    pub(crate) fn start_merge(
+        &mut self,
+        waiter: Waiter,
+        stack: StackId,
+        (parent, child): (LayerId, LayerId),
+        row_chunks: Option<u8>,
+    ) {
         self.merging.insert(
             stack,
             Merge {
                 waiter,
                 parent,
                 child,
+                row_chunks,
                 waiting: VecDeque::new(),
             },
         );
@@ -65,10 +77,9 @@ impl Store {
             self.checkpoint();
             return;
         }
-        if let Err(error) = self.load(stack) {
-            self.end_merge(stack, Err(error));
+        let Some(left_out) = self.left_out_now(stack) else {
             return;
-        }
+        };
         let Some(merge) = self.merging.get(&stack) else {
             return;
         };
@@ -80,7 +91,7 @@ impl Store {
             // Gone already: answered when what made it go is durable.
             let waits = self.log.wait_for_newest(waiter);
             self.end_merge(stack, Ok(!waits));
-        } else if let Some((chunk, blocks)) = self.next_to_copy(old, new) {
+        } else if let Some((chunk, blocks)) = self.next_to_copy(old, new, left_out) {
             self.read(Target::Merge {
                 stack,
                 object: old,
@@ -93,6 +104,7 @@ impl Store {
                 index,
                 parent,
                 child,
+                left_out,
             };
             match self.log_record(&record, &[], Some(waiter)) {
                 Ok(()) => self.end_merge(stack, Ok(false)),
@@ -101,10 +113,28 @@ impl Store {
         }
     }
 
+    /// Loads what a merge's step looks at, and tells which of the parent's chunks are left out as things are now.
+    /// Nothing if there is no such merge any more.
+    fn left_out_now(&mut self, stack: StackId) -> Option<u64> {
+        let merge = self.merging.get(&stack)?;
+        let (layers, row_chunks) = ((merge.parent, merge.child), merge.row_chunks);
+        match self.left_out(stack, layers, row_chunks) {
+            Ok(left_out) => Some(left_out),
+            Err(error) => {
+                self.end_merge(stack, Err(error));
+                None
+            }
+        }
+    }
+
     /// A chunk of which both have bytes, and the parent some that the child lacks.
-    fn next_to_copy(&self, parent: ObjectId, child: ObjectId) -> Option<(u8, u16)> {
+    fn next_to_copy(&self, parent: ObjectId, child: ObjectId, left_out: u64) -> Option<(u8, u16)> {
         let (parent, child) = (self.table.object(parent)?, self.table.object(child)?);
-        parent.chunks.iter().find_map(|(number, old)| {
+        let mut chunks = parent.chunks.iter();
+        chunks.find_map(|(number, old)| {
+            if left_out >> number & 1 == 1 {
+                return None;
+            }
             let new = child.chunks.get(number).filter(|new| new.data() != 0)?;
             let lacks = old.data() & !new.present;
             (lacks != 0).then_some((*number, lacks))
@@ -120,21 +150,20 @@ impl Store {
         checksums: &[u32],
         bytes: &Bytes,
     ) {
+        let Some(left_out) = self.left_out_now(stack) else {
+            return;
+        };
         let Some(merge) = self.merging.get(&stack) else {
             return;
         };
         let child = object_of(stack, merge.child);
-        if let Err(error) = self.load(stack) {
-            self.end_merge(stack, Err(error));
-            return;
-        }
-        // The child may have got some of them meanwhile, or may have lost the chunk.
+        // The child may have got some of them meanwhile, or may have lost the chunk; or its row was written.
         let has = self
             .table
             .object(child)
             .and_then(|object| object.chunks.get(&number));
         let lacks = has
-            .filter(|chunk| chunk.data() != 0)
+            .filter(|chunk| chunk.data() != 0 && left_out >> number & 1 == 0)
             .map_or(0, |chunk| blocks & !chunk.present);
         if lacks != 0 {
             let wanted: Vec<usize> = bits(blocks)

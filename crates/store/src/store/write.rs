@@ -14,6 +14,7 @@ use crate::log::Waiter;
 use crate::medium::{Buffer, File, Operation};
 use crate::mutation::{self, Mutation};
 use crate::object::{BLOCK, bits, data_offset};
+use crate::store::rows::forgotten_bytes;
 use crate::store::{Store, Task};
 use crate::table::{Part, parts};
 
@@ -29,9 +30,12 @@ impl Store {
             StorageRequest::Write(write) => match write.change {
                 Change::Data { .. } => {
                     let inline = inline_blocks(write.range);
-                    (inline, 128 + 6 * u64::from(write.range.count()))
+                    (
+                        inline,
+                        128 + 6 * u64::from(write.range.count()) + forgotten_bytes(write),
+                    )
                 }
-                Change::Zero => (0, 128),
+                Change::Zero => (0, 128 + forgotten_bytes(write)),
             },
             StorageRequest::Replace { delta, .. } => {
                 let lists = delta.chunks.len() * 40 + delta.checksums.len() * 4 + delta.merged.len() * 8;
@@ -142,7 +146,7 @@ impl Store {
         if stamp != write.follows {
             return Err(StorageError::Gap(stamp));
         }
-        let (pieces, inline) = match &write.change {
+        let (placed, inline) = match &write.change {
             Change::Zero => (
                 vec![Piece {
                     range: write.range,
@@ -152,6 +156,8 @@ impl Store {
             ),
             Change::Data { bytes, checksums } => self.place_data(write, bytes, checksums)?,
         };
+        let mut pieces = self.forgotten(write);
+        pieces.extend(placed);
         self.statistics.writes += 1;
         if let Change::Data { bytes, .. } = &write.change {
             self.statistics.write_bytes += bytes.len() as u64;

@@ -51,7 +51,8 @@ impl Oracle {
             | Mutation::TornBatchTaken
             | Mutation::NoFlushAtStart
             | Mutation::DoubtNotKept
-            | Mutation::DoubtLeftByMerge => Self::PowerCuts(1),
+            | Mutation::DoubtLeftByMerge
+            | Mutation::FloorIgnored => Self::PowerCuts(1),
             Mutation::NoDataFlush
             | Mutation::SealNotAwaited
             | Mutation::ReuseBeforeCommit
@@ -61,7 +62,8 @@ impl Oracle {
             | Mutation::MergeLosesBlock
             | Mutation::MergeTakesOlder
             | Mutation::LevelKeepsZeros
-            | Mutation::SettleNotKept => Self::PowerCuts(2),
+            | Mutation::SettleNotKept
+            | Mutation::MergeForgetsRows => Self::PowerCuts(2),
             Mutation::FailedLogIgnored
             | Mutation::FailedDirectIgnored
             | Mutation::FailedCheckpointIgnored
