@@ -34,7 +34,7 @@ pub fn is_rows(index: u32) -> bool {
 }
 
 /// What computes parity and gives back what is lost. The state machines are handed one: they do not link the arithmetic.
-pub trait RowCode: fmt::Debug {
+pub trait RowCode: fmt::Debug + Send + Sync {
     /// The parity of a row: m shards, of k shards of data of one length. Nothing if they are not that.
     fn encode(&self, data: &[&[u8]]) -> Option<Vec<Vec<u8>>>;
 

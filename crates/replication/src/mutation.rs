@@ -8,6 +8,20 @@
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mutation {
+    /// The owner writes to a row, or to its front, while the row is being written (`RowAfterRow`, `FrontWaitsForRow`).
+    RowsAtOnce,
+    /// A row is written over its last complete version (`TwoPlaces`).
+    OnePlace,
+    /// A take-over leaves in the fronts what is older than their row.
+    OldFrontsStay,
+    /// What a front has stays when it is written to after its row (`FreshAfterRow`).
+    FrontNotFresh,
+    /// A front is merged over a row that may be on some of its disks only.
+    MergeTornRows,
+    /// A take-over counts a version of a row that fewer than k shards have (`EnoughShards`).
+    AnyShards,
+    /// A take-over leaves what is newer than the version that counts (`NewerGoes`).
+    NewerStays,
     /// The owner opens without asking any replica (7 b).
     SkipFence,
     /// The owner fences one replica of each group only (7 b, P2).
@@ -105,6 +119,17 @@ pub enum Mutation {
 }
 
 impl Mutation {
+    /// Those that a small world of rows must notice.
+    pub const ROWS: [Self; 7] = [
+        Self::OnePlace,
+        Self::OldFrontsStay,
+        Self::RowsAtOnce,
+        Self::FrontNotFresh,
+        Self::AnyShards,
+        Self::NewerStays,
+        Self::MergeTornRows,
+    ];
+
     /// Those that a simulated world must notice.
     pub const ALL: [Self; 26] = [
         Self::SkipFence,
@@ -256,7 +281,7 @@ mod switch {
     fn named() -> Option<Mutation> {
         let name = std::env::var(VARIABLE).ok()?;
         let second = Mutation::SECOND_LINES.map(|(mutation, _)| mutation);
-        let mut all = Mutation::ALL.into_iter().chain(second);
+        let mut all = Mutation::ALL.into_iter().chain(Mutation::ROWS).chain(second);
         all.find(|mutation| format!("{mutation:?}") == name)
     }
 

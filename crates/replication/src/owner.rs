@@ -18,6 +18,7 @@ mod operation;
 mod pace;
 mod quiesce;
 mod respond;
+mod rows;
 mod status;
 mod takeover;
 mod view;
@@ -26,9 +27,11 @@ mod write;
 pub use event::{Action, Event, Failure, IoId, Operation, Outcome};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use protocol::message::Scope;
 use protocol::placement::placement_group;
+use protocol::rows::RowCode;
 use protocol::session::VolumeView;
 use protocol::storage::Change;
 use protocol::{BLOCK_SIZE, DiskId, Generation, PgId};
@@ -44,6 +47,7 @@ use lookup::Lookups;
 use operation::Operations;
 use pace::Pace;
 use quiesce::Quiescence;
+use rows::{Encoding, RowSlots};
 use takeover::TakeOver;
 use write::Writes;
 
@@ -87,6 +91,8 @@ pub struct Owner {
     writes_since_told: u64,
     view_wanted: Option<Moment>,
     next_number: u64,
+    /// How rows are encoded, in a pool that does so.
+    encoding: Option<Encoding>,
 }
 
 impl Owner {
@@ -94,8 +100,29 @@ impl Owner {
     /// at `leased`. Asks for connections at once, and takes the volume over as they come up.
     /// With generation 0 it is a reader of a sealed layer, who fences and leases nothing.
     pub fn open(now: Moment, leased: Moment, view: VolumeView, out: &mut Vec<Action>) -> Self {
-        let mut owner = Self::begin(now, leased, view, Operations::default(), 1);
-        owner.begun(now, out);
+        Self::open_encoded(now, leased, view, None, out)
+    }
+
+    /// As [`Self::open`], of a volume whose pool encodes rows if there is a code, which is that of the view's profile. A
+    /// volume and a code that do not belong together are lost at once.
+    pub fn open_encoded(
+        now: Moment,
+        leased: Moment,
+        view: VolumeView,
+        code: Option<Arc<dyn RowCode>>,
+        out: &mut Vec<Action>,
+    ) -> Self {
+        let encoding = view
+            .erasure
+            .zip(code)
+            .map(|(profile, code)| Encoding::new(profile, code));
+        let fits = view.erasure.is_some() == encoding.is_some();
+        let mut owner = Self::begin(now, leased, view, Operations::default(), 1, encoding);
+        if fits {
+            owner.begun(now, out);
+        } else {
+            owner.lose(out);
+        }
         owner
     }
 
@@ -105,6 +132,7 @@ impl Owner {
         view: VolumeView,
         operations: Operations,
         next_number: u64,
+        encoding: Option<Encoding>,
     ) -> Self {
         let reader = view.generation == Generation(0);
         Self {
@@ -133,6 +161,7 @@ impl Owner {
             writes_since_told: 0,
             view_wanted: None,
             next_number,
+            encoding,
             view,
         }
     }
@@ -389,6 +418,7 @@ impl Owner {
                 .collect()
         };
         let skip = self.view.generation == Generation(0) || mutation::active(Mutation::SkipFence);
+        let encoding = self.encoding.as_ref();
         for group in self
             .groups
             .values_mut()
@@ -403,7 +433,9 @@ impl Owner {
                 group.phase = Phase::Serving;
                 group.served = true;
             } else {
-                group.phase = Phase::TakeOver(TakeOver::new(group.awaited(), group.in_sync(), false));
+                let rows = encoding.map(|encoding| RowSlots::new(encoding, group));
+                let take_over = TakeOver::new(group.awaited(), group.in_sync(), false).of_rows(rows);
+                group.phase = Phase::TakeOver(take_over);
                 self.unready.insert(group.pg);
             }
         }

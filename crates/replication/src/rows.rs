@@ -3,3 +3,4 @@
 //! knows what they hold, not how they travel.
 
 pub mod layout;
+pub mod settling;

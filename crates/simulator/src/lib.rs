@@ -22,6 +22,7 @@ mod operator;
 mod oracle;
 mod recovery;
 mod relocation;
+mod rows;
 mod schedule;
 #[cfg(test)]
 mod script;
@@ -29,6 +30,8 @@ mod scrub;
 mod verdict;
 mod workload;
 mod world;
+
+pub use rows::{Met, row_world};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

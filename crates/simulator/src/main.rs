@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use simulator::campaign::on_all_cores;
-use simulator::{Options, Report, run};
+use simulator::{Met, Options, Report, row_world, run};
 
 /// As in storaged. Worlds take memory and give it back all the time.
 #[global_allocator]
@@ -25,6 +25,9 @@ struct Arguments {
     /// Prints everything that happens.
     #[arg(long)]
     verbose: bool,
+    /// Runs the small worlds of pools that encode rows instead.
+    #[arg(long)]
+    rows: bool,
     /// How long faults go on in each world, in milliseconds of virtual time.
     #[arg(long, default_value_t = Options::default().faulty_ms)]
     faulty_ms: u64,
@@ -32,6 +35,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.rows {
+        return small_worlds(&arguments);
+    }
     let options = Options {
         verbose: arguments.verbose,
         faulty_ms: arguments.faulty_ms,
@@ -69,6 +75,37 @@ fn main() -> ExitCode {
         took.as_secs_f64(),
         simulated.as_secs_f64() / took.as_secs_f64().max(1e-9),
     );
+    println!("{passed} passed, {failed} failed, 0 skipped");
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs worlds of rows.
+fn small_worlds(arguments: &Arguments) -> ExitCode {
+    let started = Instant::now();
+    let seeds: Vec<u64> = (arguments.from..arguments.from.saturating_add(arguments.seeds)).collect();
+    let (mut passed, mut failed, mut met) = (0u64, 0u64, Met::default());
+    let run = |seed: &u64| match catch_unwind(AssertUnwindSafe(|| row_world(*seed, arguments.verbose))) {
+        Ok(result) => result,
+        Err(_) => Err("a panic".to_owned()),
+    };
+    on_all_cores(&seeds, run, |seed, result| match result {
+        Ok(world) => {
+            passed += 1;
+            met += world;
+        }
+        Err(reason) => {
+            failed += 1;
+            println!("seed {seed} FAILED: {reason}");
+            println!(
+                "  replay: cargo run -p simulator --release -- --rows --from {seed} --seeds 1 --verbose"
+            );
+        }
+    });
+    println!("{met} in {:.1} s", started.elapsed().as_secs_f64());
     println!("{passed} passed, {failed} failed, 0 skipped");
     if failed == 0 {
         ExitCode::SUCCESS

@@ -272,7 +272,7 @@ impl World {
     }
 }
 
-fn brief(request: &Request) -> String {
+pub(crate) fn brief(request: &Request) -> String {
     match request {
         Request::Write { scope, write } => format!(
             "write {} {} {} -> {} {}",
@@ -305,7 +305,7 @@ fn brief(request: &Request) -> String {
     }
 }
 
-fn brief_response(response: &Response) -> String {
+pub(crate) fn brief_response(response: &Response) -> String {
     match response {
         Response::Data { stamp, .. } => format!("data at {stamp}"),
         Response::Map { stamp, .. } => format!("map at {stamp}"),

@@ -69,7 +69,8 @@ impl Owner {
         if before != view.size {
             out.push(Action::Resized(view.size));
         }
-        *self = Self::begin(now, leased, view, operations, next_number);
+        let encoding = self.encoding.take();
+        *self = Self::begin(now, leased, view, operations, next_number, encoding);
         self.writes.redoing = self.operations.begins_again();
         self.begun(now, out);
     }

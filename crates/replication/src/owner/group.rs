@@ -70,6 +70,29 @@ impl Group {
         self.slots.iter().filter(awaited).map(|slot| slot.disk)
     }
 
+    /// The same, of those that keep one of these shards.
+    pub(super) fn awaited_of(&self, shards: &std::ops::Range<u8>) -> impl Iterator<Item = DiskId> {
+        let awaited = |slot: &&Slot| matches!(slot.state, SlotState::InSync | SlotState::Joining);
+        let slots = self.slots.iter().filter(awaited);
+        slots
+            .filter(move |slot| shards.contains(&slot.shard))
+            .map(|slot| slot.disk)
+    }
+
+    /// Which shard a disk keeps here.
+    pub(super) fn shard_of(&self, disk: DiskId) -> Option<u8> {
+        self.slots
+            .iter()
+            .find(|slot| slot.disk == disk)
+            .map(|slot| slot.shard)
+    }
+
+    /// The disk in sync that keeps a shard.
+    pub(super) fn keeper(&self, shard: u8) -> Option<DiskId> {
+        let keeps = |slot: &&Slot| slot.shard == shard && slot.state == SlotState::InSync;
+        self.slots.iter().find(keeps).map(|slot| slot.disk)
+    }
+
     /// Whether writes may be acknowledged with so few in sync (rules 3, 4).
     pub(super) fn enough(&self, min_in_sync: u8) -> bool {
         self.in_sync().count() >= usize::from(min_in_sync).max(1)

@@ -17,6 +17,8 @@ pub(super) const LINK_REQUESTS_MAX: usize = 256;
 /// Objects whose stamp is kept while nothing is in flight for them: 256 GiB of address space for a
 /// few MiB of memory. Beyond it stamps are forgotten and learned again, a round trip each.
 pub(super) const OBJECTS_KNOWN_MAX: usize = 65_536;
+/// Ranges of a pool that encodes rows of which is known what lies where: 64 GiB of address space, in 2 KiB each.
+pub(super) const RANGES_KNOWN_MAX: usize = 16_384;
 /// Objects that a take-over levels at once. A delta is up to 4 MiB, so this is 32 MiB.
 pub(super) const LEVELS_MAX: usize = 8;
 /// Writes after which the replicas hear at once what is complete, whatever the time: well below the

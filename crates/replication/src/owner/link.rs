@@ -28,6 +28,12 @@ pub(super) enum Sent {
         /// The disk that is made level by it; the request itself may go to another, the source.
         subject: DiskId,
     },
+    /// A step of making the rows of a range level.
+    Settle {
+        pg: PgId,
+        interval: Interval,
+        index: u32,
+    },
     /// A question whether there is room.
     Probe,
     /// A question whether interval and generation still stand, in one round of such.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::message::Request;
+use protocol::rows::rows_index;
 use protocol::storage::MapRun;
 use protocol::{BlockRange, DiskId, LayerId, PgId};
 
@@ -18,6 +19,7 @@ use super::event::Action;
 use super::limits::{MAP_PAUSE_MS, READ_BYTES_MAX, READS_MAX, STALL_MS};
 use super::link::Sent;
 use super::operation::{Kind, Part};
+use super::rows::{Rebuilding, Target};
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 
@@ -34,42 +36,47 @@ pub(super) struct Lookups {
 
 /// What it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Read,
     Map,
+    /// One of the shards from which a read is rebuilt.
+    Shard,
     /// A write needs the object's stamp; the map of the write's range comes with it.
     Learn,
 }
 
 #[derive(Debug)]
-struct Lookup {
-    purpose: Purpose,
-    part: Part,
+pub(super) struct Lookup {
+    pub(super) purpose: Purpose,
+    pub(super) part: Part,
+    pub(super) target: Target,
     /// The head layer when it was sent.
-    layer: LayerId,
-    state: State,
+    pub(super) layer: LayerId,
+    pub(super) state: State,
     /// Writes that it waits for.
     waits_for: BTreeSet<u64>,
     /// Disks that have no good copy, and which block is bad there.
-    damaged: BTreeMap<DiskId, u32>,
+    pub(super) damaged: BTreeMap<DiskId, u32>,
     /// Disks that were asked in this round.
-    tried: BTreeSet<DiskId>,
+    pub(super) tried: BTreeSet<DiskId>,
     not_before: Option<Moment>,
 }
 
 #[derive(Debug)]
-enum State {
+pub(super) enum State {
     /// Waits for writes, or may be sent.
     Idle,
     /// In flight.
     Sent { disk: DiskId, number: u64, at: Moment },
+    /// Its shard cannot be read: others are on their way.
+    Rebuilding(Rebuilding),
     /// Answered; the answer waits for writes.
     Held(Answer),
 }
 
 /// A good answer.
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     Data(Bytes),
     Runs(Vec<MapRun>),
 }
@@ -83,6 +90,60 @@ impl Lookups {
             _ => None,
         });
         paused.chain(sent).filter(|moment| *moment > now).min()
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Lookup> {
+        self.all.get(&id)
+    }
+
+    pub(super) fn part(&self, id: u64) -> Option<Part> {
+        self.all.get(&id).map(|lookup| lookup.part.clone())
+    }
+
+    pub(super) fn state_mut(&mut self, id: u64) -> Option<&mut State> {
+        self.all.get_mut(&id).map(|lookup| &mut lookup.state)
+    }
+
+    /// It is not to be sent, but waits for something else.
+    pub(super) fn set_state(&mut self, id: u64, state: State) {
+        self.ready.remove(&id);
+        if let Some(lookup) = self.all.get_mut(&id) {
+            lookup.state = state;
+        }
+    }
+
+    pub(super) fn note_damage(&mut self, id: u64, disk: DiskId, block: u32) {
+        if let Some(lookup) = self.all.get_mut(&id) {
+            lookup.damaged.insert(disk, block);
+        }
+    }
+
+    /// Those that may be sent, and must be cut up before.
+    pub(super) fn uncut(&self, now: Moment) -> Vec<u64> {
+        let uncut = |id: &&u64| {
+            self.all.get(*id).is_some_and(|lookup| {
+                lookup.target == Target::Range && lookup.not_before.is_none_or(|moment| moment <= now)
+            })
+        };
+        self.ready.iter().filter(uncut).copied().collect()
+    }
+
+    fn is_child(lookup: &Lookup, of: u64) -> bool {
+        matches!(lookup.target, Target::Shard { parent: Some(parent), .. } if parent == of)
+    }
+
+    /// Whether a shard is looked for, for the sake of this one.
+    pub(super) fn looks_for(&self, id: u64, wanted: u8) -> bool {
+        self.all.values().any(|lookup| {
+            let this = matches!(lookup.target, Target::Shard { shard, .. } if shard == wanted);
+            this && Self::is_child(lookup, id)
+        })
+    }
+
+    /// Those that look for shards for the sake of this one.
+    fn children_of(&self, id: u64) -> Vec<u64> {
+        let children = self.all.iter().filter(|(_, lookup)| Self::is_child(lookup, id));
+        children.map(|(id, _)| *id).collect()
     }
 
     fn has_room(&self) -> bool {
@@ -129,23 +190,35 @@ impl Owner {
         );
     }
 
-    fn add_lookup(&mut self, purpose: Purpose, part: Part) {
+    pub(super) fn add_lookup(&mut self, purpose: Purpose, part: Part) {
+        let target = if self.encoding.is_some() {
+            Target::Range
+        } else {
+            Target::Copies
+        };
+        self.add_piece(purpose, part, target);
+    }
+
+    /// A lookup of which is known where it looks.
+    pub(super) fn add_piece(&mut self, purpose: Purpose, part: Part, target: Target) {
         self.lookups.next += 1;
         let id = self.lookups.next;
         self.lookups.parts += 1;
-        self.lookups.bytes += if purpose == Purpose::Read {
-            part.range.byte_len()
-        } else {
-            0
-        };
+        self.lookups.bytes += weight(purpose, &part);
         self.writes.objects.entry(part.index).or_default().pins += 1;
-        let waits_for = self.blockers(purpose, &part, id);
+        // A piece goes by what is acknowledged, whatever is on its way.
+        let waits_for = if matches!(target, Target::Copies | Target::Range) {
+            self.blockers(purpose, &part, id)
+        } else {
+            BTreeSet::new()
+        };
         if waits_for.is_empty() {
             self.lookups.ready.insert(id);
         }
         let lookup = Lookup {
             purpose,
             part,
+            target,
             layer: LayerId::default(),
             state: State::Idle,
             waits_for,
@@ -158,7 +231,7 @@ impl Owner {
 
     /// The writes in flight that a lookup must wait for; each of them remembers it.
     fn blockers(&mut self, purpose: Purpose, part: &Part, id: u64) -> BTreeSet<u64> {
-        if purpose == Purpose::Learn || mutation::active(Mutation::ReadNoWait) {
+        if matches!(purpose, Purpose::Learn | Purpose::Shard) || mutation::active(Mutation::ReadNoWait) {
             return BTreeSet::new();
         }
         let counts = self.writes.overlapping(part.index, part.range);
@@ -184,26 +257,33 @@ impl Owner {
                 self.lookups.ready.insert(id);
             }
             State::Held(_) => self.deliver(id, out),
-            State::Sent { .. } => {}
+            State::Sent { .. } | State::Rebuilding(_) => {}
         }
     }
 
     /// Sends what may be sent, each to the disk that suits best.
     pub(super) fn send_lookups(&mut self, now: Moment, out: &mut Vec<Action>) {
         self.give_up_stalled(now);
+        if self.encoding.is_some() {
+            self.cut_lookups(now, out);
+        }
         let ready: Vec<u64> = self.lookups.ready.iter().copied().collect();
         for id in ready {
             let Some(lookup) = self.lookups.all.get(&id) else {
                 continue;
             };
-            if lookup.not_before.is_some_and(|moment| moment > now) {
+            if lookup.target == Target::Range || lookup.not_before.is_some_and(|moment| moment > now) {
                 continue;
             }
             let pg = self.group_of(lookup.part.index);
-            if let Some(disk) = self.choose(now, pg, &lookup.tried, &lookup.damaged) {
+            if let Some(disk) = self.choose(now, pg, lookup) {
                 self.send_lookup(now, id, pg, disk, out);
-            } else if !lookup.tried.is_empty() {
-                self.begin_new_round(now, id);
+            } else {
+                let tried = !lookup.tried.is_empty();
+                // What a rebuild asks for goes out with the next event, or after its own pause.
+                if !self.rebuild_instead(now, id) && tried {
+                    self.begin_new_round(now, id);
+                }
             }
         }
     }
@@ -217,17 +297,12 @@ impl Owner {
     }
 
     /// The best disk to read from: in sync, connected, not asked yet; local; with little in flight.
-    fn choose(
-        &self,
-        now: Moment,
-        pg: PgId,
-        tried: &BTreeSet<DiskId>,
-        damaged: &BTreeMap<DiskId, u32>,
-    ) -> Option<DiskId> {
+    fn choose(&self, now: Moment, pg: PgId, lookup: &Lookup) -> Option<DiskId> {
         let group = self.groups.get(&pg).filter(|group| group.serving())?;
         let fit = |disk: &DiskId| {
-            !tried.contains(disk)
-                && !damaged.contains_key(disk)
+            !lookup.tried.contains(disk)
+                && !lookup.damaged.contains_key(disk)
+                && self.may_answer(pg, *disk, lookup.target)
                 && self.links.get(disk).is_some_and(|link| link.open(now))
         };
         let rank = |disk: &DiskId| self.links.get(disk).map(|link| (!link.disk.local, link.load()));
@@ -249,9 +324,19 @@ impl Owner {
             number,
             at: now,
         };
-        let (index, range) = (lookup.part.index, lookup.part.range);
+        let (index, range) = match lookup.target {
+            Target::Shard { blocks, .. } => (rows_index(lookup.part.index), blocks),
+            Target::Column { rows: true } => (rows_index(lookup.part.index), lookup.part.range),
+            _ => (lookup.part.index, lookup.part.range),
+        };
         let request = match lookup.purpose {
-            Purpose::Read => Request::Read {
+            Purpose::Learn if lookup.target != Target::Copies => Request::Column {
+                scope,
+                family,
+                layer,
+                index,
+            },
+            Purpose::Read | Purpose::Shard => Request::Read {
                 scope,
                 family,
                 layer,
@@ -287,9 +372,17 @@ impl Owner {
                 continue;
             };
             let pg = self.group_of(lookup.part.index);
-            if self.choose(now, pg, &lookup.tried, &lookup.damaged).is_some() {
+            // A shard that is late can be had from others.
+            if self.choose(now, pg, lookup).is_some() || !self.substitutes(now, id).is_empty() {
                 self.lookup_again(id, None);
             }
+        }
+    }
+
+    /// Nobody looks for shards for the sake of this one any more.
+    pub(super) fn drop_children(&mut self, id: u64) {
+        for child in self.lookups.children_of(id) {
+            self.end_lookup(child);
         }
     }
 
@@ -323,5 +416,13 @@ impl Owner {
         if self.lookups.all.get(&id).is_some_and(current) {
             self.lookup_again(id, None);
         }
+    }
+}
+
+/// How many bytes a lookup brings that its reader waits for.
+fn weight(purpose: Purpose, part: &Part) -> usize {
+    match purpose {
+        Purpose::Read => part.range.byte_len(),
+        Purpose::Map | Purpose::Learn | Purpose::Shard => 0,
     }
 }

@@ -25,6 +25,7 @@ impl Owner {
             for pg in groups {
                 self.send_fences(now, pg, out);
                 leveling += self.begin_levels(pg, leveling);
+                self.send_settling(now, pg, out);
                 self.send_levels(now, pg, out);
                 self.finish_take_over(pg);
             }
@@ -43,7 +44,7 @@ impl Owner {
         }
     }
 
-    fn take_over_mut(&mut self, pg: PgId) -> Option<&mut TakeOver> {
+    pub(super) fn take_over_mut(&mut self, pg: PgId) -> Option<&mut TakeOver> {
         match &mut self.groups.get_mut(&pg)?.phase {
             Phase::TakeOver(take_over) => Some(take_over),
             Phase::Unused | Phase::Serving => None,
@@ -299,6 +300,7 @@ impl Owner {
                     leveling.sent.remove(&subject);
                 }
             }
+            Sent::Settle { pg, index, .. } => self.step_lost(disk, number, (pg, index)),
             Sent::Write(_) | Sent::Lookup(_) | Sent::Probe | Sent::Heartbeat(_) => {}
         }
     }
@@ -312,5 +314,5 @@ impl Owner {
 }
 
 fn leveling(take_over: &TakeOver) -> usize {
-    take_over.leveling.len()
+    take_over.leveling.len() + take_over.settling.len()
 }

@@ -40,7 +40,11 @@ impl Owner {
                     self.put_back(disk, count, number);
                 }
                 Sent::Lookup(id) => self.lookup_lost(id, number),
-                Sent::Fence(..) | Sent::Level { .. } | Sent::Probe | Sent::Heartbeat(_) => {
+                Sent::Fence(..)
+                | Sent::Level { .. }
+                | Sent::Settle { .. }
+                | Sent::Probe
+                | Sent::Heartbeat(_) => {
                     self.take_over_lost(disk, number, sent);
                 }
             }
@@ -96,6 +100,7 @@ impl Owner {
                 self.fence_answered(now, disk, number, (pg, interval), response, out);
             }
             Sent::Level { .. } => self.level_answered(now, disk, number, sent, response, out),
+            Sent::Settle { .. } => self.step_answered(now, disk, number, sent, response, out),
             Sent::Probe => self.probed(now, disk, &response, out),
             Sent::Heartbeat(round) => self.heartbeat_answered(now, disk, round, &response, out),
         }

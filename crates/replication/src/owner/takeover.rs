@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{DiskId, ObjectId, Stamp};
 
+use super::rows::{Active, RowSlots};
 use crate::mutation::{self, Mutation};
 
 /// How far the take-over of a group is.
@@ -17,7 +18,10 @@ pub(super) struct TakeOver {
     /// A live owner fences after an interval change, and levels nothing (W5).
     fence_only: bool,
     /// By object: who has it in doubt, at which stamp.
-    listed: BTreeMap<ObjectId, BTreeMap<DiskId, Stamp>>,
+    pub(super) listed: BTreeMap<ObjectId, BTreeMap<DiskId, Stamp>>,
+    /// In a pool that encodes rows: its slots, and the ranges whose rows are being made level.
+    pub(super) rows: Option<RowSlots>,
+    pub(super) settling: BTreeMap<u32, Active>,
     /// Objects that are being made level.
     pub(super) leveling: BTreeMap<ObjectId, Leveling>,
 }
@@ -71,6 +75,11 @@ impl TakeOver {
         }
     }
 
+    /// In a pool that encodes rows.
+    pub(super) fn of_rows(self, rows: Option<RowSlots>) -> Self {
+        Self { rows, ..self }
+    }
+
     /// A page of a disk's list came.
     pub(super) fn list(&mut self, disk: DiskId, objects: Vec<(ObjectId, Stamp)>, more: bool) {
         let Some(fence) = self.fences.get_mut(&disk) else {
@@ -97,6 +106,9 @@ impl TakeOver {
     pub(super) fn begin(&mut self, room: usize) -> usize {
         if mutation::active(Mutation::SkipLevel) {
             self.listed.clear();
+        }
+        if self.rows.is_some() {
+            return self.begin_ranges(room);
         }
         let mut begun = 0;
         while begun < room {
@@ -126,12 +138,12 @@ impl TakeOver {
 
     /// Whether all is level.
     pub(super) fn level(&self) -> bool {
-        self.listed.is_empty() && self.leveling.is_empty()
+        self.listed.is_empty() && self.leveling.is_empty() && self.settling.is_empty()
     }
 
     /// How many objects are still to be made level.
     pub(super) fn left(&self) -> usize {
-        self.listed.len() + self.leveling.len()
+        self.listed.len() + self.leveling.len() + self.settling.len()
     }
 }
 

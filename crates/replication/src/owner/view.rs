@@ -94,19 +94,27 @@ impl Owner {
     /// and then asked again (V6). Before this owner served, the whole take-over starts again.
     fn begin_interval(&mut self, pg: PgId, out: &mut Vec<Action>) {
         let reader = self.view.generation.0 == 0;
+        let rows = self.row_slots(pg);
         let Some(group) = self.groups.get_mut(&pg) else {
             return;
         };
         if !matches!(group.phase, Phase::Unused) && !reader {
-            group.phase = Phase::TakeOver(TakeOver::new(group.awaited(), group.in_sync(), group.served));
+            let take_over = TakeOver::new(group.awaited(), group.in_sync(), group.served).of_rows(rows);
+            group.phase = Phase::TakeOver(take_over);
             self.unready.insert(pg);
         }
-        let awaited: Vec<DiskId> = group.awaited().collect();
         let counts: Vec<u64> = group.unacknowledged.iter().copied().collect();
         for count in &counts {
-            let Some(write) = self.writes.sent.get_mut(count) else {
+            let encoded = self
+                .writes
+                .sent
+                .get(count)
+                .and_then(|write| write.encoded.as_ref());
+            let shards = self.shards_of(encoded);
+            let (Some(write), Some(group)) = (self.writes.sent.get_mut(count), self.groups.get(&pg)) else {
                 continue;
             };
+            let awaited: Vec<DiskId> = group.awaited_of(&shards).collect();
             let before = std::mem::take(&mut write.slots);
             let keep = mutation::active(Mutation::KeepOksOverInterval);
             write.slots = awaited

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use protocol::message::{Refusal, Request};
+use protocol::rows::rows_index;
 use protocol::storage::{Change, ObjectWrite};
 use protocol::{BlockRange, DiskId, ObjectId, PgId, Stamp};
 
@@ -13,6 +14,7 @@ use super::event::{Action, Failure};
 use super::limits::{OBJECTS_KNOWN_MAX, TROUBLE_PAUSE_MS, WRITE_BYTES_MAX, WRITES_MAX};
 use super::link::Sent;
 use super::operation::Part;
+use super::rows::{Encoded, Ranges};
 use super::{Owner, change_weight};
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
@@ -25,13 +27,15 @@ pub(super) struct Writes {
     /// Sent, or to be sent, and not acknowledged by all: by count.
     pub(super) sent: BTreeMap<u64, Write>,
     pub(super) objects: HashMap<u32, Object>,
-    /// Parts that wait for their object's stamp.
-    waiting: usize,
+    /// What is known of ranges in a pool that encodes rows.
+    pub(super) ranges: Ranges,
+    /// Parts that wait for their object's stamp, or for their row.
+    pub(super) waiting: usize,
     /// What a former generation had begun is done again, and not all of it has its stamp yet: nothing else is begun, and
     /// nothing read, for of two writes the later one may be there already.
     pub(super) redoing: bool,
     /// Parts and bytes that are not answered.
-    parts: usize,
+    pub(super) parts: usize,
     bytes: usize,
 }
 
@@ -55,15 +59,28 @@ pub(super) struct Object {
 /// One write on its way.
 #[derive(Debug)]
 pub(super) struct Write {
-    part: Part,
+    pub(super) part: Part,
     pub(super) pg: PgId,
-    request: ObjectWrite,
+    pub(super) request: ObjectWrite,
     /// Every slot that must say ok, and how far it is.
     pub(super) slots: Vec<(DiskId, Progress)>,
     /// Lookups that wait for the acknowledgement.
     pub(super) blocks: Vec<u64>,
     /// Whether the device layer has its answer. Only a mutation makes it earlier than the end.
     answered: bool,
+    /// What it is in a pool that encodes rows.
+    pub(super) encoded: Option<Encoded>,
+}
+
+/// A write that gets its stamp.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Of which object: that of the part, or of its rows.
+    pub(super) index: u32,
+    pub(super) range: BlockRange,
+    pub(super) change: Change,
+    pub(super) floor: Stamp,
+    pub(super) encoded: Option<Encoded>,
 }
 
 /// How far a write is at one slot.
@@ -92,6 +109,7 @@ impl Writes {
     pub(super) fn unanswered(&self) -> impl Iterator<Item = &Part> {
         let sent = self.sent.values().filter(|write| !write.answered);
         let waiting = self.objects.values().flat_map(|object| &object.waiting);
+        let waiting = waiting.chain(self.ranges.waiting());
         sent.map(|write| &write.part).chain(waiting.map(|(part, _)| part))
     }
 
@@ -102,17 +120,16 @@ impl Writes {
 
     /// The counts of the writes to an object that overlap a range and are not acknowledged.
     pub(super) fn overlapping(&self, index: u32, range: BlockRange) -> BTreeSet<u64> {
-        let counts = self
-            .objects
-            .get(&index)
-            .map(|object| object.counts.as_slice())
-            .unwrap_or_default();
+        let counts = [index, rows_index(index)]
+            .into_iter()
+            .filter_map(|index| self.objects.get(&index))
+            .flat_map(|object| &object.counts);
         let overlaps = |count: &&u64| {
             self.sent
                 .get(*count)
                 .is_some_and(|write| !write.answered && write.part.range.overlaps(range))
         };
-        counts.iter().filter(overlaps).copied().collect()
+        counts.filter(overlaps).copied().collect()
     }
 
     /// Forgets the stamps of idle objects when too many are known: half of them, whichever they are.
@@ -139,6 +156,7 @@ impl Writes {
 
     /// The head is another layer now: nothing is known of its objects.
     pub(super) fn forget_stamps(&mut self) {
+        self.ranges.forget();
         self.objects.retain(|_, object| !object.idle());
         for object in self.objects.values_mut() {
             object.stamp = None;
@@ -147,7 +165,7 @@ impl Writes {
 }
 
 impl Object {
-    fn idle(&self) -> bool {
+    pub(super) fn idle(&self) -> bool {
         self.pins == 0 && !self.learning && self.counts.is_empty() && self.waiting.is_empty()
     }
 }
@@ -164,6 +182,15 @@ impl Write {
             .iter_mut()
             .find(|(slot, _)| *slot == disk)
             .map(|(_, progress)| progress)
+    }
+
+    /// What goes to the disk that keeps a shard.
+    fn request_for(&self, shard: u8) -> ObjectWrite {
+        let own = self.encoded.as_ref().and_then(|encoded| encoded.change_of(shard));
+        ObjectWrite {
+            change: own.unwrap_or(&self.request.change).clone(),
+            ..self.request
+        }
     }
 
     /// Whether a disk said ok.
@@ -221,21 +248,28 @@ impl Owner {
             if last {
                 self.operations.writes.pop_front();
             }
-            self.begin_write(part);
+            self.begin_write(part, out);
         }
         if self.writes.waiting == 0 && !self.operations.begins_again() {
             self.writes.redoing = false;
         }
-        self.writes.forget_idle();
+        if self.encoding.is_some() {
+            self.forget_ranges();
+        } else {
+            self.writes.forget_idle();
+        }
     }
 
-    fn begin_write(&mut self, part: Part) {
+    fn begin_write(&mut self, part: Part, out: &mut Vec<Action>) {
         let Some(running) = self.operations.get(part.sequence) else {
             return;
         };
         let change = running.change(&part);
         self.writes.parts += 1;
         self.writes.bytes += change_weight(&change);
+        if self.encoding.is_some() {
+            return self.begin_encoded(part, change, out);
+        }
         let (index, range) = (part.index, part.range);
         let object = self.writes.objects.entry(index).or_default();
         if object.stamp.is_some() && object.waiting.is_empty() {
@@ -286,12 +320,25 @@ impl Owner {
         self.learned(index, stamp);
     }
 
-    /// Gives a write its stamp and puts it on its way to every slot.
     fn stamp_write(&mut self, part: Part, change: Change) {
+        let draft = Draft {
+            index: part.index,
+            range: part.range,
+            change,
+            floor: Stamp::ZERO,
+            encoded: None,
+        };
+        self.enlist(part, draft);
+    }
+
+    /// Gives a write its stamp and puts it on its way to every slot that it concerns.
+    pub(super) fn enlist(&mut self, part: Part, draft: Draft) {
         let pg = self.group_of(part.index);
-        let (Some(group), Some(object)) =
-            (self.groups.get_mut(&pg), self.writes.objects.get_mut(&part.index))
-        else {
+        let shards = self.shards_of(draft.encoded.as_ref());
+        let (Some(group), Some(object)) = (
+            self.groups.get_mut(&pg),
+            self.writes.objects.get_mut(&draft.index),
+        ) else {
             return;
         };
         self.writes.count += 1;
@@ -303,7 +350,10 @@ impl Owner {
         let follows = object.stamp.replace(stamp).unwrap_or_default();
         object.counts.push(count);
         group.unacknowledged.insert(count);
-        let slots: Vec<_> = group.awaited().map(|disk| (disk, Progress::Waiting)).collect();
+        let slots: Vec<_> = group
+            .awaited_of(&shards)
+            .map(|disk| (disk, Progress::Waiting))
+            .collect();
         for (disk, _) in &slots {
             if let Some(link) = self.links.get_mut(disk) {
                 link.pending.insert(count);
@@ -311,18 +361,18 @@ impl Owner {
         }
         let object = ObjectId {
             family: self.view.family,
-            index: part.index,
+            index: draft.index,
             layer: self.view.head,
         };
-        let range = part.range;
+        let encoded = draft.encoded.map(|encoded| encoded.stamped(stamp));
         let request = ObjectWrite {
             object,
             follows,
             stamp,
-            range,
-            change,
+            range: draft.range,
+            change: draft.change,
             use_reserve: false,
-            floor: Stamp::ZERO,
+            floor: draft.floor,
         };
         let write = Write {
             part,
@@ -331,6 +381,7 @@ impl Owner {
             slots,
             blocks: Vec::new(),
             answered: false,
+            encoded,
         };
         self.writes.sent.insert(count, write);
         self.writes_since_told += 1;
@@ -378,6 +429,7 @@ impl Owner {
         };
         let scope = self.scope(pg);
         let expects = self.has_before(disk, count);
+        let shard = self.groups.get(&pg).and_then(|group| group.shard_of(disk));
         let (Some(write), Some(link)) = (self.writes.sent.get_mut(&count), self.links.get_mut(&disk)) else {
             return;
         };
@@ -386,7 +438,7 @@ impl Owner {
             *progress = Progress::Sent { number, expects };
             let request = Request::Write {
                 scope,
-                write: write.request.clone(),
+                write: write.request_for(shard.unwrap_or_default()),
             };
             link.send(now, number, Sent::Write(count), request, out);
         }
@@ -437,11 +489,12 @@ impl Owner {
         if !all {
             return;
         }
+        self.note_encoded(count);
         self.answer_write(count, out);
         let Some(write) = self.writes.sent.remove(&count) else {
             return;
         };
-        if let Some(object) = self.writes.objects.get_mut(&write.part.index) {
+        if let Some(object) = self.writes.objects.get_mut(&write.request.object.index) {
             object.counts.retain(|other| *other != count);
             object.acknowledged = object.acknowledged.max(count);
         }
@@ -449,13 +502,16 @@ impl Owner {
             group.unacknowledged.remove(&count);
             self.untold.insert(write.pg);
         }
+        if let Some(encoded) = &write.encoded {
+            self.go_on_in_row(&write.part, encoded.is_row(), out);
+        }
     }
 
     /// Answers the writes of which a later one to the same object was acknowledged: all slots have them, though not all
     /// said so. Done again, they would come after what was acknowledged.
     pub(super) fn answer_overtaken(&mut self, out: &mut Vec<Action>) {
         let overtaken = |(count, write): (&u64, &Write)| {
-            let object = self.writes.objects.get(&write.part.index);
+            let object = self.writes.objects.get(&write.request.object.index);
             object
                 .is_some_and(|object| object.acknowledged > *count)
                 .then_some(*count)
@@ -620,7 +676,11 @@ impl Owner {
 
     /// A slot said ok to a write: the next one of the object goes there, if it waited for that.
     fn send_next(&mut self, disk: DiskId, count: u64) {
-        let index = self.writes.sent.get(&count).map(|write| write.part.index);
+        let index = self
+            .writes
+            .sent
+            .get(&count)
+            .map(|write| write.request.object.index);
         let object = index.and_then(|index| self.writes.objects.get(&index));
         let next = object
             .and_then(|object| object.counts.iter().find(|other| **other > count))

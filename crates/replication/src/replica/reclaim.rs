@@ -11,6 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use protocol::map::LayerUse;
+use protocol::rows::{is_rows, rows_index};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{FamilyId, LayerId, ObjectId, PgId};
 
@@ -38,6 +39,8 @@ pub(super) struct Place {
     layer: Layer,
     /// The one that it is merged into.
     child: Option<Layer>,
+    /// Where that one's rows are, if a front is merged beside which there are rows.
+    rows: Option<ObjectId>,
 }
 
 enum Judgement {
@@ -119,21 +122,30 @@ impl Replica {
     }
 
     fn place_of(&self, request: &StorageRequest) -> Option<Place> {
-        let (family, index, layer, child) = match request {
+        let (family, index, layer, child, rows) = match request {
             StorageRequest::Merge {
                 family,
                 index,
                 parent,
                 child,
-                ..
-            } => (*family, *index, *parent, Some((*family, *child))),
-            StorageRequest::Drop(object) => (object.family, object.index, object.layer, None),
+                row_chunks,
+            } => {
+                let rows = ObjectId {
+                    family: *family,
+                    index: rows_index(*index),
+                    layer: *child,
+                };
+                let rows = row_chunks.filter(|_| !is_rows(*index)).map(|_| rows);
+                (*family, *index, *parent, Some((*family, *child)), rows)
+            }
+            StorageRequest::Drop(object) => (object.family, object.index, object.layer, None, None),
             _ => return None,
         };
         Some(Place {
             pg: self.map.placement(family, index),
             layer: (family, layer),
             child,
+            rows,
         })
     }
 
@@ -156,7 +168,10 @@ impl Replica {
         let merged = |other: &Place| other.child == Some(place.layer);
         let written = |object: ObjectId| (object.family, object.layer) == place.layer;
         let grows = self.under_way().any(merged) || self.coming().any(written);
-        if read || grows {
+        // What a row makes old is left out. A row that may be on some of its disks only may turn out not to be there.
+        let torn = place.rows.is_some_and(|rows| self.may_be_torn(rows))
+            && !mutation::active(Mutation::MergeTornRows);
+        if read || grows || torn {
             Judgement::Later
         } else {
             Judgement::Now

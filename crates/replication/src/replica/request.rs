@@ -448,6 +448,7 @@ impl Replica {
         };
         let settled = self.doubt.settle(volume.family, volume.head, scope.pg, stamp);
         self.settle(settled, out);
+        self.resume_reclaims(out);
     }
 }
 

@@ -197,12 +197,19 @@ impl Layout {
         }
     }
 
-    /// Blocks of a front have been written, and that is acknowledged. `fresh`: what its chunks had before, and did not
-    /// count, went with it.
-    pub fn wrote_front(&mut self, range: BlockRange, zero: bool) {
+    /// Blocks of a front have been written, and that is acknowledged. What its chunks had before, and did not count, went
+    /// with it. If the row was written since, they do not count themselves.
+    pub fn wrote_front(&mut self, range: BlockRange, stamp: Stamp, zero: bool) {
         for block in range.blocks() {
             let bit = 1 << (block % BLOCKS_PER_CHUNK);
-            if let Some(front) = self.fronts.get_mut((block / BLOCKS_PER_CHUNK) as usize) {
+            let old = stamp < self.floor(self.row_of(block / BLOCKS_PER_CHUNK));
+            if let Some(front) = self
+                .fronts
+                .get_mut((block / BLOCKS_PER_CHUNK) as usize)
+                .filter(|_| old)
+            {
+                front.spare = true;
+            } else if let Some(front) = self.fronts.get_mut((block / BLOCKS_PER_CHUNK) as usize) {
                 front.present |= bit;
                 front.zero = if zero { front.zero | bit } else { front.zero & !bit };
                 // A write with a floor takes it along.
@@ -286,6 +293,17 @@ impl Layout {
     /// Whether nobody ever wrote to a range.
     pub fn is_hole(&self, range: BlockRange) -> bool {
         range.blocks().all(|block| self.source(block) == Source::Hole)
+    }
+
+    /// Whether the front's chunks of a range have something that does not count.
+    pub fn has_spare(&self, range: BlockRange) -> bool {
+        let chunks = range.start() / BLOCKS_PER_CHUNK..range.end().div_ceil(BLOCKS_PER_CHUNK);
+        let fronts = self
+            .fronts
+            .iter()
+            .take(chunks.end as usize)
+            .skip(chunks.start as usize);
+        fronts.into_iter().any(|front| front.spare)
     }
 
     /// Chunks of the rows object that no version needs.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use replication::mutation::{self, Mutation};
 use simulator::campaign::on_all_cores;
-use simulator::{Options, run};
+use simulator::{Options, row_world, run};
 
 /// Leaves out one rule at a time and counts how many absences are noticed.
 #[derive(Parser)]
@@ -36,11 +36,13 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let (mut caught, mut missed) = (0u64, 0u64);
     let wanted = |mutant: &Mutation| format!("{mutant:?}").contains(&arguments.only);
-    let mutants: Vec<Mutation> = Mutation::ALL.into_iter().filter(wanted).collect();
+    let all = Mutation::ALL.into_iter().chain(Mutation::ROWS);
+    let mutants: Vec<Mutation> = all.filter(wanted).collect();
     let search = |mutant: &Mutation| {
         // Of this thread only.
         mutation::set(Some(*mutant));
-        let found = (1..=arguments.seeds).find_map(|seed| Some((seed, violation(seed)?)));
+        let of_rows = Mutation::ROWS.contains(mutant);
+        let found = (1..=arguments.seeds).find_map(|seed| Some((seed, violation(seed, of_rows)?)));
         mutation::set(None);
         found
     };
@@ -67,9 +69,15 @@ fn main() -> ExitCode {
 }
 
 /// What is wrong in the world of a seed, if anything.
-fn violation(seed: u64) -> Option<String> {
-    match catch_unwind(AssertUnwindSafe(|| run(seed, Options::default()))) {
-        Ok(report) => report.violations.into_iter().next(),
+fn violation(seed: u64, of_rows: bool) -> Option<String> {
+    let world = || {
+        if of_rows {
+            return row_world(seed, false).err();
+        }
+        run(seed, Options::default()).violations.into_iter().next()
+    };
+    match catch_unwind(AssertUnwindSafe(world)) {
+        Ok(violation) => violation,
         Err(_) => Some("a panic".to_owned()),
     }
 }

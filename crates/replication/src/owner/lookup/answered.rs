@@ -10,6 +10,7 @@ use crate::moment::Moment;
 use crate::owner::Owner;
 use crate::owner::event::{Action, Failure};
 use crate::owner::operation::Part;
+use crate::owner::rows::Target;
 
 impl Owner {
     /// An answer to a lookup.
@@ -30,12 +31,24 @@ impl Owner {
             return; // It was given up and asked of somebody else.
         }
         let range = lookup.part.range;
+        let length = match lookup.target {
+            Target::Shard { blocks, .. } => blocks.byte_len(),
+            _ => range.byte_len(),
+        };
         match (lookup.purpose, response) {
-            (Purpose::Read, Response::Data { stamp, bytes, .. }) if bytes.len() == range.byte_len() => {
+            (Purpose::Learn, Response::Column { objects }) if lookup.target != Target::Copies => {
+                self.column_came(id, disk, objects, out);
+            }
+            (Purpose::Read | Purpose::Shard, Response::Data { stamp, bytes, .. })
+                if bytes.len() == length =>
+            {
                 self.found(id, Some(stamp), Answer::Data(bytes), out);
             }
             (Purpose::Map | Purpose::Learn, Response::Map { stamp, runs }) if covers(&runs, range) => {
                 self.found(id, Some(stamp), Answer::Runs(runs), out);
+            }
+            (_, Response::Refused(Refusal::Damaged { block, .. })) if self.is_of_shard(id) => {
+                self.shard_damaged(now, id, (disk, block), out);
             }
             (_, Response::Refused(Refusal::Damaged { block, .. })) => self.damaged(id, disk, block, out),
             (_, Response::Refused(refusal)) => {
@@ -58,7 +71,8 @@ impl Owner {
     ) {
         let current = |lookup: &Lookup| {
             let sent = matches!(lookup.state, State::Sent { number: sent, .. } if sent == number);
-            sent && lookup.purpose == Purpose::Read && lookup.part.range.byte_len() == bytes.len()
+            let reads = matches!(lookup.purpose, Purpose::Read | Purpose::Shard);
+            sent && reads && lookup.part.range.byte_len() == bytes.len()
         };
         if self.lookups.all.get(&id).is_some_and(current) {
             self.found(id, None, Answer::Data(bytes), out);
@@ -66,7 +80,13 @@ impl Owner {
     }
 
     /// A lookup has what it looked for, and perhaps the object's stamp with it.
-    fn found(&mut self, id: u64, stamp: Option<Stamp>, answer: Answer, out: &mut Vec<Action>) {
+    pub(in crate::owner) fn found(
+        &mut self,
+        id: u64,
+        stamp: Option<Stamp>,
+        answer: Answer,
+        out: &mut Vec<Action>,
+    ) {
         let Some(lookup) = self.lookups.all.get(&id) else {
             return;
         };
@@ -77,7 +97,23 @@ impl Owner {
             self.end_learning(part.index, part.range, stamp.filter(|_| of_head), &answer, out);
             return;
         }
-        if let Some(stamp) = stamp.filter(|_| of_head) {
+        if self.has_moved(part.index, lookup.target) {
+            return self.look_anew(id);
+        }
+        if let (
+            Target::Shard {
+                parent: Some(parent),
+                shard,
+                ..
+            },
+            Answer::Data(bytes),
+        ) = (lookup.target, &answer)
+        {
+            let bytes = bytes.clone();
+            self.end_lookup(id);
+            return self.shard_came(parent, shard, bytes, out);
+        }
+        if let Some(stamp) = stamp.filter(|_| of_head && lookup.target == Target::Copies) {
             self.learned(part.index, stamp);
         }
         let waits_for = self.blockers(purpose, &part, id);
@@ -117,15 +153,11 @@ impl Owner {
         }
     }
 
-    fn end_lookup(&mut self, id: u64) -> Option<Lookup> {
+    pub(in crate::owner) fn end_lookup(&mut self, id: u64) -> Option<Lookup> {
         let lookup = self.lookups.all.remove(&id)?;
         self.lookups.ready.remove(&id);
         self.lookups.parts -= 1;
-        self.lookups.bytes -= if lookup.purpose == Purpose::Read {
-            lookup.part.range.byte_len()
-        } else {
-            0
-        };
+        self.lookups.bytes -= super::weight(lookup.purpose, &lookup.part);
         if let Some(object) = self.writes.objects.get_mut(&lookup.part.index) {
             object.pins -= 1;
         }
@@ -141,7 +173,7 @@ impl Owner {
                 let length = |run: &MapRun| (run.range.byte_len() as u64, run.kind);
                 self.operations.runs(&part, runs.iter().map(length).collect());
             }
-            State::Idle | State::Sent { .. } => {}
+            State::Idle | State::Sent { .. } | State::Rebuilding(_) => {}
         }
         self.operations.part_done(part.sequence, None, out);
     }
@@ -167,25 +199,32 @@ impl Owner {
         }
         let Some(lookup) = self.end_lookup(id) else { return };
         if part.range.count() > 1 && lookup.purpose == Purpose::Read {
-            self.operations.split(part.sequence, part.range.count() as usize);
-            for (number, block) in part.range.blocks().enumerate() {
-                let Some(range) = BlockRange::new(block, 1) else {
-                    continue;
-                };
-                let offset = part.offset + number as u64 * u64::from(BLOCK_SIZE);
-                self.add_lookup(
-                    Purpose::Read,
-                    Part {
-                        range,
-                        offset,
-                        ..part.clone()
-                    },
-                );
-            }
-            return;
+            return self.read_alone(&part);
         }
         self.operations
             .part_done(part.sequence, Some(Failure::Damaged { offset: part.offset }), out);
+    }
+
+    /// Each block of a read becomes one of its own.
+    pub(in crate::owner) fn read_alone(&mut self, part: &Part) {
+        self.operations.split(part.sequence, part.range.count() as usize);
+        for (number, block) in part.range.blocks().enumerate() {
+            let Some(range) = BlockRange::new(block, 1) else {
+                continue;
+            };
+            let offset = part.offset + number as u64 * u64::from(BLOCK_SIZE);
+            let part = Part {
+                range,
+                offset,
+                ..part.clone()
+            };
+            self.add_lookup(Purpose::Read, part);
+        }
+    }
+
+    fn is_of_shard(&self, id: u64) -> bool {
+        let lookup = self.lookups.get(id);
+        lookup.is_some_and(|lookup| matches!(lookup.target, Target::Shard { .. }))
     }
 }
 

@@ -30,7 +30,7 @@ fn version(count: u64, place: RowPlace) -> Version {
 fn the_newer_of_front_and_row_counts() {
     let mut layout = Layout::empty(profile());
     assert!(layout.is_hole(BlockRange::OBJECT));
-    layout.wrote_front(range(3, 2), false);
+    layout.wrote_front(range(3, 2), stamp(1), false);
     assert_eq!(layout.sources(range(2, 4))[1], (range(3, 2), Source::Front));
     layout.wrote_row(Row(0), version(2, RowPlace::Even));
     let row = |blocks| Source::Row {
@@ -40,7 +40,7 @@ fn the_newer_of_front_and_row_counts() {
         blocks,
     };
     assert_eq!(layout.sources(range(2, 4)), [(range(2, 4), row(range(2, 4)))]);
-    layout.wrote_front(range(3, 1), true);
+    layout.wrote_front(range(3, 1), stamp(3), true);
     assert_eq!(
         layout.sources(range(2, 4)),
         [
@@ -67,10 +67,10 @@ fn a_row_goes_where_its_last_version_is_not() {
 #[test]
 fn what_a_row_made_old_in_its_front_is_to_be_given_back() {
     let mut layout = Layout::empty(profile());
-    layout.wrote_front(range(16, 4), false);
+    layout.wrote_front(range(16, 4), stamp(1), false);
     layout.wrote_row(Row(0), version(2, RowPlace::Even));
     assert_eq!(layout.spare_fronts(), [1]);
-    layout.wrote_front(range(17, 1), false);
+    layout.wrote_front(range(17, 1), stamp(3), false);
     assert!(layout.spare_fronts().is_empty());
 }
 
@@ -91,12 +91,15 @@ fn a_shard_that_the_last_row_lacks_does_not_make_it_a_row_of_zeros() {
     assert!(first.version(Row(21)).unwrap().zero);
 }
 
+/// A chunk's blocks, by number, and the write that it had last.
+type Blocks = (Stamp, BTreeMap<u32, u32>);
+
 /// One disk's copy of the front, and shard 0 of the rows, by layer, as a store keeps them; with a name for what each block
 /// holds, 0 for zeros.
 #[derive(Default)]
 struct Disk {
     layers: Vec<u64>,
-    fronts: BTreeMap<(u64, u32), (Stamp, BTreeMap<u32, u32>)>,
+    fronts: BTreeMap<(u64, u32), Blocks>,
     places: BTreeMap<(u64, u32), (Stamp, Vec<u32>)>,
 }
 
@@ -157,7 +160,7 @@ impl Disk {
         };
         let front = |layer: &u64| {
             let chunks = self.fronts.range((*layer, 0)..(*layer + 1, 0));
-            let chunk = |(key, (at, blocks)): (&(u64, u32), &(Stamp, BTreeMap<u32, u32>))| {
+            let chunk = |(key, (at, blocks)): (&(u64, u32), &Blocks)| {
                 let bits = |zero: bool| {
                     let wanted = blocks.iter().filter(|(_, name)| !zero || **name == 0);
                     wanted.fold(0, |bits: u16, (block, _)| bits | 1 << (block % 16))
@@ -243,7 +246,7 @@ proptest! {
                 Step::Front(start, blocks, zero) => {
                     let (blocks, name) = (range(start, blocks), if zero { 0 } else { count });
                     disk.write_front(blocks, name, at, followed.floor(Row(start / 64)));
-                    followed.wrote_front(blocks, zero);
+                    followed.wrote_front(blocks, at, zero);
                     blocks.blocks().for_each(|block| written[block as usize] = name);
                 }
                 Step::Row(row, zero) => {

@@ -1,0 +1,149 @@
+//! The end of a small world: everything is read once more, and the shards of each row are compared with its parity.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use protocol::geometry::BLOCKS_PER_CHUNK;
+use protocol::rows::{Row, RowPlace, Rows, rows_index};
+use protocol::storage::{StorageReply, StorageRequest};
+use protocol::{BLOCK_SIZE, DiskId, LayerChain, ObjectId, Stamp};
+use replication::owner::{Event, IoId, Operation};
+
+use super::map::FAMILY;
+use super::{OBJECT_BLOCKS, OBJECTS, RowWorld, Submitted, What};
+
+impl RowWorld {
+    pub(super) fn judge(&mut self) -> Result<(), String> {
+        self.read_everything()?;
+        for index in 0..u32::try_from(OBJECTS).unwrap_or(0) {
+            for row in 0..Rows::new(self.profile).count() {
+                self.judge_row(index, Row(row))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_everything(&mut self) -> Result<(), String> {
+        let count = usize::try_from(OBJECTS * OBJECT_BLOCKS).unwrap_or(0);
+        let floors = self.image.floors(0, count);
+        self.next_operation += 1;
+        let id = IoId(self.next_operation);
+        let what = What::Read(floors);
+        self.submitted.insert(
+            id,
+            Submitted {
+                first: 0,
+                count,
+                what,
+            },
+        );
+        let operation = Operation::Read {
+            offset: 0,
+            length: count as u64 * u64::from(BLOCK_SIZE),
+        };
+        self.feed(Event::Submit { id, operation })?;
+        self.come_to_rest()
+    }
+
+    /// The newest version of a row on each disk in sync, and what it holds.
+    fn judge_row(&self, index: u32, row: Row) -> Result<(), String> {
+        let object = ObjectId {
+            family: FAMILY,
+            index: rows_index(index),
+            layer: self.cluster.head(),
+        };
+        let mut shards: BTreeMap<u8, (Stamp, RowPlace, Bytes)> = BTreeMap::new();
+        for disk in self.cluster.in_sync() {
+            if let Some(newest) = self.newest(disk, object, row)? {
+                shards.insert(self.cluster.shard_of(disk), newest);
+            }
+        }
+        let Some((stamp, place, _)) = shards.values().max_by_key(|(stamp, ..)| *stamp).cloned() else {
+            return Ok(());
+        };
+        let (all, have) = (self.cluster.in_sync().len(), shards.len());
+        let same = shards
+            .values()
+            .all(|(other, at, _)| *other == stamp && *at == place);
+        if have != all || !same {
+            return Err(format!(
+                "row {} of {index} is not the same on {all} disks: {shards:?}",
+                row.0
+            ));
+        }
+        let width = self.profile.width();
+        let given: Vec<Option<Vec<u8>>> = (0..width)
+            .map(|shard| shards.get(&shard).map(|(.., bytes)| bytes.to_vec()))
+            .collect();
+        let mut rebuilt: Vec<Option<Vec<u8>>> = given.clone();
+        // The data alone gives the parity, if it is there.
+        for shard in usize::from(self.profile.data())..usize::from(width) {
+            let enough = rebuilt.iter().flatten().count() > usize::from(self.profile.data());
+            if enough && let Some(shard) = rebuilt.get_mut(shard) {
+                *shard = None;
+            }
+        }
+        self.code
+            .rebuild(&mut rebuilt)
+            .map_err(|error| error.to_string())?;
+        let agrees = given
+            .iter()
+            .zip(&rebuilt)
+            .all(|(given, rebuilt)| given.is_none() || given == rebuilt);
+        if agrees {
+            Ok(())
+        } else {
+            Err(format!(
+                "the parity of row {} of {index} is not that of its data",
+                row.0
+            ))
+        }
+    }
+
+    fn newest(
+        &self,
+        disk: DiskId,
+        object: ObjectId,
+        row: Row,
+    ) -> Result<Option<(Stamp, RowPlace, Bytes)>, String> {
+        let Some(disk) = self.disks.get(&disk) else {
+            return Ok(None);
+        };
+        let column = StorageRequest::Column {
+            family: object.family,
+            index: object.index,
+        };
+        let Ok(StorageReply::Listed { objects, .. }) = disk.store.look(&column) else {
+            return Err("a store does not tell what it has".to_owned());
+        };
+        let mut newest: Option<(Stamp, RowPlace)> = None;
+        for chunk in objects
+            .iter()
+            .flat_map(|state| &state.chunks)
+            .filter(|chunk| chunk.present != 0)
+        {
+            let (number, place) = RowPlace::of_chunk(u32::from(chunk.chunk));
+            if number == row.0 && newest.is_none_or(|(stamp, _)| stamp < chunk.stamp) {
+                newest = Some((chunk.stamp, place));
+            }
+        }
+        let Some((stamp, place)) = newest else {
+            return Ok(None);
+        };
+        let Some(range) = place.blocks(row.0) else {
+            return Ok(None);
+        };
+        let read = StorageRequest::Read {
+            chain: LayerChain::new(vec![object.layer]),
+            family: object.family,
+            index: object.index,
+            range,
+        };
+        match disk.store.look(&read) {
+            Ok(StorageReply::Data { bytes, .. }) if range.count() == BLOCKS_PER_CHUNK => {
+                Ok(Some((stamp, place, bytes)))
+            }
+            other => Err(format!("a shard cannot be read: {other:?}")),
+        }
+    }
+}
