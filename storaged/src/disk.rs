@@ -207,20 +207,22 @@ impl Remote {
         Ok(self.ask(list).await??)
     }
 
-    /// Merges one object of `parent` into the one of `child`; durable when it returns.
+    /// Merges one object of `parent` into the one of `child`; durable when it returns. `row_chunks` is how many chunks of
+    /// data a row has, in a pool that encodes rows.
     pub async fn merge(
         &self,
         family: FamilyId,
         index: u32,
         parent: LayerId,
         child: LayerId,
+        row_chunks: Option<u8>,
     ) -> Result<(), CommandError> {
         let request = StorageRequest::Merge {
             family,
             index,
             parent,
             child,
-            row_chunks: None,
+            row_chunks,
         };
         Ok(self.ask(|answer| Command::Reclaim { request, answer }).await??)
     }

@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use coordination::keys::Key;
-use coordination::records::Severity;
+use coordination::records::{Redundancy, Severity};
 use coordination::{ClusterMap, Compare, Revision, Transaction};
 use protocol::session::{GroupView, Slot, SlotState};
 use protocol::{DiskId, PoolId, VolumeId};
-use replication::membership::count;
+use replication::membership::held;
 
 use crate::membership::with_group;
 use crate::volumes::{Decision, OperationError, Plan, Volumes, event, owned_by};
@@ -71,8 +71,9 @@ impl Volumes {
     }
 }
 
-/// What a group goes on with, if it has the disk and something is to be changed.
-fn remains(group: &GroupView, disk: DiskId, keep: Option<DiskId>) -> Option<Remains> {
+/// What a group goes on with, if it has the disk and something is to be changed. Of shards, k must be in sync: an older one
+/// fits none of them.
+fn remains(group: &GroupView, redundancy: Redundancy, disk: DiskId, keep: Option<DiskId>) -> Option<Remains> {
     let own = group.slots.iter().find(|slot| slot.disk == disk)?;
     if own.state == SlotState::Down {
         return None;
@@ -80,11 +81,7 @@ fn remains(group: &GroupView, disk: DiskId, keep: Option<DiskId>) -> Option<Rema
     let with = |changed: DiskId, state: SlotState, slots: &[Slot]| -> Vec<Slot> {
         let slot = |slot: &Slot| {
             if slot.disk == changed {
-                Slot {
-                    disk: changed,
-                    state,
-                    shard: 0,
-                }
+                Slot { state, ..*slot }
             } else {
                 *slot
             }
@@ -92,10 +89,11 @@ fn remains(group: &GroupView, disk: DiskId, keep: Option<DiskId>) -> Option<Rema
         slots.iter().map(slot).collect()
     };
     let without = with(disk, SlotState::Down, &group.slots);
-    if count(&without, SlotState::InSync) > 0 || own.state != SlotState::InSync {
+    if held(&without) >= usize::from(redundancy.readable()) || own.state != SlotState::InSync {
         return Some(Remains::Others(without));
     }
-    let kept = keep.filter(|keep| without.iter().any(|slot| slot.disk == *keep));
+    let kept = keep.filter(|_| redundancy.profile().is_none());
+    let kept = kept.filter(|keep| without.iter().any(|slot| slot.disk == *keep));
     Some(match kept {
         // Whoever else was on his way got it from the lost one: he begins anew.
         Some(keep) => Remains::Kept(
@@ -130,9 +128,18 @@ fn judge(map: &ClusterMap, disk: DiskId, keep: Option<DiskId>) -> Result<BTreeSe
     let mut pools = BTreeSet::new();
     let mut stuck = 0;
     let mut others: BTreeSet<DiskId> = BTreeSet::new();
-    for (id, _) in map.pools() {
+    for (id, pool) in map.pools() {
+        let redundancy = pool.record.redundancy;
         for group in map.groups(id) {
-            match remains(group, disk, keep) {
+            match remains(group, redundancy, disk, keep) {
+                Some(Remains::Nobody) if redundancy.profile().is_some() => {
+                    return Err(OperationError::Conflict(format!(
+                        "{disk} has one of the last {} shards in sync of {}: without it nothing of that can be read; bring it \
+                         back, or another disk of that group first",
+                        redundancy.readable(),
+                        group.pg
+                    )));
+                }
                 None | Some(Remains::Others(_)) => {}
                 Some(Remains::Kept(_)) => {
                     pools.insert(id);
@@ -195,12 +202,14 @@ fn plan_revocation(map: &ClusterMap, pools: &BTreeSet<PoolId>) -> Decision<bool>
 fn plan(map: &ClusterMap, disk: DiskId, keep: Option<DiskId>) -> Result<Decision<GivenUp>, OperationError> {
     let mut given_up = GivenUp::default();
     let mut transaction = Transaction::new();
-    let pools: Vec<PoolId> = map.pools().map(|(id, _)| id).collect();
-    for group in pools.iter().flat_map(|pool| map.groups(*pool)) {
+    let of = |pool: PoolId, redundancy| map.groups(pool).map(move |group| (group, redundancy));
+    let pools = map.pools();
+    let groups = pools.flat_map(|(id, pool)| of(id, pool.record.redundancy));
+    for (group, redundancy) in groups {
         if given_up.without + given_up.rolled_back == STEPS_MAX {
             break;
         }
-        let slots = match remains(group, disk, keep) {
+        let slots = match remains(group, redundancy, disk, keep) {
             Some(Remains::Others(slots)) => {
                 given_up.without += 1;
                 slots
@@ -243,6 +252,7 @@ mod tests {
     use crate::membership::fixture;
 
     const C: DiskId = DiskId(3);
+    const COPIES: Redundancy = Redundancy::Replicated { copies: 3 };
 
     fn states(slots: &[Slot]) -> Vec<SlotState> {
         slots.iter().map(|slot| slot.state).collect()
@@ -267,25 +277,44 @@ mod tests {
     #[test]
     fn a_group_with_others_in_sync_goes_on_without_it_below_its_least_size_too() {
         use SlotState::{Down, InSync};
-        let left = remains(&group([Down, InSync, InSync]), C, None);
+        let left = remains(&group([Down, InSync, InSync]), COPIES, C, None);
         let Some(Remains::Others(slots)) = left else {
             panic!("{left:?}");
         };
         assert_eq!(states(&slots), [Down, InSync, Down]);
-        assert_eq!(remains(&group([InSync, InSync, Down]), C, None), None);
+        assert_eq!(remains(&group([InSync, InSync, Down]), COPIES, C, None), None);
     }
 
     #[test]
     fn the_last_copy_is_not_given_up_unless_another_one_is_named() {
         use SlotState::{Down, InSync, Syncing};
         let last = group([Down, Syncing, InSync]);
-        assert_eq!(remains(&last, C, None), Some(Remains::Nobody));
-        let left = remains(&last, C, Some(DiskId(1)));
+        assert_eq!(remains(&last, COPIES, C, None), Some(Remains::Nobody));
+        let left = remains(&last, COPIES, C, Some(DiskId(1)));
         let Some(Remains::Kept(slots)) = left else {
             panic!("{left:?}");
         };
         // Whoever was on his way had it from the lost one, in part.
         assert_eq!(states(&slots), [InSync, Down, Down]);
+    }
+
+    #[test]
+    fn a_shard_is_given_up_only_while_k_others_are_in_sync_and_stays_that_shard() {
+        use SlotState::{Down, InSync};
+        let profile = protocol::profile::Profile::new(2, 1).unwrap();
+        let rows = Redundancy::Encoded { profile };
+        let of = |states| {
+            let mut group = group(states);
+            for (slot, shard) in group.slots.iter_mut().zip(0..) {
+                slot.shard = shard;
+            }
+            group
+        };
+        let left = remains(&of([InSync, InSync, InSync]), rows, C, None);
+        assert_eq!(left, Some(Remains::Others(of([InSync, InSync, Down]).slots)));
+        // No older shard fits the one that would be left.
+        let last = of([Down, InSync, InSync]);
+        assert_eq!(remains(&last, rows, C, Some(DiskId(1))), Some(Remains::Nobody));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use coordination::ClusterMap;
 use coordination::records::SlowRecord;
 use protocol::DiskId;
 use protocol::session::SlotState;
-use replication::membership::count as count_of;
+use replication::membership::held;
 
 use crate::admin::Context;
 use crate::cluster::identity::hexadecimal;
@@ -175,7 +175,7 @@ fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
         let (mut groups, mut fewest) = (0, width);
         let mut missing: BTreeMap<DiskId, (usize, usize)> = BTreeMap::new();
         for group in map.groups(id) {
-            let in_sync = count_of(&group.slots, SlotState::InSync);
+            let in_sync = held(&group.slots);
             groups += usize::from(in_sync < width);
             fewest = fewest.min(in_sync);
             // Who comes to a group that has all its copies is told of elsewhere.
@@ -208,11 +208,12 @@ fn incomplete(map: &ClusterMap) -> Vec<(Health, String)> {
         reasons.push((
             if waits { Health::Waiting } else { Health::Degraded },
             format!(
-                "pool {}: {groups} of {} placement groups have fewer than {} copies in sync, the fewest {fewest}: \
+                "pool {}: {groups} of {} placement groups have fewer than {} {} in sync, the fewest {fewest}: \
                  not in sync are {}; {consequence}",
                 pool.name,
                 pool.groups,
                 pool.redundancy.width(),
+                pool.redundancy.parts(),
                 disks.join(", ")
             ),
         ));

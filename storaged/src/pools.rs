@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use admin_api::names::check_name;
 use admin_api::pools::{COPIES_MAX, CreatePool, GROUPS_MAX};
 use coordination::keys::{Counter, Key};
-use coordination::placement::{Candidate, choose};
+use coordination::layout::{first_slots, groups_max, spread};
+use coordination::placement::Candidate;
 use coordination::records::{FailureDomain, GroupRecord, NameRecord, PoolRecord, Redundancy, encode};
 use coordination::{ClusterMap, Compare, Transaction};
-use protocol::session::{Slot, SlotState};
 use protocol::{DiskId, PgId, PoolId};
 
 use crate::moment::wall_clock_ms;
@@ -67,7 +67,7 @@ impl Volumes {
 
 /// What of a request can be judged without the map.
 struct Shape {
-    copies: u8,
+    redundancy: Redundancy,
     min_in_sync: u8,
     disks: Option<Vec<DiskId>>,
     /// Chosen by the disks if it is not said.
@@ -81,31 +81,31 @@ impl Shape {
         if copies == 0 || copies > COPIES_MAX {
             return invalid(format!("a pool keeps 1 to {COPIES_MAX} copies, not {copies}"));
         }
-        // With three and more copies one may be away; with fewer, a write must be on all.
-        let min_in_sync = request
-            .min_in_sync
-            .unwrap_or(if copies > 2 { copies - 1 } else { copies });
-        if min_in_sync == 0 || min_in_sync > copies {
-            return invalid(format!(
-                "min_in_sync is from 1 to the number of copies ({copies}), not {min_in_sync}"
-            ));
-        }
+        let narrow = |number: u32| {
+            u8::try_from(number).map_err(|_| OperationError::Internal(format!("{number} is above 255")))
+        };
+        let redundancy = Redundancy::Replicated {
+            copies: narrow(copies)?,
+        };
+        let min_in_sync = match request.min_in_sync {
+            None => redundancy.min_in_sync_default(),
+            Some(asked) => redundancy
+                .min_in_sync(asked)
+                .map_err(|error| OperationError::Invalid(error.to_string()))?,
+        };
         if request
             .groups
             .is_some_and(|groups| groups == 0 || groups > GROUPS_MAX)
         {
             return invalid(format!("a pool has 1 to {GROUPS_MAX} placement groups"));
         }
-        let narrow = |number: u32| {
-            u8::try_from(number).map_err(|_| OperationError::Internal(format!("{number} is above 255")))
-        };
         let disks = request
             .disks
             .as_ref()
             .map(|disks| disks.iter().copied().map(DiskId).collect());
         Ok(Self {
-            copies: narrow(copies)?,
-            min_in_sync: narrow(min_in_sync)?,
+            redundancy,
+            min_in_sync,
             disks,
             failure_domain: request.failure_domain.map(|domain| match domain {
                 admin_api::pools::FailureDomain::Disk => FailureDomain::Disk,
@@ -133,11 +133,12 @@ impl Layout {
     ) -> Result<Self, OperationError> {
         refuse_taken(map, &request.name)?;
         let candidates = candidates(map, shape)?;
-        let failure_domain = domain(shape, &candidates)?;
-        let groups = request.groups.unwrap_or_else(|| groups_for(candidates.len()));
+        let failure_domain = spread(shape.redundancy, shape.failure_domain, &candidates)
+            .map_err(|error| OperationError::NotEnoughDisks(error.to_string()))?;
+        let groups = groups(request.groups, shape.redundancy, candidates.len())?;
         let record = PoolRecord {
             name: request.name.clone(),
-            redundancy: Redundancy::Replicated { copies: shape.copies },
+            redundancy: shape.redundancy,
             min_in_sync: shape.min_in_sync,
             groups,
             failure_domain,
@@ -147,14 +148,8 @@ impl Layout {
         };
         let group = |number| {
             let pg = PgId { pool: id, number };
-            let disks = choose(pg, usize::from(shape.copies), record.failure_domain, &candidates);
-            let slots = disks.into_iter().map(|disk| Slot {
-                disk,
-                state: SlotState::InSync,
-                shard: 0,
-            });
             GroupRecord {
-                slots: slots.collect(),
+                slots: first_slots(pg, shape.redundancy, failure_domain, &candidates),
             }
         };
         let groups = (0..groups).map(group).collect();
@@ -214,10 +209,14 @@ impl Layout {
         let transaction = Transaction::new()
             .when(self.unchanged(map)?)
             .put(Key::Pool(self.id).to_text(), encode(&record)?);
-        let Redundancy::Replicated { copies } = record.redundancy;
+        let kept = match record.redundancy {
+            Redundancy::Replicated { copies } => {
+                format!("{} of each block", counted(usize::from(copies), "copy", "copies"))
+            }
+            Redundancy::Encoded { profile } => format!("rows of {profile} shards"),
+        };
         let message = format!(
-            "pool {name} was created: {} of each block on {}, in {} placement groups",
-            counted(usize::from(copies), "copy", "copies"),
+            "pool {name} was created: {kept} on {}, in {} placement groups",
             counted(self.disks, "disk", "disks"),
             record.groups
         );
@@ -260,12 +259,23 @@ fn refuse_taken(map: &ClusterMap, name: &str) -> Result<(), OperationError> {
     Err(OperationError::AlreadyExists(message))
 }
 
-fn groups_for(disks: usize) -> u32 {
-    let disks = u32::try_from(disks).unwrap_or(u32::MAX);
-    let groups = disks
-        .saturating_mul(GROUPS_PER_DISK)
-        .clamp(*GROUPS_DEFAULT.start(), *GROUPS_DEFAULT.end());
-    groups.next_power_of_two()
+/// Into how many groups a pool is split: as it is asked for, if there may be so many, or by the number of disks.
+fn groups(asked: Option<u32>, redundancy: Redundancy, disks: usize) -> Result<u32, OperationError> {
+    let most = groups_max(redundancy);
+    match asked {
+        Some(groups) if groups > most => Err(OperationError::Invalid(format!(
+            "a pool of {} shards has at most {most} placement groups",
+            redundancy.width()
+        ))),
+        Some(groups) => Ok(groups),
+        None => {
+            let disks = u32::try_from(disks).unwrap_or(u32::MAX);
+            let groups = disks
+                .saturating_mul(GROUPS_PER_DISK)
+                .clamp(*GROUPS_DEFAULT.start(), *GROUPS_DEFAULT.end());
+            Ok(groups.next_power_of_two().min(most))
+        }
+    }
 }
 
 fn candidates(map: &ClusterMap, shape: &Shape) -> Result<Vec<Candidate>, OperationError> {
@@ -275,47 +285,6 @@ fn candidates(map: &ClusterMap, shape: &Shape) -> Result<Vec<Candidate>, Operati
         }
     }
     Ok(map.candidates(shape.disks.as_deref()))
-}
-
-/// How far apart copies are to be, if there are enough places for that.
-fn domain(shape: &Shape, candidates: &[Candidate]) -> Result<FailureDomain, OperationError> {
-    let nodes = candidates
-        .iter()
-        .map(|disk| disk.node)
-        .collect::<BTreeSet<_>>()
-        .len();
-    let zones = candidates
-        .iter()
-        .map(|disk| &disk.zone)
-        .collect::<BTreeSet<_>>()
-        .len();
-    let domain = shape.failure_domain.unwrap_or(if nodes > 1 {
-        FailureDomain::Node
-    } else {
-        FailureDomain::Disk
-    });
-    let (count, one, many, instead) = match domain {
-        FailureDomain::Disk => (candidates.len(), "disk", "disks", ""),
-        FailureDomain::Node => (nodes, "node", "nodes", ", or say that distinct disks are enough"),
-        FailureDomain::Zone => (zones, "zone", "zones", ", or say that distinct nodes are enough"),
-    };
-    if count >= usize::from(shape.copies) {
-        return Ok(domain);
-    }
-    Err(OperationError::NotEnoughDisks(format!(
-        "{} on distinct {many} need as many {many}; there {} with {}: add {many}, or ask for fewer copies{instead}",
-        counted(usize::from(shape.copies), "copy", "copies"),
-        match count {
-            0 => "is none".to_owned(),
-            1 => format!("is 1 {one}"),
-            count => format!("are {count}"),
-        },
-        if matches!(domain, FailureDomain::Disk) {
-            "a weight above 0"
-        } else {
-            "disks of a weight above 0"
-        },
-    )))
 }
 
 fn plan_closing(map: &ClusterMap, name: &str, closing: bool) -> Result<Decision<()>, OperationError> {

@@ -275,13 +275,14 @@ impl Reclaim {
     ) -> Result<(), Obstacle> {
         let (progress, mut steps) = tokio::sync::mpsc::channel::<Step>(64);
         let mut disks = JoinSet::new();
+        let row_chunks = map.row_chunks(family);
         let ours = |id: &DiskId| node_of(map, *id) == Some(self.0.disks.node());
         for id in disks_with(map, family).into_iter().filter(ours) {
             let remote = self.0.disks.remote(id).await;
             let remote = remote.ok_or_else(|| Obstacle::Disk(id, "it does not run".to_owned()))?;
             let progress = progress.clone();
             disks.spawn(async move {
-                let result = on_disk(&remote, family, what, &progress).await;
+                let result = on_disk(&remote, family, row_chunks, what, &progress).await;
                 result.map_err(|reason| Obstacle::Disk(id, reason))
             });
         }
@@ -307,15 +308,17 @@ enum Step {
     Done,
 }
 
+/// What one disk has to do. `row_chunks` is how many chunks of data a row has, if the pool encodes rows.
 async fn on_disk(
     remote: &Remote,
     family: FamilyId,
+    row_chunks: Option<u8>,
     what: What,
     progress: &tokio::sync::mpsc::Sender<Step>,
 ) -> Result<(), String> {
     // A disk whose map is behind may still take a write for the layer, of an owner that was just
     // replaced. After this step it does not, so nothing comes to what is listed below.
-    one(remote, family, NOWHERE, what).await?;
+    one(remote, family, row_chunks, NOWHERE, what).await?;
     let mut from = Some(0);
     while let Some(start) = from {
         let began = Instant::now();
@@ -331,7 +334,7 @@ async fn on_disk(
                 && let Some(index) = waiting.next()
             {
                 let remote = remote.clone();
-                working.spawn(async move { one(&remote, family, index, what).await });
+                working.spawn(async move { one(&remote, family, row_chunks, index, what).await });
             }
             match working.join_next().await {
                 None => break,
@@ -344,10 +347,16 @@ async fn on_disk(
     Ok(())
 }
 
-async fn one(remote: &Remote, family: FamilyId, index: u32, what: What) -> Result<(), String> {
+async fn one(
+    remote: &Remote,
+    family: FamilyId,
+    row_chunks: Option<u8>,
+    index: u32,
+    what: What,
+) -> Result<(), String> {
     let done = match what {
         What::Drop(layer) => remote.drop_object(ObjectId { family, index, layer }).await,
-        What::Merge { parent, child } => remote.merge(family, index, parent, child).await,
+        What::Merge { parent, child } => remote.merge(family, index, parent, child, row_chunks).await,
     };
     done.map_err(|error| error.to_string())
 }

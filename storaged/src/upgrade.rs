@@ -9,7 +9,7 @@ use coordination::records::FORMAT;
 use protocol::message::common_version;
 use protocol::session::{Slot, SlotState};
 use protocol::{DiskId, NodeId};
-use replication::membership::count;
+use replication::membership::{count, held};
 
 /// How far an upgrade is. `sick`: disks that are known not to serve though their nodes are up, and why.
 pub fn judge(map: &ClusterMap, sick: &BTreeMap<DiskId, String>) -> UpgradeStatus {
@@ -110,9 +110,12 @@ fn waits_for(map: &ClusterMap, node: NodeId) -> Vec<String> {
     let here = |disk: &DiskId| map.disks().get(disk).is_some_and(|disk| disk.record.node == node);
     let waits = map.pools().filter(|(pool, record)| {
         map.groups(*pool).any(|group| {
-            let in_sync = group.slots.iter().filter(|slot| slot.state == SlotState::InSync);
-            let (gone, left): (Vec<Slot>, Vec<Slot>) = in_sync.partition(|slot| here(&slot.disk));
-            !gone.is_empty() && left.len() < usize::from(record.record.min_in_sync).max(1)
+            let mut left = group.slots.clone();
+            let in_sync = |slot: &&mut Slot| slot.state == SlotState::InSync;
+            for slot in left.iter_mut().filter(in_sync).filter(|slot| here(&slot.disk)) {
+                slot.state = SlotState::Down;
+            }
+            left != group.slots && held(&left) < usize::from(record.record.min_in_sync).max(1)
         })
     });
     waits

@@ -9,6 +9,7 @@ pub mod embedded;
 pub mod engine;
 pub mod etcd;
 pub mod keys;
+pub mod layout;
 pub mod map;
 pub mod placement;
 pub mod records;

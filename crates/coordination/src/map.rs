@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use protocol::map::{LayerUse, MapView, VolumeHead};
 use protocol::placement::placement_group;
+use protocol::profile::Profile;
 use protocol::session::{GroupView, Slot};
 use protocol::{
     DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, NodeId, PgId, PoolId, TreeRevision, VolumeId,
@@ -207,6 +208,12 @@ impl ClusterMap {
     /// A family.
     pub fn family(&self, id: FamilyId) -> Option<&Arc<Family>> {
         self.families.get(&id)
+    }
+
+    /// How many chunks of data a row of a family has, if its pool encodes rows: k.
+    pub fn row_chunks(&self, id: FamilyId) -> Option<u8> {
+        let pool = self.family(id)?.pool()?;
+        self.pool(pool)?.record.redundancy.profile().map(Profile::data)
     }
 
     /// A volume, with its family.

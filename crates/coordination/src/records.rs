@@ -21,6 +21,10 @@ mod condition;
 
 pub use condition::{RecallRecord, SlowRecord, Speaks};
 
+mod redundancy;
+
+pub use redundancy::{MinInSyncError, Redundancy};
+
 /// The format of the records that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
@@ -175,26 +179,6 @@ pub struct DiskRecord {
     pub created_ms: u64,
 }
 
-/// How a pool keeps data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Redundancy {
-    /// As many whole copies.
-    Replicated {
-        /// 1 to 8.
-        copies: u8,
-    },
-}
-
-impl Redundancy {
-    /// How many disks a placement group has.
-    pub fn width(self) -> u8 {
-        match self {
-            Self::Replicated { copies } => copies,
-        }
-    }
-}
-
 /// How far apart the disks of a placement group must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -218,7 +202,7 @@ pub struct PoolRecord {
     pub min_in_sync: u8,
     /// How many placement groups it has; never changes.
     pub groups: u32,
-    /// How far apart copies are.
+    /// How far apart the disks of a group are.
     pub failure_domain: FailureDomain,
     /// The disks that it may use; nothing: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +217,8 @@ pub struct PoolRecord {
 /// A placement group. Its interval is its key's revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRecord {
-    /// Its slots, as many as the pool's redundancy says.
+    /// Its slots, as many as the pool's redundancy says, and one more while the group moves. In a pool of rows each shard
+    /// has one, also while its disk is out; the newcomer has the shard of the one that it replaces.
     pub slots: Vec<Slot>,
 }
 

@@ -3,6 +3,8 @@
 //! Decides on the slots of one record and nothing else. Who asks, and the compare-and-swap that makes
 //! a decision true, are the business of `storaged` and of the simulator.
 
+use std::collections::BTreeSet;
+
 use protocol::DiskId;
 use protocol::session::{Slot, SlotState};
 
@@ -17,7 +19,7 @@ pub enum Eviction {
     Absent,
     /// It stays: too few would be left in sync (rule 4).
     Needed {
-        /// How many are in sync now, it among them.
+        /// How many copies or shards are in sync now, its own among them.
         in_sync: usize,
         /// How many must be.
         least: usize,
@@ -25,19 +27,23 @@ pub enum Eviction {
 }
 
 /// Takes a disk out of a group (rule 4: the set shrinks before anything is acknowledged without it).
-/// A disk that is not in sync may always go; one that is, while `min_in_sync` others are.
+/// A disk that is not in sync may always go; one that is, while `min_in_sync` others are. In a group of shards these must be
+/// different ones; and whoever has a shard that another one in sync has too may go.
 pub fn evict(slots: &[Slot], disk: DiskId, min_in_sync: u8) -> Eviction {
     let Some(slot) = slots.iter().find(|slot| slot.disk == disk) else {
         return Eviction::Absent;
     };
-    let in_sync = count(slots, SlotState::InSync);
+    let without = with(slots, disk, SlotState::Down);
+    let (in_sync, left) = (held(slots), held(&without));
     let least = usize::from(min_in_sync).max(1);
     match slot.state {
         SlotState::Down => Eviction::Absent,
-        SlotState::InSync if in_sync <= least && !mutation::active(Mutation::EvictTheNeeded) => {
+        SlotState::InSync
+            if left < in_sync && left < least && !mutation::active(Mutation::EvictTheNeeded) =>
+        {
             Eviction::Needed { in_sync, least }
         }
-        _ => Eviction::Down(with(slots, disk, SlotState::Down)),
+        _ => Eviction::Down(without),
     }
 }
 
@@ -46,6 +52,20 @@ pub fn advance(slots: &[Slot], disk: DiskId, from: SlotState, to: SlotState) -> 
     let fits = slots.iter().any(|slot| slot.disk == disk && slot.state == from);
     // Who comes back gets everything from one that is in sync.
     (fits && count(slots, SlotState::InSync) > 0).then(|| with(slots, disk, to))
+}
+
+/// How many copies a group has in sync, or how many of its shards: two slots with one shard, while it moves, count once.
+pub fn held(slots: &[Slot]) -> usize {
+    if !has_shards(slots) {
+        return count(slots, SlotState::InSync);
+    }
+    let in_sync = slots.iter().filter(|slot| slot.state == SlotState::InSync);
+    in_sync.map(|slot| slot.shard).collect::<BTreeSet<u8>>().len()
+}
+
+/// Whether a group is one of shards. A record of one has them all, of slots that are out too, so one of them is not 0.
+pub(crate) fn has_shards(slots: &[Slot]) -> bool {
+    slots.iter().any(|slot| slot.shard != 0)
 }
 
 /// How many slots are in a state.
@@ -123,5 +143,52 @@ mod tests {
         );
         assert_eq!(advance(&group, C, Down, Syncing), None);
         assert_eq!(advance(&slots([Down, Down, Down]), C, Down, Syncing), None);
+    }
+
+    /// A group of 2+1, of which shard 2 moves from disk 3 to disk 4.
+    fn moving(states: [SlotState; 4]) -> Vec<Slot> {
+        let slots = (1..).zip(states).zip([0, 1, 2, 2]);
+        slots
+            .map(|((disk, state), shard)| Slot {
+                disk: DiskId(disk),
+                state,
+                shard,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn two_disks_with_one_shard_count_once() {
+        // Of copies one of four could go, then one more: here the two with shard 2 would be left, and nothing could be read.
+        let all = moving([InSync; 4]);
+        assert_eq!(held(&all), 3);
+        let Eviction::Down(without) = evict(&all, A, 2) else {
+            panic!("shards 1 and 2 are left");
+        };
+        assert_eq!(without, moving([Down, InSync, InSync, InSync]));
+        assert_eq!(
+            evict(&without, DiskId(2), 2),
+            Eviction::Needed { in_sync: 2, least: 2 }
+        );
+        // What another one has too is not missed.
+        assert_eq!(
+            evict(&without, C, 2),
+            Eviction::Down(moving([Down, InSync, Down, InSync]))
+        );
+        assert_eq!(
+            evict(&moving([InSync, Down, Joining, InSync]), DiskId(4), 2),
+            Eviction::Needed { in_sync: 2, least: 2 }
+        );
+    }
+
+    #[test]
+    fn a_slot_keeps_its_shard_when_it_goes_and_when_it_comes_back() {
+        let down = moving([InSync, Down, InSync, Syncing]);
+        let back = advance(&down, DiskId(4), Syncing, Joining).unwrap();
+        assert_eq!(back, moving([InSync, Down, InSync, Joining]));
+        assert_eq!(
+            evict(&back, DiskId(4), 2),
+            Eviction::Down(moving([InSync, Down, InSync, Down]))
+        );
     }
 }

@@ -6,11 +6,15 @@
 //! have is that of `replica::fill`.
 //!
 //! The slots that hold the group come first, as many as the pool's redundancy says; what is behind them came later.
+//!
+//! Copies are alike: whoever comes can take the place of anybody. Of shards (`docs/decisions/0050-erasure-coding.md`) each
+//! has a slot at all times. Who comes gets the shard of the one that it replaces, and only that one leaves for it: a slot's
+//! shard never changes.
 
 use protocol::DiskId;
 use protocol::session::{Slot, SlotState};
 
-use crate::membership::count;
+use crate::membership::{count, has_shards};
 use crate::mutation::{self, Mutation};
 
 /// The next change of a group's record on its way to other disks.
@@ -24,16 +28,22 @@ pub struct Relocation {
     pub leave: Vec<DiskId>,
 }
 
-/// The next step of a group of `width` copies to the disks where it is wanted; nothing if there is none to take now.
+/// The next step of a group of `width` copies or shards to the disks where it is wanted; nothing if there is none to take
+/// now.
 ///
 /// Nothing is taken away before its replacement is in sync: the number of copies in sync never falls below what it
-/// was, nor below `width` for the sake of one that lives.
+/// was, nor below `width` for the sake of one that lives. Of a shard the same is true, with one instead of `width`.
 pub fn relocate(slots: &[Slot], wanted: &[DiskId], width: usize) -> Option<Relocation> {
     if wanted.len() < width {
         return None; // There are not enough places: what there is stays where it is.
     }
-    let (slots, leave) = without_surplus(slots.to_vec(), wanted, width);
-    let comes = newcomer(&slots, wanted, width);
+    let aim = Aim {
+        wanted,
+        width,
+        shards: has_shards(slots),
+    };
+    let (slots, leave) = aim.without_surplus(slots.to_vec());
+    let comes = aim.newcomer(&slots, &leave);
     if comes.is_none() && leave.is_empty() {
         return None;
     }
@@ -42,14 +52,12 @@ pub fn relocate(slots: &[Slot], wanted: &[DiskId], width: usize) -> Option<Reloc
     } else {
         SlotState::Down
     };
-    let slots = slots.into_iter().chain(comes.map(|disk| Slot {
-        disk,
-        state,
-        shard: 0,
-    }));
+    let slots = slots
+        .into_iter()
+        .chain(comes.map(|(disk, shard)| Slot { disk, state, shard }));
     Some(Relocation {
         slots: slots.collect(),
-        comes,
+        comes: comes.map(|(disk, _)| disk),
         leave,
     })
 }
@@ -68,41 +76,92 @@ pub fn is_settled(slots: &[Slot], wanted: &[DiskId], width: usize) -> bool {
     wanted.len() < width || (slots.len() <= width && wanted.iter().all(there))
 }
 
-/// Takes away what is too much: of those that are not wanted, whoever is worth least goes first.
-fn without_surplus(mut slots: Vec<Slot>, wanted: &[DiskId], width: usize) -> (Vec<Slot>, Vec<DiskId>) {
-    let mut leave = Vec::new();
-    while slots.len() > width {
-        let arrived = arriving(&slots, width).next().is_none();
-        let in_sync = count(&slots, SlotState::InSync);
-        let may_go = |at: usize, slot: &Slot| match slot.state {
-            SlotState::InSync => in_sync > width || mutation::active(Mutation::LeaveBeforeArrival),
-            // Who holds the group and is away may be the last that has it: it stays until another one has come.
-            _ => at >= width || arrived,
-        };
-        let unwanted = slots
-            .iter()
-            .enumerate()
-            .filter(|(at, slot)| !wanted.contains(&slot.disk) && may_go(*at, slot));
-        let least = unwanted.min_by_key(|(at, slot)| (worth(slot.state), width.saturating_sub(*at)));
-        let Some(at) = least.map(|(at, _)| at) else { break };
-        leave.push(slots.remove(at).disk);
-    }
-    (slots, leave)
+/// What a group is to become.
+struct Aim<'a> {
+    wanted: &'a [DiskId],
+    width: usize,
+    /// Whether its slots have shards, and are not copies of one another.
+    shards: bool,
 }
 
-/// The disk that comes next: one at a time, in place of somebody who is not wanted, or where one is missing.
-fn newcomer(slots: &[Slot], wanted: &[DiskId], width: usize) -> Option<DiskId> {
-    // Whoever comes gets everything from one that is in sync.
-    if slots.len() > width || count(slots, SlotState::InSync) == 0 {
-        return None;
+impl Aim<'_> {
+    /// Takes away what is too much: of those that are not wanted, whoever is worth least goes first.
+    fn without_surplus(&self, mut slots: Vec<Slot>) -> (Vec<Slot>, Vec<DiskId>) {
+        let mut leave = Vec::new();
+        while slots.len() > self.width {
+            let arrived = arriving(&slots, self.width).next().is_none();
+            let going = slots.iter().enumerate().filter(|(at, slot)| {
+                self.is_too_much(&slots, **slot) && self.may_go(&slots, *at, **slot, arrived)
+            });
+            let least = going.min_by_key(|(at, slot)| (worth(slot.state), self.width.saturating_sub(*at)));
+            let Some(at) = least.map(|(at, _)| at) else { break };
+            leave.push(slots.remove(at).disk);
+        }
+        (slots, leave)
     }
-    let here = |disk: &DiskId| slots.iter().any(|slot| slot.disk == *disk);
-    let replaces = slots.len() < width || slots.iter().any(|slot| !wanted.contains(&slot.disk));
-    wanted
-        .iter()
-        .copied()
-        .find(|disk| !here(disk))
-        .filter(|_| replaces)
+
+    /// Whether a slot is one that the group could do without.
+    fn is_too_much(&self, slots: &[Slot], slot: Slot) -> bool {
+        let wanted = |slot: Slot| self.wanted.contains(&slot.disk);
+        if !self.shards {
+            return !wanted(slot);
+        }
+        let mut others = others(slots, slot).peekable();
+        if !wanted(slot) {
+            return others.peek().is_some();
+        }
+        // Both are wanted, so another shard's disk is not: one of the two is to come again, with that shard.
+        others.any(|other| wanted(*other) && other.state == SlotState::InSync)
+    }
+
+    /// Whether the group is as safe as before when a slot that is too much goes.
+    fn may_go(&self, slots: &[Slot], at: usize, slot: Slot, arrived: bool) -> bool {
+        match slot.state {
+            SlotState::InSync if mutation::active(Mutation::LeaveBeforeArrival) => true,
+            SlotState::InSync if self.shards => {
+                others(slots, slot).any(|other| other.state == SlotState::InSync)
+            }
+            SlotState::InSync => count(slots, SlotState::InSync) > self.width,
+            // Who holds the group and is away may be the last that has it: it stays until another one has come.
+            _ => at >= self.width || arrived,
+        }
+    }
+
+    /// The disk that comes next, and its shard: one at a time, in place of somebody who is not wanted, or where one is
+    /// missing.
+    fn newcomer(&self, slots: &[Slot], leave: &[DiskId]) -> Option<(DiskId, u8)> {
+        // Whoever comes gets everything from those that are in sync.
+        if slots.len() > self.width || count(slots, SlotState::InSync) == 0 {
+            return None;
+        }
+        let shard = self.missing(slots).or_else(|| {
+            let unwanted = slots.iter().filter(|slot| !self.wanted.contains(&slot.disk));
+            // Of shards, one that nobody has in sync is replaced first.
+            let least = unwanted.min_by_key(|slot| worth(slot.state))?;
+            Some(least.shard)
+        })?;
+        let here = |disk: &DiskId| slots.iter().any(|slot| slot.disk == *disk);
+        // Who leaves does not come with another shard in the same step: it must see that it has none any more.
+        let free = |disk: &DiskId| !here(disk) && !leave.contains(disk);
+        let disk = self.wanted.iter().copied().find(free)?;
+        Some((disk, shard))
+    }
+
+    /// What no slot has: a shard, or a copy, which is 0.
+    fn missing(&self, slots: &[Slot]) -> Option<u8> {
+        if !self.shards {
+            return (slots.len() < self.width).then_some(0);
+        }
+        let all = 0..u8::try_from(self.width).unwrap_or(u8::MAX);
+        let mut missing = all.filter(|shard| slots.iter().all(|slot| slot.shard != *shard));
+        missing.next()
+    }
+}
+
+/// The other slots with the same shard.
+fn others(slots: &[Slot], of: Slot) -> impl Iterator<Item = &Slot> {
+    let alike = slots.iter().filter(move |slot| slot.shard == of.shard);
+    alike.filter(move |slot| slot.disk != of.disk)
 }
 
 fn worth(state: SlotState) -> u8 {
@@ -113,6 +172,9 @@ fn worth(state: SlotState) -> u8 {
         SlotState::InSync => 3,
     }
 }
+
+#[cfg(test)]
+mod shards;
 
 #[cfg(test)]
 mod tests {

@@ -234,7 +234,7 @@ impl World {
                     index: object.index,
                     parent,
                     child,
-                    row_chunks: None,
+                    row_chunks: self.cluster.map.row_chunks(object.family),
                 },
             };
             let token = self.next_token;

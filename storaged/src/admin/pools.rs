@@ -7,8 +7,8 @@ use admin_api::ErrorBody;
 use admin_api::pools::{CreatePool, FailureDomain, Pool, PoolList};
 use axum::extract::{Path, State};
 use coordination::{ClusterMap, records};
-use protocol::session::SlotState;
 use protocol::{DiskId, PoolId};
+use replication::membership::held;
 
 use super::answer::{Body, Created, Failure, NoContent, Reply, not_found};
 use super::{Context, Shared};
@@ -66,12 +66,7 @@ async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Poo
     for group in map.groups(id) {
         groups += 1;
         disks.extend(group.slots.iter().map(|slot| slot.disk));
-        let in_sync = group
-            .slots
-            .iter()
-            .filter(|slot| slot.state == SlotState::InSync)
-            .count();
-        healthy += u32::from(in_sync >= usize::from(record.redundancy.width()));
+        healthy += u32::from(held(&group.slots) >= usize::from(record.redundancy.width()));
     }
     let survey = context.surveyor.of(map, &disks, ROOM_FRESH).await;
     let (room, unknown, age) = room_of(map, id, &survey, groups);
@@ -118,6 +113,9 @@ fn room_of(
     survey: &Survey,
     groups: u64,
 ) -> (Option<PoolRoom>, Option<String>, Duration) {
+    // Of what rows hold, each of their disks has one part in k. What is still in smaller pieces takes more.
+    let profile = map.pool(id).and_then(|pool| pool.record.redundancy.profile());
+    let parts = profile.map_or(1, protocol::profile::Profile::data);
     let mut room: Option<PoolRoom> = None;
     let mut silent = Vec::new();
     let mut age = Duration::ZERO;
@@ -129,7 +127,7 @@ fn room_of(
         age = age.max(surveyed.age);
         let share = map.groups_on(*disk).filter(|(pg, _)| pg.pool == id).count() as u64;
         let fits = |bytes: u64| {
-            let fits = u128::from(bytes) * u128::from(groups) / u128::from(share.max(1));
+            let fits = u128::from(bytes) * u128::from(groups) * u128::from(parts) / u128::from(share.max(1));
             u64::try_from(fits).unwrap_or(u64::MAX)
         };
         let of_disk = PoolRoom {

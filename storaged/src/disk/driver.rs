@@ -20,7 +20,7 @@ use protocol::recovery::{Question, Told};
 use protocol::session::SlotState;
 use protocol::storage::{Change, StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, PgId};
-use replication::membership::count;
+use replication::membership::held;
 use replication::replica::{Action, ConnectionId, Event, Remembered, Replica};
 use store::{Answer, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -507,7 +507,7 @@ fn has_none_to_spare(map: &ClusterMap, pg: PgId) -> bool {
     let (Some(group), Some(pool)) = (map.group(pg), map.pool(pg.pool)) else {
         return false;
     };
-    count(&group.slots, SlotState::InSync) <= usize::from(pool.record.min_in_sync)
+    held(&group.slots) <= usize::from(pool.record.min_in_sync)
 }
 
 /// The place of a request's kind in [`REQUEST_KINDS`], and its bytes.

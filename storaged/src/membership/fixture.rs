@@ -7,6 +7,7 @@ use coordination::records::{
 };
 use coordination::store::{Entry, Range};
 use coordination::{ClusterMap, Revision};
+use protocol::profile::Profile;
 use protocol::session::{Slot, SlotState};
 use protocol::{DiskId, FamilyId, LayerId, NodeId, PgId, PoolId, VolumeId};
 use serde::Serialize;
@@ -58,6 +59,36 @@ pub(crate) fn map_on_two_nodes(third: SlotState, note: Option<(LayerId, NodeId, 
 /// Eight groups of three copies on distinct nodes, each with one disk of its number: on the first three, of which
 /// the third is in this state. Those that are named are up.
 pub(crate) fn map_of_nodes(nodes: u32, up: &[u32], third: SlotState) -> ClusterMap {
+    shown(entries_of_nodes(nodes, up, third))
+}
+
+/// The same, all in sync and up, of rows 2+1: disk n has shard n - 1.
+pub(crate) fn map_of_rows(nodes: u32) -> ClusterMap {
+    let up: Vec<u32> = (1..=nodes).collect();
+    let mut entries = entries_of_nodes(nodes, &up, SlotState::InSync);
+    let pool = PoolRecord {
+        redundancy: Redundancy::Encoded {
+            profile: Profile::new(2, 1).unwrap(),
+        },
+        failure_domain: FailureDomain::Node,
+        ..pool(8, 2)
+    };
+    entries.push(entry(&Key::Pool(POOL), &pool, 1));
+    let slots = [0, 1, 2].map(|shard| Slot {
+        disk: DiskId(u32::from(shard) + 1),
+        state: SlotState::InSync,
+        shard,
+    });
+    let group = GroupRecord {
+        slots: slots.to_vec(),
+    };
+    for number in 0..8 {
+        entries.push(entry(&Key::Group(PgId { pool: POOL, number }), &group, GROUPS_AT));
+    }
+    shown(entries)
+}
+
+fn entries_of_nodes(nodes: u32, up: &[u32], third: SlotState) -> Vec<Entry> {
     let mut entries = entries(8, 2, third);
     let pool = PoolRecord {
         failure_domain: FailureDomain::Node,
@@ -86,7 +117,7 @@ pub(crate) fn map_of_nodes(nodes: u32, up: &[u32], third: SlotState) -> ClusterM
         };
         entries.push(entry(&Key::NodeUp(NodeId(*number)), &up, 2));
     }
-    shown(entries)
+    entries
 }
 
 /// A map with a layer that nobody needs.

@@ -102,7 +102,7 @@ fn with_draining(
         .put(key, encode(&record)?))
 }
 
-/// Refuses if a pool with data on these disks could not keep all its copies without them.
+/// Refuses if a pool with data on these disks could not keep all its copies or shards without them.
 fn refuse_homeless(map: &ClusterMap, disks: &[DiskId]) -> Result<(), OperationError> {
     let without: BTreeSet<DiskId> = disks.iter().copied().collect();
     let mut wanted = Wanted::default();
@@ -116,10 +116,11 @@ fn refuse_homeless(map: &ClusterMap, disks: &[DiskId]) -> Result<(), OperationEr
             let places = domain(pool.record.failure_domain);
             let names: Vec<String> = disks.iter().map(DiskId::to_string).collect();
             return Err(OperationError::NotEnoughDisks(format!(
-                "{} cannot be emptied: pool {} keeps {width} copies on distinct {places}, and without it there {} only \
+                "{} cannot be emptied: pool {} keeps {width} {} on distinct {places}, and without it there {} only \
                  {}; add another one first",
                 names.join(", "),
                 pool.record.name,
+                pool.record.redundancy.parts(),
                 if wanted.of(group.pg).len() == 1 {
                     "is"
                 } else {
@@ -194,6 +195,8 @@ mod tests {
             refused.contains("3 copies on distinct nodes") && refused.contains("are only 2"),
             "{refused}"
         );
+        let rows = message(plan_drain(&fixture::map_of_rows(3), &[DiskId(1)], true));
+        assert!(rows.contains("3 shards on distinct nodes"), "{rows}");
         let four = fixture::map_of_nodes(4, &[1, 2, 3, 4], SlotState::InSync);
         let Ok(Decision::Change(plan)) = plan_drain(&four, &[DiskId(1)], true) else {
             panic!("it was refused");

@@ -118,6 +118,22 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_of_shards_is_followed_by_one_with_its_shard() {
+        let map = fixture::map_of_rows(4);
+        let mut wanted = Wanted::default();
+        wanted.follow(&map, &BTreeSet::from([DiskId(2)]));
+        let steps = steps(&map, &wanted, &BTreeSet::new(), true);
+        assert_eq!(steps.len(), ARRIVING_MAX);
+        for (pg, _, relocation) in steps {
+            let before = &map.group(pg).unwrap().slots;
+            assert_eq!(&relocation.slots[..3], before.as_slice());
+            let newcomer = relocation.slots[3];
+            assert_eq!((newcomer.disk, newcomer.shard), (DiskId(4), before[1].shard));
+            assert_eq!(newcomer.state, SlotState::Down);
+        }
+    }
+
+    #[test]
     fn none_comes_to_a_disk_that_is_away_nor_while_space_is_given_back() {
         assert!(planned(&[4], true).is_empty());
         assert!(planned(&[], false).is_empty());

@@ -47,9 +47,15 @@ impl Progress {
             }
             if homeless > 0 {
                 let places = domain(pool.record.failure_domain);
+                let parts = pool.record.redundancy.parts();
+                let one = if pool.record.redundancy.profile().is_some() {
+                    "a shard"
+                } else {
+                    "a copy"
+                };
                 progress.sentences.push(format!(
-                    "pool {name}: {homeless} placement groups have a copy on a disk that is away or to be emptied, and \
-                     stay there: {width} copies on distinct {places} need as many {places}; add one"
+                    "pool {name}: {homeless} placement groups have {one} on a disk that is away or to be emptied, and \
+                     stay there: {width} {parts} on distinct {places} need as many {places}; add one"
                 ));
             }
             progress.moving += moving;

@@ -49,7 +49,7 @@ impl Wanted {
         }
     }
 
-    /// The disks that a group belongs on; fewer than its pool keeps copies where there are not enough.
+    /// The disks that a group belongs on; fewer than its groups have slots where there are not enough.
     pub(super) fn of(&self, pg: PgId) -> &[DiskId] {
         let number = usize::try_from(pg.number).unwrap_or(usize::MAX);
         let places = self.pools.get(&pg.pool);

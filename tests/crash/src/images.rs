@@ -1,5 +1,6 @@
 //! Power cuts: at every event of a run, every choice of what was kept of the writes under way.
 
+use protocol::Stamp;
 use protocol::storage::StorageRequest;
 use store::medium::memory::{Disk, Event, Fate, Image, Random, Recorded};
 
@@ -221,7 +222,8 @@ fn cut_during_recovery(
 /// them after.
 fn go_on(disk: &Disk, mut store: store::Store, shows: &State) -> Result<(), String> {
     let follows = shows.view.stamps[2];
-    let write = operation::write(Kind::WriteUnaligned, 3, follows, 1000).ok_or("no such write")?;
+    let write =
+        operation::write(Kind::WriteUnaligned, 3, (follows, Stamp::ZERO), 1000).ok_or("no such write")?;
     let settle = StorageRequest::Settle(vec![(operation::object(2), shows.view.stamps[1])]);
     for request in [write, settle] {
         ask(&mut store, &request)?.map_err(|error| format!("a request after the recovery: {error}"))?;

@@ -8,8 +8,9 @@
 
 use std::collections::HashMap;
 
+use protocol::rows::rows_index;
 use protocol::storage::{StorageReply, StorageRequest, StorageView};
-use protocol::{BlockRange, DiskId, LayerChain, LayerId};
+use protocol::{BlockRange, DiskId, LayerChain, LayerId, Stamp};
 use store::medium::memory::{Disk, Random};
 use store::{Format, MemoryBudget, Options, Store};
 
@@ -72,7 +73,7 @@ fn options() -> Options {
 
 fn at_index(mut request: StorageRequest, index: u32) -> StorageRequest {
     match &mut request {
-        StorageRequest::Write(write) => write.object.index = index,
+        StorageRequest::Write(write) => write.object.index |= index,
         StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
             delta.object.index = index;
         }
@@ -139,21 +140,27 @@ impl Life {
         {
             return;
         }
-        match self.random.below(20) {
+        match self.random.below(22) {
             0..8 => {
                 let kinds = [
                     Kind::WriteSmall,
                     Kind::WriteUnaligned,
                     Kind::WriteLarge,
-                    Kind::WriteSmall,
+                    Kind::WriteFresh,
                 ];
                 let kind = kinds[usize::try_from(self.random.below(4)).unwrap()];
-                self.submit(index, operation::write(kind, head, stamp, self.count).unwrap());
+                // Of what was written in the last steps some is above it and some is not.
+                let floor = operation::stamp(self.count - self.random.below(self.count.min(200)));
+                self.submit(
+                    index,
+                    operation::write(kind, head, (stamp, floor), self.count).unwrap(),
+                );
             }
             8..10 => {
                 let kinds = [Kind::ZeroSmall, Kind::ZeroChunk, Kind::ZeroSmall, Kind::ZeroAll];
                 let kind = kinds[usize::try_from(self.random.below(4)).unwrap()];
-                self.submit(index, operation::write(kind, head, stamp, self.count).unwrap());
+                let stamps = (stamp, Stamp::ZERO);
+                self.submit(index, operation::write(kind, head, stamps, self.count).unwrap());
             }
             10 => self.places[index].head = LAYERS.min(head + 1),
             11 => self.submit(index, operation::level(head, stamp, self.count)),
@@ -161,7 +168,8 @@ impl Life {
                 self.merging.insert(index, self.token);
                 let parents = [oldest, head - 1];
                 let parent = parents[usize::try_from(self.random.below(2)).unwrap()];
-                self.submit(index, operation::merge(parent));
+                let row_chunks = (self.random.below(2) == 0).then_some(operation::ROW_CHUNKS);
+                self.submit(index, operation::merge(parent, row_chunks));
             }
             13 if oldest < head => {
                 self.submit(index, StorageRequest::Drop(operation::object(oldest)));
@@ -175,6 +183,13 @@ impl Life {
                 place.views.iter_mut().for_each(|view| view.settle(head));
                 self.store
                     .submit(u64::MAX, at_index(settle, u32::try_from(index).unwrap()));
+            }
+            16 => {
+                let stamps = (place.model.rows_stamp(head), Stamp::ZERO);
+                self.submit(
+                    index,
+                    operation::write(Kind::WriteRow, head, stamps, self.count).unwrap(),
+                );
             }
             _ => self.read(index),
         }
@@ -269,9 +284,17 @@ impl Life {
         let stamps = (1..=LAYERS)
             .map(|layer| self.store.stamp(object(layer)).unwrap())
             .collect();
+        let rows_object = |layer| protocol::ObjectId {
+            index: rows_index(u32::try_from(index).unwrap()),
+            ..operation::object(layer)
+        };
+        let rows = (1..=LAYERS)
+            .map(|layer| self.store.stamp(rows_object(layer)).unwrap())
+            .collect();
         View {
             chains,
             stamps,
+            rows,
             doubts: scenario::doubts_of(&self.store, u32::try_from(index).unwrap()),
             ..View::default()
         }
@@ -327,12 +350,13 @@ impl Life {
         place.answered = 0;
     }
 
-    /// The model of a state whose requests are not known any more: one pull a layer.
+    /// The model of a state whose requests are not known any more: two pulls a layer.
     fn rebuild(&mut self, index: usize) -> Model {
         let mut model = Model::default();
-        for layer in 1..=LAYERS {
+        let front = u32::try_from(index).unwrap();
+        for (layer, index) in (1..=LAYERS).flat_map(|layer| [(layer, front), (layer, rows_index(front))]) {
             let object = protocol::ObjectId {
-                index: u32::try_from(index).unwrap(),
+                index,
                 ..operation::object(layer)
             };
             let request = StorageRequest::Pull {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use protocol::Stamp;
+use protocol::geometry::BLOCKS_PER_CHUNK as CHUNK;
+use protocol::rows::{RowPlace, is_rows};
 use protocol::storage::{Change, StorageRequest};
 
 use crate::operation::{BLOCK, BLOCKS, LAYERS, value};
@@ -14,6 +16,20 @@ pub struct Layer {
     pub stamp: Stamp,
     /// The blocks that it holds; 0 is a block of zeros.
     pub blocks: BTreeMap<u32, u64>,
+    /// The stamp of each chunk.
+    pub chunks: BTreeMap<u32, Stamp>,
+}
+
+impl Layer {
+    /// Takes away the chunks of which this is said, by number and stamp.
+    fn forget(&mut self, gone: impl Fn(u32, Stamp) -> bool) {
+        let is_gone = |chunk: u32, chunks: &BTreeMap<u32, Stamp>| {
+            chunks.get(&chunk).is_some_and(|stamp| gone(chunk, *stamp))
+        };
+        self.blocks
+            .retain(|block, _| !is_gone(block / CHUNK, &self.chunks));
+        self.chunks.retain(|chunk, stamp| !gone(*chunk, *stamp));
+    }
 }
 
 /// What is known of an object's doubt.
@@ -30,6 +46,8 @@ pub enum Doubt {
 pub struct Model {
     /// By number, from 1; one that does not exist is absent.
     pub layers: BTreeMap<u64, Layer>,
+    /// The rows objects beside them.
+    pub rows: BTreeMap<u64, Layer>,
     /// The highest generation.
     pub generation: u64,
     /// The highest interval.
@@ -45,6 +63,8 @@ pub struct View {
     pub chains: Vec<Vec<u64>>,
     /// Each layer's stamp.
     pub stamps: Vec<Stamp>,
+    /// That of each layer's rows.
+    pub rows: Vec<Stamp>,
     /// The highest generation and interval.
     pub highest: (u64, u64),
     /// Layers whose object is in doubt, with its stamp.
@@ -62,6 +82,7 @@ impl View {
         };
         self.chains == seen.chains
             && self.stamps == seen.stamps
+            && self.rows == seen.rows
             && self.highest == seen.highest
             && self.doubts.keys().all(|layer| seen.doubts.contains_key(layer))
             && seen.doubts.iter().all(known)
@@ -86,6 +107,9 @@ impl View {
         if self.stamps != seen.stamps || self.highest != seen.highest {
             found.push(format!("stamps {:?}, not {:?}", seen.stamps, self.stamps));
         }
+        if self.rows != seen.rows {
+            found.push(format!("stamps of rows {:?}, not {:?}", seen.rows, self.rows));
+        }
         if self.doubts != seen.doubts {
             let (doubts, settled) = (&self.doubts, &self.settled);
             found.push(format!(
@@ -107,8 +131,13 @@ impl Model {
     pub fn apply(&mut self, request: &StorageRequest) {
         match request {
             StorageRequest::Write(write) => {
-                let layer = self.layers.entry(write.object.layer.0).or_default();
+                let rows = is_rows(write.object.index);
+                let layers = if rows { &mut self.rows } else { &mut self.layers };
+                let layer = layers.entry(write.object.layer.0).or_default();
                 layer.stamp = write.stamp;
+                let blocks = write.range.blocks();
+                let touched = |chunk| blocks.clone().any(|block| block / CHUNK == chunk);
+                layer.forget(|chunk, stamp| touched(chunk) && stamp < write.floor);
                 for (at, number) in write.range.blocks().enumerate() {
                     let value = match &write.change {
                         Change::Zero => 0,
@@ -117,23 +146,24 @@ impl Model {
                         }
                     };
                     layer.blocks.insert(number, value);
+                    layer.chunks.insert(number / CHUNK, write.stamp);
                 }
-                self.doubt(write.object.layer.0);
+                if !rows {
+                    self.doubt(write.object.layer.0);
+                }
             }
             StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => {
-                let layer = self.layers.entry(delta.object.layer.0).or_default();
+                let rows = is_rows(delta.object.index);
+                let layers = if rows { &mut self.rows } else { &mut self.layers };
+                let layer = layers.entry(delta.object.layer.0).or_default();
                 layer.stamp = delta.stamp;
                 if matches!(request, StorageRequest::Replace { .. }) {
-                    let gone = |block: &u32| {
-                        delta
-                            .chunks
-                            .iter()
-                            .any(|state| u32::from(state.chunk) == block / 16)
-                    };
-                    layer.blocks.retain(|block, _| !gone(block));
+                    let named = |chunk| delta.chunks.iter().any(|state| u32::from(state.chunk) == chunk);
+                    layer.forget(|chunk, _| named(chunk));
                 }
                 let mut bytes = delta.bytes.chunks(BLOCK);
-                for state in &delta.chunks {
+                for state in delta.chunks.iter().filter(|state| state.present != 0) {
+                    layer.chunks.insert(u32::from(state.chunk), state.stamp);
                     for number in (0..16).filter(|number| state.present >> number & 1 == 1) {
                         let zero = state.zero >> number & 1 == 1;
                         let found = if zero {
@@ -144,15 +174,34 @@ impl Model {
                         layer.blocks.insert(u32::from(state.chunk) * 16 + number, found);
                     }
                 }
-                self.doubt(delta.object.layer.0);
+                if !rows {
+                    self.doubt(delta.object.layer.0);
+                }
             }
-            StorageRequest::Merge { parent, child, .. } => {
-                let Some(old) = self.layers.remove(&parent.0) else {
+            StorageRequest::Merge {
+                parent,
+                child,
+                row_chunks,
+                ..
+            } => {
+                let Some(mut old) = self.layers.remove(&parent.0) else {
                     return;
                 };
+                if let Some(row_chunks) = row_chunks {
+                    let both = [parent, child].map(|layer| self.rows.get(&layer.0));
+                    old.forget(|chunk, stamp| {
+                        let row = chunk / u32::from(*row_chunks);
+                        let places = both.iter().flatten().flat_map(|rows| &rows.chunks);
+                        let mut newer = places.filter(|(_, written)| **written > stamp);
+                        newer.any(|(place, _)| RowPlace::of_chunk(*place).0 == row)
+                    });
+                }
                 let new = self.layers.entry(child.0).or_default();
                 for (number, value) in old.blocks {
                     new.blocks.entry(number).or_insert(value);
+                }
+                for (number, stamp) in old.chunks {
+                    new.chunks.entry(number).or_insert(stamp);
                 }
                 if let Some(doubt) = self.doubts.remove(&parent.0) {
                     let of_child = self.doubts.entry(child.0).or_insert(doubt);
@@ -202,10 +251,16 @@ impl Model {
         View {
             chains: (1..=LAYERS).map(through).collect(),
             stamps: (1..=LAYERS).map(|layer| self.stamp(layer)).collect(),
+            rows: (1..=LAYERS).map(|layer| self.rows_stamp(layer)).collect(),
             highest: (self.generation, self.interval),
             doubts: doubts(Doubt::Certain),
             settled: doubts(Doubt::Settled),
         }
+    }
+
+    /// The stamp of a layer's rows.
+    pub fn rows_stamp(&self, layer: u64) -> Stamp {
+        self.rows.get(&layer).map_or(Stamp::ZERO, |layer| layer.stamp)
     }
 
     /// A layer's stamp.

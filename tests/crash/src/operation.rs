@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use protocol::rows::rows_index;
 use protocol::storage::{Change, ChunkState, ObjectDelta, ObjectWrite, StorageRequest};
 use protocol::{
     BlockRange, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, VolumeId,
@@ -14,6 +15,8 @@ pub const BLOCK: usize = 4096;
 pub const FAMILY: FamilyId = FamilyId(1);
 /// Layers 1 to 3, each the child of the one before.
 pub const LAYERS: u64 = 3;
+/// Chunks of a row.
+pub const ROW_CHUNKS: u8 = 2;
 /// Blocks that scenarios touch: three chunks and a little.
 pub const BLOCKS: u32 = 52;
 
@@ -26,6 +29,10 @@ pub enum Kind {
     WriteUnaligned,
     /// Two whole chunks.
     WriteLarge,
+    /// As `WriteUnaligned`, but what its chunks have from before the scenario goes.
+    WriteFresh,
+    /// The first row of the head's object is written: it is newer than all that there is of its two chunks.
+    WriteRow,
     /// Three blocks become zeros.
     ZeroSmall,
     /// A whole chunk becomes zeros.
@@ -42,6 +49,8 @@ pub enum Kind {
     Merge,
     /// The layer below the head is merged into it, whatever lies below.
     MergeHead,
+    /// As `Merge`, but what is older than its row is left out.
+    MergeFront,
     /// The oldest layer's object goes.
     Drop,
     /// The head's object is complete.
@@ -53,10 +62,12 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 15] = [
+pub const KINDS: [Kind; 18] = [
     Kind::WriteSmall,
     Kind::WriteUnaligned,
     Kind::WriteLarge,
+    Kind::WriteFresh,
+    Kind::WriteRow,
     Kind::ZeroSmall,
     Kind::ZeroChunk,
     Kind::ZeroAll,
@@ -65,6 +76,7 @@ pub const KINDS: [Kind; 15] = [
     Kind::Replace,
     Kind::Merge,
     Kind::MergeHead,
+    Kind::MergeFront,
     Kind::Drop,
     Kind::Settle,
     Kind::Raise,
@@ -77,6 +89,14 @@ pub fn object(layer: u64) -> ObjectId {
         family: FAMILY,
         index: 0,
         layer: LayerId(layer),
+    }
+}
+
+/// The rows object beside it.
+pub fn rows_object(layer: u64) -> ObjectId {
+    ObjectId {
+        index: rows_index(0),
+        ..object(layer)
     }
 }
 
@@ -124,8 +144,10 @@ fn data(count: u64, range: BlockRange) -> Change {
 pub fn range(kind: Kind) -> Option<BlockRange> {
     let (start, count) = match kind {
         Kind::WriteSmall => (5, 1),
-        Kind::WriteUnaligned => (14, 20),
+        Kind::WriteUnaligned | Kind::WriteFresh => (14, 20),
         Kind::WriteLarge => (16, 32),
+        // The odd place of row 0.
+        Kind::WriteRow => (16, 16),
         Kind::ZeroSmall => (15, 3),
         Kind::ZeroChunk => (16, 16),
         Kind::ZeroAll => (0, 1024),
@@ -134,14 +156,17 @@ pub fn range(kind: Kind) -> Option<BlockRange> {
     BlockRange::new(start, count)
 }
 
-/// A write of a kind to a layer's object.
-pub fn write(kind: Kind, layer: u64, follows: Stamp, count: u64) -> Option<StorageRequest> {
+/// A write of a kind to a layer's object; a floor is what one that has a floor names.
+pub fn write(kind: Kind, layer: u64, (follows, floor): (Stamp, Stamp), count: u64) -> Option<StorageRequest> {
     let range = range(kind)?;
     let change = match kind {
         Kind::ZeroSmall | Kind::ZeroChunk | Kind::ZeroAll => Change::Zero,
         _ => data(count, range),
     };
-    let (object, stamp) = (object(layer), stamp(count));
+    let (object, stamp) = match kind {
+        Kind::WriteRow => (rows_object(layer), stamp(count)),
+        _ => (object(layer), stamp(count)),
+    };
     Some(StorageRequest::Write(ObjectWrite {
         object,
         follows,
@@ -149,7 +174,11 @@ pub fn write(kind: Kind, layer: u64, follows: Stamp, count: u64) -> Option<Stora
         range,
         change,
         use_reserve: false,
-        floor: Stamp::ZERO,
+        floor: if kind == Kind::WriteFresh {
+            floor
+        } else {
+            Stamp::ZERO
+        },
     }))
 }
 
@@ -207,14 +236,14 @@ fn delta(layer: u64, chunks: Vec<ChunkState>, count: u64) -> ObjectDelta {
     }
 }
 
-/// The merge of a layer into the next.
-pub fn merge(parent: u64) -> StorageRequest {
+/// The merge of a layer into the next; of a front, if a row has so many chunks.
+pub fn merge(parent: u64, row_chunks: Option<u8>) -> StorageRequest {
     StorageRequest::Merge {
         family: FAMILY,
         index: 0,
         parent: LayerId(parent),
         child: LayerId(parent + 1),
-        row_chunks: None,
+        row_chunks,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use protocol::rows::is_rows;
 use protocol::storage::{StorageError, StorageReply, StorageRequest, StorageView};
 use protocol::{BlockRange, DiskId, LayerChain, LayerId, Stamp};
 use store::medium::memory::{Disk, Image};
@@ -12,6 +13,8 @@ use crate::operation::{self, BLOCK, BLOCKS, FAMILY, Kind, LAYERS};
 
 /// The smallest log, so that wrapping and filling are near.
 const LOG_BYTES: u64 = 1 << 20;
+/// The stamp of the first operation of a scenario.
+const FIRST: u64 = 11;
 /// Polls after which a store that has not answered will not.
 const POLLS_MAX: usize = 10_000;
 
@@ -129,7 +132,7 @@ pub fn prepared() -> Result<(Image, Model), String> {
         let follows = model.stamp(layer);
         let request = match kind {
             Kind::Level => operation::level(layer, follows, count),
-            write => operation::write(write, layer, follows, count).ok_or("no such write")?,
+            write => operation::write(write, layer, (follows, Stamp::ZERO), count).ok_or("no such write")?,
         };
         ask(&mut store, &request)?.map_err(|error| error.to_string())?;
         model.apply(&request);
@@ -149,7 +152,7 @@ impl Scenario {
     /// The steps of these kinds, after a prepared disk.
     pub fn new(kinds: &[Kind], start: &Model) -> Self {
         let mut model = start.clone();
-        let (mut head, mut count) = (2, 10);
+        let (mut head, mut count) = (2, FIRST - 1);
         let (mut steps, mut last_step) = (Vec::new(), 0);
         let state = |after, without, model: &Model| State {
             after,
@@ -170,9 +173,12 @@ impl Scenario {
                 }
                 Kind::Level => vec![operation::level(head, model.stamp(head), count)],
                 Kind::Replace => vec![operation::replace(head, model.stamp(head), count)],
-                Kind::Merge if oldest < head => vec![operation::merge(oldest)],
-                Kind::Merge => Vec::new(),
-                Kind::MergeHead => vec![operation::merge(head - 1)],
+                Kind::Merge if oldest < head => vec![operation::merge(oldest, None)],
+                Kind::MergeFront if oldest < head => {
+                    vec![operation::merge(oldest, Some(operation::ROW_CHUNKS))]
+                }
+                Kind::Merge | Kind::MergeFront => Vec::new(),
+                Kind::MergeHead => vec![operation::merge(head - 1, None)],
                 Kind::Drop => vec![StorageRequest::Drop(operation::object(oldest))],
                 Kind::Settle => {
                     vec![StorageRequest::Settle(vec![(
@@ -185,9 +191,16 @@ impl Scenario {
                     steps.push(Step::Checkpoint);
                     Vec::new()
                 }
-                write => operation::write(*write, head, model.stamp(head), count)
-                    .into_iter()
-                    .collect(),
+                write => {
+                    let follows = match write {
+                        Kind::WriteRow => model.rows_stamp(head),
+                        _ => model.stamp(head),
+                    };
+                    let stamps = (follows, operation::stamp(FIRST));
+                    operation::write(*write, head, stamps, count)
+                        .into_iter()
+                        .collect()
+                }
             };
             for request in requests {
                 requests_before += 1;
@@ -300,18 +313,32 @@ pub fn run(disk: &Disk, store: &mut Store, scenario: &Scenario, together: bool) 
         match step {
             Step::Checkpoint => store.checkpoint(),
             Step::Ask(request) => {
+                if is_about_rows(request) {
+                    settle(disk, store, &mut run)?;
+                }
                 let token = run.submitted.len() as u64;
                 run.submitted.push(disk.round());
                 run.answered.push(None);
                 store.submit(token, request.clone());
             }
         }
-        if !together {
+        let alone = matches!(step, Step::Ask(request) if is_about_rows(request));
+        if !together || alone {
             settle(disk, store, &mut run)?;
         }
     }
     settle(disk, store, &mut run)?;
     Ok(run)
+}
+
+/// What a merge of a front comes to depends on which of these it meets, so they are done one by one: all else of a
+/// merge is the same whatever overtakes it.
+fn is_about_rows(request: &StorageRequest) -> bool {
+    match request {
+        StorageRequest::Write(write) => is_rows(write.object.index) || write.floor > Stamp::ZERO,
+        StorageRequest::Merge { row_chunks, .. } => row_chunks.is_some(),
+        _ => false,
+    }
 }
 
 fn settle(disk: &Disk, store: &mut Store, run: &mut Run) -> Result<(), String> {
@@ -353,7 +380,7 @@ pub fn ask(
 /// What is seen of a store. The inner error is one that a store may give for damage.
 pub fn view(store: &mut Store) -> Result<Result<View, StorageError>, String> {
     let mut chains = Vec::new();
-    let mut stamps = Vec::new();
+    let (mut stamps, mut rows) = (Vec::new(), Vec::new());
     for head in 1..=LAYERS {
         let chain = LayerChain::new((1..=head).rev().map(LayerId).collect());
         let range = BlockRange::new(0, BLOCKS).ok_or("no such range")?;
@@ -376,9 +403,13 @@ pub fn view(store: &mut Store) -> Result<Result<View, StorageError>, String> {
             values.push(operation::value(block).ok_or("a block is a mixture")?);
         }
         chains.push(values);
-        match store.stamp(operation::object(head)) {
-            Ok(stamp) => stamps.push(stamp),
-            Err(error) => return Ok(Err(error)),
+        let objects = [operation::object(head), operation::rows_object(head)];
+        match objects.map(|object| store.stamp(object)) {
+            [Ok(stamp), Ok(of_rows)] => {
+                stamps.push(stamp);
+                rows.push(of_rows);
+            }
+            [Err(error), _] | [_, Err(error)] => return Ok(Err(error)),
         }
     }
     let generation = store
@@ -389,6 +420,7 @@ pub fn view(store: &mut Store) -> Result<Result<View, StorageError>, String> {
     Ok(Ok(View {
         chains,
         stamps,
+        rows,
         highest: (generation, interval),
         doubts: doubts_of(store, 0),
         settled: BTreeMap::new(),

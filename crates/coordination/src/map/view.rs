@@ -66,7 +66,7 @@ impl ClusterMap {
                 .collect(),
             groups,
             cluster: self.cluster(),
-            erasure: None,
+            erasure: record.redundancy.profile(),
         })
     }
 
@@ -81,5 +81,103 @@ impl ClusterMap {
             addresses: record.addresses.iter().filter(reachable).cloned().collect(),
             local,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! An owner is told how its pool encodes rows, and so is whoever merges layers; of copies nothing is said.
+    use protocol::profile::Profile;
+    use protocol::session::SlotState;
+    use protocol::{FamilyId, PgId, PoolId};
+
+    use super::*;
+    use crate::keys::Key;
+    use crate::layout::first_slots;
+    use crate::placement::{Candidate, WHOLE};
+    use crate::records::{
+        FailureDomain, FamilyRecord, GroupRecord, PoolRecord, Redundancy, VolumeRecord, encode,
+    };
+    use crate::store::{Entry, Range, Revision};
+
+    const POOL: PoolId = PoolId(1);
+    const PG: PgId = PgId {
+        pool: POOL,
+        number: 0,
+    };
+
+    fn entry(key: &Key, record: &impl serde::Serialize) -> Entry {
+        Entry {
+            key: key.to_text(),
+            value: encode(record).unwrap(),
+            created: Revision(1),
+            modified: Revision(1),
+            lease: None,
+        }
+    }
+
+    /// A pool with one group on nodes of one disk each, and a volume in it.
+    fn map(redundancy: Redundancy) -> ClusterMap {
+        let candidate = |disk| Candidate {
+            disk: DiskId(disk),
+            weight: 1,
+            share: WHOLE,
+            node: disk,
+            zone: String::new(),
+        };
+        let candidates: Vec<Candidate> = (1..=8).map(candidate).collect();
+        let pool = PoolRecord {
+            name: "main".to_owned(),
+            redundancy,
+            min_in_sync: redundancy.min_in_sync_default(),
+            groups: 1,
+            failure_domain: FailureDomain::Node,
+            disks: None,
+            closing: false,
+            created_ms: 1,
+        };
+        let group = GroupRecord {
+            slots: first_slots(PG, redundancy, FailureDomain::Node, &candidates),
+        };
+        let volume = VolumeRecord {
+            name: "v".to_owned(),
+            family: FamilyId(1),
+            head: LayerId(1),
+            size: 4096,
+            discard_to: None,
+            origin: None,
+            created_ms: 1,
+        };
+        let entries = vec![
+            entry(&Key::Pool(POOL), &pool),
+            entry(&Key::Group(PG), &group),
+            entry(&Key::Family(FamilyId(1)), &FamilyRecord { pool: POOL }),
+            entry(&Key::Volume(VolumeId(1)), &volume),
+        ];
+        let revision = Revision(1);
+        ClusterMap::build(&Range { entries, revision }).unwrap()
+    }
+
+    #[test]
+    fn a_volume_in_a_pool_of_rows_says_how_they_are_encoded() {
+        let profile = Profile::new(4, 2).unwrap();
+        let map = map(Redundancy::Encoded { profile });
+        let view = map.volume_view(VolumeId(1), NodeId(1), Generation(1), 1).unwrap();
+        assert_eq!((view.erasure, view.min_in_sync), (Some(profile), 5));
+        let slots = view.groups.iter().flat_map(|group| &group.slots);
+        let shards: Vec<(u8, SlotState)> = slots.map(|slot| (slot.shard, slot.state)).collect();
+        assert_eq!(shards, [0, 1, 2, 3, 4, 5].map(|shard| (shard, SlotState::InSync)));
+        assert_eq!(map.row_chunks(FamilyId(1)), Some(4));
+        assert_eq!(map.row_chunks(FamilyId(2)), None);
+    }
+
+    #[test]
+    fn a_volume_in_a_pool_of_copies_says_nothing_of_rows() {
+        let map = map(Redundancy::Replicated { copies: 3 });
+        let view = map.volume_view(VolumeId(1), NodeId(1), Generation(1), 1).unwrap();
+        assert_eq!(view.erasure, None);
+        let said = serde_json::to_string(&view).unwrap();
+        assert!(!said.contains("erasure") && !said.contains("shard"), "{said}");
+        assert_eq!(map.row_chunks(FamilyId(1)), None);
     }
 }

@@ -407,7 +407,7 @@ impl Script {
                     index,
                     parent,
                     child,
-                    row_chunks: None,
+                    row_chunks: map.row_chunks(family),
                 },
                 Reclaim::Drop(layer) => StorageRequest::Drop(ObjectId { family, index, layer }),
             };
