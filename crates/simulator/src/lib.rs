@@ -11,6 +11,8 @@ mod backend;
 pub mod campaign;
 mod chance;
 mod cluster;
+#[cfg(test)]
+mod comparison;
 mod direct_reads;
 mod disk;
 mod front;

@@ -1,5 +1,7 @@
 //! What a disk heeds of rows: a write drops what its chunk has from before a floor, and a merge of fronts leaves out what
 //! is older than its row. Each test names one sentence of it, and looks again after a power cut.
+//!
+//! One file because the tests share one small vocabulary of requests.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

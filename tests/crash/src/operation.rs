@@ -146,10 +146,9 @@ pub fn range(kind: Kind) -> Option<BlockRange> {
         Kind::WriteSmall => (5, 1),
         Kind::WriteUnaligned | Kind::WriteFresh => (14, 20),
         Kind::WriteLarge => (16, 32),
-        // The odd place of row 0.
-        Kind::WriteRow => (16, 16),
         Kind::ZeroSmall => (15, 3),
-        Kind::ZeroChunk => (16, 16),
+        // Of a rows object this is the odd place of row 0.
+        Kind::ZeroChunk | Kind::WriteRow => (16, 16),
         Kind::ZeroAll => (0, 1024),
         _ => return None,
     };
