@@ -32,15 +32,18 @@ const CONFORMANCE: Program = Program {
 };
 const GUESTS: Program = Program { binary: "vm-tests" };
 
-/// Simulated worlds, `seeds` of them, from seed `from` on.
+/// Simulated worlds, `seeds` of them, from seed `from` on; and as many small ones of rows.
 pub(crate) fn sim(profile: Profile, seeds: u64, from: u64) -> Result<Tally> {
     let arguments = [
-        "--seeds".into(),
+        "--seeds".to_owned(),
         seeds.to_string(),
-        "--from".into(),
+        "--from".to_owned(),
         from.to_string(),
     ];
-    programs::test(profile, SIMULATOR, &[], &arguments)
+    let mut tally = programs::test(profile, SIMULATOR, &[], &arguments)?;
+    let rows = [&arguments[..], &["--rows".to_owned()]].concat();
+    tally.add(programs::test(profile, SIMULATOR, &[], &rows)?);
+    Ok(tally)
 }
 
 /// Images of a disk after a power cut; with `full` all of them, else what fits into a minute or so.

@@ -10,6 +10,8 @@
 pub enum Mutation {
     /// The owner writes to a row, or to its front, while the row is being written (`RowAfterRow`, `FrontWaitsForRow`).
     RowsAtOnce,
+    /// Nothing is given back of what rows no longer need.
+    NothingBack,
     /// A row is written over its last complete version (`TwoPlaces`).
     OnePlace,
     /// A take-over leaves in the fronts what is older than their row.
@@ -120,7 +122,8 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that a small world of rows must notice.
-    pub const ROWS: [Self; 7] = [
+    pub const ROWS: [Self; 8] = [
+        Self::NothingBack,
         Self::OnePlace,
         Self::OldFrontsStay,
         Self::RowsAtOnce,

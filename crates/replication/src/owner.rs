@@ -221,6 +221,7 @@ impl Owner {
             (sends && !self.untold.is_empty()).then_some(told),
             self.lookups.deadline(now),
             self.fullness.deadline().filter(|_| sends),
+            self.give_back_due().filter(|_| sends),
             self.quiescence.as_ref().map(Quiescence::deadline),
         ];
         links
@@ -330,6 +331,7 @@ impl Owner {
                 self.send_lookups(now, out);
                 self.probe_full(now, out);
                 self.tell_complete(now, false, out);
+                self.give_back(now, out);
             }
         }
         self.operations.finish_flushes(out);

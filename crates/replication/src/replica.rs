@@ -92,6 +92,8 @@ enum Wait {
     Interval(PgId),
     /// A fence, for the end of the writes in flight that older owners sent.
     Drain,
+    /// A write to rows, for the end of a merge that goes by what these are now.
+    Merged(ObjectId),
     /// A fence, for the end of what was said to a former owner.
     Vouched,
     /// A write to an object of this group that is behind, until it is copied.
@@ -524,7 +526,7 @@ impl Replica {
         match wait {
             Wait::Generation(volume) => self.generations.entry(volume).or_default().asked = false,
             Wait::Interval(pg) => self.intervals.entry(pg).or_default().asked = false,
-            Wait::Map | Wait::Drain | Wait::Vouched | Wait::Behind(_) => {}
+            Wait::Map | Wait::Drain | Wait::Merged(_) | Wait::Vouched | Wait::Behind(_) => {}
         }
         let (refused, waiting) = self.parked.drain(..).partition(|parked| parked.waits_for == wait);
         self.parked = waiting;

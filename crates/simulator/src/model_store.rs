@@ -601,8 +601,14 @@ impl State {
 
     /// Drops what a front that is about to be merged has from before its rows, as either layer has them.
     fn leave_out(&mut self, parent: ObjectId, child: ObjectId, row_chunks: Option<u8>) {
-        let Some(row_chunks) = row_chunks.filter(|chunks| *chunks > 0 && !rows::is_rows(parent.index)) else {
+        let Some(row_chunks) = row_chunks.filter(|chunks| *chunks > 0) else {
             return;
+        };
+        // Of the rows object itself, the two places of a row are neighbours.
+        let row_chunks = if rows::is_rows(parent.index) {
+            2
+        } else {
+            row_chunks
         };
         let rows: Vec<Object> = [parent, child]
             .into_iter()

@@ -19,6 +19,11 @@ pub(super) const LINK_REQUESTS_MAX: usize = 256;
 pub(super) const OBJECTS_KNOWN_MAX: usize = 65_536;
 /// Ranges of a pool that encodes rows of which is known what lies where: 64 GiB of address space, in 2 KiB each.
 pub(super) const RANGES_KNOWN_MAX: usize = 16_384;
+/// Pause between two rounds of giving back what rows no longer need, in milliseconds: half a second, as with what is
+/// complete.
+pub(super) const GIVE_BACK_MS: u64 = 500;
+/// Ranges in such a round: a message to each disk of the group for each.
+pub(super) const GIVING_MAX: usize = 64;
 /// Objects that a take-over levels at once. A delta is up to 4 MiB, so this is 32 MiB.
 pub(super) const LEVELS_MAX: usize = 8;
 /// Writes after which the replicas hear at once what is complete, whatever the time: well below the

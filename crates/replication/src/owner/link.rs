@@ -34,6 +34,8 @@ pub(super) enum Sent {
         interval: Interval,
         index: u32,
     },
+    /// What rows no longer need is given back, of this object.
+    GiveBack(u32),
     /// A question whether there is room.
     Probe,
     /// A question whether interval and generation still stand, in one round of such.

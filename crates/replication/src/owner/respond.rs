@@ -40,6 +40,7 @@ impl Owner {
                     self.put_back(disk, count, number);
                 }
                 Sent::Lookup(id) => self.lookup_lost(id, number),
+                Sent::GiveBack(index) => self.give_back_answered(disk, (index, number), None),
                 Sent::Fence(..)
                 | Sent::Level { .. }
                 | Sent::Settle { .. }
@@ -101,6 +102,7 @@ impl Owner {
             }
             Sent::Level { .. } => self.level_answered(now, disk, number, sent, response, out),
             Sent::Settle { .. } => self.step_answered(now, disk, number, sent, response, out),
+            Sent::GiveBack(index) => self.give_back_answered(disk, (index, number), Some(&response)),
             Sent::Probe => self.probed(now, disk, &response, out),
             Sent::Heartbeat(round) => self.heartbeat_answered(now, disk, round, &response, out),
         }

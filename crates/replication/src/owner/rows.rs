@@ -4,13 +4,14 @@
 //! The names of rules are those of decision 0052. How reads find their bytes is `reading`'s business, how rows are made
 //! level at a take-over `taking_over`'s.
 
+mod giving_back;
 mod reading;
 mod taking_over;
 
 pub(super) use reading::{Rebuilding, Target};
 pub(super) use taking_over::{Active, RowSlots};
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,8 +26,10 @@ use super::event::Action;
 use super::limits::RANGES_KNOWN_MAX;
 use super::operation::Part;
 use super::write::Draft;
+use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 use crate::rows::layout::{Layout, Version};
+use giving_back::Giving;
 
 /// How the pool encodes.
 #[derive(Clone, Debug)]
@@ -54,6 +57,9 @@ pub(super) struct Ranges {
     known: HashMap<u32, Range>,
     /// Counts what may have gone from where it lay, so that reads under way notice it.
     moves: u64,
+    /// Ranges of which something can be given back, and when that was done last.
+    spare: BTreeSet<u32>,
+    gave_back: Moment,
     /// The count when everything was forgotten last: what was decided before counts for nothing.
     forgotten: u64,
 }
@@ -71,6 +77,8 @@ pub(super) struct Range {
     waiting: VecDeque<(Part, Change)>,
     /// Rows that are being written, and what waits for that.
     busy: BTreeMap<Row, Busy>,
+    /// What is being given back.
+    giving: Option<Giving>,
     /// The count when something that lay there may have gone.
     moves: BTreeMap<(Row, Area), u64>,
 }
@@ -192,6 +200,7 @@ impl Ranges {
     /// The head is another layer: what is known of it is asked for anew.
     pub(super) fn forget(&mut self) {
         self.known.clear();
+        self.spare.clear();
         self.moves += 1;
         self.forgotten = self.moves;
     }
@@ -392,10 +401,12 @@ impl Owner {
             let Some(write) = self.writes.sent.get_mut(&count) else {
                 continue;
             };
-            let (part, stamp) = (&write.part, write.request.stamp);
-            if let Some(Encoded::Row { row, .. }) = &write.encoded {
-                // What the front has is old now, and a merge may leave it out.
-                self.writes.ranges.moved(part.index, *row, Area::Front);
+            let (part, stamp, index) = (&write.part, write.request.stamp, write.part.index);
+            if let Some(Encoded::Row { row, version, .. }) = &write.encoded {
+                // What the front has is old now, and so is the version before: a merge may leave them out.
+                let ranges = &mut self.writes.ranges;
+                ranges.moved(index, *row, Area::Front);
+                ranges.moved(index, *row, Area::Place(version.place.other()));
             }
             let range = self.writes.ranges.get_mut(part.index);
             match (
@@ -408,6 +419,7 @@ impl Owner {
                 }
                 _ => {}
             }
+            self.note_spare(index);
         }
     }
 

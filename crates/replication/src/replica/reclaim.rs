@@ -11,12 +11,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use protocol::map::LayerUse;
-use protocol::rows::{is_rows, rows_index};
+use protocol::rows::rows_index;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{FamilyId, LayerId, ObjectId, PgId};
 
 use super::event::Action;
-use super::{Asked, Replica};
+use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
 
 type Layer = (FamilyId, LayerId);
@@ -39,7 +39,7 @@ pub(super) struct Place {
     layer: Layer,
     /// The one that it is merged into.
     child: Option<Layer>,
-    /// Where that one's rows are, if a front is merged beside which there are rows.
+    /// Where that one's rows are, in a pool that encodes: what a merge leaves out goes by these.
     rows: Option<ObjectId>,
 }
 
@@ -116,6 +116,12 @@ impl Replica {
         })
     }
 
+    /// Whether it merges something that goes by these rows, which must stay as they are meanwhile.
+    pub(super) fn merges_by(&self, rows: ObjectId) -> bool {
+        let held = self.under_way().any(|place| place.rows == Some(rows));
+        held && !mutation::active(Mutation::MergeTornRows)
+    }
+
     /// Whether it merges or drops something of this group.
     pub(super) fn reclaims_in(&self, pg: PgId) -> bool {
         self.under_way().any(|place| place.pg == Some(pg))
@@ -135,7 +141,7 @@ impl Replica {
                     index: rows_index(*index),
                     layer: *child,
                 };
-                let rows = row_chunks.filter(|_| !is_rows(*index)).map(|_| rows);
+                let rows = row_chunks.map(|_| rows);
                 (*family, *index, *parent, Some((*family, *child)), rows)
             }
             StorageRequest::Drop(object) => (object.family, object.index, object.layer, None, None),
@@ -189,6 +195,7 @@ impl Replica {
             token,
             result: result.map(|_| ()),
         });
+        self.unpark(|wait| matches!(wait, Wait::Merged(_)), false, out);
         self.resume_reclaims(out);
         self.choose_groups(out);
         self.retake_questions(out);

@@ -247,6 +247,14 @@ impl Replica {
             return Err(Refusal::Invalid);
         }
         let (object, stamp) = (write.object, write.stamp);
+        if self.merges_by(object) {
+            self.park(
+                asker,
+                Request::Write { scope: *scope, write },
+                Wait::Merged(object),
+            );
+            return Ok(());
+        }
         if self.flight.has(object, stamp) {
             if mutation::active(Mutation::DuplicateNoWait) {
                 self.answer(asker, Response::Ok, out);
@@ -332,8 +340,9 @@ impl Replica {
         if stamp < follows || stamp.generation > scope.generation {
             return Err(Refusal::Invalid);
         }
-        if self.flight.has(object, stamp) {
-            // Two that leave the object at one stamp cannot be told apart: the second comes again.
+        if self.flight.has(object, stamp) || self.merges_by(object) {
+            // Two that leave the object at one stamp cannot be told apart, and a merge goes by what there is: this one
+            // comes again.
             return Err(Refusal::Busy);
         }
         self.flight.start(object, stamp, scope.generation, asker);

@@ -323,6 +323,12 @@ impl Layout {
         self.fronts.iter().enumerate().filter_map(spare).collect()
     }
 
+    /// Whether anything can be given back.
+    pub fn is_spare_anywhere(&self) -> bool {
+        let front = |front: &Front| front.spare && front.present == 0;
+        self.rows.iter().any(|row| row.spare && row.version.is_some()) || self.fronts.iter().any(front)
+    }
+
     /// These have been given back.
     pub fn gave_back(&mut self, places: &[u32], fronts: &[u32]) {
         for chunk in places {

@@ -3,9 +3,8 @@
 //! it is not known here. The front is made level afterwards as copies are.
 //!
 //! Of each row the highest version counts that k shards have (`EnoughShards`). Those that lack it get it, rebuilt from k
-//! others; what is newer goes from all (`NewerGoes`); what is older stays where it is (`OlderStays`): its place is written
-//! to again only when that version is complete. And from the fronts goes what is older than their row, for what a disk
-//! lacks of a front comes beside what it has.
+//! others; what is newer goes from all (`NewerGoes`); what is older stays until then (`OlderStays`). And from the fronts
+//! goes what is older than their row, for what a disk lacks of a front comes beside what it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -353,7 +352,8 @@ impl Settling {
         lacking.iter().filter_map(give).collect()
     }
 
-    /// What is newer than the version that counts goes, and all come to one stamp.
+    /// What is newer than the version that counts goes, and what is older, as all have that by now; and all come to one
+    /// stamp.
     fn finish_rows(&self) -> Vec<(DiskId, Step)> {
         let stamp = self
             .columns()
@@ -361,16 +361,17 @@ impl Settling {
             .max()
             .unwrap_or(Stamp::ZERO);
         let finish = |(disk, _, column): (DiskId, &Shelf, &Column)| {
-            let newer = |number: &&u32| {
+            let other = |number: &&u32| {
                 let row = Row(RowPlace::of_chunk(**number).0);
                 let counts = self.target(row).map_or(Stamp::ZERO, |target| target.stamp);
-                let newer = column.own.get(*number).is_some_and(|chunk| chunk.stamp > counts);
-                newer && !mutation::active(Mutation::NewerStays)
+                let stays =
+                    |at: Stamp| at == counts || (at > counts && mutation::active(Mutation::NewerStays));
+                column.own.get(*number).is_some_and(|chunk| !stays(chunk.stamp))
             };
             let gone: Vec<ChunkState> = column
                 .own
                 .keys()
-                .filter(newer)
+                .filter(other)
                 .filter_map(|number| absent(*number))
                 .collect();
             let done = gone.is_empty() && column.stamp == stamp;

@@ -5,16 +5,21 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::rows::{Row, RowPlace, Rows, rows_index};
-use protocol::storage::{StorageReply, StorageRequest};
+use protocol::storage::{ChunkState, StorageReply, StorageRequest};
 use protocol::{BLOCK_SIZE, DiskId, LayerChain, ObjectId, Stamp};
 use replication::owner::{Event, IoId, Operation};
 
+use super::disks::Disk;
 use super::map::FAMILY;
 use super::{OBJECT_BLOCKS, OBJECTS, RowWorld, Submitted, What};
+
+/// Steps in which space must be given back.
+const SPACE_MAX: u64 = 100_000;
 
 impl RowWorld {
     pub(super) fn judge(&mut self) -> Result<(), String> {
         self.read_everything()?;
+        self.await_space()?;
         for index in 0..u32::try_from(OBJECTS).unwrap_or(0) {
             for row in 0..Rows::new(self.profile).count() {
                 self.judge_row(index, Row(row))?;
@@ -43,6 +48,41 @@ impl RowWorld {
         };
         self.feed(Event::Submit { id, operation })?;
         self.come_to_rest()
+    }
+
+    /// What no version needs is given back, and so is what a front has that is older than its row.
+    fn await_space(&mut self) -> Result<(), String> {
+        for _ in 0..SPACE_MAX {
+            if self.surplus().is_none() {
+                return Ok(());
+            }
+            self.step(false)?;
+        }
+        Err(format!("space is not given back: {:?}", self.surplus()))
+    }
+
+    /// A chunk on a disk in sync that nobody needs.
+    fn surplus(&self) -> Option<(DiskId, ObjectId, u8)> {
+        self.cluster.in_sync().into_iter().find_map(|id| {
+            let disk = self.disks.get(&id)?;
+            (0..u32::try_from(OBJECTS).unwrap_or(0)).find_map(|index| {
+                let rows = chunks_of(disk, rows_index(index));
+                let newest = |row: u32| {
+                    let of = rows.iter().filter(|(_, chunk)| u32::from(chunk.chunk) / 2 == row);
+                    of.map(|(_, chunk)| chunk.stamp).max()
+                };
+                let old = |(_, chunk): &&(ObjectId, ChunkState)| {
+                    Some(chunk.stamp) < newest(u32::from(chunk.chunk) / 2)
+                };
+                let front = chunks_of(disk, index);
+                let data = u32::from(self.profile.data());
+                let stale = |(_, chunk): &&(ObjectId, ChunkState)| {
+                    Some(chunk.stamp) < newest(u32::from(chunk.chunk) / data)
+                };
+                let found = rows.iter().find(old).or_else(|| front.iter().find(stale));
+                found.map(|(object, chunk)| (id, *object, chunk.chunk))
+            })
+        })
     }
 
     /// The newest version of a row on each disk in sync, and what it holds.
@@ -146,4 +186,20 @@ impl RowWorld {
             other => Err(format!("a shard cannot be read: {other:?}")),
         }
     }
+}
+
+/// What a disk has of an object, chunk by chunk.
+fn chunks_of(disk: &Disk, index: u32) -> Vec<(ObjectId, ChunkState)> {
+    let column = StorageRequest::Column {
+        family: FAMILY,
+        index,
+    };
+    let Ok(StorageReply::Listed { objects, .. }) = disk.store.look(&column) else {
+        return Vec::new();
+    };
+    let chunks = objects.into_iter().flat_map(|state| {
+        let object = state.object;
+        state.chunks.into_iter().map(move |chunk| (object, chunk))
+    });
+    chunks.filter(|(_, chunk)| chunk.present != 0).collect()
 }

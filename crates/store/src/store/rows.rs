@@ -14,6 +14,8 @@ use crate::mutation::{self, Mutation};
 use crate::store::Store;
 use crate::table::{StackId, parts};
 
+/// Places of a row.
+const PLACES: u32 = 2;
 /// Bytes of a piece without blocks.
 const PIECE_BYTES: u64 = 5;
 
@@ -49,8 +51,8 @@ impl Store {
             .collect()
     }
 
-    /// Loads a stack, and tells which chunks of the parent a merge leaves out: those of a front that are older than the
-    /// newest place of their row in either layer. Bit i is chunk i.
+    /// Loads a stack, and tells which chunks of the parent a merge leaves out: those of a front, and places of rows, that
+    /// are older than the newest place of their row in either layer. Bit i is chunk i.
     pub(crate) fn left_out(
         &mut self,
         stack: StackId,
@@ -60,7 +62,9 @@ impl Store {
         let (family, index) = stack;
         let row_chunks = row_chunks
             .map(u32::from)
-            .filter(|chunks| *chunks > 0 && !is_rows(index));
+            .filter(|chunks| *chunks > 0)
+            // Of the rows object itself, the two places of a row are neighbours.
+            .map(|chunks| if is_rows(index) { PLACES } else { chunks });
         let Some(row_chunks) = row_chunks else {
             return self.load(stack).map(|()| 0);
         };

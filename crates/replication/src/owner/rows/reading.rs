@@ -120,6 +120,7 @@ impl Owner {
         for (index, stamp) in stamps {
             self.writes.objects.entry(index).or_default().stamp = Some(stamp);
         }
+        self.note_spare(index);
         self.begin_known(index, out);
     }
 
