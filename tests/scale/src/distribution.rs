@@ -169,7 +169,7 @@ fn node_dies(plan: &Plan, map: &ClusterMap) -> Result<()> {
                     } else {
                         slot.state
                     },
-                    shard: 0,
+                    shard: slot.shard,
                 });
                 let record = GroupRecord {
                     slots: slots.collect(),
