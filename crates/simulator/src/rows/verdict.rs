@@ -13,6 +13,8 @@ use super::disks::Disk;
 use super::map::FAMILY;
 use super::{OBJECT_BLOCKS, OBJECTS, RowWorld, Submitted, What};
 
+/// Chunks that may be left of it, on all disks together.
+const LEFT_MAX: usize = 4;
 /// Steps in which space must be given back.
 const SPACE_MAX: u64 = 100_000;
 
@@ -50,10 +52,11 @@ impl RowWorld {
         self.come_to_rest()
     }
 
-    /// What no version needs is given back, and so is what a front has that is older than its row.
+    /// What no version needs is given back, and so is what a front has that is older than its row. An owner that dies
+    /// in the middle of that leaves a chunk where it is (`docs/decisions/0053-rows-of-owners.md`).
     fn await_space(&mut self) -> Result<(), String> {
         for _ in 0..SPACE_MAX {
-            if self.surplus().is_none() {
+            if self.surplus().len() <= LEFT_MAX {
                 return Ok(());
             }
             self.step(false)?;
@@ -61,28 +64,29 @@ impl RowWorld {
         Err(format!("space is not given back: {:?}", self.surplus()))
     }
 
-    /// A chunk on a disk in sync that nobody needs.
-    fn surplus(&self) -> Option<(DiskId, ObjectId, u8)> {
-        self.cluster.in_sync().into_iter().find_map(|id| {
-            let disk = self.disks.get(&id)?;
-            (0..u32::try_from(OBJECTS).unwrap_or(0)).find_map(|index| {
+    /// The chunks on disks in sync that nobody needs.
+    fn surplus(&self) -> Vec<(DiskId, ObjectId, u8)> {
+        let mut surplus = Vec::new();
+        for id in self.cluster.in_sync() {
+            let Some(disk) = self.disks.get(&id) else { continue };
+            for index in 0..u32::try_from(OBJECTS).unwrap_or(0) {
                 let rows = chunks_of(disk, rows_index(index));
                 let newest = |row: u32| {
                     let of = rows.iter().filter(|(_, chunk)| u32::from(chunk.chunk) / 2 == row);
                     of.map(|(_, chunk)| chunk.stamp).max()
                 };
-                let old = |(_, chunk): &&(ObjectId, ChunkState)| {
-                    Some(chunk.stamp) < newest(u32::from(chunk.chunk) / 2)
-                };
-                let front = chunks_of(disk, index);
                 let data = u32::from(self.profile.data());
-                let stale = |(_, chunk): &&(ObjectId, ChunkState)| {
-                    Some(chunk.stamp) < newest(u32::from(chunk.chunk) / data)
+                let front = chunks_of(disk, index);
+                let old = |per_row: u32| {
+                    move |(_, chunk): &&(ObjectId, ChunkState)| {
+                        Some(chunk.stamp) < newest(u32::from(chunk.chunk) / per_row)
+                    }
                 };
-                let found = rows.iter().find(old).or_else(|| front.iter().find(stale));
-                found.map(|(object, chunk)| (id, *object, chunk.chunk))
-            })
-        })
+                let found = rows.iter().filter(old(2)).chain(front.iter().filter(old(data)));
+                surplus.extend(found.map(|(object, chunk)| (id, *object, chunk.chunk)));
+            }
+        }
+        surplus
     }
 
     /// The newest version of a row on each disk in sync, and what it holds.
