@@ -39,7 +39,7 @@ pub(super) enum Begun {
     /// It is carried out here.
     Here,
     /// It must be sent, with a question after it if there is one.
-    AtDisk(Option<(u64, Request)>),
+    AtDisk(Option<(u64, Box<Request>)>),
 }
 
 /// A read under way here, to be sent if it fails.
@@ -186,7 +186,7 @@ impl DirectReads {
                     index: *index,
                     range,
                 };
-                Begun::AtDisk(Some((number, question)))
+                Begun::AtDisk(Some((number, Box::new(question))))
             }
         }
     }
