@@ -82,7 +82,14 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "simulator",
-        uses: &["direct", "protocol", "replication", "store", "coordination"],
+        uses: &[
+            "direct",
+            "protocol",
+            "erasure",
+            "replication",
+            "store",
+            "coordination",
+        ],
         never: &["axum"],
     },
     Place {

@@ -78,14 +78,7 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             put_area(out, scope, *family, *layer, *index, *range);
             (Kind::Places, Bytes::new())
         }
-        Request::Write { scope, write } => {
-            put_scope(out, scope);
-            if write.floor == Stamp::ZERO {
-                return (Kind::Write, put_write(out, write));
-            }
-            put_stamp(out, write.floor);
-            (Kind::WriteFront, put_write(out, write))
-        }
+        Request::Write { scope, write } => put_floored(out, scope, write),
         Request::Pull { scope, object, above } => {
             put_scope(out, scope);
             put_object(out, *object);
@@ -157,6 +150,16 @@ fn put_area(
     out.put_u64_le(layer.0);
     out.put_u32_le(index);
     put_range(out, range);
+}
+
+/// A write, ahead of it the floor of one that has one.
+fn put_floored(out: &mut BytesMut, scope: &Scope, write: &ObjectWrite) -> (Kind, Bytes) {
+    put_scope(out, scope);
+    if write.floor == Stamp::ZERO {
+        return (Kind::Write, put_write(out, write));
+    }
+    put_stamp(out, write.floor);
+    (Kind::WriteFront, put_write(out, write))
 }
 
 fn put_write(out: &mut BytesMut, write: &ObjectWrite) -> Bytes {
@@ -249,15 +252,7 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
                 write: read_write(&mut reader, Some(&payload))?,
             }
         }
-        Kind::WriteFront => {
-            let (scope, floor) = (reader.scope()?, reader.stamp()?);
-            if floor == Stamp::ZERO {
-                return Err(reader.wrong("floor of a write"));
-            }
-            let write = read_write(&mut reader, Some(&payload))?;
-            let write = ObjectWrite { floor, ..write };
-            Request::Write { scope, write }
-        }
+        Kind::WriteFront => read_front_write(&mut reader, &payload)?,
         Kind::Column => Request::Column {
             scope: reader.scope()?,
             family: FamilyId(reader.u64()?),
@@ -299,6 +294,16 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
     };
     reader.end()?;
     Ok(request)
+}
+
+fn read_front_write(reader: &mut Reader<'_>, payload: &Bytes) -> Result<Request, WireError> {
+    let (scope, floor) = (reader.scope()?, reader.stamp()?);
+    if floor == Stamp::ZERO {
+        return Err(reader.wrong("floor of a write"));
+    }
+    let write = read_write(reader, Some(payload))?;
+    let write = ObjectWrite { floor, ..write };
+    Ok(Request::Write { scope, write })
 }
 
 fn read_area(reader: &mut Reader<'_>) -> Result<(Scope, FamilyId, LayerId, u32, BlockRange), WireError> {

@@ -69,7 +69,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         pool: PoolId(6),
         number: 7,
     };
-    vec![
+    [
         ("write-inline", write([piece(3, 2, inline)])),
         ("write-direct", write([piece(16, 16, direct)])),
         ("write-zero", write([piece(0, 1024, Place::Zero)])),
@@ -128,6 +128,16 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("generation", Record::Generation(VolumeId(8), Generation(9))),
         ("interval", Record::Interval(pg, Interval(10))),
         ("seal", Record::Seal),
+    ]
+    .into_iter()
+    .chain(records_of_rows(object, (follows, new)))
+    .collect()
+}
+
+/// What came with pools that encode rows.
+fn records_of_rows(object: ObjectId, (follows, new): (Stamp, Stamp)) -> [(&'static str, Record); 2] {
+    let (family, index) = (object.family, object.index);
+    [
         (
             "write-fresh",
             Record::Write {
