@@ -250,7 +250,7 @@ pub enum StorageRequest {
         /// The layer that continues it.
         child: LayerId,
         /// In a pool that encodes rows, how many chunks a row has. What the parent has of a front is left out then
-        /// where its row is newer.
+        /// where its row is newer, and of rows what is not the newest version.
         row_chunks: Option<u8>,
     },
     /// Drop an object whose layer is gone, and give its space back. Nothing to do if it is absent.

@@ -520,9 +520,9 @@ fn the_newest_place_of_a_row_decides_what_a_merge_leaves_out() {
     assert_eq!(bench.used_bytes(), 6 * CHUNK_BYTES);
 }
 
-/// Law: rows objects are merged chunk by chunk, whatever their fronts are.
+/// Law: of each row a merge keeps the newest version, whichever of the two places that is in.
 #[test]
-fn rows_themselves_are_merged_as_ever() {
+fn of_rows_the_newest_version_is_merged_and_what_is_older_is_left_out() {
     let mut bench = layered();
     bench.done(row(1, (0, 5), 0, RowPlace::Even));
     bench.done(row(1, (5, 6), 1, RowPlace::Even));
@@ -536,11 +536,7 @@ fn rows_themselves_are_merged_as_ever() {
         let StorageReply::Listed { objects, .. } = ask(store, column.clone()).unwrap() else {
             panic!("not a list")
         };
-        let states = vec![
-            chunk(0, 5, u16::MAX),
-            chunk(1, 20, u16::MAX),
-            chunk(2, 6, u16::MAX),
-        ];
+        let states = vec![chunk(1, 20, u16::MAX), chunk(2, 6, u16::MAX)];
         let expected = ObjectState {
             object: object(rows_index(FRONT), 2),
             stamp: stamp(20),

@@ -110,9 +110,13 @@ impl RowWorld {
             .values()
             .all(|(other, at, _)| *other == stamp && *at == place);
         if have != all || !same {
+            let versions: Vec<_> = shards
+                .iter()
+                .map(|(shard, (stamp, at, _))| (shard, stamp, at))
+                .collect();
+            let row = row.0;
             return Err(format!(
-                "row {} of {index} is not the same on {all} disks: {shards:?}",
-                row.0
+                "row {row} of {index} is not the same on {all} disks: {versions:?}"
             ));
         }
         let width = self.profile.width();

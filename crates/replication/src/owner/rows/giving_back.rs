@@ -33,12 +33,14 @@ impl Owner {
     /// When something is to be given back.
     pub(in crate::owner) fn give_back_due(&self) -> Option<Moment> {
         let ranges = &self.writes.ranges;
-        (!ranges.spare.is_empty()).then(|| ranges.gave_back + GIVE_BACK_MS)
+        // A reader of what is sealed changes nothing.
+        let owns = self.view.generation.0 > 0;
+        (owns && !ranges.spare.is_empty()).then(|| ranges.gave_back + GIVE_BACK_MS)
     }
 
     /// Gives back what is spare in ranges that nobody writes to, now and then.
     pub(in crate::owner) fn give_back(&mut self, now: Moment, out: &mut Vec<Action>) {
-        if self.give_back_due().is_none_or(|due| due > now) || self.view.generation.0 == 0 {
+        if self.give_back_due().is_none_or(|due| due > now) {
             return;
         }
         self.writes.ranges.gave_back = now;
