@@ -47,7 +47,7 @@ use lookup::Lookups;
 use operation::Operations;
 use pace::Pace;
 use quiesce::Quiescence;
-use rows::{Encoding, RowSlots};
+use rows::Encoding;
 use takeover::TakeOver;
 use write::Writes;
 
@@ -435,9 +435,7 @@ impl Owner {
                 group.phase = Phase::Serving;
                 group.served = true;
             } else {
-                let rows = encoding.map(|encoding| RowSlots::new(encoding, group));
-                let take_over = TakeOver::new(group.awaited(), group.in_sync(), false).of_rows(rows);
-                group.phase = Phase::TakeOver(take_over);
+                group.phase = Phase::TakeOver(TakeOver::new(group, encoding, false));
                 self.unready.insert(group.pg);
             }
         }

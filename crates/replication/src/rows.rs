@@ -4,3 +4,34 @@
 
 pub mod layout;
 pub mod settling;
+
+use bytes::Bytes;
+use protocol::storage::{ChunkState, ObjectDelta};
+use protocol::{ObjectId, Stamp, checksum};
+
+/// A chunk that is to be taken away, or nothing if an object has no such chunk.
+pub(crate) fn absent(number: u32) -> Option<ChunkState> {
+    Some(ChunkState {
+        chunk: u8::try_from(number).ok()?,
+        stamp: Stamp::ZERO,
+        present: 0,
+        zero: 0,
+    })
+}
+
+/// Makes these chunks of an object what they say, with these bytes.
+pub(crate) fn replacement(
+    object: ObjectId,
+    stamp: Stamp,
+    chunks: Vec<ChunkState>,
+    bytes: Bytes,
+) -> ObjectDelta {
+    ObjectDelta {
+        object,
+        stamp,
+        merged: Vec::new(),
+        chunks,
+        checksums: checksum::of_blocks(&bytes),
+        bytes,
+    }
+}

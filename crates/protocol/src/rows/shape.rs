@@ -48,6 +48,12 @@ impl Rows {
         CHUNKS_PER_OBJECT.saturating_sub(first).min(self.width())
     }
 
+    /// Whether a shard of data is one that a row lacks, for it is the last one and shorter. Nobody keeps the zeros there.
+    pub fn lacks(self, row: Row, shard: u8) -> bool {
+        let shard = u32::from(shard);
+        shard < self.width() && shard >= self.chunks(row)
+    }
+
     /// A row's blocks in its object; nothing if there is no such row.
     pub fn blocks(self, row: Row) -> Option<BlockRange> {
         let first = row.0.checked_mul(self.width())?.checked_mul(BLOCKS_PER_CHUNK)?;

@@ -66,17 +66,19 @@ impl Group {
 
     /// The disks that must say ok to a write, and that must be fenced.
     pub(super) fn awaited(&self) -> impl Iterator<Item = DiskId> {
-        let awaited = |slot: &&Slot| matches!(slot.state, SlotState::InSync | SlotState::Joining);
-        self.slots.iter().filter(awaited).map(|slot| slot.disk)
+        self.awaited_slots().map(|slot| slot.disk)
     }
 
     /// The same, of those that keep one of these shards.
     pub(super) fn awaited_of(&self, shards: &std::ops::Range<u8>) -> impl Iterator<Item = DiskId> {
-        let awaited = |slot: &&Slot| matches!(slot.state, SlotState::InSync | SlotState::Joining);
-        let slots = self.slots.iter().filter(awaited);
-        slots
+        self.awaited_slots()
             .filter(move |slot| shards.contains(&slot.shard))
             .map(|slot| slot.disk)
+    }
+
+    fn awaited_slots(&self) -> impl Iterator<Item = &Slot> {
+        let awaited = |slot: &&Slot| matches!(slot.state, SlotState::InSync | SlotState::Joining);
+        self.slots.iter().filter(awaited)
     }
 
     /// Which shard a disk keeps here.

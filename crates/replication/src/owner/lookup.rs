@@ -96,10 +96,6 @@ impl Lookups {
         self.all.get(&id)
     }
 
-    pub(super) fn part(&self, id: u64) -> Option<Part> {
-        self.all.get(&id).map(|lookup| lookup.part.clone())
-    }
-
     pub(super) fn state_mut(&mut self, id: u64) -> Option<&mut State> {
         self.all.get_mut(&id).map(|lookup| &mut lookup.state)
     }

@@ -52,6 +52,18 @@ pub(super) struct Part {
     pub(super) offset: u64,
 }
 
+impl Part {
+    /// A piece of it.
+    pub(super) fn piece(&self, range: BlockRange) -> Self {
+        let at = range.start().saturating_sub(self.range.start());
+        Self {
+            range,
+            offset: self.offset + u64::from(at) * u64::from(BLOCK_SIZE),
+            ..self.clone()
+        }
+    }
+}
+
 /// All operations, by the order in which they were submitted.
 #[derive(Debug, Default)]
 pub(super) struct Operations {

@@ -285,12 +285,7 @@ impl Owner {
         self.writes.parts += pieces.len() - 1;
         for (row, range) in pieces {
             let at = range.start() - part.range.start();
-            let piece = Part {
-                range,
-                offset: part.offset + u64::from(at) * u64::from(BLOCK_SIZE),
-                ..part.clone()
-            };
-            self.begin_in_row(row, piece, slice(change, at, range.count()), out);
+            self.begin_in_row(row, part.piece(range), slice(change, at, range.count()), out);
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::{DiskId, ObjectId, Stamp};
 
-use super::rows::{Active, RowSlots};
+use super::group::Group;
+use super::rows::{Active, Encoding, RowSlots};
 use crate::mutation::{self, Mutation};
 
 /// How far the take-over of a group is.
@@ -58,26 +59,20 @@ pub(super) enum Step {
 }
 
 impl TakeOver {
-    pub(super) fn new(
-        awaited: impl Iterator<Item = DiskId>,
-        in_sync: impl Iterator<Item = DiskId>,
-        fence_only: bool,
-    ) -> Self {
+    /// Of a group; with its encoding, if its pool encodes rows.
+    pub(super) fn new(group: &Group, encoding: Option<&Encoding>, fence_only: bool) -> Self {
+        let awaited = group.awaited();
         let mut fences: BTreeMap<DiskId, Fence> = awaited.map(|disk| (disk, Fence::default())).collect();
         if mutation::active(Mutation::FenceOne) {
             fences = fences.into_iter().take(1).collect();
         }
         Self {
             fences,
-            in_sync: in_sync.collect(),
+            in_sync: group.in_sync().collect(),
             fence_only,
+            rows: encoding.map(|encoding| RowSlots::new(encoding, group)),
             ..Self::default()
         }
-    }
-
-    /// In a pool that encodes rows.
-    pub(super) fn of_rows(self, rows: Option<RowSlots>) -> Self {
-        Self { rows, ..self }
     }
 
     /// A page of a disk's list came.

@@ -94,13 +94,11 @@ impl Owner {
     /// and then asked again (V6). Before this owner served, the whole take-over starts again.
     fn begin_interval(&mut self, pg: PgId, out: &mut Vec<Action>) {
         let reader = self.view.generation.0 == 0;
-        let rows = self.row_slots(pg);
         let Some(group) = self.groups.get_mut(&pg) else {
             return;
         };
         if !matches!(group.phase, Phase::Unused) && !reader {
-            let take_over = TakeOver::new(group.awaited(), group.in_sync(), group.served).of_rows(rows);
-            group.phase = Phase::TakeOver(take_over);
+            group.phase = Phase::TakeOver(TakeOver::new(group, self.encoding.as_ref(), group.served));
             self.unready.insert(pg);
         }
         let counts: Vec<u64> = group.unacknowledged.iter().copied().collect();

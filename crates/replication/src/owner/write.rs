@@ -429,7 +429,8 @@ impl Owner {
         };
         let scope = self.scope(pg);
         let expects = self.has_before(disk, count);
-        let shard = self.groups.get(&pg).and_then(|group| group.shard_of(disk));
+        let encodes = self.encoding.is_some();
+        let shard = encodes.then(|| self.groups.get(&pg)?.shard_of(disk)).flatten();
         let (Some(write), Some(link)) = (self.writes.sent.get_mut(&count), self.links.get_mut(&disk)) else {
             return;
         };

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use protocol::map::LayerUse;
-use protocol::rows::rows_index;
+use protocol::rows::{is_rows, rows_index};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{FamilyId, LayerId, ObjectId, PgId};
 
@@ -118,7 +118,8 @@ impl Replica {
 
     /// Whether it merges something that goes by these rows, which must stay as they are meanwhile.
     pub(super) fn merges_by(&self, rows: ObjectId) -> bool {
-        let held = self.under_way().any(|place| place.rows == Some(rows));
+        // Of most writes this is all that need be looked at.
+        let held = is_rows(rows.index) && self.under_way().any(|place| place.rows == Some(rows));
         held && !mutation::active(Mutation::MergeTornRows)
     }
 

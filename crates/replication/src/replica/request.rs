@@ -313,14 +313,13 @@ impl Replica {
                 },
             );
         } else {
-            self.flight.start(object, stamp, scope.generation, asker);
-            let asked = Asked::Change {
-                pg: scope.pg,
-                object,
-                stamp,
-                level: true,
-            };
-            self.ask(asked, StorageRequest::Level { follows, delta }, out);
+            self.change_as_whole(
+                asker,
+                scope,
+                (object, stamp),
+                StorageRequest::Level { follows, delta },
+                out,
+            );
         }
         Ok(())
     }
@@ -345,6 +344,24 @@ impl Replica {
             // comes again.
             return Err(Refusal::Busy);
         }
+        let replace = StorageRequest::Replace {
+            follows,
+            delta,
+            doubt: true,
+        };
+        self.change_as_whole(asker, scope, (object, stamp), replace, out);
+        Ok(())
+    }
+
+    /// Hands a level or a replace to the store, which leaves an object at this stamp.
+    fn change_as_whole(
+        &mut self,
+        asker: Asker,
+        scope: &Scope,
+        (object, stamp): (ObjectId, Stamp),
+        request: StorageRequest,
+        out: &mut Vec<Action>,
+    ) {
         self.flight.start(object, stamp, scope.generation, asker);
         let asked = Asked::Change {
             pg: scope.pg,
@@ -352,13 +369,7 @@ impl Replica {
             stamp,
             level: true,
         };
-        let replace = StorageRequest::Replace {
-            follows,
-            delta,
-            doubt: true,
-        };
-        self.ask(asked, replace, out);
-        Ok(())
+        self.ask(asked, request, out);
     }
 
     /// What the store has of an object, of the layers that were asked about.

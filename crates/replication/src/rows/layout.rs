@@ -109,8 +109,7 @@ impl Layout {
                 continue;
             };
             // A shard that the last row lacks is zeros on its disk, whatever the others have.
-            let lacks =
-                u32::from(shard) < u32::from(self.data()) && u32::from(shard) >= self.shape.chunks(row);
+            let lacks = self.shape.lacks(row, shard);
             let version = Version {
                 stamp: newest.stamp,
                 place,
@@ -201,19 +200,16 @@ impl Layout {
     /// with it. If the row was written since, they do not count themselves.
     pub fn wrote_front(&mut self, range: BlockRange, stamp: Stamp, zero: bool) {
         for block in range.blocks() {
-            let bit = 1 << (block % BLOCKS_PER_CHUNK);
-            let old = stamp < self.floor(self.row_of(block / BLOCKS_PER_CHUNK));
-            if let Some(front) = self
-                .fronts
-                .get_mut((block / BLOCKS_PER_CHUNK) as usize)
-                .filter(|_| old)
-            {
-                front.spare = true;
-            } else if let Some(front) = self.fronts.get_mut((block / BLOCKS_PER_CHUNK) as usize) {
+            let (chunk, bit) = (block / BLOCKS_PER_CHUNK, 1 << (block % BLOCKS_PER_CHUNK));
+            let old = stamp < self.floor(self.row_of(chunk));
+            let Some(front) = self.fronts.get_mut(chunk as usize) else {
+                continue;
+            };
+            // A write with a floor takes along what does not count; one that is old adds to it.
+            front.spare = old;
+            if !old {
                 front.present |= bit;
                 front.zero = if zero { front.zero | bit } else { front.zero & !bit };
-                // A write with a floor takes it along.
-                front.spare = false;
             }
         }
     }
@@ -297,13 +293,12 @@ impl Layout {
 
     /// Whether the front's chunks of a range have something that does not count.
     pub fn has_spare(&self, range: BlockRange) -> bool {
-        let chunks = range.start() / BLOCKS_PER_CHUNK..range.end().div_ceil(BLOCKS_PER_CHUNK);
-        let fronts = self
-            .fronts
-            .iter()
-            .take(chunks.end as usize)
-            .skip(chunks.start as usize);
-        fronts.into_iter().any(|front| front.spare)
+        let (first, end) = (
+            range.start() / BLOCKS_PER_CHUNK,
+            range.end().div_ceil(BLOCKS_PER_CHUNK),
+        );
+        let fronts = self.fronts.get(first as usize..end as usize);
+        fronts.unwrap_or_default().iter().any(|front| front.spare)
     }
 
     /// Chunks of the rows object that no version needs.

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::rows::{Row, RowCode, RowPlace, Rows};
 use protocol::storage::{ChunkState, ObjectDelta, ObjectState};
-use protocol::{BlockRange, DiskId, ObjectId, Stamp, checksum};
+use protocol::{BlockRange, DiskId, ObjectId, Stamp};
 
+use super::{absent, replacement};
 use crate::mutation::{self, Mutation};
 
 /// What is known, and what was gathered.
@@ -78,6 +79,13 @@ pub enum Step {
     },
 }
 
+impl Shelf {
+    /// What is known of its rows, or of its front.
+    fn column(&mut self, rows: bool) -> &mut Option<Column> {
+        if rows { &mut self.rows } else { &mut self.front }
+    }
+}
+
 impl Settling {
     /// Of a range with these two objects, on these disks in sync with their shards. `fronts` are the shards whose disks keep
     /// the front.
@@ -130,12 +138,7 @@ impl Settling {
             }
         }
         if let Some(shelf) = self.shelves.get_mut(&disk) {
-            let known = if object == self.rows {
-                &mut shelf.rows
-            } else {
-                &mut shelf.front
-            };
-            *known = Some(column);
+            *shelf.column(object == self.rows) = Some(column);
         }
     }
 
@@ -167,12 +170,9 @@ impl Settling {
         let Some(shelf) = self.shelves.get_mut(&disk) else {
             return;
         };
-        let column = if delta.object == self.rows {
-            &mut shelf.rows
-        } else {
-            &mut shelf.front
+        let Some(column) = shelf.column(delta.object == self.rows) else {
+            return;
         };
-        let Some(column) = column else { return };
         column.stamp = delta.stamp;
         for chunk in &delta.chunks {
             let number = u32::from(chunk.chunk);
@@ -258,7 +258,7 @@ impl Settling {
         let ((stamp, place), _) = highest.next()?;
         let zero = |(_, shelf, column): (DiskId, &Shelf, &Column)| {
             let chunk = column.own.get(&place.chunk(row.0))?;
-            (chunk.stamp == *stamp && !self.lacks(row, shelf.shard)).then_some(chunk.zero == u16::MAX)
+            (chunk.stamp == *stamp && !self.shape.lacks(row, shelf.shard)).then_some(chunk.zero == u16::MAX)
         };
         Some(Target {
             stamp: *stamp,
@@ -267,9 +267,10 @@ impl Settling {
         })
     }
 
-    /// Whether a shard has no data in a row, for that is the last one and shorter.
-    fn lacks(&self, row: Row, shard: u8) -> bool {
-        usize::from(shard) < self.data() && u32::from(shard) >= self.shape.chunks(row)
+    /// The stamps of the versions that count, by row.
+    fn counting(&self) -> Vec<Stamp> {
+        let stamp = |row| self.target(Row(row)).map_or(Stamp::ZERO, |target| target.stamp);
+        (0..self.shape.count()).map(stamp).collect()
     }
 
     fn has(column: &Column, row: Row, target: Target) -> bool {
@@ -335,7 +336,7 @@ impl Settling {
         };
         let give = |disk: &DiskId| {
             let shelf = self.shelves.get(disk)?;
-            let zero = target.zero || self.lacks(row, shelf.shard);
+            let zero = target.zero || self.shape.lacks(row, shelf.shard);
             let bytes = match shards.get(usize::from(shelf.shard)) {
                 Some(shard) if !zero => Bytes::copy_from_slice(shard),
                 _ => Bytes::new(),
@@ -355,6 +356,7 @@ impl Settling {
     /// What is newer than the version that counts goes, and what is older, as all have that by now; and all come to one
     /// stamp.
     fn finish_rows(&self) -> Vec<(DiskId, Step)> {
+        let counts = self.counting();
         let stamp = self
             .columns()
             .map(|(.., column)| column.stamp)
@@ -362,8 +364,7 @@ impl Settling {
             .unwrap_or(Stamp::ZERO);
         let finish = |(disk, _, column): (DiskId, &Shelf, &Column)| {
             let other = |number: &&u32| {
-                let row = Row(RowPlace::of_chunk(**number).0);
-                let counts = self.target(row).map_or(Stamp::ZERO, |target| target.stamp);
+                let counts = stamp_of(&counts, RowPlace::of_chunk(**number).0);
                 let stays =
                     |at: Stamp| at == counts || (at > counts && mutation::active(Mutation::NewerStays));
                 column.own.get(*number).is_some_and(|chunk| !stays(chunk.stamp))
@@ -385,11 +386,11 @@ impl Settling {
         if mutation::active(Mutation::OldFrontsStay) {
             return Vec::new();
         }
+        let counts = self.counting();
         let clear = |(disk, shelf): (&DiskId, &Shelf)| {
             let front = shelf.front.as_ref()?;
             let old = |(number, chunk): (&u32, &ChunkState)| {
-                let row = Row(number / u32::from(self.shape.profile().data()));
-                let floor = self.target(row).map_or(Stamp::ZERO, |target| target.stamp);
+                let floor = stamp_of(&counts, number / u32::from(self.shape.profile().data()));
                 (chunk.stamp < floor).then(|| absent(*number))?
             };
             let gone: Vec<ChunkState> = front.own.iter().filter_map(old).collect();
@@ -400,23 +401,13 @@ impl Settling {
     }
 }
 
-fn absent(number: u32) -> Option<ChunkState> {
-    Some(ChunkState {
-        chunk: u8::try_from(number).ok()?,
-        stamp: Stamp::ZERO,
-        present: 0,
-        zero: 0,
-    })
+fn replace(object: ObjectId, follows: Stamp, stamp: Stamp, chunks: Vec<ChunkState>, bytes: Bytes) -> Step {
+    Step::Replace {
+        follows,
+        delta: replacement(object, stamp, chunks, bytes),
+    }
 }
 
-fn replace(object: ObjectId, follows: Stamp, stamp: Stamp, chunks: Vec<ChunkState>, bytes: Bytes) -> Step {
-    let delta = ObjectDelta {
-        object,
-        stamp,
-        merged: Vec::new(),
-        chunks,
-        checksums: checksum::of_blocks(&bytes),
-        bytes,
-    };
-    Step::Replace { follows, delta }
+fn stamp_of(counts: &[Stamp], row: u32) -> Stamp {
+    counts.get(row as usize).copied().unwrap_or(Stamp::ZERO)
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use protocol::message::{Refusal, Response};
 use protocol::storage::{MapKind, MapRun};
-use protocol::{BLOCK_SIZE, BlockRange, DiskId, Stamp};
+use protocol::{BlockRange, DiskId, Stamp};
 
 use super::{Answer, Lookup, Purpose, State};
 use crate::moment::Moment;
@@ -208,17 +208,8 @@ impl Owner {
     /// Each block of a read becomes one of its own.
     pub(in crate::owner) fn read_alone(&mut self, part: &Part) {
         self.operations.split(part.sequence, part.range.count() as usize);
-        for (number, block) in part.range.blocks().enumerate() {
-            let Some(range) = BlockRange::new(block, 1) else {
-                continue;
-            };
-            let offset = part.offset + number as u64 * u64::from(BLOCK_SIZE);
-            let part = Part {
-                range,
-                offset,
-                ..part.clone()
-            };
-            self.add_lookup(Purpose::Read, part);
+        for range in part.range.blocks().filter_map(|block| BlockRange::new(block, 1)) {
+            self.add_lookup(Purpose::Read, part.piece(range));
         }
     }
 

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use protocol::message::{Request, Response};
 use protocol::rows::{Row, RowPlace, range_index, rows_index};
-use protocol::storage::{ChunkState, ObjectDelta};
-use protocol::{DiskId, ObjectId, PgId, Stamp};
+use protocol::{DiskId, ObjectId, PgId};
 
 use super::{Area, Encoded};
 use crate::moment::Moment;
@@ -19,6 +18,7 @@ use crate::owner::event::Action;
 use crate::owner::limits::{GIVE_BACK_MS, GIVING_MAX};
 use crate::owner::link::Sent;
 use crate::rows::layout::Layout;
+use crate::rows::{absent, replacement};
 
 /// What is being given back of a range.
 #[derive(Debug, Default)]
@@ -131,26 +131,13 @@ impl Owner {
             return sent;
         };
         let disks: Vec<DiskId> = group.awaited_of(&shards).collect();
-        let absent = |chunk: &u32| {
-            Some(ChunkState {
-                chunk: u8::try_from(*chunk).ok()?,
-                stamp: Stamp::ZERO,
-                present: 0,
-                zero: 0,
-            })
+        let object = ObjectId {
+            family: self.view.family,
+            index,
+            layer: self.view.head,
         };
-        let delta = ObjectDelta {
-            object: ObjectId {
-                family: self.view.family,
-                index,
-                layer: self.view.head,
-            },
-            stamp,
-            merged: Vec::new(),
-            chunks: chunks.iter().filter_map(absent).collect(),
-            checksums: [].into(),
-            bytes: Bytes::new(),
-        };
+        let gone = chunks.iter().filter_map(|chunk| absent(*chunk)).collect();
+        let delta = replacement(object, stamp, gone, Bytes::new());
         for disk in disks {
             let (number, scope) = (self.number(), self.scope(pg));
             let Some(link) = self.links.get_mut(&disk).filter(|link| link.open(now)) else {

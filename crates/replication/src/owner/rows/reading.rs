@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::rows::{Row, RowPlace, rows_index};
 use protocol::storage::{MapRun, ObjectState};
-use protocol::{BLOCK_SIZE, BlockRange, DiskId, LayerId, PgId, Stamp};
+use protocol::{BlockRange, DiskId, LayerId, PgId, Stamp};
 
 use super::Area;
 use crate::moment::Moment;
@@ -127,7 +127,7 @@ impl Owner {
     /// Cuts up the lookups that may be sent, as far as their ranges are known.
     pub(in crate::owner) fn cut_lookups(&mut self, now: Moment, out: &mut Vec<Action>) {
         for id in self.lookups.uncut(now) {
-            let Some(part) = self.lookups.part(id) else {
+            let Some(part) = self.lookups.get(id).map(|lookup| lookup.part.clone()) else {
                 continue;
             };
             let known = self
@@ -164,12 +164,7 @@ impl Owner {
         let pieces: Vec<(Row, BlockRange, Source)> = cut.collect();
         self.operations.split(part.sequence, pieces.len());
         for (row, range, source) in pieces {
-            let at = u64::from(range.start() - part.range.start());
-            let piece = Part {
-                range,
-                offset: part.offset + at * u64::from(BLOCK_SIZE),
-                ..part.clone()
-            };
+            let piece = part.piece(range);
             let moves = |area| self.writes.ranges.moves(part.index, row, area);
             match source {
                 Source::Hole | Source::Zero => {
@@ -263,8 +258,11 @@ impl Owner {
             let connected = self.links.get(&disk).is_some_and(|link| link.connected);
             connected && !lookup.tried.contains(&disk) && !lookup.damaged.contains_key(&disk)
         });
+        if only_full {
+            return false;
+        }
         let others = self.substitutes(now, id);
-        if only_full || others.is_empty() {
+        if others.is_empty() {
             return false;
         }
         if parent.is_some() {

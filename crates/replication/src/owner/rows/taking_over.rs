@@ -105,11 +105,6 @@ impl TakeOver {
 }
 
 impl Owner {
-    /// The slots of a group, if its pool encodes rows.
-    pub(in crate::owner) fn row_slots(&self, pg: PgId) -> Option<RowSlots> {
-        Some(RowSlots::new(self.encoding.as_ref()?, self.groups.get(&pg)?))
-    }
-
     /// Brings the ranges forward that are made level.
     pub(in crate::owner) fn send_settling(&mut self, now: Moment, pg: PgId, out: &mut Vec<Action>) {
         let Some(code) = self.encoding.as_ref().map(|encoding| encoding.code.clone()) else {
