@@ -208,6 +208,14 @@ impl Judge {
             })
             .collect()
     }
+
+    /// A disk is being put out for what was seen of it so far. That is spent: when it comes back, after its pause or
+    /// because somebody trusts it, it leaves again only for what it does from then on.
+    pub fn put_out(&mut self, disk: DiskId) {
+        if let Some(record) = self.disks.get_mut(&disk) {
+            record.grave_windows = 0;
+        }
+    }
 }
 
 impl Record {
@@ -401,6 +409,22 @@ mod tests {
         let mut judge = Judge::new(POLICY);
         let told: Vec<_> = (0..WINDOWS_TO_TELL).flat_map(|_| judge.judge(&window)).collect();
         assert!(matches!(&told[..], [(DiskId(2), Verdict::Slow(_))]), "{told:?}");
+    }
+
+    #[test]
+    fn a_disk_that_was_put_out_is_not_put_out_again_for_what_it_did_before() {
+        // Found by CI: a disk that was trusted again was taken out again at once. A disk that is out does little, so
+        // that nothing new was thought of it, and what was thought before put it out for ever.
+        let mut judge = Judge::new(POLICY);
+        after(&mut judge, WINDOWS_TO_EVICT, &[FAST, GRAVE, FAST]);
+        assert_eq!(judge.unbearable().len(), 1);
+        judge.put_out(DiskId(2));
+        judge.judge(&with_count(&[FAST, GRAVE, FAST], REQUESTS_MIN - 1));
+        assert_eq!(judge.unbearable(), []);
+        after(&mut judge, WINDOWS_TO_EVICT - 1, &[FAST, GRAVE, FAST]);
+        assert_eq!(judge.unbearable(), []);
+        after(&mut judge, 1, &[FAST, GRAVE, FAST]);
+        assert_eq!(judge.unbearable().len(), 1, "it is as slow as before");
     }
 
     #[test]

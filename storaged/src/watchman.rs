@@ -32,9 +32,9 @@ pub async fn run(disks: Arc<Disks>, events: Events, policy: Policy, wishes: Wish
         }
         for (id, why) in pace.judge.unbearable() {
             let leave = Leave::Slow(id, why.to_string());
-            if leave.matters(&disks.map()) {
-                // With no room it is wished again.
-                let _ = wishes.try_send(Wish::Leave(leave));
+            // With no room it is wished again. Else it is carried out to the end, in as many transactions as it takes.
+            if leave.matters(&disks.map()) && wishes.try_send(Wish::Leave(leave)).is_ok() {
+                pace.judge.put_out(id);
             }
         }
         let mut copied = BTreeMap::new();
