@@ -453,12 +453,12 @@ impl MapView for ClusterMap {
 
     fn placement(&self, family: FamilyId, index: u32) -> Option<PgId> {
         let pool = self.family(family)?.pool()?;
-        Some(placement_group(
-            pool,
-            self.pool(pool)?.record.groups,
-            family,
-            index,
-        ))
+        let groups = self.pool(pool)?.record.groups;
+        Some(placement_group(pool, groups, family, index))
+    }
+
+    fn profile(&self, pg: PgId) -> Option<Profile> {
+        self.pool(pg.pool)?.record.redundancy.profile()
     }
 
     fn volume(&self, id: VolumeId) -> Option<VolumeHead> {

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod code;
+mod codes;
 
 pub use code::{Code, CodeError};
+pub use codes::Codes;
 pub use protocol::profile::{DATA_MAX, DATA_MIN, PARITY_MAX, PARITY_MIN, Profile, ProfileError};
 pub use protocol::rows::{Row, Rows, Split};

@@ -5,6 +5,7 @@
 
 use crate::id::{DiskId, FamilyId, LayerId, PgId, TreeRevision, VolumeId};
 use crate::layer::LayerChain;
+use crate::profile::Profile;
 use crate::session::GroupView;
 
 /// What the map says of a volume.
@@ -42,6 +43,9 @@ pub trait MapView {
 
     /// The placement group of one 4 MiB range of a family, or nothing if there is no such family.
     fn placement(&self, family: FamilyId, index: u32) -> Option<PgId>;
+
+    /// How a group's pool encodes rows; nothing if it keeps copies, or there is no such group.
+    fn profile(&self, pg: PgId) -> Option<Profile>;
 
     /// A volume, or nothing if there is none of this identity.
     fn volume(&self, volume: VolumeId) -> Option<VolumeHead>;

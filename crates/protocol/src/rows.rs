@@ -8,10 +8,12 @@
 mod shape;
 
 use std::fmt;
+use std::sync::Arc;
 
 pub use shape::{Row, Rows, Split};
 
 use crate::geometry::{BLOCKS_PER_CHUNK, BlockRange, CHUNKS_PER_OBJECT};
+use crate::profile::Profile;
 
 /// The bit of an index that says "rows". No volume reaches it: a petabyte has 2^28 objects.
 const ROWS: u32 = 1 << 31;
@@ -40,6 +42,12 @@ pub trait RowCode: fmt::Debug + Send + Sync {
 
     /// Fills in the shards that are not there, of k + m. Nothing if fewer than k are there, or of several lengths.
     fn rebuild(&self, shards: Vec<Option<Vec<u8>>>) -> Option<Vec<Vec<u8>>>;
+}
+
+/// What has the arithmetic for each profile.
+pub trait RowCodes: fmt::Debug + Send + Sync {
+    /// For this one; nothing if this machine cannot compute it.
+    fn code(&self, profile: Profile) -> Option<Arc<dyn RowCode>>;
 }
 
 /// One of the two places that each row has, which are used in turns.

@@ -24,6 +24,10 @@ pub enum Mutation {
     AnyShards,
     /// A take-over leaves what is newer than the version that counts (`NewerGoes`).
     NewerStays,
+    /// A disk that comes back takes another one's shard of a row for its own.
+    OthersShard,
+    /// A disk that comes back gets the newest version of a row only, though it may not be complete (W8).
+    NewestVersionOnly,
     /// The owner opens without asking any replica (7 b).
     SkipFence,
     /// The owner fences one replica of each group only (7 b, P2).
@@ -122,7 +126,8 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that a small world of rows must notice.
-    pub const ROWS: [Self; 8] = [
+    pub const ROWS: [Self; 9] = [
+        Self::OthersShard,
         Self::NothingBack,
         Self::OnePlace,
         Self::OldFrontsStay,
@@ -169,7 +174,11 @@ impl Mutation {
     /// matters once the disk that it came from is evicted (W3's trace needs that). And one that a
     /// world found, but that a bounded run meets too rarely. Beside each, the unit test of this crate
     /// that must notice.
-    pub const SECOND_LINES: [(Self, &'static str); 21] = [
+    pub const SECOND_LINES: [(Self, &'static str); 22] = [
+        (
+            Self::NewestVersionOnly,
+            "rows::rebuilding::tests::a_version_that_may_not_be_complete_comes_with_the_one_before_it",
+        ),
         (
             Self::KeepOksOverInterval,
             "owner::tests::oks_of_a_former_interval_do_not_count",

@@ -13,6 +13,7 @@ use protocol::session::SlotState;
 use protocol::storage::{ChunkState, ObjectDelta, ObjectState};
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, Stamp, VolumeId};
 
+use crate::rows::rebuilding::Rebuilding;
 pub(crate) use union::united;
 
 /// All groups that a disk comes back to.
@@ -78,6 +79,8 @@ pub(crate) struct Filling {
     pub(crate) void: bool,
     /// Nudges since the last step forward.
     pub(crate) idle: usize,
+    /// Times that the present column was compared again because the source was behind.
+    pub(crate) again: usize,
 }
 
 /// Where a list goes on.
@@ -110,6 +113,9 @@ pub(crate) enum Step {
     Difference(Wrong, VecDeque<Wrong>),
     Uniting(Box<ObjectDelta>, bool, Stamp, VecDeque<Wrong>),
     Replacing(ObjectId, VecDeque<Wrong>),
+    /// For what sources and our own store have of a column of rows, then for shards of its objects, then until they are
+    /// stored.
+    Rebuilding(Box<Rebuilding>),
     /// For owners that fenced us.
     Fenced,
     /// For the outcome of a swap.
@@ -133,6 +139,7 @@ impl Filling {
             passes: 0,
             void: false,
             idle: 0,
+            again: 0,
         }
     }
 

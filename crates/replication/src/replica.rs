@@ -12,6 +12,7 @@ mod event;
 mod fill;
 mod flight;
 mod judge;
+mod rebuild;
 mod reclaim;
 mod request;
 mod scrub;
@@ -23,8 +24,10 @@ pub use event::{Action, ConnectionId, Event, Map, Remembered};
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::rows::RowCodes;
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{
     DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, ObjectId, PgId, Stamp, VolumeId,
@@ -59,6 +62,8 @@ pub struct Replica {
     recovery: Recovery,
     scrub: Scrub,
     strays: Strays,
+    /// The arithmetic of groups of shards, if there is some.
+    codes: Option<Arc<dyn RowCodes>>,
     connections: HashMap<ConnectionId, Load>,
     /// Requests that cannot be judged yet, in the order in which they came.
     parked: VecDeque<Parked>,
@@ -181,6 +186,7 @@ impl Replica {
             recovery: Recovery::default(),
             scrub: Scrub::default(),
             strays: Strays::of(disk, map.as_ref(), is_new),
+            codes: None,
             connections: HashMap::new(),
             parked: VecDeque::new(),
             asked: BTreeMap::new(),

@@ -3,6 +3,7 @@
 //! knows what they hold, not how they travel.
 
 pub mod layout;
+pub(crate) mod rebuilding;
 pub mod settling;
 
 use bytes::Bytes;

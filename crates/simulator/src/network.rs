@@ -291,7 +291,11 @@ pub(crate) fn brief(request: &Request) -> String {
             layer, index, range, ..
         } => format!("places {index}/{layer} {range}"),
         Request::Replace { follows, delta, .. } => {
-            format!("replace of {} {follows} -> {}", delta.object, delta.stamp)
+            let chunks: Vec<u8> = delta.chunks.iter().map(|chunk| chunk.chunk).collect();
+            format!(
+                "replace of {} {follows} -> {}, chunks {chunks:?}",
+                delta.object, delta.stamp
+            )
         }
         Request::Column { layer, index, .. } => format!("column {index}/{layer}"),
         Request::Fence { scope, .. } => format!("fence {} {} {}", scope.pg, scope.generation, scope.interval),

@@ -1,12 +1,13 @@
 //! A small world of one volume in a pool that encodes rows: its owner and the replicas are the real ones, everything around
 //! them is drawn by lot. Owners die in the middle of anything, disks lose power and what was not durable, connections
-//! break, one disk after the other leaves for good, layers are sealed and merged; reads are judged by the oracle, and at
-//! the end every row must be what its shards say.
+//! break, disks leave and come back or are replaced by empty ones, layers are sealed and merged; reads are judged by the
+//! oracle, and at the end every row must be what its shards say.
 //!
-//! What it does not have: the cluster map with its store, leases, disks that come back. The large worlds have these.
+//! What it does not have: the cluster map with its store, leases, disks that move. The large worlds have these.
 
 mod disks;
 mod map;
+mod returning;
 mod verdict;
 mod workload;
 
@@ -26,13 +27,14 @@ use crate::network::{brief, brief_response};
 use crate::oracle::{Floors, Image};
 use disks::Disk;
 use map::Cluster;
+use returning::Talk;
 
 /// Objects of the volume.
 pub(crate) const OBJECTS: u64 = 2;
 /// Blocks of an object.
 const OBJECT_BLOCKS: u64 = OBJECT_SIZE as u64 / BLOCK_SIZE as u64;
 /// Steps of a world, before everything comes to rest.
-const STEPS: u64 = 12_000;
+const STEPS: u64 = 16_000;
 /// Steps in which it must have come to rest.
 const REST_MAX: u64 = 200_000;
 
@@ -45,8 +47,10 @@ pub struct Met {
     pub owners: u64,
     /// Disks that lost their power.
     pub crashes: u64,
-    /// Disks that left for good.
+    /// Disks that left.
     pub left: u64,
+    /// Disks that came back, or empty ones in their places.
+    pub returned: u64,
     /// Layers that were sealed, and merged.
     pub merged: u64,
 }
@@ -57,6 +61,7 @@ impl AddAssign for Met {
         self.owners += other.owners;
         self.crashes += other.crashes;
         self.left += other.left;
+        self.returned += other.returned;
         self.merged += other.merged;
     }
 }
@@ -65,8 +70,8 @@ impl fmt::Display for Met {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} operations; {} owners died, {} disks lost their power, {} left for good, {} layers were merged",
-            self.operations, self.owners, self.crashes, self.left, self.merged
+            "{} operations; {} owners died, {} disks lost their power, {} left, {} came back, {} layers were merged",
+            self.operations, self.owners, self.crashes, self.left, self.returned, self.merged
         )
     }
 }
@@ -106,6 +111,8 @@ pub(crate) struct RowWorld {
     next_wire: u64,
     /// Disks that the owner wants a connection to, and has none.
     wanted: BTreeSet<DiskId>,
+    talk: Talk,
+    next_disk: u32,
     image: Image,
     submitted: BTreeMap<IoId, Submitted>,
     next_operation: u64,
@@ -155,6 +162,8 @@ impl RowWorld {
             wires: BTreeMap::new(),
             next_wire: 0,
             wanted: BTreeSet::new(),
+            talk: Talk::default(),
+            next_disk: u32::from(profile.width()) + 1,
             image: Image::new(usize::try_from(OBJECTS * OBJECT_BLOCKS).unwrap_or(0)),
             submitted: BTreeMap::new(),
             next_operation: 0,
@@ -172,18 +181,20 @@ impl RowWorld {
     fn step(&mut self, troubles: bool) -> Result<(), String> {
         self.now += self.chance.between(0, 2);
         match self.chance.between(0, 999) {
-            0..=299 => self.request_arrives(),
-            300..=549 => self.response_arrives()?,
-            550..=749 => self.disk_works(),
-            750..=799 => self.connect()?,
-            800..=899 if troubles => self.work()?,
-            900..=901 if troubles => self.owner_dies()?,
-            902..=903 if troubles => self.disk_crashes()?,
+            0..=249 => self.request_arrives(),
+            250..=449 => self.response_arrives()?,
+            450..=719 => self.disk_works(),
+            720..=749 => self.connect()?,
+            750..=849 => self.talk(),
+            850..=899 if troubles => self.work()?,
+            900 if troubles => self.owner_dies()?,
+            901 if troubles => self.disk_crashes()?,
             904..=907 if troubles => self.wire_breaks()?,
-            908 if troubles && self.chance.percent(20) => self.disk_leaves(),
+            908 if troubles => self.disks_leave()?,
             909..=911 if troubles => self.seal()?,
             912..=950 => self.views_arrive()?,
             951..=965 => self.merge(),
+            966..=971 => self.nudge(),
             _ => self.tick()?,
         }
         Ok(())
@@ -198,7 +209,11 @@ impl RowWorld {
                 self.feed(Event::View(Box::new(self.cluster.view(self.generation))))?;
             }
             let idle = self.owner.is_open() && self.submitted.is_empty();
-            if idle && self.wires.values().all(|wire| wire.requests.is_empty()) && self.cluster.is_merged() {
+            if idle
+                && self.wires.values().all(|wire| wire.requests.is_empty())
+                && self.cluster.is_merged()
+                && self.cluster.is_whole()
+            {
                 return Ok(());
             }
         }
@@ -432,13 +447,13 @@ mod tests {
     fn rows_survive_owners_and_disks_that_die_in_the_middle() {
         let mut met = super::Met::default();
         // The first numbers are those of worlds that once found a bug.
-        for seed in [2, 22, 24, 98, 287].into_iter().chain(1..=20) {
+        for seed in [796, 2617, 3727, 6155, 6167].into_iter().chain(1..=20) {
             met += row_world(seed, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         }
         assert!(
             met.operations > 1_000 && met.owners > 100 && met.crashes > 100,
             "{met:?}"
         );
-        assert!(met.left > 20 && met.merged > 20, "{met:?}");
+        assert!(met.left > 20 && met.returned > 20 && met.merged > 20, "{met:?}");
     }
 }

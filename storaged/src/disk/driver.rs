@@ -119,7 +119,8 @@ impl Driver {
             vouched: vouched.lately(),
         };
         let mut actions = Vec::new();
-        let replica = Replica::new(store.format().disk, remembered, map, &mut actions);
+        let replica = Replica::new(store.format().disk, remembered, map, &mut actions)
+            .with_codes(Arc::new(erasure::Codes::default()));
         let driver = Rc::new(Self {
             replica: RefCell::new(replica),
             store: RefCell::new(store),

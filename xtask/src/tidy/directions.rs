@@ -99,6 +99,7 @@ const PLACES: &[Place] = &[
             "client",
             "coordination",
             "direct",
+            "erasure",
             "joining",
             "protocol",
             "replication",

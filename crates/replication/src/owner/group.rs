@@ -7,6 +7,7 @@ use protocol::session::{GroupView, Slot, SlotState};
 use protocol::{DiskId, Interval, PgId};
 
 use super::takeover::TakeOver;
+use crate::membership::held;
 
 /// How far a group is.
 #[derive(Debug)]
@@ -97,6 +98,6 @@ impl Group {
 
     /// Whether writes may be acknowledged with so few in sync (rules 3, 4).
     pub(super) fn enough(&self, min_in_sync: u8) -> bool {
-        self.in_sync().count() >= usize::from(min_in_sync).max(1)
+        held(&self.slots) >= usize::from(min_in_sync).max(1)
     }
 }

@@ -3,16 +3,21 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use protocol::map::LayerUse;
 use protocol::message::Refusal;
 use protocol::recovery::{Ask, Told};
-use protocol::storage::{ObjectDelta, ObjectState, StorageError, StorageReply, StorageRequest};
+use protocol::storage::{ChunkState, ObjectDelta, ObjectState, StorageError, StorageReply, StorageRequest};
 use protocol::{ObjectId, PgId, Stamp};
 
 use super::event::Action;
 use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
 use crate::recovery::{Column, Cursor, Step, Wrong, different, united};
+use crate::rows::{absent, replacement};
+
+/// Times that a column is compared again because its source is behind.
+const AGAIN_MAX: usize = 16;
 
 impl Replica {
     /// An answer came; a question that got none is answered as refused by the driver.
@@ -23,10 +28,12 @@ impl Replica {
         let Some(pg) = self.recovery.asked.remove(&number) else {
             return;
         };
-        let sources = self.place_in(pg).map(|(.., sources)| sources).unwrap_or_default();
         let Some(filling) = self.recovery.groups.get_mut(&pg) else {
             return;
         };
+        if matches!(filling.step, Step::Rebuilding(_)) {
+            return self.rows_heard(pg, number, told, out);
+        }
         let step = std::mem::replace(&mut filling.step, Step::Paused);
         match (step, told) {
             (Step::Table, Ok(Told::Table(table))) => self.take_over_table(pg, table, out),
@@ -56,12 +63,7 @@ impl Replica {
             // A late answer to what was given up.
             (step @ (Step::Proposed | Step::Generations(_) | Step::Fenced), _) => filling.step = step,
             // Another source, with the next nudge.
-            _ => {
-                filling.step = Step::Paused;
-                if let Some(source) = sources.first() {
-                    filling.source = *source;
-                }
-            }
+            _ => self.try_another(pg),
         }
     }
 
@@ -91,6 +93,9 @@ impl Replica {
         let Some(filling) = filling.filter(|filling| filling.run == run) else {
             return;
         };
+        if matches!(filling.step, Step::Rebuilding(_)) {
+            return self.rows_told(pg, result, out);
+        }
         let step = std::mem::replace(&mut filling.step, Step::Paused);
         match (step, result) {
             (Step::OwnList, Ok(StorageReply::Listed { objects, more })) => {
@@ -107,11 +112,15 @@ impl Replica {
             }
             (Step::OwnColumn(_, source), Ok(StorageReply::Listed { objects, .. })) => {
                 let stays = |object, ours, _| self.may_be_confirmed(object, ours);
+                let own = newest(&objects);
                 let mut wrong = different(&source, objects, stays);
                 if mutation::active(Mutation::NewerLacksMerged) {
                     wrong.retain(|wrong| wrong.stays.is_none());
                 }
-                self.copy_next(pg, wrong, out);
+                match self.left_over(pg, &source, own) {
+                    Some((follows, delta)) => self.store_copy(pg, (follows, wrong), delta, false, out),
+                    None => self.copy_next(pg, wrong, out),
+                }
             }
             (Step::Uniting(theirs, doubt, follows, rest), Ok(StorageReply::Delta(ours))) => {
                 let united = united(&ours, &theirs).filter(|united| united.stamp == follows);
@@ -129,8 +138,34 @@ impl Replica {
         }
     }
 
+    /// Chunks that our front has and the source's has not, though it has come as far: rows are newer, and a take-over or
+    /// the owner has taken them away where they could. What is newer here than at the source is no reason to keep them.
+    fn left_over(
+        &self,
+        pg: PgId,
+        source: &[ObjectState],
+        own: Option<ObjectState>,
+    ) -> Option<(Stamp, ObjectDelta)> {
+        self.map.profile(pg)?;
+        let ours = own?;
+        let theirs = source.iter().find(|theirs| theirs.object == ours.object)?;
+        let gone = |chunk: &&ChunkState| {
+            let here = theirs.chunks.iter().any(|other| other.chunk == chunk.chunk);
+            !here && chunk.stamp <= theirs.stamp
+        };
+        let gone: Vec<ChunkState> = ours
+            .chunks
+            .iter()
+            .filter(gone)
+            .filter_map(|chunk| absent(u32::from(chunk.chunk)))
+            .collect();
+        let newer = ours.stamp > theirs.stamp && self.may_be_confirmed(ours.object, ours.stamp);
+        let delta = replacement(ours.object, ours.stamp, gone, Bytes::new());
+        (newer && !delta.chunks.is_empty()).then_some((ours.stamp, delta))
+    }
+
     /// Whether we may have said ok to what we have of an object, to the present owner (W1, V3).
-    fn may_be_confirmed(&self, object: ObjectId, at: Stamp) -> bool {
+    pub(super) fn may_be_confirmed(&self, object: ObjectId, at: Stamp) -> bool {
         if mutation::active(Mutation::KeepNewer) {
             return true;
         }
@@ -158,7 +193,7 @@ impl Replica {
     }
 
     /// The column of an object is compared once more.
-    fn look_again(&mut self, pg: PgId, object: ObjectId, out: &mut Vec<Action>) {
+    pub(super) fn look_again(&mut self, pg: PgId, object: ObjectId, out: &mut Vec<Action>) {
         if let Some(filling) = self.recovery.groups.get_mut(&pg) {
             filling.urgent.insert((object.family, object.index));
             filling.step = Step::Next;
@@ -166,9 +201,23 @@ impl Replica {
         self.advance(pg, out);
     }
 
-    fn end_column(&mut self, pg: PgId, out: &mut Vec<Action>) {
+    /// The source has not come as far as we have: the column is compared again, and after some times with the next nudge.
+    fn wait_for_source(&mut self, pg: PgId, object: ObjectId, out: &mut Vec<Action>) {
+        let filling = self.recovery.groups.get_mut(&pg);
+        let again = filling.map_or(0, |filling| {
+            filling.again += 1;
+            filling.again
+        });
+        if again > AGAIN_MAX {
+            return self.pause(pg);
+        }
+        self.look_again(pg, object, out);
+    }
+
+    pub(super) fn end_column(&mut self, pg: PgId, out: &mut Vec<Action>) {
         if let Some(filling) = self.recovery.groups.get_mut(&pg) {
             filling.step = Step::Next;
+            filling.again = 0;
         }
         self.unpark(|wait| wait == Wait::Behind(pg), false, out);
         self.advance(pg, out);
@@ -206,6 +255,10 @@ impl Replica {
         if theirs.object != object {
             return self.copy_next(pg, rest, out);
         }
+        if self.map.profile(pg).is_some() && drops(&wrong.ours, &theirs) {
+            // The source will have the write that did so, too: then they can be compared.
+            return self.wait_for_source(pg, object, out);
+        }
         let (follows, mut have) = (wrong.ours.stamp, wrong.ours.chunks);
         have.retain(|ours| theirs.chunks.iter().all(|chunk| chunk.chunk != ours.chunk));
         let Some(filling) = self.recovery.groups.get_mut(&pg) else {
@@ -228,12 +281,25 @@ impl Replica {
         doubt: bool,
         out: &mut Vec<Action>,
     ) {
-        let Some(filling) = self.recovery.groups.get_mut(&pg) else {
+        if let Some(filling) = self.recovery.groups.get_mut(&pg) {
+            filling.step = Step::Replacing(delta.object, rest);
+            self.store_object(pg, follows, delta, doubt, out);
+        }
+    }
+
+    /// Stores what an object is to be, if it still has the stamp that was compared.
+    pub(super) fn store_object(
+        &mut self,
+        pg: PgId,
+        follows: Stamp,
+        delta: ObjectDelta,
+        doubt: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(run) = self.recovery.groups.get(&pg).map(|filling| filling.run) else {
             return;
         };
         let (object, stamp) = (delta.object, delta.stamp);
-        filling.step = Step::Replacing(object, rest);
-        let run = filling.run;
         let doubt = doubt && !mutation::active(Mutation::ForgetDoubtOfCopy);
         let request = StorageRequest::Replace {
             follows,
@@ -249,6 +315,21 @@ impl Replica {
         };
         self.ask(asked, request, out);
     }
+}
+
+/// The object of the newest layer, which alone may be written to.
+fn newest(objects: &[ObjectState]) -> Option<ObjectState> {
+    objects.iter().max_by_key(|state| state.object.layer).cloned()
+}
+
+/// Whether a later write to a chunk of ours may have taken blocks away that the source still has: one to a front does,
+/// with what is older than its row. They would look like what the source has merged from a parent.
+fn drops(ours: &ObjectState, theirs: &ObjectDelta) -> bool {
+    let later = |there: &ChunkState| {
+        let here = ours.chunks.iter().find(|here| here.chunk == there.chunk);
+        here.is_some_and(|here| here.stamp > there.stamp && there.present & !here.present != 0)
+    };
+    theirs.chunks.iter().any(later)
 }
 
 fn column(state: &ObjectState) -> Column {

@@ -6,14 +6,15 @@
 
 use protocol::message::Scope;
 use protocol::recovery::{Ask, Question};
-use protocol::session::SlotState;
-use protocol::storage::StorageRequest;
+use protocol::rows::is_rows;
+use protocol::session::{Slot, SlotState};
+use protocol::storage::{ObjectState, StorageRequest};
 use protocol::{DiskId, Generation, Interval, ObjectId, PgId, VolumeId};
 
 use super::event::Action;
 use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
-use crate::recovery::{Cursor, Filling, Step};
+use crate::recovery::{Column, Cursor, Filling, Step};
 
 /// Groups that are worked on at once: each has up to 4 MiB in memory.
 const GROUPS_MAX: usize = 4;
@@ -50,7 +51,7 @@ impl Replica {
             filling.idle += 1;
             if filling.step == Step::Paused {
                 filling.step = Step::Table;
-                filling.idle = 0;
+                (filling.idle, filling.again) = (0, 0);
             }
         }
         self.choose_groups(out);
@@ -124,7 +125,11 @@ impl Replica {
     pub(super) fn place_in(&self, pg: PgId) -> Option<(Interval, SlotState, Vec<DiskId>)> {
         let group = self.map.group(pg)?;
         let own = group.slots.iter().find(|slot| slot.disk == self.disk)?;
-        let in_sync = group.slots.iter().filter(|slot| slot.state == SlotState::InSync);
+        let profile = self.map.profile(pg);
+        // Whoever keeps fronts asks one that does.
+        let front = |slot: &Slot| Self::is_kept(profile, slot.shard, 0);
+        let may_tell = |slot: &&Slot| slot.state == SlotState::InSync && (front(slot) || !front(own));
+        let in_sync = group.slots.iter().filter(may_tell);
         let mut sources: Vec<DiskId> = in_sync.map(|slot| slot.disk).collect();
         if !sources.is_empty() {
             let turn = usize::try_from(self.recovery.next_number).unwrap_or(0) % sources.len();
@@ -164,14 +169,19 @@ impl Replica {
     }
 
     pub(super) fn ask_source(&mut self, pg: PgId, ask: Ask, out: &mut Vec<Action>) {
-        let Some(filling) = self.recovery.groups.get(&pg) else {
-            return;
-        };
+        if let Some(source) = self.recovery.groups.get(&pg).map(|filling| filling.source) {
+            self.ask_disk(pg, source, ask, out);
+        }
+    }
+
+    /// Asks a disk something for a group that we come back to; gives the question's number.
+    pub(super) fn ask_disk(&mut self, pg: PgId, to: DiskId, ask: Ask, out: &mut Vec<Action>) -> Option<u64> {
+        let filling = self.recovery.groups.get(&pg)?;
         let number = self.recovery.next_number;
         self.recovery.next_number += 1;
         self.recovery.asked.insert(number, pg);
         out.push(Action::Question {
-            to: filling.source,
+            to,
             number,
             question: Question {
                 pg,
@@ -180,6 +190,7 @@ impl Replica {
                 ask,
             },
         });
+        Some(number)
     }
 
     /// V3: before anything is compared, all owners that the source knows are known here, durably.
@@ -258,18 +269,9 @@ impl Replica {
             return;
         }
         filling.idle = 0;
-        if let Some(at) = filling.urgent.pop_first() {
-            filling.step = Step::SourceColumn(at);
-            let (family, index) = at;
-            self.ask_source(pg, Ask::Column { family, index }, out);
-        } else if let Some((at, known)) = filling.columns.pop_front() {
-            if let Some(objects) = known {
-                self.ask_own_column(pg, at, objects, out);
-            } else {
-                filling.step = Step::SourceColumn(at);
-                let (family, index) = at;
-                self.ask_source(pg, Ask::Column { family, index }, out);
-            }
+        let urgent = filling.urgent.pop_first().map(|at| (at, None));
+        if let Some((at, known)) = urgent.or_else(|| filling.columns.pop_front()) {
+            self.take_column(pg, at, known, out);
         } else if let Cursor::After(after) = filling.source_next {
             filling.step = Step::Listing;
             self.ask_source(pg, Ask::List { after }, out);
@@ -279,6 +281,24 @@ impl Replica {
             self.ask(Asked::Own(pg, run), StorageRequest::List { after, limit }, out);
         } else {
             self.end_pass(pg, out);
+        }
+    }
+
+    /// Looks at a column; `known` is what the source has of it, if that was told.
+    fn take_column(&mut self, pg: PgId, at: Column, known: Option<Vec<ObjectState>>, out: &mut Vec<Action>) {
+        let (family, index) = at;
+        if let Some(profile) = self.map.profile(pg).filter(|_| is_rows(index)) {
+            self.rebuild_column(pg, profile, at, out);
+        } else if !self.keeps(pg, index) {
+            // A front, which is on other disks of the group.
+            self.end_column(pg, out);
+        } else if let Some(objects) = known {
+            self.ask_own_column(pg, at, objects, out);
+        } else {
+            if let Some(filling) = self.recovery.groups.get_mut(&pg) {
+                filling.step = Step::SourceColumn(at);
+            }
+            self.ask_source(pg, Ask::Column { family, index }, out);
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::map::{LayerUse, MapView, VolumeHead};
 use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::profile::Profile;
 use protocol::session::{GroupView, Slot, SlotState};
 use protocol::storage::{Change, ObjectDelta, ObjectWrite, StorageError, StorageReply, StorageRequest};
 use protocol::{
@@ -85,6 +86,10 @@ impl MapView for Map {
 
     fn placement(&self, family: FamilyId, _index: u32) -> Option<PgId> {
         (family == FAMILY).then_some(PG)
+    }
+
+    fn profile(&self, _pg: PgId) -> Option<Profile> {
+        None
     }
 
     fn volume(&self, id: VolumeId) -> Option<VolumeHead> {

@@ -1,7 +1,9 @@
 //! The disks of a small world: each a replica and the model of a store, with what they have under way.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
+use erasure::Codes;
 use protocol::message::{Request, Response};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, ObjectId, VolumeId};
@@ -9,6 +11,7 @@ use replication::replica::{Action, ConnectionId, Event, Map, Remembered, Replica
 
 use super::RowWorld;
 use super::map::Cluster;
+use super::returning::Said;
 use crate::chance::Chance;
 use crate::model_store::{ModelStore, Taken};
 
@@ -26,6 +29,8 @@ pub(super) struct Disk {
     /// A newer map is wanted.
     refresh: bool,
     responses: Vec<(u64, u64, Response)>,
+    /// What it says to other disks, and what it wishes of the record.
+    pub(super) said: Vec<Said>,
     next_token: u64,
     merge_ended: Option<Result<(), StorageError>>,
 }
@@ -33,7 +38,8 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new(id: DiskId, cluster: &Cluster) -> Self {
         let mut out = Vec::new();
-        let replica = Replica::new(id, Remembered::default(), cluster.map(), &mut out);
+        let codes = Arc::new(Codes::default());
+        let replica = Replica::new(id, Remembered::default(), cluster.map(), &mut out).with_codes(codes);
         let mut disk = Self {
             id,
             replica,
@@ -44,6 +50,7 @@ impl Disk {
             reclaiming: false,
             refresh: false,
             responses: Vec::new(),
+            said: Vec::new(),
             next_token: 0,
             merge_ended: None,
         };
@@ -58,6 +65,7 @@ impl Disk {
         self.looks.clear();
         self.alarms.clear();
         self.responses.clear();
+        self.said.clear();
         self.reclaiming = false;
         let remembered = Remembered {
             generations: self.store.generations(),
@@ -66,7 +74,8 @@ impl Disk {
             vouched: false,
         };
         let mut out = Vec::new();
-        self.replica = Replica::new(self.id, remembered, map, &mut out);
+        self.replica =
+            Replica::new(self.id, remembered, map, &mut out).with_codes(Arc::new(Codes::default()));
         self.perform(out);
     }
 
@@ -90,7 +99,7 @@ impl Disk {
         self.feed(Event::Map(map), out);
     }
 
-    fn feed(&mut self, event: Event, out: &mut Vec<(u64, u64, Response)>) {
+    pub(super) fn feed(&mut self, event: Event, out: &mut Vec<(u64, u64, Response)>) {
         let mut actions = Vec::new();
         self.replica.apply(event, &mut actions);
         self.perform(actions);
@@ -117,11 +126,14 @@ impl Disk {
                 }
                 Action::Alarm { volume, .. } => self.alarms.push(volume),
                 Action::Refresh => self.refresh = true,
-                Action::Readmit
-                | Action::Question { .. }
-                | Action::Tell { .. }
-                | Action::Propose { .. }
-                | Action::Scrubbed { .. } => {}
+                Action::Question { to, number, question } => {
+                    self.said.push(Said::Question(to, number, Box::new(question)));
+                }
+                Action::Tell { to, number, told } => self.said.push(Said::Answer(to, number, Box::new(told))),
+                Action::Propose {
+                    interval, from, to, ..
+                } => self.said.push(Said::Wish(interval, from, to)),
+                Action::Readmit | Action::Scrubbed { .. } => {}
             }
         }
         for (token, result) in answered {
@@ -183,6 +195,7 @@ impl RowWorld {
         if let Some(disk) = self.disks.get_mut(&disk) {
             feed(disk, &mut out);
         }
+        self.collect();
         for (wire, number, response) in out {
             if let Some(wire) = self.wires.get_mut(&wire).filter(|wire| wire.owned) {
                 wire.responses.push_back((number, response));
@@ -211,20 +224,12 @@ impl RowWorld {
         };
         self.met.crashes += 1;
         self.trace(|| format!("{id} CRASHES"));
-        let broken: BTreeSet<u64> = self
-            .wires
-            .iter()
-            .filter(|(_, wire)| wire.disk == id)
-            .map(|(id, _)| *id)
-            .collect();
-        let owned = broken
-            .iter()
-            .any(|wire| self.wires.get(wire).is_some_and(|wire| wire.owned));
-        self.wires.retain(|wire, _| !broken.contains(wire));
+        let owned = self.forget_disk(id);
         let map = self.cluster.map();
         if let Some(disk) = self.disks.get_mut(&id) {
             disk.crash(map, &mut self.chance);
         }
+        self.collect();
         if owned {
             self.wanted.insert(id);
             self.feed(replication::owner::Event::Disconnected { disk: id })?;
@@ -232,22 +237,45 @@ impl RowWorld {
         Ok(())
     }
 
-    /// A disk leaves the group for good, if enough stay.
-    pub(super) fn disk_leaves(&mut self) {
+    /// Whatever is on its way to or from a disk is lost; gives whether the owner had a connection to it.
+    pub(super) fn forget_disk(&mut self, id: DiskId) -> bool {
+        self.forget_talk(id);
+        let here = |wire: &super::Wire| wire.disk == id;
+        let owned = self.wires.values().any(|wire| here(wire) && wire.owned);
+        self.wires.retain(|_, wire| !here(wire));
+        owned
+    }
+
+    /// One disk leaves the group, or several at once.
+    pub(super) fn disks_leave(&mut self) -> Result<(), String> {
+        self.disk_leaves()?;
+        while self.chance.percent(40) {
+            self.disk_leaves()?;
+        }
+        Ok(())
+    }
+
+    /// A disk leaves the group, if enough stay. It comes back, or an empty one does in its place.
+    fn disk_leaves(&mut self) -> Result<(), String> {
         let in_sync = self.cluster.in_sync();
         if in_sync.len() <= self.cluster.min_in_sync() {
-            return;
+            return Ok(());
         }
-        if let Some(disk) = self.chance.pick(&in_sync) {
-            self.met.left += 1;
-            self.trace(|| format!("{disk} LEAVES"));
-            self.cluster.leave(disk);
+        let Some(disk) = self.chance.pick(&in_sync) else {
+            return Ok(());
+        };
+        self.met.left += 1;
+        self.trace(|| format!("{disk} LEAVES"));
+        self.cluster.leave(disk);
+        if self.chance.percent(30) {
+            return self.replace_disk(disk);
         }
+        Ok(())
     }
 
     /// One object of the oldest layer is merged on one disk. When all disks have none of it left, the layer goes.
     pub(super) fn merge(&mut self) {
-        let Some((parent, _)) = self.cluster.merging() else {
+        let Some((parent, _)) = self.cluster.merging().filter(|_| !self.cluster.comes_back()) else {
             return;
         };
         let members = self.cluster.in_sync();

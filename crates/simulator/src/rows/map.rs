@@ -10,6 +10,7 @@ use protocol::{
     DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, OBJECT_SIZE, PgId, PoolId, TreeRevision,
     VolumeId,
 };
+use replication::membership::advance;
 use replication::replica::Map;
 
 use super::OBJECTS;
@@ -76,12 +77,45 @@ impl Cluster {
         usize::from(self.profile.data())
     }
 
-    /// A disk leaves the group for good.
+    /// Whether a disk is on its way back to the group.
+    pub(super) fn comes_back(&self) -> bool {
+        self.group.slots.iter().any(|slot| slot.state.comes_back())
+    }
+
+    /// Whether all are in sync.
+    pub(super) fn is_whole(&self) -> bool {
+        self.in_sync().len() == self.group.slots.len()
+    }
+
+    /// A disk wishes another state for its slot; it gets it if nothing has changed meanwhile.
+    pub(super) fn swap(&mut self, disk: DiskId, interval: Interval, from: SlotState, to: SlotState) -> bool {
+        let slots = advance(&self.group.slots, disk, from, to).filter(|_| interval == self.group.interval);
+        if let Some(slots) = slots {
+            self.group.slots = slots;
+            self.group.interval = Interval(self.group.interval.0 + 1);
+            return true;
+        }
+        false
+    }
+
+    /// An empty disk takes the place of one that is out.
+    pub(super) fn replace(&mut self, old: DiskId, new: DiskId) {
+        for slot in self.group.slots.iter_mut().filter(|slot| slot.disk == old) {
+            slot.disk = new;
+        }
+        self.group.interval = Interval(self.group.interval.0 + 1);
+    }
+
+    /// A disk leaves the group.
     pub(super) fn leave(&mut self, disk: DiskId) {
         for slot in self.group.slots.iter_mut().filter(|slot| slot.disk == disk) {
             slot.state = SlotState::Down;
         }
         self.group.interval = Interval(self.group.interval.0 + 1);
+    }
+
+    pub(super) fn group_id(&self) -> PgId {
+        self.group.pg
     }
 
     pub(super) fn may_seal(&self) -> bool {
@@ -166,6 +200,10 @@ impl MapView for Cluster {
 
     fn placement(&self, family: FamilyId, index: u32) -> Option<PgId> {
         (family == FAMILY).then(|| placement_group(POOL, 1, family, index))
+    }
+
+    fn profile(&self, pg: PgId) -> Option<Profile> {
+        (pg == self.group.pg).then_some(self.profile)
     }
 
     fn volume(&self, volume: VolumeId) -> Option<VolumeHead> {

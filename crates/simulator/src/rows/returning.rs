@@ -1,0 +1,177 @@
+//! Disks of a small world that come back: what they ask each other, and what they wish of the group's record. Questions
+//! and answers arrive in any order; with a disk that loses its power they are lost, and who asked is told so.
+
+use std::collections::BTreeMap;
+
+use protocol::message::Refusal;
+use protocol::recovery::{Question, Told};
+use protocol::session::SlotState;
+use protocol::{DiskId, Interval};
+use replication::owner;
+use replication::replica::Event;
+
+use super::RowWorld;
+use super::disks::Disk;
+
+/// Steps of the record that were wished by a disk which has died meanwhile are still to come, this often in a hundred.
+const LATE_PERCENT: u64 = 50;
+
+/// What a disk says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// To another disk.
+    Question(DiskId, u64, Box<Question>),
+    Answer(DiskId, u64, Box<Result<Told, Refusal>>),
+    /// To the record.
+    Wish(Interval, SlotState, SlotState),
+}
+
+/// What is on its way between disks.
+#[derive(Debug, Default)]
+pub(super) struct Talk {
+    /// Who was asked what, by who asks and its number.
+    asked: BTreeMap<(DiskId, u64), (DiskId, Stage)>,
+    /// Wishes, and whether whoever had them still waits.
+    wishes: Vec<(DiskId, Interval, SlotState, SlotState, bool)>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Asked(Box<Question>),
+    /// The other one is at it.
+    Heard,
+    Answered(Box<Result<Told, Refusal>>),
+}
+
+impl RowWorld {
+    /// Takes along what disks have said.
+    pub(super) fn collect(&mut self) {
+        for (id, disk) in &mut self.disks {
+            for said in disk.said.drain(..) {
+                match said {
+                    Said::Question(to, number, question) => {
+                        self.talk
+                            .asked
+                            .insert((*id, number), (to, Stage::Asked(question)));
+                    }
+                    Said::Answer(to, number, told) => {
+                        if let Some((_, stage)) = self.talk.asked.get_mut(&(to, number)) {
+                            *stage = Stage::Answered(told);
+                        }
+                    }
+                    Said::Wish(interval, from, to) => {
+                        self.talk.wishes.push((*id, interval, from, to, true));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A disk has lost its power, or is gone.
+    pub(super) fn forget_talk(&mut self, disk: DiskId) {
+        self.talk.asked.retain(|(from, _), _| *from != disk);
+        for (to, stage) in self.talk.asked.values_mut() {
+            if *to == disk {
+                *stage = Stage::Answered(Box::new(Err(Refusal::Busy)));
+            }
+        }
+        let chance = &mut self.chance;
+        self.talk.wishes.retain_mut(|(from, .., waits)| {
+            *waits &= *from != disk;
+            *waits || *from != disk || chance.percent(LATE_PERCENT)
+        });
+    }
+
+    /// A question, an answer or a wish arrives.
+    pub(super) fn talk(&mut self) {
+        if !self.talk.wishes.is_empty() && self.chance.percent(20) {
+            let last = self.talk.wishes.len() as u64 - 1;
+            let at = usize::try_from(self.chance.between(0, last)).unwrap_or(0);
+            return self.wish_arrives(at);
+        }
+        let on_its_way = |stage: &Stage| !matches!(stage, Stage::Heard);
+        let asked = self.talk.asked.iter();
+        let fitting: Vec<(DiskId, u64)> = asked
+            .filter(|(_, (_, stage))| on_its_way(stage))
+            .map(|(key, _)| *key)
+            .collect();
+        let Some((from, number)) = self.chance.pick(&fitting) else {
+            return;
+        };
+        let Some((to, stage)) = self.talk.asked.remove(&(from, number)) else {
+            return;
+        };
+        match stage {
+            Stage::Asked(question) if self.disks.contains_key(&to) => {
+                self.trace(|| format!("{from} asks {to} {number}: {:?}", question.ask));
+                self.talk.asked.insert((from, number), (to, Stage::Heard));
+                let event = Event::Question {
+                    from,
+                    number,
+                    question: *question,
+                };
+                self.feed_disk(to, |disk: &mut Disk, out| disk.feed(event, out));
+            }
+            Stage::Answered(told) => {
+                self.trace(|| format!("{to} tells {from} {number}: {}", brief(&told)));
+                let event = Event::Told { number, told: *told };
+                self.feed_disk(from, |disk, out| disk.feed(event, out));
+            }
+            Stage::Asked(_) | Stage::Heard => {
+                let told = Err(Refusal::Busy);
+                self.feed_disk(from, |disk, out| disk.feed(Event::Told { number, told }, out));
+            }
+        }
+    }
+
+    fn wish_arrives(&mut self, at: usize) {
+        let (id, interval, from, to, waits) = self.talk.wishes.remove(at);
+        let done = self.cluster.swap(id, interval, from, to);
+        self.trace(|| format!("{id} wishes {from:?} to {to:?} in {interval:?}: {done}"));
+        self.met.returned += u64::from(done && to == SlotState::InSync);
+        if waits {
+            let (map, pg) = (self.cluster.map(), self.cluster.group_id());
+            self.feed_disk(id, |disk, out| {
+                disk.map(map, out);
+                disk.feed(Event::Proposed { pg }, out);
+            });
+        }
+    }
+
+    /// Some time has passed for a disk.
+    pub(super) fn nudge(&mut self) {
+        let disks: Vec<DiskId> = self.disks.keys().copied().collect();
+        if let Some(id) = self.chance.pick(&disks) {
+            self.feed_disk(id, |disk, out| disk.feed(Event::Nudge { returns: true }, out));
+        }
+    }
+
+    /// An empty disk takes the place of one that is out.
+    pub(super) fn replace_disk(&mut self, old: DiskId) -> Result<(), String> {
+        let new = DiskId(self.next_disk);
+        self.next_disk += 1;
+        self.trace(|| format!("{new} TAKES THE PLACE OF {old}"));
+        let owned = self.forget_disk(old);
+        self.disks.remove(&old);
+        self.wanted.remove(&old);
+        self.cluster.replace(old, new);
+        self.disks.insert(new, Disk::new(new, &self.cluster));
+        self.collect();
+        if owned {
+            self.feed(owner::Event::Disconnected { disk: old })?;
+        }
+        Ok(())
+    }
+}
+
+fn brief(told: &Result<Told, Refusal>) -> String {
+    match told {
+        Ok(Told::Difference { delta, doubt }) => {
+            format!(
+                "{} at {}: {:?}, doubt {doubt}",
+                delta.object, delta.stamp, delta.chunks
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
