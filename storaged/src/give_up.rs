@@ -259,11 +259,7 @@ mod tests {
     }
 
     fn group(states: [SlotState; 3]) -> GroupView {
-        let slot = |(disk, state)| Slot {
-            disk: DiskId(disk),
-            state,
-            shard: 0,
-        };
+        let slot = |(disk, state)| Slot::of_copy(DiskId(disk), state);
         GroupView {
             pg: protocol::PgId {
                 pool: fixture::POOL,

@@ -170,11 +170,8 @@ mod tests {
     /// Two groups whose third slots are in these states.
     fn map(first: SlotState, second: SlotState) -> ClusterMap {
         let group = |number, third| {
-            let slots = [1, 2, 3].map(|disk| Slot {
-                disk: DiskId(disk),
-                state: if disk == 3 { third } else { SlotState::InSync },
-                shard: 0,
-            });
+            let slots = [1, 2, 3]
+                .map(|disk| Slot::of_copy(DiskId(disk), if disk == 3 { third } else { SlotState::InSync }));
             let record = GroupRecord {
                 slots: slots.to_vec(),
             };

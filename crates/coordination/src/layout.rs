@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use protocol::PgId;
 use protocol::session::{Slot, SlotState};
+use protocol::{Interval, PgId};
 
 use crate::placement::{Candidate, choose};
 use crate::records::{FailureDomain, Redundancy};
@@ -96,6 +96,7 @@ pub fn first_slots(
         disk,
         state: SlotState::InSync,
         shard: redundancy.shard(place),
+        arrived: Interval::default(),
     };
     (0..).zip(disks).map(slot).collect()
 }

@@ -263,13 +263,28 @@ pub struct Slot {
     pub state: SlotState,
     /// Which shard of each row it keeps: those of data first. Always 0 in a pool of copies. It stays as long as the disk
     /// has its slot.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub shard: u8,
+    /// In a pool of rows, in which interval the disk was given its slot. What it has of the group from then or before may be
+    /// of another shard. 0 in a pool of copies, and of those who were there first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arrived: Interval,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_zero(shard: &u8) -> bool {
-    *shard == 0
+impl Slot {
+    /// A slot of a pool of copies.
+    pub fn of_copy(disk: DiskId, state: SlotState) -> Self {
+        Self {
+            disk,
+            state,
+            shard: 0,
+            arrived: Interval::default(),
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How far a slot's disk is.

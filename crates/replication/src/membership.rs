@@ -87,6 +87,8 @@ fn with(slots: &[Slot], disk: DiskId, state: SlotState) -> Vec<Slot> {
 #[cfg(test)]
 mod tests {
     //! The set never goes below its least size, and nobody skips a step on the way back.
+    use protocol::Interval;
+
     use super::*;
     use SlotState::{Down, InSync, Joining, Syncing};
 
@@ -96,11 +98,7 @@ mod tests {
     fn slots(states: [SlotState; 3]) -> Vec<Slot> {
         (1..)
             .zip(states)
-            .map(|(disk, state)| Slot {
-                disk: DiskId(disk),
-                state,
-                shard: 0,
-            })
+            .map(|(disk, state)| Slot::of_copy(DiskId(disk), state))
             .collect()
     }
 
@@ -153,6 +151,7 @@ mod tests {
                 disk: DiskId(disk),
                 state,
                 shard,
+                arrived: Interval::default(),
             })
             .collect()
     }

@@ -26,6 +26,8 @@ pub enum Mutation {
     NewerStays,
     /// A disk that comes back takes another one's shard of a row for its own.
     OthersShard,
+    /// A disk that was given another slot of a group keeps what it has of it from before.
+    KeepOtherShard,
     /// A disk that comes back gets the newest version of a row only, though it may not be complete (W8).
     NewestVersionOnly,
     /// The owner opens without asking any replica (7 b).
@@ -126,8 +128,9 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that a small world of rows must notice.
-    pub const ROWS: [Self; 9] = [
+    pub const ROWS: [Self; 10] = [
         Self::OthersShard,
+        Self::KeepOtherShard,
         Self::NothingBack,
         Self::OnePlace,
         Self::OldFrontsStay,

@@ -95,6 +95,10 @@ pub(crate) enum Cursor {
 pub(crate) enum Step {
     /// For the next nudge: something was refused.
     Paused,
+    /// For a page of our own list, of which the group's objects are to go; then until these are gone, and where the list
+    /// goes on.
+    Clearing,
+    Dropping(VecDeque<ObjectId>, Cursor),
     /// For the source's table.
     Table,
     /// Until these generations are durable here.

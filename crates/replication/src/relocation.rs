@@ -11,8 +11,8 @@
 //! has a slot at all times. Who comes gets the shard of the one that it replaces, and only that one leaves for it: a slot's
 //! shard never changes.
 
-use protocol::DiskId;
 use protocol::session::{Slot, SlotState};
+use protocol::{DiskId, Interval};
 
 use crate::membership::{count, has_shards};
 use crate::mutation::{self, Mutation};
@@ -29,11 +29,11 @@ pub struct Relocation {
 }
 
 /// The next step of a group of `width` copies or shards to the disks where it is wanted; nothing if there is none to take
-/// now.
+/// now. `interval` is the group's, and the step is to be taken in it.
 ///
 /// Nothing is taken away before its replacement is in sync: the number of copies in sync never falls below what it
 /// was, nor below `width` for the sake of one that lives. Of a shard the same is true, with one instead of `width`.
-pub fn relocate(slots: &[Slot], wanted: &[DiskId], width: usize) -> Option<Relocation> {
+pub fn relocate(slots: &[Slot], wanted: &[DiskId], width: usize, interval: Interval) -> Option<Relocation> {
     if wanted.len() < width {
         return None; // There are not enough places: what there is stays where it is.
     }
@@ -52,9 +52,13 @@ pub fn relocate(slots: &[Slot], wanted: &[DiskId], width: usize) -> Option<Reloc
     } else {
         SlotState::Down
     };
-    let slots = slots
-        .into_iter()
-        .chain(comes.map(|(disk, shard)| Slot { disk, state, shard }));
+    let slots = slots.into_iter().chain(comes.map(|(disk, shard)| Slot {
+        disk,
+        state,
+        shard,
+        // Of copies it does not matter: they are alike.
+        arrived: if aim.shards { interval } else { Interval::default() },
+    }));
     Some(Relocation {
         slots: slots.collect(),
         comes: comes.map(|(disk, _)| disk),
@@ -185,17 +189,13 @@ mod tests {
     const WIDTH: usize = 3;
 
     fn slots(states: &[(u32, SlotState)]) -> Vec<Slot> {
-        let slot = |(disk, state): &(u32, SlotState)| Slot {
-            disk: DiskId(*disk),
-            state: *state,
-            shard: 0,
-        };
+        let slot = |(disk, state): &(u32, SlotState)| Slot::of_copy(DiskId(*disk), *state);
         states.iter().map(slot).collect()
     }
 
     fn next(states: &[(u32, SlotState)], wanted: [u32; WIDTH]) -> Option<Vec<Slot>> {
         let wanted = wanted.map(DiskId);
-        relocate(&slots(states), &wanted, WIDTH).map(|relocation| relocation.slots)
+        relocate(&slots(states), &wanted, WIDTH, Interval(7)).map(|relocation| relocation.slots)
     }
 
     const WHOLE: [(u32, SlotState); WIDTH] = [(1, InSync), (2, InSync), (3, InSync)];
@@ -260,7 +260,7 @@ mod tests {
         let mut group = slots(&[(1, Down), (2, Down), (3, InSync)]);
         let wanted = [4, 5, 3].map(DiskId);
         let mut steps = Vec::new();
-        while let Some(relocation) = relocate(&group, &wanted, WIDTH) {
+        while let Some(relocation) = relocate(&group, &wanted, WIDTH, Interval(7)) {
             steps.push((relocation.comes, relocation.leave));
             group = relocation.slots;
             for slot in &mut group {
@@ -280,7 +280,10 @@ mod tests {
 
     #[test]
     fn with_too_few_places_or_without_a_source_nothing_moves() {
-        assert_eq!(relocate(&slots(&[(1, InSync), (2, Down)]), &[DiskId(1)], 2), None);
+        assert_eq!(
+            relocate(&slots(&[(1, InSync), (2, Down)]), &[DiskId(1)], 2, Interval(7)),
+            None
+        );
         assert_eq!(next(&[(1, Down), (2, Down), (3, Down)], [1, 2, 4]), None);
     }
 

@@ -6,6 +6,7 @@
 //!
 //! One file because the store's answers come back to where its requests were begun, and both read the same books.
 
+mod clear;
 mod copy;
 mod doubt;
 mod event;

@@ -5,6 +5,7 @@
 pub mod layout;
 pub(crate) mod rebuilding;
 pub mod settling;
+pub(crate) mod shards;
 
 use bytes::Bytes;
 use protocol::storage::{ChunkState, ObjectDelta};

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use protocol::geometry::BLOCK_SIZE;
+use protocol::rows::{RowCode, Rows};
 use protocol::storage::{ChunkState, DamagedChunk, ObjectDelta, ObjectState, VERIFY_CHUNKS, Verified};
-use protocol::{DiskId, FamilyId, Interval, LayerId, ObjectId, Stamp};
+use protocol::{DiskId, FamilyId, Interval, LayerId, ObjectId, Stamp, checksum};
 
 use crate::recovery::Cursor;
+use crate::rows::shards::{Shards, made_of};
 
 /// A range of a family with all its layers. In the order in which a scrub goes through them.
 pub type Column = (FamilyId, u32);
@@ -195,6 +197,8 @@ pub(crate) struct Broken {
     pub(crate) peers: VecDeque<DiskId>,
     /// The worst that those said that were asked.
     pub(crate) reason: Reason,
+    /// Of a row: other disks' shards of it, of the same version.
+    pub(crate) shards: Shards,
 }
 
 impl Scrub {
@@ -291,7 +295,29 @@ impl Broken {
             chunk,
             peers,
             reason: Reason::NoCopy,
+            shards: Shards::new(),
         }
+    }
+
+    /// The bytes of our shard of a row, when as many others as it takes have told theirs, and if they have the checksums that
+    /// ours must have: this proves all of them at once.
+    pub(crate) fn bytes_of_row(
+        &self,
+        shape: Rows,
+        own: u8,
+        code: &dyn RowCode,
+    ) -> Option<(Arc<[u32]>, Bytes)> {
+        let ours = &self.chunk.state;
+        let shard = made_of(&self.shards, (shape, ours.chunk, own), code)?;
+        let mut bytes = BytesMut::new();
+        for (bit, block) in shard.chunks(BLOCK_SIZE as usize).enumerate() {
+            if (ours.present & !ours.zero) >> bit & 1 == 1 {
+                bytes.extend_from_slice(block);
+            }
+        }
+        let bytes = bytes.freeze();
+        let sums = checksum::of_blocks(&bytes);
+        (sums == self.chunk.checksums).then_some((sums, bytes))
     }
 
     /// Where it is looked at.

@@ -95,11 +95,7 @@ impl Cluster {
         transaction = put(transaction, &Key::Pool(POOL), &pool);
         for number in 0..shape.groups {
             let disk = |copy: u8| DiskId(1 + (number + u32::from(copy)) % shape.disks);
-            let slots = (0..shape.copies).map(|copy| Slot {
-                disk: disk(copy),
-                state: SlotState::InSync,
-                shard: 0,
-            });
+            let slots = (0..shape.copies).map(|copy| Slot::of_copy(disk(copy), SlotState::InSync));
             let record = GroupRecord {
                 slots: slots.collect(),
             };

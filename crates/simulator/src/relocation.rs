@@ -60,7 +60,7 @@ impl World {
                 continue;
             };
             let group = self.cluster.map.group(pg);
-            let next = group.and_then(|group| relocate(&group.slots, wanted, self.copies()));
+            let next = group.and_then(|group| relocate(&group.slots, wanted, self.copies(), group.interval));
             let Some(Relocation { slots, comes, leave }) = next else {
                 continue;
             };

@@ -112,6 +112,8 @@ pub(crate) struct RowWorld {
     /// Disks that the owner wants a connection to, and has none.
     wanted: BTreeSet<DiskId>,
     talk: Talk,
+    /// Disks that have lost their slots, and are off.
+    retired: BTreeMap<DiskId, Disk>,
     next_disk: u32,
     image: Image,
     submitted: BTreeMap<IoId, Submitted>,
@@ -163,6 +165,7 @@ impl RowWorld {
             next_wire: 0,
             wanted: BTreeSet::new(),
             talk: Talk::default(),
+            retired: BTreeMap::new(),
             next_disk: u32::from(profile.width()) + 1,
             image: Image::new(usize::try_from(OBJECTS * OBJECT_BLOCKS).unwrap_or(0)),
             submitted: BTreeMap::new(),
@@ -344,7 +347,8 @@ impl RowWorld {
     }
 
     fn connect(&mut self) -> Result<(), String> {
-        let wanted: Vec<DiskId> = self.wanted.iter().copied().collect();
+        let here = |disk: &&DiskId| self.disks.contains_key(disk);
+        let wanted: Vec<DiskId> = self.wanted.iter().filter(here).copied().collect();
         let Some(disk) = self.chance.pick(&wanted) else {
             return Ok(());
         };

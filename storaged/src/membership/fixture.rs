@@ -9,7 +9,7 @@ use coordination::store::{Entry, Range};
 use coordination::{ClusterMap, Revision};
 use protocol::profile::Profile;
 use protocol::session::{Slot, SlotState};
-use protocol::{DiskId, FamilyId, LayerId, NodeId, PgId, PoolId, VolumeId};
+use protocol::{DiskId, FamilyId, Interval, LayerId, NodeId, PgId, PoolId, VolumeId};
 use serde::Serialize;
 
 pub(crate) const POOL: PoolId = PoolId(1);
@@ -78,6 +78,7 @@ pub(crate) fn map_of_rows(nodes: u32) -> ClusterMap {
         disk: DiskId(u32::from(shard) + 1),
         state: SlotState::InSync,
         shard,
+        arrived: Interval::default(),
     });
     let group = GroupRecord {
         slots: slots.to_vec(),
@@ -197,11 +198,8 @@ fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
         opened_ms: 0,
         attachment: None,
     };
-    let slots = [1, 2, 3].map(|disk| Slot {
-        disk: DiskId(disk),
-        state: if disk == 3 { third } else { SlotState::InSync },
-        shard: 0,
-    });
+    let slots =
+        [1, 2, 3].map(|disk| Slot::of_copy(DiskId(disk), if disk == 3 { third } else { SlotState::InSync }));
     let group = GroupRecord {
         slots: slots.to_vec(),
     };

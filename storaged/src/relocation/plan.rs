@@ -54,7 +54,8 @@ fn steps(
     for (id, pool) in pools {
         let width = usize::from(pool.record.redundancy.width());
         for group in map.groups(id) {
-            let Some(mut relocation) = relocate(&group.slots, wanted.of(group.pg), width) else {
+            let Some(mut relocation) = relocate(&group.slots, wanted.of(group.pg), width, group.interval)
+            else {
                 continue;
             };
             if let Some(disk) = relocation.comes {

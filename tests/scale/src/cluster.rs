@@ -183,11 +183,9 @@ impl Records {
         for number in 0..plan.groups {
             let pg = PgId { pool: id, number };
             let disks = choose(pg, COPIES, FailureDomain::Node, &candidates);
-            let slots = disks.into_iter().map(|disk| Slot {
-                disk,
-                state: SlotState::InSync,
-                shard: 0,
-            });
+            let slots = disks
+                .into_iter()
+                .map(|disk| Slot::of_copy(disk, SlotState::InSync));
             let record = GroupRecord {
                 slots: slots.collect(),
             };

@@ -10,7 +10,7 @@ use coordination::records::{GroupRecord, encode};
 use coordination::store::{Batch, Event};
 use coordination::{ClusterMap, Entry, Revision};
 use protocol::session::{SessionPush, Slot, SlotState};
-use protocol::{DiskId, Generation, NodeId, PgId, PoolId, VolumeId};
+use protocol::{DiskId, Generation, Interval, NodeId, PgId, PoolId, VolumeId};
 
 use crate::cluster::{Plan, Records, owner};
 
@@ -170,6 +170,7 @@ fn node_dies(plan: &Plan, map: &ClusterMap) -> Result<()> {
                         slot.state
                     },
                     shard: slot.shard,
+                    arrived: Interval::default(),
                 });
                 let record = GroupRecord {
                     slots: slots.collect(),

@@ -106,8 +106,8 @@ impl Redundancy {
 #[cfg(test)]
 mod tests {
     //! A stored format: golden bytes, also those of before there was anything but copies.
-    use protocol::DiskId;
     use protocol::session::{Slot, SlotState};
+    use protocol::{DiskId, Interval};
 
     use super::super::{FailureDomain, GroupRecord, PoolRecord, RecordError, decode, encode};
     use super::*;
@@ -176,21 +176,24 @@ mod tests {
 
     #[test]
     fn groups_of_copies_and_of_shards_keep_their_golden_bytes() {
-        let record = |shards: [u8; 2]| GroupRecord {
+        let record = |shards: [(u8, u64); 2]| GroupRecord {
             slots: [(7, SlotState::InSync), (8, SlotState::Down)]
                 .into_iter()
                 .zip(shards)
-                .map(|((disk, state), shard)| Slot {
+                .map(|((disk, state), (shard, arrived))| Slot {
                     disk: DiskId(disk),
                     state,
                     shard,
+                    arrived: Interval(arrived),
                 })
                 .collect(),
         };
         let copies = r#"{"format":1,"slots":[{"disk":7,"state":"in_sync"},{"disk":8,"state":"down"}]}"#;
         let shards =
             r#"{"format":1,"slots":[{"disk":7,"state":"in_sync"},{"disk":8,"state":"down","shard":1}]}"#;
-        for (golden, record) in [(copies, record([0, 0])), (shards, record([0, 1]))] {
+        let moved = r#"{"format":1,"slots":[{"disk":7,"state":"in_sync"},{"disk":8,"state":"down","shard":1,"arrived":9}]}"#;
+        let records = [[(0, 0), (0, 0)], [(0, 0), (1, 0)], [(0, 0), (1, 9)]].map(record);
+        for (golden, record) in [copies, shards, moved].into_iter().zip(records) {
             assert_eq!(&*encode(&record).unwrap(), golden.as_bytes());
             assert_eq!(decode::<GroupRecord>(&entry(golden)).unwrap(), record);
         }

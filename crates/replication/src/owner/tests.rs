@@ -31,11 +31,7 @@ const B: DiskId = DiskId(2);
 const LEASE_MS: u64 = 5_000;
 
 fn view() -> VolumeView {
-    let slot = |disk| Slot {
-        disk,
-        state: SlotState::InSync,
-        shard: 0,
-    };
+    let slot = |disk| Slot::of_copy(disk, SlotState::InSync);
     let disk = |disk: DiskId| DiskView {
         disk,
         addresses: Vec::new(),

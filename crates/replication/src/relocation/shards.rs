@@ -7,6 +7,8 @@ use super::*;
 use crate::membership::{Eviction, advance, evict, held};
 use SlotState::{Down, InSync, Joining, Syncing};
 
+/// The interval that a step is taken in.
+const NOW: Interval = Interval(7);
 /// Disks that there are: more than the widest group tried has slots.
 const DISKS: u32 = 12;
 /// Steps until a group is where it is wanted, when all disks are well: a newcomer and one that leaves for each slot, and
@@ -18,13 +20,25 @@ fn group(slots: &[(u32, SlotState, u8)]) -> Vec<Slot> {
         disk: DiskId(*disk),
         state: *state,
         shard: *shard,
+        arrived: Interval::default(),
     };
     slots.iter().map(slot).collect()
 }
 
 /// The slots after the next step of a group of 2+1.
 fn next(slots: &[(u32, SlotState, u8)], wanted: [u32; 3]) -> Option<Vec<Slot>> {
-    relocate(&group(slots), &wanted.map(DiskId), 3).map(|step| step.slots)
+    let step = relocate(&group(slots), &wanted.map(DiskId), 3, NOW)?;
+    let mut slots = step.slots;
+    for slot in &mut slots {
+        // Whoever comes is told since when; the others stay as they are.
+        let since = if step.comes == Some(slot.disk) {
+            NOW
+        } else {
+            Interval::default()
+        };
+        assert_eq!(std::mem::take(&mut slot.arrived), since);
+    }
+    Some(slots)
 }
 
 const WHOLE: [(u32, SlotState, u8); 3] = [(1, InSync, 0), (2, InSync, 1), (3, InSync, 2)];
@@ -74,6 +88,7 @@ fn a_disk_that_is_wanted_for_another_shard_leaves_and_comes_anew() {
             &group(&[one, two, three, (4, state, 0)]),
             &[1, 4, 3].map(DiskId),
             3,
+            NOW,
         );
         let taken_back = Relocation {
             slots: group(&WHOLE),
@@ -139,6 +154,7 @@ fn whole(width: u8, shards: bool) -> Vec<Slot> {
         disk: DiskId(u32::from(place) + 1),
         state: InSync,
         shard: if shards { place } else { 0 },
+        arrived: Interval::default(),
     };
     (0..width).map(slot).collect()
 }
@@ -207,7 +223,7 @@ proptest! {
                     slots = advance(&slots, disk, state, after(state)).unwrap_or(slots);
                 }
                 Happening::Relocate => {
-                    if let Some(step) = relocate(&slots, &wanted, width) {
+                    if let Some(step) = relocate(&slots, &wanted, width, NOW) {
                         check_step(&slots, &step, &wanted, width)?;
                         slots = step.slots;
                     }
@@ -220,7 +236,7 @@ proptest! {
             for slot in &mut slots {
                 slot.state = InSync;
             }
-            let Some(step) = relocate(&slots, &wanted, width) else { break };
+            let Some(step) = relocate(&slots, &wanted, width, NOW) else { break };
             check_step(&slots, &step, &wanted, width)?;
             slots = step.slots;
         }
@@ -251,7 +267,7 @@ proptest! {
                     slots = advance(&slots, disk, state, after(state)).unwrap_or(slots);
                 }
                 Happening::Relocate => {
-                    let step = relocate(&slots, &wanted, usize::from(width));
+                    let step = relocate(&slots, &wanted, usize::from(width), NOW);
                     slots = step.map_or(slots, |step| step.slots);
                 }
             }

@@ -93,8 +93,10 @@ impl Replica {
         let Some(filling) = filling.filter(|filling| filling.run == run) else {
             return;
         };
-        if matches!(filling.step, Step::Rebuilding(_)) {
-            return self.rows_told(pg, result, out);
+        match filling.step {
+            Step::Rebuilding(_) => return self.rows_told(pg, result, out),
+            Step::Clearing | Step::Dropping(..) => return self.cleared(pg, result, out),
+            _ => {}
         }
         let step = std::mem::replace(&mut filling.step, Step::Paused);
         match (step, result) {

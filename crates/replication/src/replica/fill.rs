@@ -114,7 +114,7 @@ impl Replica {
         for pg in tables {
             let waits = self.recovery.asked.values().any(|asked| *asked == pg);
             // What is merged or dropped here while it is compared would be taken for what it was before.
-            if !waits && !self.reclaims_in(pg) {
+            if !waits && !self.reclaims_in(pg) && !self.clears(pg, out) {
                 self.ask_source(pg, Ask::Table, out);
             }
         }

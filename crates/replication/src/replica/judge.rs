@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use protocol::map::{LayerUse, MapView, VolumeHead};
 use protocol::message::{Refusal, Scope};
-use protocol::session::SlotState;
+use protocol::session::{Slot, SlotState};
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, VolumeId};
 
 use crate::mutation::{self, Mutation};
@@ -60,6 +60,13 @@ pub(super) enum Need {
     Fence,
 }
 
+/// Whether what a disk has of a group may be from before it was given this slot of it, and of another shard.
+pub(super) fn is_of_before(slot: &Slot, durable: Interval) -> bool {
+    slot.arrived > Interval::default()
+        && durable <= slot.arrived
+        && !mutation::active(Mutation::KeepOtherShard)
+}
+
 /// What a replica judges by.
 pub(super) struct Bench<'a> {
     pub(super) disk: DiskId,
@@ -95,12 +102,12 @@ impl Bench<'_> {
         if scope.interval > group.interval || own > group.interval {
             return Verdict::AwaitMap;
         }
-        let state = group
-            .slots
-            .iter()
-            .find(|slot| slot.disk == self.disk)
-            .map(|slot| slot.state);
-        let fit = match state {
+        let slot = group.slots.iter().find(|slot| slot.disk == self.disk);
+        if slot.is_some_and(|slot| is_of_before(slot, raised.durable)) {
+            // Nothing may make it look as if what is here were of this shard.
+            return Verdict::Refuse(Refusal::NotInSync);
+        }
+        let fit = match slot.map(|slot| slot.state) {
             Some(SlotState::InSync) => true,
             Some(SlotState::Joining) => need != Need::Read,
             Some(SlotState::Syncing) => need == Need::Write,

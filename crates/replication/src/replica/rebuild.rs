@@ -35,20 +35,29 @@ impl Replica {
         let Some(profile) = self.map.profile(pg) else {
             return true;
         };
-        let shard = self.shard_in(pg);
+        let shard = self.shard_of(pg, self.disk);
         shard.is_some_and(|shard| Self::is_kept(Some(profile), shard, index))
     }
 
-    fn shard_in(&self, pg: PgId) -> Option<u8> {
+    /// Which shard a disk keeps in a group.
+    pub(super) fn shard_of(&self, pg: PgId, disk: DiskId) -> Option<u8> {
         let slots = &self.map.group(pg)?.slots;
-        let own = slots.iter().find(|slot| slot.disk == self.disk)?;
-        Some(own.shard)
+        let slot = slots.iter().find(|slot| slot.disk == disk)?;
+        Some(slot.shard)
+    }
+
+    /// The disks that have a group in sync.
+    pub(super) fn all_in_sync(&self, pg: PgId) -> Vec<DiskId> {
+        let slots = self.map.group(pg).map(|group| group.slots.as_slice());
+        let in_sync = |slot: &&Slot| slot.state == SlotState::InSync;
+        let slots = slots.unwrap_or_default().iter().filter(in_sync);
+        slots.map(|slot| slot.disk).collect()
     }
 
     /// Whom to ask for rows: whoever has the same shard, or k others.
     fn row_sources(&self, pg: PgId, profile: Profile, first: DiskId) -> Option<Vec<(DiskId, u8)>> {
         let slots = &self.map.group(pg)?.slots;
-        let own = self.shard_in(pg)?;
+        let own = self.shard_of(pg, self.disk)?;
         let in_sync = |slot: &&Slot| slot.state == SlotState::InSync && slot.disk != self.disk;
         let mut sources: Vec<(DiskId, u8)> = Vec::new();
         for slot in slots.iter().filter(in_sync) {
@@ -77,7 +86,7 @@ impl Replica {
         let Some(first) = self.recovery.groups.get(&pg).map(|filling| filling.source) else {
             return;
         };
-        let (sources, shard) = (self.row_sources(pg, profile, first), self.shard_in(pg));
+        let (sources, shard) = (self.row_sources(pg, profile, first), self.shard_of(pg, self.disk));
         let (Some(sources), Some(shard)) = (sources, shard) else {
             return self.pause(pg);
         };
@@ -117,7 +126,7 @@ impl Replica {
         }
     }
 
-    fn row_code(&self, pg: PgId) -> Option<Arc<dyn RowCode>> {
+    pub(super) fn row_code(&self, pg: PgId) -> Option<Arc<dyn RowCode>> {
         self.codes.as_ref()?.code(self.map.profile(pg)?)
     }
 

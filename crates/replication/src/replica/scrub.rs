@@ -5,18 +5,22 @@
 //! What is damaged is mended before anything else is looked at, whoever met it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use protocol::map::LayerUse;
 use protocol::message::Refusal;
 use protocol::recovery::{Ask, Question, Told};
+use protocol::rows::{Rows, is_rows};
 use protocol::session::SlotState;
-use protocol::storage::{ObjectState, StorageError, StorageReply, StorageRequest};
+use protocol::storage::{ObjectDelta, ObjectState, StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, ObjectId, PgId, Stamp};
 
 use super::event::Action;
 use super::{Asked, Replica};
 use crate::mutation::{self, Mutation};
 use crate::recovery::Cursor;
+use crate::rows::shards::chunks_in;
 use crate::scrub::{
     Broken, Column, Doing, Finding, Order, Progress, Reason, Run, Suspect, Window, differing, first_of,
     windows,
@@ -134,7 +138,11 @@ impl Replica {
     /// The disks that have the object's group in sync, as we do; nothing if we do not.
     fn others_in_sync(&self, object: ObjectId) -> Option<(PgId, VecDeque<DiskId>)> {
         let pg = self.map.placement(object.family, object.index)?;
-        let (_, state, in_sync) = self.place_in(pg)?;
+        let (_, state, mut in_sync) = self.place_in(pg)?;
+        if is_rows(object.index) {
+            // Rows are on all disks, whoever has their fronts.
+            in_sync = self.all_in_sync(pg);
+        }
         let others = in_sync.into_iter().filter(|disk| *disk != self.disk);
         (state == SlotState::InSync).then(|| (pg, others.collect()))
     }
@@ -269,7 +277,7 @@ impl Replica {
             (Doing::Asking(mut broken, peer), told) => {
                 let reason = match told {
                     Ok(Told::Difference { delta, .. }) => {
-                        if let Some((checksums, bytes)) = broken.bytes_from(&delta) {
+                        if let Some((checksums, bytes)) = self.bytes_for(&mut broken, peer, &delta) {
                             let request = StorageRequest::Mend {
                                 object: broken.state.object,
                                 chunk: broken.chunk.state.clone(),
@@ -290,6 +298,27 @@ impl Replica {
             }
             _ => self.tell(NOTHING, out),
         }
+    }
+
+    /// The bytes of a damaged chunk, from what another disk has of it: its copy, or the last shard that was missing.
+    fn bytes_for(
+        &self,
+        broken: &mut Broken,
+        peer: DiskId,
+        delta: &ObjectDelta,
+    ) -> Option<(Arc<[u32]>, Bytes)> {
+        let object = broken.state.object;
+        let pg = self.map.placement(object.family, object.index)?;
+        let Some(profile) = self.map.profile(pg).filter(|_| is_rows(object.index)) else {
+            return broken.bytes_from(delta);
+        };
+        let (number, stamp) = (broken.chunk.state.chunk, broken.chunk.state.stamp);
+        let theirs = chunks_in(delta).remove(&(number, stamp));
+        if let (Some(theirs), Some(shard)) = (theirs, self.shard_of(pg, peer)) {
+            broken.shards.insert(shard, theirs);
+        }
+        let (own, code) = (self.shard_of(pg, self.disk)?, self.row_code(pg)?);
+        broken.bytes_of_row(Rows::new(profile), own, code.as_ref())
     }
 
     fn ask_for_chunk(&mut self, mut broken: Broken, out: &mut Vec<Action>) {

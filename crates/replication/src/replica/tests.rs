@@ -4,23 +4,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use protocol::map::{LayerUse, MapView, VolumeHead};
+use protocol::map::LayerUse;
 use protocol::message::{Refusal, Request, Response, Scope};
-use protocol::profile::Profile;
 use protocol::session::{GroupView, Slot, SlotState};
 use protocol::storage::{Change, ObjectDelta, ObjectWrite, StorageError, StorageReply, StorageRequest};
 use protocol::{
-    BlockRange, DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, ObjectId, PgId, PoolId, Stamp,
-    TreeRevision, VolumeId,
+    BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
+    VolumeId,
 };
 
 use super::{Action, ConnectionId, Event, Remembered, Replica};
 
 mod coming_back;
+mod map;
 mod reclaiming;
+mod rows;
 mod scrubbing;
 mod strays;
 mod vouching;
+
+use map::Map;
 
 const PG: PgId = PgId {
     pool: PoolId(1),
@@ -28,98 +31,6 @@ const PG: PgId = PgId {
 };
 const VOLUME: VolumeId = VolumeId(1);
 const FAMILY: FamilyId = FamilyId(1);
-
-/// One volume in one group, on disk 1 among others.
-#[derive(Clone)]
-struct Map {
-    group: GroupView,
-    /// Groups besides, in which the volume has nothing.
-    others: Vec<GroupView>,
-    head: LayerId,
-    revision: TreeRevision,
-    old: LayerUse,
-}
-
-impl Map {
-    fn new() -> Self {
-        let slots = [1, 2].map(|disk| Slot {
-            disk: DiskId(disk),
-            state: SlotState::InSync,
-            shard: 0,
-        });
-        let group = GroupView {
-            pg: PG,
-            interval: Interval(1),
-            slots: slots.to_vec(),
-        };
-        Self {
-            group,
-            others: Vec::new(),
-            head: LayerId(1),
-            revision: TreeRevision(1),
-            old: LayerUse::Unknown,
-        }
-    }
-
-    /// The head is sealed, and a new one continues it.
-    fn sealed(&self, old: LayerUse) -> Self {
-        Self {
-            head: LayerId(2),
-            revision: TreeRevision(2),
-            old,
-            ..self.clone()
-        }
-    }
-}
-
-impl MapView for Map {
-    fn group(&self, pg: PgId) -> Option<&GroupView> {
-        std::iter::once(&self.group)
-            .chain(&self.others)
-            .find(|group| group.pg == pg)
-    }
-
-    fn groups_with(&self, disk: DiskId) -> Vec<PgId> {
-        let here = self.group.slots.iter().any(|slot| slot.disk == disk);
-        here.then_some(PG).into_iter().collect()
-    }
-
-    fn placement(&self, family: FamilyId, _index: u32) -> Option<PgId> {
-        (family == FAMILY).then_some(PG)
-    }
-
-    fn profile(&self, _pg: PgId) -> Option<Profile> {
-        None
-    }
-
-    fn volume(&self, id: VolumeId) -> Option<VolumeHead> {
-        (id == VOLUME).then_some(VolumeHead {
-            family: FAMILY,
-            head: self.head,
-            revision: self.revision,
-        })
-    }
-
-    fn revision(&self, _family: FamilyId) -> Option<TreeRevision> {
-        Some(self.revision)
-    }
-
-    fn layer_use(&self, _family: FamilyId, layer: LayerId) -> LayerUse {
-        if layer == self.head {
-            LayerUse::Head(VOLUME)
-        } else {
-            self.old
-        }
-    }
-
-    fn heir(&self, _family: FamilyId, layer: LayerId) -> Option<LayerId> {
-        (layer < self.head && self.old == LayerUse::Inner).then_some(self.head)
-    }
-
-    fn chain(&self, _family: FamilyId, layer: LayerId) -> Option<LayerChain> {
-        Some(LayerChain::new((1..=layer.0).rev().map(LayerId).collect()))
-    }
-}
 
 /// A replica whose store and owners are played by the test.
 struct Bed {
@@ -132,9 +43,13 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
-        let map = Map::new();
+        Self::of(Map::new())
+    }
+
+    fn of(map: Map) -> Self {
         let mut out = Vec::new();
         let replica = Replica::new(DiskId(1), Remembered::default(), Arc::new(map.clone()), &mut out);
+        let replica = replica.with_codes(Arc::new(crate::samples::Parity));
         assert_eq!(out, [Action::Readmit]);
         Self {
             replica,

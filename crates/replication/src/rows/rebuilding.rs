@@ -9,16 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK};
-use protocol::rows::{Row, RowCode, RowPlace, Rows};
+use protocol::rows::{RowCode, Rows};
 use protocol::storage::{ChunkState, ObjectDelta, ObjectState};
 use protocol::{DiskId, LayerId, ObjectId, Stamp};
 
+use super::shards::{Shards, chunks_in, made_of};
 use super::{absent, replacement};
 use crate::mutation::{self, Mutation};
-
-/// Bytes of a chunk.
-const CHUNK_BYTES: usize = (BLOCKS_PER_CHUNK * BLOCK_SIZE) as usize;
 
 /// A column on its way.
 #[derive(Debug, PartialEq, Eq)]
@@ -244,17 +241,7 @@ impl Rebuilding {
             return;
         };
         source.doubt |= doubt;
-        let mut at = 0;
-        for chunk in &delta.chunks {
-            let length = BLOCK_SIZE as usize * (chunk.present & !chunk.zero).count_ones() as usize;
-            let bytes = delta.bytes.get(at..at + length);
-            at += length;
-            let (Some(bytes), u16::MAX) = (bytes, chunk.present) else {
-                continue;
-            };
-            let bytes = (chunk.zero != u16::MAX).then(|| whole(chunk.zero, bytes));
-            source.chunks.insert((chunk.chunk, chunk.stamp), bytes);
-        }
+        source.chunks.extend(chunks_in(delta));
     }
 
     /// What to store for the change at the front, and whether it is in doubt at a source. Nothing if a chunk has gone
@@ -267,7 +254,8 @@ impl Rebuilding {
         }
         let mut bytes = BytesMut::new();
         for (number, stamp) in &change.wanted {
-            let shard = self.shard_of(*number, *stamp, code)?;
+            let shards = self.shards(*number, *stamp)?;
+            let shard = made_of(&shards, (self.shape, *number, self.shard), code)?;
             let state = ChunkState {
                 chunk: *number,
                 stamp: *stamp,
@@ -283,34 +271,9 @@ impl Rebuilding {
         Some((delta, doubt))
     }
 
-    /// This disk's shard of a row, empty if it is zeros.
-    fn shard_of(&self, number: u8, stamp: Stamp, code: &dyn RowCode) -> Option<Vec<u8>> {
-        let row = Row(RowPlace::of_chunk(u32::from(number)).0);
-        let profile = self.shape.profile();
-        let mut shards: Vec<Option<Vec<u8>>> = vec![None; usize::from(profile.width())];
-        let mut zero = true;
-        for source in self.sources.values() {
-            let bytes = source.chunks.get(&(number, stamp))?;
-            // A shard that the row lacks is zeros, whatever the others have.
-            zero &= bytes.is_none();
-            let bytes = bytes
-                .as_ref()
-                .map_or_else(|| vec![0; CHUNK_BYTES], |bytes| bytes.to_vec());
-            if let Some(shard) = shards.get_mut(usize::from(source.shard)) {
-                *shard = Some(bytes);
-            }
-        }
-        if zero || self.shape.lacks(row, self.shard) {
-            return Some(Vec::new());
-        }
-        if mutation::active(Mutation::OthersShard) {
-            return shards.into_iter().flatten().next();
-        }
-        let own = usize::from(self.shard);
-        if let Some(same) = shards.get_mut(own).and_then(Option::take) {
-            return Some(same);
-        }
-        code.rebuild(shards)?.into_iter().nth(own)
+    fn shards(&self, number: u8, stamp: Stamp) -> Option<Shards> {
+        let sent = |source: &Source| Some((source.shard, source.chunks.get(&(number, stamp))?.clone()));
+        self.sources.values().map(sent).collect()
     }
 
     /// The change at the front is done.
@@ -340,27 +303,6 @@ fn chunks_of(object: Option<&ObjectState>) -> BTreeMap<u8, Stamp> {
 fn has_chunk(state: &ObjectState, number: u8, at: Stamp) -> bool {
     let mut chunks = state.chunks.iter();
     chunks.any(|chunk| chunk.chunk == number && chunk.stamp == at && chunk.present != 0)
-}
-
-/// A chunk with its zeros.
-fn whole(zero: u16, bytes: &[u8]) -> Bytes {
-    if zero == 0 {
-        return Bytes::copy_from_slice(bytes);
-    }
-    let mut blocks = bytes.chunks(BLOCK_SIZE as usize);
-    let mut all = BytesMut::with_capacity(CHUNK_BYTES);
-    for bit in 0..BLOCKS_PER_CHUNK {
-        let block = if zero & (1 << bit) == 0 {
-            blocks.next()
-        } else {
-            None
-        };
-        match block {
-            Some(block) => all.extend_from_slice(block),
-            None => all.resize(all.len() + BLOCK_SIZE as usize, 0),
-        }
-    }
-    all.freeze()
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ impl Cluster {
             disk: DiskId(u32::from(shard) + 1),
             state: SlotState::InSync,
             shard,
+            arrived: Interval::default(),
         };
         Self {
             profile,
@@ -98,10 +99,11 @@ impl Cluster {
         false
     }
 
-    /// An empty disk takes the place of one that is out.
+    /// Another disk takes the place of one that is out.
     pub(super) fn replace(&mut self, old: DiskId, new: DiskId) {
+        let now = self.group.interval;
         for slot in self.group.slots.iter_mut().filter(|slot| slot.disk == old) {
-            slot.disk = new;
+            (slot.disk, slot.arrived) = (new, now);
         }
         self.group.interval = Interval(self.group.interval.0 + 1);
     }

@@ -146,18 +146,30 @@ impl RowWorld {
         }
     }
 
-    /// An empty disk takes the place of one that is out.
+    /// Another disk takes the place of one that is out: an empty one, or one that had a slot before, and was off meanwhile.
     pub(super) fn replace_disk(&mut self, old: DiskId) -> Result<(), String> {
-        let new = DiskId(self.next_disk);
-        self.next_disk += 1;
-        self.trace(|| format!("{new} TAKES THE PLACE OF {old}"));
+        let before: Vec<DiskId> = self.retired.keys().copied().collect();
+        let again = self.chance.pick(&before).filter(|_| self.chance.percent(60));
+        let new = again.unwrap_or(DiskId(self.next_disk));
+        self.next_disk += u32::from(again.is_none());
+        self.trace(|| format!("{new} TAKES THE PLACE OF {old}, {} of before", again.is_some()));
         let owned = self.forget_disk(old);
-        self.disks.remove(&old);
-        self.wanted.remove(&old);
+        if let Some(retired) = self.disks.remove(&old) {
+            self.retired.insert(old, retired);
+        }
         self.cluster.replace(old, new);
-        self.disks.insert(new, Disk::new(new, &self.cluster));
+        let disk = match self.retired.remove(&new) {
+            Some(mut disk) => {
+                disk.crash(self.cluster.map(), &mut self.chance);
+                disk
+            }
+            None => Disk::new(new, &self.cluster),
+        };
+        self.disks.insert(new, disk);
         self.collect();
         if owned {
+            // The owner's driver tries to connect until it is told not to.
+            self.wanted.insert(old);
             self.feed(owner::Event::Disconnected { disk: old })?;
         }
         Ok(())

@@ -25,11 +25,7 @@ async fn a_layer_goes_when_more_nodes_have_said_so_than_one_transaction_forgets(
         let key = Key::Disk(DiskId(number)).to_text();
         let put = Transaction::new().put(key, encode(&disk).unwrap());
         world.store.commit(put).await.unwrap();
-        slots.push(Slot {
-            disk: DiskId(number),
-            state: SlotState::InSync,
-            shard: 0,
-        });
+        slots.push(Slot::of_copy(DiskId(number), SlotState::InSync));
     }
     let pg = PgId {
         pool: PoolId(1),

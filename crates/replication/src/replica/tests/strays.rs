@@ -95,11 +95,10 @@ fn a_group_that_we_are_out_of_and_come_back_to_keeps_what_is_here() {
     let mut bed = Bed::fenced(1);
     lost(&mut bed);
     bed.map.group.interval = Interval(3);
-    bed.map.group.slots.push(Slot {
-        disk: DiskId(1),
-        state: SlotState::Down,
-        shard: 0,
-    });
+    bed.map
+        .group
+        .slots
+        .push(Slot::of_copy(DiskId(1), SlotState::Down));
     let map = Arc::new(bed.map.clone());
     bed.apply(Event::Map(map));
     let out = nudge(&mut bed);

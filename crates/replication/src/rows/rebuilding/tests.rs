@@ -2,41 +2,12 @@
 use protocol::storage::ObjectState;
 use protocol::{Generation, profile::Profile};
 
+use super::super::shards::CHUNK_BYTES;
 use super::*;
-use crate::samples::{chunk, object, stamp};
+use crate::samples::{Parity, chunk, object, stamp};
 
 const A: DiskId = DiskId(1);
 const B: DiskId = DiskId(2);
-
-/// Parity of 2+1 that one can see through: each byte is the exclusive or of the other two.
-#[derive(Debug)]
-struct Parity;
-
-impl RowCode for Parity {
-    fn encode(&self, data: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
-        Some(vec![xor(data.first()?, data.get(1)?)])
-    }
-
-    fn rebuild(&self, shards: Vec<Option<Vec<u8>>>) -> Option<Vec<Vec<u8>>> {
-        let (a, b, c) = (
-            shards.first()?.clone(),
-            shards.get(1)?.clone(),
-            shards.get(2)?.clone(),
-        );
-        let of = |own: Option<Vec<u8>>, one: &Option<Vec<u8>>, other: &Option<Vec<u8>>| {
-            own.or_else(|| Some(xor(one.as_ref()?, other.as_ref()?)))
-        };
-        Some(vec![
-            of(a.clone(), &b, &c)?,
-            of(b.clone(), &a, &c)?,
-            of(c, &a, &b)?,
-        ])
-    }
-}
-
-fn xor(a: &[u8], b: &[u8]) -> Vec<u8> {
-    a.iter().zip(b).map(|(a, b)| a ^ b).collect()
-}
 
 fn column(layer: u64, count: u64, chunks: &[(u8, u64)]) -> Vec<ObjectState> {
     vec![ObjectState {

@@ -1,0 +1,169 @@
+//! A disk of a group of shards looks after its shards, with a store and other disks that are played by the test.
+
+use protocol::checksum;
+use protocol::recovery::Told;
+use protocol::rows::rows_index;
+use protocol::storage::{ChunkState, DamagedChunk, ObjectState, Verified};
+
+use super::*;
+use crate::scrub::{Finding, Order, Progress};
+
+const CHUNK_BYTES: usize = 16 * 4096;
+
+fn rows() -> ObjectId {
+    ObjectId {
+        index: rows_index(0),
+        ..object()
+    }
+}
+
+fn state() -> ObjectState {
+    ObjectState {
+        object: rows(),
+        stamp: stamp(1, 4),
+        chunks: vec![ChunkState {
+            chunk: 0,
+            stamp: stamp(1, 4),
+            present: u16::MAX,
+            zero: 0,
+        }],
+    }
+}
+
+/// A shard that is all of one byte.
+fn shard(fill: u8) -> Bytes {
+    Bytes::from(vec![fill; CHUNK_BYTES])
+}
+
+fn question(actions: &[Action]) -> Option<(DiskId, u64)> {
+    actions.iter().find_map(|action| match action {
+        Action::Question { to, number, .. } => Some((*to, *number)),
+        _ => None,
+    })
+}
+
+/// A deep scrub of disk 1 has found its shard damaged, which was all of `lost`; disks 2 and 3 have what is said of them.
+/// Gives what it does then.
+fn mended(lost: u8, of_two: Option<u8>, of_three: Option<u8>) -> (Bed, Vec<Action>) {
+    let mut bed = Bed::of(Map::encoded());
+    let order = Order {
+        deep: true,
+        ..Order::default()
+    };
+    bed.apply(Event::Scrub { run: 7, order });
+    let list = bed.apply(Event::ScrubStep);
+    let objects = vec![state()];
+    bed.stored(&list, Ok(StorageReply::Listed { objects, more: false }));
+    let look = bed.apply(Event::ScrubStep);
+    let damaged = DamagedChunk {
+        state: state().chunks.remove(0),
+        blocks: 1,
+        checksums: checksum::of_blocks(&shard(lost)),
+    };
+    let verified = Verified {
+        state: state(),
+        blocks: 16,
+        damaged: vec![damaged],
+    };
+    bed.stored(&look, Ok(StorageReply::Verified(verified)));
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        out = bed.apply(Event::ScrubStep);
+        let (disk, number) = question(&out).unwrap();
+        let fill = if disk == DiskId(2) { of_two } else { of_three };
+        let told = fill.map_or(Err(Refusal::Busy), |fill| {
+            let delta = crate::rows::replacement(rows(), state().stamp, state().chunks, shard(fill));
+            Ok(Told::Difference { delta, doubt: false })
+        });
+        out = bed.apply(Event::Told { number, told });
+    }
+    (bed, out)
+}
+
+fn mend(actions: &[Action]) -> Option<(Bytes, usize)> {
+    actions.iter().find_map(|action| match action {
+        Action::Store {
+            request: StorageRequest::Mend { bytes, checksums, .. },
+            ..
+        } => Some((bytes.clone(), checksums.len())),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_damaged_shard_is_made_of_k_others() {
+    let (mut bed, out) = mended(6, Some(5), Some(3));
+    assert_eq!(mend(&out), Some((shard(6), 16)));
+    let out = bed.stored(&out, Ok(StorageReply::Done));
+    let found = |action: &Action| {
+        let found = Progress::Found(Finding::Mended {
+            object: rows(),
+            chunk: 0,
+            blocks: 1,
+            from: DiskId(3),
+        });
+        matches!(action, Action::Scrubbed { progress, .. } if *progress == found)
+    };
+    assert!(out.iter().any(found), "{out:?}");
+}
+
+#[test]
+fn another_disks_shard_is_not_taken_for_ours_and_what_does_not_fit_is_not_stored() {
+    // Of copies disk 2 would have what is wanted.
+    assert_eq!(mend(&mended(5, Some(5), None).1), None, "one shard is not enough");
+    assert_eq!(
+        mend(&mended(7, Some(5), Some(3)).1),
+        None,
+        "it has other checksums than ours had"
+    );
+}
+
+fn requests(actions: &[Action]) -> Vec<StorageRequest> {
+    let request = |action: &Action| match action {
+        Action::Store { request, .. } => Some(request.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(request).collect()
+}
+
+#[test]
+fn what_is_here_from_before_the_slot_was_given_goes_before_anything_is_asked() {
+    // It had shard 2 until interval 2, was off, and has shard 0 since interval 3.
+    let mut map = Map::encoded();
+    map.group.interval = Interval(4);
+    (map.group.slots[0].state, map.group.slots[0].arrived) = (SlotState::Syncing, Interval(3));
+    let remembered = Remembered {
+        intervals: vec![(PG, Interval(2))],
+        ..Remembered::default()
+    };
+    let mut bed = Bed::of(Map::encoded());
+    let mut out = Vec::new();
+    bed.replica = Replica::new(DiskId(1), remembered, Arc::new(map), &mut out);
+    let nudge = || Event::Nudge { returns: false };
+
+    assert_eq!(requests(&out), [StorageRequest::RaiseInterval(PG, Interval(3))]);
+    bed.stored(&out, Ok(StorageReply::Done));
+    let mut out = bed.apply(nudge());
+    // It looks for groups that it lost, too.
+    out.retain(|action| {
+        matches!(
+            action,
+            Action::Store {
+                request: StorageRequest::List { limit: 256, .. },
+                ..
+            }
+        )
+    });
+    let objects = vec![state()];
+    let out = bed.stored(&out, Ok(StorageReply::Listed { objects, more: false }));
+    assert_eq!(requests(&out), [StorageRequest::Drop(rows())]);
+    assert_eq!(question(&out), None);
+    let out = bed.stored(&out, Ok(StorageReply::Done));
+    assert_eq!(requests(&out), [StorageRequest::RaiseInterval(PG, Interval(4))]);
+    bed.stored(&out, Ok(StorageReply::Done));
+    let out = bed.apply(nudge());
+    assert!(
+        question(&out).is_some(),
+        "now it comes back as an empty disk does: {out:?}"
+    );
+}
