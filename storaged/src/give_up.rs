@@ -74,7 +74,7 @@ impl Volumes {
 /// What a group goes on with, if it has the disk and something is to be changed. Of shards, k must be in sync: an older one
 /// fits none of them.
 fn remains(group: &GroupView, redundancy: Redundancy, disk: DiskId, keep: Option<DiskId>) -> Option<Remains> {
-    let own = group.slots.iter().find(|slot| slot.disk == disk)?;
+    let own = group.slot_of(disk)?;
     if own.state == SlotState::Down {
         return None;
     }

@@ -195,7 +195,7 @@ impl ClusterMap {
             .keys()
             .flat_map(|pool| self.groups(*pool))
             .filter_map(move |group| {
-                let slot = group.slots.iter().find(|slot| slot.disk == disk)?;
+                let slot = group.slot_of(disk)?;
                 Some((group.pg, *slot))
             })
     }

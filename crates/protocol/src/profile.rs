@@ -60,6 +60,11 @@ impl Profile {
         self.parity
     }
 
+    /// The shards whose disks keep what is smaller than a row, as whole copies: as many as may fail, and one more.
+    pub fn fronts(self) -> std::ops::Range<u8> {
+        0..self.parity + 1
+    }
+
     /// All shards, 3 to 20: as many disks does a placement group have.
     pub fn width(self) -> u8 {
         self.data + self.parity

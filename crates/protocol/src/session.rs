@@ -254,6 +254,13 @@ pub struct GroupView {
     pub slots: Vec<Slot>,
 }
 
+impl GroupView {
+    /// A disk's slot; nothing if it has none.
+    pub fn slot_of(&self, disk: DiskId) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.disk == disk)
+    }
+}
+
 /// One place of a placement group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {

@@ -84,6 +84,18 @@ pub struct ObjectDelta {
     pub bytes: Bytes,
 }
 
+impl ObjectDelta {
+    /// The chunks, each with the number of blocks whose bytes and checksums come before its own.
+    pub fn parts(&self) -> impl Iterator<Item = (&ChunkState, usize)> {
+        let mut at = 0;
+        self.chunks.iter().map(move |chunk| {
+            let begin = at;
+            at += (chunk.present & !chunk.zero).count_ones() as usize;
+            (chunk, begin)
+        })
+    }
+}
+
 /// What a store has of one layer's object, without its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectState {

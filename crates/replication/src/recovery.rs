@@ -90,6 +90,17 @@ pub(crate) enum Cursor {
     End,
 }
 
+impl Cursor {
+    /// Behind a page of a list.
+    pub(crate) fn behind(page: &[ObjectState], more: bool) -> Self {
+        if more {
+            Self::After(page.last().map(|state| state.object))
+        } else {
+            Self::End
+        }
+    }
+}
+
 /// What a group waits for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {

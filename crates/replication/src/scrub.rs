@@ -340,15 +340,8 @@ impl Broken {
     /// blocks that carry a CRC-32C of themselves all have the same one.
     pub(crate) fn bytes_from(&self, delta: &ObjectDelta) -> Option<(Arc<[u32]>, Bytes)> {
         let ours = &self.chunk.state;
-        let (mut at, mut found) = (0, None);
-        for state in &delta.chunks {
-            if state.chunk == ours.chunk {
-                found = Some(state);
-                break;
-            }
-            at += (state.present & !state.zero).count_ones() as usize;
-        }
-        let theirs = found.filter(|theirs| {
+        let found = delta.parts().find(|(state, _)| state.chunk == ours.chunk);
+        let (theirs, mut at) = found.filter(|(theirs, _)| {
             delta.object == self.state.object && (*theirs == ours || delta.stamp == self.state.stamp)
         })?;
         let size = BLOCK_SIZE as usize;

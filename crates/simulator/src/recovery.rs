@@ -215,7 +215,7 @@ impl World {
     pub(crate) fn empty_disk(&mut self, disk: DiskId) {
         let spared = self.groups().all(|pg| {
             let slot = self.cluster.map.group(pg);
-            let slot = slot.and_then(|group| group.slots.iter().find(|slot| slot.disk == disk));
+            let slot = slot.and_then(|group| group.slot_of(disk));
             slot.is_none_or(|slot| slot.state == SlotState::Down)
         });
         let down = self.disks.get(&disk).is_some_and(|disk| !disk.is_up());

@@ -123,7 +123,7 @@ pub(super) async fn run(driver: Rc<Driver>, reach: Reach, mut errands: mpsc::Rec
 fn is_patient(reach: &Reach, question: &Question) -> bool {
     let joins = |map: &dyn MapView| {
         let group = map.group(question.pg)?;
-        let own = group.slots.iter().find(|slot| slot.disk == reach.disk)?;
+        let own = group.slot_of(reach.disk)?;
         Some(own.state == SlotState::Joining)
     };
     matches!(question.ask, Ask::Difference { .. }) && joins(reach.map.current().as_ref()) != Some(true)

@@ -44,8 +44,7 @@ impl Node {
 
     /// As [`Node::configured`], with disks in memory: as fast as each other, whoever else writes to the machine's disk.
     pub fn in_memory(disks: u32, configuration: &str) -> Result<Self> {
-        let folder = new_folder_in(FOLDERS_IN_MEMORY)?;
-        std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
+        let folder = configured_folder(FOLDERS_IN_MEMORY, configuration)?;
         Self::start_in(folder, Some(disks), None, None)
     }
 
@@ -65,16 +64,14 @@ impl Node {
         configuration: &str,
         prepare: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
-        let folder = new_folder()?;
-        std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
+        let folder = configured_folder(FOLDERS, configuration)?;
         prepare(folder.path())?;
         Self::start_in(folder, Some(disks), namespace, None)
     }
 
     /// As [`Node::configured`], of programs that are in this folder: those of another version.
     pub fn of_version(programs: &Path, disks: u32, configuration: &str) -> Result<Self> {
-        let folder = new_folder()?;
-        std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
+        let folder = configured_folder(FOLDERS, configuration)?;
         Self::start_in(folder, Some(disks), None, Some(programs.to_owned()))
     }
 
@@ -277,6 +274,13 @@ fn run_storagectl(namespace: Option<&Path>, program: &Path, arguments: &[&str]) 
 /// A new folder that a node may have for itself.
 pub fn new_folder() -> Result<TempDir> {
     new_folder_in(FOLDERS)
+}
+
+/// One with a configuration file that says this.
+fn configured_folder(place: &str, configuration: &str) -> Result<TempDir> {
+    let folder = new_folder_in(place)?;
+    std::fs::write(folder.path().join(CONFIGURATION), configuration).context("write a configuration")?;
+    Ok(folder)
 }
 
 fn new_folder_in(place: &str) -> Result<TempDir> {

@@ -51,6 +51,12 @@ impl Owner {
         }
     }
 
+    /// The same, if the group is still in this interval.
+    pub(super) fn take_over_in(&mut self, pg: PgId, interval: Interval) -> Option<&mut TakeOver> {
+        let current = self.groups.get(&pg)?.interval == interval;
+        self.take_over_mut(pg).filter(|_| current)
+    }
+
     fn send_fences(&mut self, now: Moment, pg: PgId, out: &mut Vec<Action>) {
         let (scope, family) = (self.scope(pg), self.view.family);
         let Some(take_over) = self.take_over(pg) else {
@@ -152,11 +158,7 @@ impl Owner {
         response: Response,
         out: &mut Vec<Action>,
     ) {
-        let current = self
-            .groups
-            .get(&pg)
-            .is_some_and(|group| group.interval == interval);
-        let Some(take_over) = self.take_over_mut(pg).filter(|_| current) else {
+        let Some(take_over) = self.take_over_in(pg, interval) else {
             return;
         };
         let Some(fence) = take_over.fences.get_mut(&disk) else {
@@ -192,11 +194,7 @@ impl Owner {
         else {
             return;
         };
-        let current = self
-            .groups
-            .get(&pg)
-            .is_some_and(|group| group.interval == interval);
-        let take_over = self.take_over_mut(pg).filter(|_| current);
+        let take_over = self.take_over_in(pg, interval);
         let Some(leveling) = take_over.and_then(|t| t.leveling.get_mut(&object)) else {
             return;
         };

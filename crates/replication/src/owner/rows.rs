@@ -109,9 +109,9 @@ impl Encoding {
         self.shape.profile().data()
     }
 
-    /// The shards whose disks keep fronts: as many as may fail, and one more.
+    /// The shards whose disks keep fronts.
     pub(super) fn fronts(&self) -> std::ops::Range<u8> {
-        0..self.shape.profile().parity() + 1
+        self.shape.profile().fronts()
     }
 
     /// What each shard gets of a row with this change.

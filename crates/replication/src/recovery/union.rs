@@ -26,13 +26,7 @@ pub(super) fn not_lacking(ours: &ObjectState, theirs: ObjectState) -> Option<Vec
 type Part<'a> = (&'a ChunkState, usize);
 
 fn parts(delta: &ObjectDelta) -> BTreeMap<u8, Part<'_>> {
-    let mut at = 0;
-    let parts = delta.chunks.iter().map(|chunk| {
-        let part = (chunk, at);
-        at += (chunk.present & !chunk.zero).count_ones() as usize;
-        (chunk.chunk, part)
-    });
-    parts.collect()
+    delta.parts().map(|part| (part.0.chunk, part)).collect()
 }
 
 /// What the object is with the blocks of the source's chunks that it lacks; of chunks that both have, the blocks of

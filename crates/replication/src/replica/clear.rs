@@ -22,8 +22,7 @@ const PAGE: usize = 256;
 impl Replica {
     /// In which interval we were given our slot in a group, if what is here is of before.
     fn before(&self, pg: PgId) -> Option<Interval> {
-        let slots = &self.map.group(pg)?.slots;
-        let own = slots.iter().find(|slot| slot.disk == self.disk)?;
+        let own = self.map.group(pg)?.slot_of(self.disk)?;
         let durable = self.intervals.get(&pg).copied().unwrap_or_default().durable;
         is_of_before(own, durable).then_some(own.arrived)
     }
@@ -64,8 +63,7 @@ impl Replica {
         };
         match (std::mem::replace(&mut filling.step, Step::Paused), result) {
             (Step::Clearing, Ok(StorageReply::Listed { objects, more })) => {
-                let last = objects.last().map(|state| state.object);
-                let next = if more { Cursor::After(last) } else { Cursor::End };
+                let next = Cursor::behind(&objects, more);
                 let here = |state: &ObjectState| {
                     let object = state.object;
                     (self.map.placement(object.family, object.index) == Some(pg)).then_some(object)

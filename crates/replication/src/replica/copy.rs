@@ -101,8 +101,7 @@ impl Replica {
         let step = std::mem::replace(&mut filling.step, Step::Paused);
         match (step, result) {
             (Step::OwnList, Ok(StorageReply::Listed { objects, more })) => {
-                let last = objects.last().map(|state| state.object);
-                filling.own_next = if more { Cursor::After(last) } else { Cursor::End };
+                filling.own_next = Cursor::behind(&objects, more);
                 for state in &objects {
                     let at = column(state);
                     if self.map.placement(at.0, at.1) == Some(pg) && filling.seen.insert(at) {
@@ -114,12 +113,12 @@ impl Replica {
             }
             (Step::OwnColumn(_, source), Ok(StorageReply::Listed { objects, .. })) => {
                 let stays = |object, ours, _| self.may_be_confirmed(object, ours);
-                let own = newest(&objects);
+                let left_over = self.left_over(pg, &source, &objects);
                 let mut wrong = different(&source, objects, stays);
                 if mutation::active(Mutation::NewerLacksMerged) {
                     wrong.retain(|wrong| wrong.stays.is_none());
                 }
-                match self.left_over(pg, &source, own) {
+                match left_over {
                     Some((follows, delta)) => self.store_copy(pg, (follows, wrong), delta, false, out),
                     None => self.copy_next(pg, wrong, out),
                 }
@@ -146,10 +145,11 @@ impl Replica {
         &self,
         pg: PgId,
         source: &[ObjectState],
-        own: Option<ObjectState>,
+        own: &[ObjectState],
     ) -> Option<(Stamp, ObjectDelta)> {
         self.map.profile(pg)?;
-        let ours = own?;
+        // Only the newest layer's object may be written to, and be newer than the source's.
+        let ours = own.iter().max_by_key(|state| state.object.layer)?;
         let theirs = source.iter().find(|theirs| theirs.object == ours.object)?;
         let gone = |chunk: &&ChunkState| {
             let here = theirs.chunks.iter().any(|other| other.chunk == chunk.chunk);
@@ -317,11 +317,6 @@ impl Replica {
         };
         self.ask(asked, request, out);
     }
-}
-
-/// The object of the newest layer, which alone may be written to.
-fn newest(objects: &[ObjectState]) -> Option<ObjectState> {
-    objects.iter().max_by_key(|state| state.object.layer).cloned()
 }
 
 /// Whether a later write to a chunk of ours may have taken blocks away that the source still has: one to a front does,

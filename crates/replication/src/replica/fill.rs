@@ -124,7 +124,7 @@ impl Replica {
     /// with the questions that were asked, so that a bad source is not asked for ever.
     pub(super) fn place_in(&self, pg: PgId) -> Option<(Interval, SlotState, Vec<DiskId>)> {
         let group = self.map.group(pg)?;
-        let own = group.slots.iter().find(|slot| slot.disk == self.disk)?;
+        let own = group.slot_of(self.disk)?;
         let profile = self.map.profile(pg);
         // Whoever keeps fronts asks one that does.
         let front = |slot: &Slot| Self::is_kept(profile, slot.shard, 0);
@@ -387,13 +387,8 @@ impl Replica {
     /// Whether we are joining a group: writes wait for us then, and may find their objects behind.
     pub(super) fn is_joining(&self, pg: PgId) -> bool {
         let group = self.map.group(pg);
-        group.is_some_and(|group| {
-            let joins = |slot: &protocol::session::Slot| slot.state == SlotState::Joining;
-            group
-                .slots
-                .iter()
-                .any(|slot| slot.disk == self.disk && joins(slot))
-        })
+        let own = group.and_then(|group| group.slot_of(self.disk));
+        own.is_some_and(|own| own.state == SlotState::Joining)
     }
 
     /// Whether a write that finds its object behind is to wait for its copy.

@@ -102,7 +102,7 @@ impl Bench<'_> {
         if scope.interval > group.interval || own > group.interval {
             return Verdict::AwaitMap;
         }
-        let slot = group.slots.iter().find(|slot| slot.disk == self.disk);
+        let slot = group.slot_of(self.disk);
         if slot.is_some_and(|slot| is_of_before(slot, raised.durable)) {
             // Nothing may make it look as if what is here were of this shard.
             return Verdict::Refuse(Refusal::NotInSync);

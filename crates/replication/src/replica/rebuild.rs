@@ -27,7 +27,7 @@ impl Replica {
 
     /// Whether a disk with this shard keeps objects of this index.
     pub(super) fn is_kept(profile: Option<Profile>, shard: u8, index: u32) -> bool {
-        is_rows(index) || profile.is_none_or(|profile| shard <= profile.parity())
+        is_rows(index) || profile.is_none_or(|profile| profile.fronts().contains(&shard))
     }
 
     /// The same, of this disk in a group.
@@ -41,9 +41,7 @@ impl Replica {
 
     /// Which shard a disk keeps in a group.
     pub(super) fn shard_of(&self, pg: PgId, disk: DiskId) -> Option<u8> {
-        let slots = &self.map.group(pg)?.slots;
-        let slot = slots.iter().find(|slot| slot.disk == disk)?;
-        Some(slot.shard)
+        Some(self.map.group(pg)?.slot_of(disk)?.shard)
     }
 
     /// The disks that have a group in sync.

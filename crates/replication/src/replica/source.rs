@@ -115,13 +115,7 @@ impl Replica {
         if group.interval != interval {
             return Err(Refusal::Interval(group.interval));
         }
-        let state = |disk| {
-            group
-                .slots
-                .iter()
-                .find(|slot| slot.disk == disk)
-                .map(|slot| slot.state)
-        };
+        let state = |disk| group.slot_of(disk).map(|slot| slot.state);
         if state(self.disk) != Some(SlotState::InSync) {
             return Err(Refusal::NotInSync);
         }

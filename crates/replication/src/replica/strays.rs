@@ -170,7 +170,6 @@ impl Replica {
     /// The interval of a group that we have no slot in.
     fn lost(&self, pg: PgId) -> Option<Interval> {
         let group = self.map.group(pg)?;
-        let ours = group.slots.iter().any(|slot| slot.disk == self.disk);
-        (!ours).then_some(group.interval)
+        group.slot_of(self.disk).is_none().then_some(group.interval)
     }
 }

@@ -179,7 +179,7 @@ impl Rebuilding {
                 change.gone.insert(*number);
             }
         }
-        for (number, at) in there.clone() {
+        for (&number, &at) in &there {
             if mutation::active(Mutation::NewestVersionOnly)
                 && there.get(&(number ^ 1)).is_some_and(|other| *other > at)
             {

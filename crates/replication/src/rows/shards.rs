@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use protocol::Stamp;
 use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK};
 use protocol::rows::{Row, RowCode, RowPlace, Rows};
-use protocol::storage::ObjectDelta;
+use protocol::storage::{ChunkState, ObjectDelta};
 
 use crate::mutation::{self, Mutation};
 
@@ -19,24 +19,23 @@ pub(crate) type Shards = BTreeMap<u8, Option<Bytes>>;
 
 /// The whole chunks that a disk sent, by number and stamp; nothing where one is zeros.
 pub(crate) fn chunks_in(delta: &ObjectDelta) -> BTreeMap<(u8, Stamp), Option<Bytes>> {
-    let mut at = 0;
-    let mut chunks = BTreeMap::new();
-    for chunk in &delta.chunks {
-        let length = BLOCK_SIZE as usize * (chunk.present & !chunk.zero).count_ones() as usize;
-        let bytes = delta.bytes.get(at..at + length);
-        at += length;
-        if let (Some(bytes), u16::MAX) = (bytes, chunk.present) {
-            let bytes = (chunk.zero != u16::MAX).then(|| whole(chunk.zero, bytes));
-            chunks.insert((chunk.chunk, chunk.stamp), bytes);
+    let size = BLOCK_SIZE as usize;
+    let chunk = |(chunk, begin): (&ChunkState, usize)| {
+        let end = begin + (chunk.present & !chunk.zero).count_ones() as usize;
+        if chunk.present != u16::MAX || end * size > delta.bytes.len() {
+            return None;
         }
-    }
-    chunks
+        let bytes =
+            (chunk.zero != u16::MAX).then(|| whole(chunk.zero, delta.bytes.slice(begin * size..end * size)));
+        Some(((chunk.chunk, chunk.stamp), bytes))
+    };
+    delta.parts().filter_map(chunk).collect()
 }
 
 /// A chunk with its zeros.
-fn whole(zero: u16, bytes: &[u8]) -> Bytes {
+fn whole(zero: u16, bytes: Bytes) -> Bytes {
     if zero == 0 {
-        return Bytes::copy_from_slice(bytes);
+        return bytes;
     }
     let mut blocks = bytes.chunks(BLOCK_SIZE as usize);
     let mut all = BytesMut::with_capacity(CHUNK_BYTES);

@@ -18,6 +18,7 @@ use crate::model_store::{ModelStore, Taken};
 /// One disk.
 pub(super) struct Disk {
     id: DiskId,
+    codes: Arc<Codes>,
     replica: Replica,
     pub(super) store: ModelStore,
     /// Tokens of what is accepted and not durable, in order.
@@ -39,9 +40,11 @@ impl Disk {
     pub(super) fn new(id: DiskId, cluster: &Cluster) -> Self {
         let mut out = Vec::new();
         let codes = Arc::new(Codes::default());
-        let replica = Replica::new(id, Remembered::default(), cluster.map(), &mut out).with_codes(codes);
+        let replica =
+            Replica::new(id, Remembered::default(), cluster.map(), &mut out).with_codes(codes.clone());
         let mut disk = Self {
             id,
+            codes,
             replica,
             store: ModelStore::default(),
             queued: VecDeque::new(),
@@ -74,8 +77,7 @@ impl Disk {
             vouched: false,
         };
         let mut out = Vec::new();
-        self.replica =
-            Replica::new(self.id, remembered, map, &mut out).with_codes(Arc::new(Codes::default()));
+        self.replica = Replica::new(self.id, remembered, map, &mut out).with_codes(self.codes.clone());
         self.perform(out);
     }
 

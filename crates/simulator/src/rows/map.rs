@@ -67,11 +67,7 @@ impl Cluster {
     }
 
     pub(super) fn shard_of(&self, disk: DiskId) -> u8 {
-        self.group
-            .slots
-            .iter()
-            .find(|slot| slot.disk == disk)
-            .map_or(0, |slot| slot.shard)
+        self.group.slot_of(disk).map_or(0, |slot| slot.shard)
     }
 
     pub(super) fn min_in_sync(&self) -> usize {

@@ -31,8 +31,18 @@ pub(super) enum Said {
 pub(super) struct Talk {
     /// Who was asked what, by who asks and its number.
     asked: BTreeMap<(DiskId, u64), (DiskId, Stage)>,
-    /// Wishes, and whether whoever had them still waits.
-    wishes: Vec<(DiskId, Interval, SlotState, SlotState, bool)>,
+    wishes: Vec<Wish>,
+}
+
+/// A step of the record that a disk wishes.
+#[derive(Debug)]
+struct Wish {
+    disk: DiskId,
+    interval: Interval,
+    from: SlotState,
+    to: SlotState,
+    /// Whether the disk still waits for it.
+    waits: bool,
 }
 
 #[derive(Debug)]
@@ -60,7 +70,13 @@ impl RowWorld {
                         }
                     }
                     Said::Wish(interval, from, to) => {
-                        self.talk.wishes.push((*id, interval, from, to, true));
+                        self.talk.wishes.push(Wish {
+                            disk: *id,
+                            interval,
+                            from,
+                            to,
+                            waits: true,
+                        });
                     }
                 }
             }
@@ -76,9 +92,10 @@ impl RowWorld {
             }
         }
         let chance = &mut self.chance;
-        self.talk.wishes.retain_mut(|(from, .., waits)| {
-            *waits &= *from != disk;
-            *waits || *from != disk || chance.percent(LATE_PERCENT)
+        self.talk.wishes.retain_mut(|wish| {
+            let others = wish.disk != disk;
+            wish.waits &= others;
+            others || chance.percent(LATE_PERCENT)
         });
     }
 
@@ -125,7 +142,13 @@ impl RowWorld {
     }
 
     fn wish_arrives(&mut self, at: usize) {
-        let (id, interval, from, to, waits) = self.talk.wishes.remove(at);
+        let Wish {
+            disk: id,
+            interval,
+            from,
+            to,
+            waits,
+        } = self.talk.wishes.remove(at);
         let done = self.cluster.swap(id, interval, from, to);
         self.trace(|| format!("{id} wishes {from:?} to {to:?} in {interval:?}: {done}"));
         self.met.returned += u64::from(done && to == SlotState::InSync);

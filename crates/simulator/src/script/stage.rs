@@ -251,7 +251,7 @@ impl Script {
 
     pub(super) fn state(&self, disk: DiskId) -> Option<SlotState> {
         let group = self.cluster.map.group(PG)?;
-        let slot = group.slots.iter().find(|slot| slot.disk == disk)?;
+        let slot = group.slot_of(disk)?;
         Some(slot.state)
     }
 

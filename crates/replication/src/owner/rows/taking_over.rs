@@ -186,11 +186,7 @@ impl Owner {
         let Sent::Settle { pg, interval, index } = sent else {
             return;
         };
-        let current = self
-            .groups
-            .get(&pg)
-            .is_some_and(|group| group.interval == interval);
-        let take_over = self.take_over_mut(pg).filter(|_| current);
+        let take_over = self.take_over_in(pg, interval);
         let Some(active) = take_over.and_then(|t| t.settling.get_mut(&index)) else {
             return;
         };
