@@ -151,7 +151,10 @@ impl Replica {
                 served.is_some_and(|served| *served >= rising.seen),
             )
         });
-        told.collect()
+        let mut told: Vec<_> = told.collect();
+        // Whoever asks raises them in this order: the same events are to have the same actions.
+        told.sort_unstable_by_key(|(volume, ..)| *volume);
+        told
     }
 
     /// The store answered for a question.
