@@ -499,7 +499,7 @@ impl Replica {
                 self.resume_reclaims(out);
             }
             Some(Asked::Strays(object)) => self.strays_told(object, result, out),
-            Some(Asked::Reclaim(token, _)) => self.reclaimed(token, result, out),
+            Some(Asked::Reclaim(token, place)) => self.reclaimed((token, place), result, out),
             Some(Asked::Generation(volume, generation)) => {
                 let known = self.generations.entry(volume).or_default();
                 known.asked = known.seen > generation;

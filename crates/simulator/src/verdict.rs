@@ -153,6 +153,14 @@ impl World {
                 reasons.push(format!("{id}: {replica:?}"));
             }
         }
+        let strays = self.strays();
+        reasons.push(format!(
+            "whole {}, moved {}, left behind {strays:?}, reclaimed {}, held {:?}",
+            self.whole(),
+            self.moved(),
+            self.reclaimed(),
+            self.guards.keys().collect::<Vec<_>>()
+        ));
         let step = format!("{:?}", self.ending);
         self.violate(format!(
             "liveness: no rest {REST_MS} ms after the last fault: {step}: {reasons:?}"

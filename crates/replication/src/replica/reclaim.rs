@@ -188,10 +188,13 @@ impl Replica {
     /// The store answered.
     pub(super) fn reclaimed(
         &mut self,
-        token: u64,
+        (token, place): (u64, Place),
         result: Result<StorageReply, StorageError>,
         out: &mut Vec<Action>,
     ) {
+        if let Some(pg) = place.pg.filter(|_| place.child.is_some() && result.is_ok()) {
+            self.has_merged(pg);
+        }
         out.push(Action::Reclaimed {
             token,
             result: result.map(|_| ()),

@@ -78,6 +78,14 @@ impl Replica {
         }
     }
 
+    /// The store has merged an object of a group into another layer: if we have lost the group, it is where a search that
+    /// is under way may have been already (seed 64876 of the simulator's, of its time).
+    pub(super) fn has_merged(&mut self, pg: PgId) {
+        if self.lost(pg).is_some() {
+            self.strays.begin();
+        }
+    }
+
     /// Some time has passed.
     pub(super) fn search_for_strays(&mut self, out: &mut Vec<Action>) {
         self.strays.pages = PAGES_PER_NUDGE;

@@ -136,3 +136,31 @@ fn a_write_that_was_let_in_before_is_searched_for_once_it_is_there() {
     let out = listed(&mut bed, &[object()]);
     assert_eq!(requests(&out), [StorageRequest::Drop(object())]);
 }
+
+#[test]
+fn what_a_merge_moves_while_it_is_searched_for_is_searched_for_again() {
+    // Seed 64876 of its time: the parent was listed, merged into its child, and dropped in vain; the child stayed for ever.
+    let mut bed = Bed::fenced(1);
+    bed.map = bed.map.sealed(LayerUse::Inner);
+    bed.map.head = LayerId(2);
+    lost(&mut bed);
+    let parent = listed(&mut bed, &[object()]);
+    assert_eq!(requests(&parent), [StorageRequest::Drop(object())]);
+    let request = StorageRequest::Merge {
+        family: FAMILY,
+        index: 0,
+        parent: LayerId(1),
+        child: LayerId(2),
+        row_chunks: None,
+    };
+    let merge = bed.apply(Event::Reclaim { token: 1, request });
+    bed.stored(&merge, Ok(StorageReply::Done));
+    bed.stored(&parent, Ok(StorageReply::Done));
+    let child = ObjectId {
+        layer: LayerId(2),
+        ..object()
+    };
+    let out = nudge(&mut bed);
+    let out = bed.stored(&out, Ok(page(&[child])));
+    assert_eq!(requests(&out), [StorageRequest::Drop(child)]);
+}
