@@ -9,6 +9,7 @@ use coordination::layout::{first_slots, groups_max, spread};
 use coordination::placement::Candidate;
 use coordination::records::{FailureDomain, GroupRecord, NameRecord, PoolRecord, Redundancy, encode};
 use coordination::{ClusterMap, Compare, Transaction};
+use erasure::{Code, Profile, ProfileError};
 use protocol::{DiskId, PgId, PoolId};
 
 use crate::moment::wall_clock_ms;
@@ -76,17 +77,7 @@ struct Shape {
 
 impl Shape {
     fn of(request: &CreatePool) -> Result<Self, OperationError> {
-        let invalid = |message: String| Err(OperationError::Invalid(message));
-        let copies = request.copies.unwrap_or(COPIES_DEFAULT);
-        if copies == 0 || copies > COPIES_MAX {
-            return invalid(format!("a pool keeps 1 to {COPIES_MAX} copies, not {copies}"));
-        }
-        let narrow = |number: u32| {
-            u8::try_from(number).map_err(|_| OperationError::Internal(format!("{number} is above 255")))
-        };
-        let redundancy = Redundancy::Replicated {
-            copies: narrow(copies)?,
-        };
+        let redundancy = redundancy(request)?;
         let min_in_sync = match request.min_in_sync {
             None => redundancy.min_in_sync_default(),
             Some(asked) => redundancy
@@ -97,7 +88,9 @@ impl Shape {
             .groups
             .is_some_and(|groups| groups == 0 || groups > GROUPS_MAX)
         {
-            return invalid(format!("a pool has 1 to {GROUPS_MAX} placement groups"));
+            return Err(OperationError::Invalid(format!(
+                "a pool has 1 to {GROUPS_MAX} placement groups"
+            )));
         }
         let disks = request
             .disks
@@ -114,6 +107,30 @@ impl Shape {
             }),
         })
     }
+}
+
+/// How a pool is to keep data: in copies, or encoded.
+fn redundancy(request: &CreatePool) -> Result<Redundancy, OperationError> {
+    let invalid = OperationError::Invalid;
+    let Some(erasure) = &request.erasure else {
+        let copies = request.copies.unwrap_or(COPIES_DEFAULT);
+        return u8::try_from(copies)
+            .ok()
+            .filter(|_| (1..=COPIES_MAX).contains(&copies))
+            .map(|copies| Redundancy::Replicated { copies })
+            .ok_or_else(|| invalid(format!("a pool keeps 1 to {COPIES_MAX} copies, not {copies}")));
+    };
+    if request.copies.is_some() {
+        return Err(invalid(format!(
+            "a pool keeps either copies or rows of {erasure} shards: ask for one of them"
+        )));
+    }
+    let profile: Profile = erasure
+        .parse()
+        .map_err(|error: ProfileError| invalid(error.to_string()))?;
+    // What every node needs can at least be seen here.
+    Code::new(profile).map_err(|error| invalid(error.to_string()))?;
+    Ok(Redundancy::Encoded { profile })
 }
 
 /// A pool that is to be made.

@@ -30,8 +30,13 @@ pub struct CreatePool {
     /// How many copies of each block, 1 to [`COPIES_MAX`], on as many disks. 3 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<u32>,
+    /// Erasure coding in place of copies: how many shards of data and of parity, as in `4+2`. 2 to 16, and 1 to 4; a
+    /// group lies on as many disks as both together, and as many as there is parity may fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<String>,
     /// With fewer copies in sync than this, writes wait: 1 to `copies`. If left out, one copy may be
-    /// away of three and more, none of two.
+    /// away of three and more, none of two. With erasure coding the same of shards: never fewer than those of data; if
+    /// left out, one more than those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_in_sync: Option<u32>,
     /// Into how many groups the pool is split, 1 to [`GROUPS_MAX`]; chosen by the number of disks if left out.
@@ -52,9 +57,12 @@ pub struct Pool {
     pub id: u32,
     /// Its name.
     pub name: String,
-    /// Copies of each block.
+    /// Copies of each block; with erasure coding, of what is not in rows yet.
     pub copies: u32,
-    /// With fewer copies in sync than this, writes wait.
+    /// How many shards of data and of parity a row has, as in `4+2`; nothing where blocks are copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<String>,
+    /// With fewer copies, or shards, in sync than this, writes wait.
     pub min_in_sync: u32,
     /// How far apart copies are.
     pub failure_domain: FailureDomain,
@@ -68,7 +76,7 @@ pub struct Pool {
     pub volumes: u64,
     /// The sum of the volumes' sizes, in bytes.
     pub provisioned: u64,
-    /// What can still be written before the fullest disk is full, in bytes, after copies; an estimate. Nothing if no
+    /// What can still be written before the fullest disk is full, in bytes, after copies and parity; an estimate. Nothing if no
     /// disk tells; see [`Pool::unknown`].
     pub available: Option<u64>,
     /// What it could hold if its disks held nothing, in bytes, after copies; an estimate in the same way.

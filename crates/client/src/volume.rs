@@ -76,6 +76,14 @@ pub enum OpenError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The volume's pool encodes rows, and that cannot be computed here.
+    #[error("volume {volume} is in a pool with erasure coding, which this machine cannot compute: {source}")]
+    Encoding {
+        /// Its name.
+        volume: String,
+        /// What the arithmetic lacks.
+        source: erasure::CodeError,
+    },
     /// No address was given.
     #[error("no address of storaged was given")]
     NoAddress,
@@ -101,7 +109,7 @@ impl Volume {
     pub async fn open_with(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
         let session = session::open(options, Opening::Plain).await?;
         Ok(Self {
-            driver: Driver::start(session, ring.take()),
+            driver: Driver::start(session, ring)?,
         })
     }
 
@@ -110,7 +118,7 @@ impl Volume {
     pub async fn succeed(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
         let session = session::open(options, Opening::Succeeds).await?;
         Ok(Self {
-            driver: Driver::start(session, ring.take()),
+            driver: Driver::start(session, ring)?,
         })
     }
 
@@ -118,7 +126,7 @@ impl Volume {
     pub(crate) async fn open_attached(options: Options, attachment: u64) -> Result<Self, OpenError> {
         let session = session::open(options, Opening::Attached(attachment)).await?;
         Ok(Self {
-            driver: Driver::start(session, None),
+            driver: Driver::start(session, &mut None)?,
         })
     }
 

@@ -214,7 +214,9 @@ fn source_error(name: &ExportName, error: OpenError) -> SourceError {
             name: name.to_string(),
             reason: message,
         },
-        OpenError::Unreachable { .. } | OpenError::NoAddress => SourceError::Unavailable(error.to_string()),
+        OpenError::Unreachable { .. } | OpenError::Encoding { .. } | OpenError::NoAddress => {
+            SourceError::Unavailable(error.to_string())
+        }
     }
 }
 

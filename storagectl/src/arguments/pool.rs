@@ -29,7 +29,10 @@ impl From<Apart> for FailureDomain {
 pub(crate) enum PoolCommand {
     /// Makes a pool.
     #[command(
-        after_help = "Examples:\n  storagectl pool create main\n  storagectl pool create scratch --copies 1 --disks 2,3"
+        after_help = "Examples:\n  storagectl pool create main\n  storagectl pool create scratch --copies 1 --disks 2,3\n  \
+            storagectl pool create archive --erasure 4+2\n\n\
+            4+2 takes half as much room as 3 copies and bears as many failures, and wants 6 disks on distinct nodes. Large \
+            writes are faster than with copies, small ones cost as much as 3 copies do until they are encoded."
     )]
     Create {
         /// Its name.
@@ -37,7 +40,12 @@ pub(crate) enum PoolCommand {
         /// Copies of each block, on as many disks. 3 if left out.
         #[arg(long)]
         copies: Option<u32>,
-        /// With fewer copies in sync than this, writes wait. 2 if left out, or 1 with one copy.
+        /// Erasure coding in place of copies: shards of data and of parity, as in 4+2; as many disks may fail as there
+        /// are shards of parity.
+        #[arg(long, value_name = "DATA+PARITY", conflicts_with = "copies")]
+        erasure: Option<String>,
+        /// With fewer copies in sync than this, writes wait: 2 if left out, or 1 with one copy. With erasure coding of
+        /// shards: one more than those of data if left out.
         #[arg(long)]
         min_in_sync: Option<u32>,
         /// Into how many groups to split it; chosen by the number of disks if left out.

@@ -19,6 +19,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Resu
         PoolCommand::Create {
             name,
             copies,
+            erasure,
             min_in_sync,
             groups,
             disks,
@@ -30,6 +31,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Resu
                     &CreatePool {
                         name,
                         copies,
+                        erasure,
                         min_in_sync,
                         groups,
                         disks,
@@ -39,9 +41,9 @@ pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Resu
                 .await?;
             form.show(&pool, |pool| {
                 format!(
-                    "pool {} created: {} copies on {} disks",
+                    "pool {} created: {} on {} disks",
                     pool.name,
-                    pool.copies,
+                    kept(pool),
                     pool.disks.len()
                 )
             })
@@ -71,7 +73,7 @@ fn render_list(list: &PoolList) -> String {
     let rows = list.pools.iter().map(|pool| {
         [
             pool.name.clone(),
-            pool.copies.to_string(),
+            redundancy(pool),
             format!("{}/{}", pool.groups_healthy, pool.groups),
             numbers(&pool.disks),
             pool.volumes.to_string(),
@@ -81,7 +83,7 @@ fn render_list(list: &PoolList) -> String {
     });
     let columns = [
         "name",
-        "copies",
+        "redundancy",
         "groups healthy",
         "disks",
         "volumes",
@@ -90,7 +92,7 @@ fn render_list(list: &PoolList) -> String {
     ];
     table(
         columns,
-        &["copies", "groups healthy", "volumes", "provisioned", "available"],
+        &["groups healthy", "volumes", "provisioned", "available"],
         rows,
     )
 }
@@ -99,16 +101,23 @@ fn describe(pool: &Pool) -> String {
     properties(&[
         ("name", pool.name.clone()),
         ("id", pool.id.to_string()),
-        ("copies", pool.copies.to_string()),
+        ("kept", kept(pool)),
         (
             "writes wait below",
-            format!("{} copies in sync", pool.min_in_sync),
+            format!("{} {} in sync", pool.min_in_sync, parts(pool)),
         ),
         (
             "groups healthy",
             format!("{} of {}", pool.groups_healthy, pool.groups),
         ),
-        ("copies are on distinct", domain(pool.failure_domain).to_owned()),
+        (
+            if pool.erasure.is_some() {
+                "shards are on distinct"
+            } else {
+                "copies are on distinct"
+            },
+            domain(pool.failure_domain).to_owned(),
+        ),
         ("disks", numbers(&pool.disks)),
         ("volumes", pool.volumes.to_string()),
         ("provisioned", exact_size(pool.provisioned)),
@@ -116,6 +125,34 @@ fn describe(pool: &Pool) -> String {
         ("total", known(pool.total, exact_size)),
         ("not known", pool.unknown.clone().unwrap_or_default()),
     ])
+}
+
+fn redundancy(pool: &Pool) -> String {
+    pool.erasure.clone().unwrap_or_else(|| copies(pool))
+}
+
+fn copies(pool: &Pool) -> String {
+    let copies = pool.copies;
+    format!("{copies} {}", if copies == 1 { "copy" } else { "copies" })
+}
+
+/// How a pool keeps what is written to it.
+fn kept(pool: &Pool) -> String {
+    match &pool.erasure {
+        Some(erasure) => format!(
+            "rows of {erasure} shards, and {} of what is not in a row yet",
+            copies(pool)
+        ),
+        None => copies(pool),
+    }
+}
+
+fn parts(pool: &Pool) -> &'static str {
+    if pool.erasure.is_some() {
+        "shards"
+    } else {
+        "copies"
+    }
 }
 
 fn domain(domain: FailureDomain) -> &'static str {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use admin_api::ErrorBody;
 use admin_api::pools::{CreatePool, FailureDomain, Pool, PoolList};
 use axum::extract::{Path, State};
+use coordination::records::Redundancy;
 use coordination::{ClusterMap, records};
 use protocol::{DiskId, PoolId};
 use replication::membership::held;
@@ -79,7 +80,8 @@ async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Poo
     Some(Pool {
         id: id.0,
         name: record.name.clone(),
-        copies: u32::from(record.redundancy.width()),
+        copies: copies(record.redundancy),
+        erasure: record.redundancy.profile().map(String::from),
         min_in_sync: u32::from(record.min_in_sync),
         failure_domain: match record.failure_domain {
             records::FailureDomain::Disk => FailureDomain::Disk,
@@ -98,7 +100,15 @@ async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Poo
     })
 }
 
-/// What fits into a pool, after copies.
+/// How many copies there are of a block; with erasure coding, of one that is not in a row yet.
+fn copies(redundancy: Redundancy) -> u32 {
+    let fronts = redundancy.profile().map(|profile| profile.fronts().len());
+    fronts.map_or(u32::from(redundancy.width()), |fronts| {
+        u32::try_from(fronts).unwrap_or(u32::MAX)
+    })
+}
+
+/// What fits into a pool, after copies and parity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PoolRoom {
     available: u64,

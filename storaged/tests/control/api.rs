@@ -35,6 +35,11 @@ GET    | /v1/scrubs/77            |                                  | not_found
 POST   | /v1/pools                | {"name": "p", "copies": 0}       | invalid_request    | 1 to
 POST   | /v1/pools                | {"name": "p", "copies": 5}       | not_enough_disks   | there are 3
 POST   | /v1/pools                | {"name": "p", "min_in_sync": 4}  | invalid_request    | min_in_sync
+POST   | /v1/pools                | {"name": "p", "erasure": "4"}    | invalid_request    | as in 4+2
+POST   | /v1/pools                | {"name": "p", "erasure": "4+9"}  | invalid_request    | 1 to 4 of parity
+POST   | /v1/pools                | {"name": "p", "erasure": "2+1", "copies": 2} | invalid_request | one of them
+POST   | /v1/pools                | {"name": "p", "erasure": "2+1", "min_in_sync": 1} | invalid_request | nothing can be read
+POST   | /v1/pools                | {"name": "p", "erasure": "4+2"}  | not_enough_disks   | there are 3
 POST   | /v1/pools                | {"name": "p", "disks": [1, 2, 9]} | not_found         | no disk 9
 DELETE | /v1/pools/pool           |                                  | in_use             | 1 volume
 DELETE | /v1/pools/none           |                                  | not_found          | no pool

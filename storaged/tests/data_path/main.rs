@@ -7,6 +7,7 @@
 
 mod coming_back;
 mod direct;
+mod encoded;
 mod eviction;
 mod giving_up;
 mod model;

@@ -62,8 +62,11 @@ struct Pair {
 }
 
 impl Pair {
-    async fn create(directory: &Path) -> Self {
-        let node = Node::create(directory).await;
+    async fn create(directory: &Path, kept: Kept) -> Self {
+        let node = match kept {
+            Kept::Copies => Node::create(directory).await,
+            Kept::Rows => Node::encoded(directory).await,
+        };
         node.create_volume(NAME, BLOCKS * BLOCK).await;
         let volume = node.open(NAME).await.unwrap();
         let blocks = vec![0; usize::try_from(BLOCKS).unwrap()];
@@ -235,10 +238,17 @@ async fn compare(volume: &Volume, blocks: &[u32], area: std::ops::Range<usize>) 
     assert_eq!(at, area.end);
 }
 
-fn run(steps: &[Step]) {
+/// How the pool keeps data.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Copies,
+    Rows,
+}
+
+fn run(kept: Kept, steps: &[Step]) {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let mut pair = Pair::create(directory.path()).await;
+        let mut pair = Pair::create(directory.path(), kept).await;
         for step in steps {
             pair = pair.apply(directory.path(), step).await;
         }
@@ -250,6 +260,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 60, ..ProptestConfig::default() })]
     #[test]
     fn the_real_stack_shows_what_the_model_shows(steps in steps()) {
-        run(&steps);
+        run(Kept::Copies, &steps);
+    }
+
+    #[test]
+    fn the_real_stack_shows_it_in_a_pool_of_rows_too(steps in steps()) {
+        run(Kept::Rows, &steps);
     }
 }

@@ -49,14 +49,29 @@ impl Node {
 
     /// The same with a pool whose writes wait for no more than so many copies.
     pub(crate) async fn with_min_in_sync(directory: &Path, min_in_sync: u32) -> Self {
+        Self::with_pool(directory, Some(3), None, Some(min_in_sync)).await
+    }
+
+    /// The same with rows 2+1: one disk may be away.
+    pub(crate) async fn encoded(directory: &Path) -> Self {
+        Self::with_pool(directory, None, Some("2+1"), None).await
+    }
+
+    async fn with_pool(
+        directory: &Path,
+        copies: Option<u32>,
+        erasure: Option<&str>,
+        min_in_sync: Option<u32>,
+    ) -> Self {
         for disk in DISKS {
             make_disk(directory, disk);
         }
         let node = Self::start(directory).await;
         let pool = CreatePool {
             name: "pool".into(),
-            copies: Some(3),
-            min_in_sync: Some(min_in_sync),
+            copies,
+            erasure: erasure.map(Into::into),
+            min_in_sync,
             groups: Some(8),
             disks: None,
             failure_domain: None,

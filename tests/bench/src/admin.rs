@@ -36,6 +36,7 @@ impl Admin {
         let body = CreatePool {
             name: name.into(),
             copies,
+            erasure: None,
             min_in_sync: None,
             groups: None,
             disks: None,

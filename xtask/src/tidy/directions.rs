@@ -56,7 +56,7 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "client",
-        uses: &["direct", "protocol", "replication"],
+        uses: &["direct", "erasure", "protocol", "replication"],
         never: NODE,
     },
     Place {

@@ -9,10 +9,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use direct::area::Area;
+use erasure::Code;
 use protocol::DiskId;
 use protocol::message::Request;
+use protocol::rows::RowCode;
 use protocol::session::{SessionRequest, VolumeView};
 use replication::owner::{Action, Event, IoId, Operation, Outcome, Owner};
 use tokio::io::unix::AsyncFd;
@@ -23,7 +26,7 @@ use tracing::{info, warn};
 use super::connection::{self, DiskConnection};
 use super::direct::{self as direct_reads, Begun, DirectReads, ReadRing};
 use super::session::{self, OpenedSession, Session};
-use super::{again, device_error, timer};
+use super::{OpenError, again, device_error, timer};
 use crate::clock::now;
 use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, WriteBuffer};
 use crate::{device, request};
@@ -68,11 +71,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Starts to drive the volume of a session that was just opened.
-    pub(super) fn start(opened: OpenedSession, ring: Option<ReadRing>) -> Rc<Self> {
+    /// Starts to drive the volume of a session that was just opened. The ring is taken only if that can be done.
+    pub(super) fn start(opened: OpenedSession, ring: &mut Option<ReadRing>) -> Result<Rc<Self>, OpenError> {
         let mut actions = Vec::new();
         let view = opened.view.clone();
-        let owner = Owner::open(now(), opened.leased, opened.view, &mut actions);
+        let code = row_code(&view)?;
+        let owner = Owner::open_encoded(now(), opened.leased, opened.view, code, &mut actions);
         let driver = Rc::new(Self {
             owner: RefCell::new(owner),
             events: RefCell::default(),
@@ -83,7 +87,7 @@ impl Driver {
             listener: RefCell::default(),
             phase: watch::Sender::new(Phase::Opening),
             disks: RefCell::default(),
-            direct: DirectReads::new(ring),
+            direct: DirectReads::new(ring.take()),
             area: RefCell::default(),
             shared_writes: Cell::new(0),
             session: opened.session,
@@ -109,7 +113,7 @@ impl Driver {
         if let Err(error) = followed {
             info!(%error, "direct reads cannot be waited for");
         }
-        driver
+        Ok(driver)
     }
 
     /// Takes an event in, and carries out all that follows from it.
@@ -383,6 +387,18 @@ async fn send_gathered(driver: Rc<Driver>) {
             driver.take_direct();
         }
     }
+}
+
+/// How the volume's pool encodes rows, if it does.
+fn row_code(view: &VolumeView) -> Result<Option<Arc<dyn RowCode>>, OpenError> {
+    let Some(profile) = view.erasure else {
+        return Ok(None);
+    };
+    let code = Code::new(profile).map_err(|source| OpenError::Encoding {
+        volume: view.name.clone(),
+        source,
+    })?;
+    Ok(Some(Arc::new(code)))
 }
 
 fn is_large_write(request: &Request) -> bool {

@@ -2,6 +2,7 @@
 //! guests' are.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod encoded;
 mod figures;
 mod gateway;
 mod guest;
