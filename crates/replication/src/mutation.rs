@@ -10,6 +10,8 @@
 pub enum Mutation {
     /// The owner writes to a row, or to its front, while the row is being written (`RowAfterRow`, `FrontWaitsForRow`).
     RowsAtOnce,
+    /// A row at rest is encoded from what was read before a guest wrote to it (`EncodesWhatRests`).
+    EncodesStale,
     /// Nothing is given back of what rows no longer need.
     NothingBack,
     /// A row is written over its last complete version (`TwoPlaces`).
@@ -128,7 +130,8 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that a small world of rows must notice.
-    pub const ROWS: [Self; 10] = [
+    pub const ROWS: [Self; 11] = [
+        Self::EncodesStale,
         Self::OthersShard,
         Self::KeepOtherShard,
         Self::NothingBack,

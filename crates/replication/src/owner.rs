@@ -222,6 +222,7 @@ impl Owner {
             self.lookups.deadline(now),
             self.fullness.deadline().filter(|_| sends),
             self.give_back_due().filter(|_| sends),
+            self.rest_due().filter(|_| sends),
             self.quiescence.as_ref().map(Quiescence::deadline),
         ];
         links
@@ -325,6 +326,9 @@ impl Owner {
         }
         if self.is_open() {
             self.issue_writes(out);
+            if self.may_send(now) {
+                self.encode_resting(now);
+            }
             self.issue_reads();
             if self.may_send(now) {
                 self.send_writes(now, out);
@@ -356,6 +360,7 @@ impl Owner {
             out.push(Action::Closed);
         } else {
             self.stage = Stage::Closing;
+            self.operations.drop_gathers();
         }
     }
 

@@ -24,6 +24,18 @@ pub(super) const RANGES_KNOWN_MAX: usize = 16_384;
 pub(super) const GIVE_BACK_MS: u64 = 500;
 /// Ranges in such a round: a message to each disk of the group for each.
 pub(super) const GIVING_MAX: usize = 64;
+/// How long a row's front must have been left alone at least to be encoded, in milliseconds; twice as long at most. Longer
+/// than the pauses of a guest that writes to a file piece by piece.
+pub(super) const ROW_REST_MS: u64 = 3_000;
+/// Rows that are known to have something in their fronts: more than a guest leaves behind in a minute.
+pub(super) const RESTING_KNOWN_MAX: usize = 65_536;
+/// Rows that are read at once to be encoded, while no guest waits: enough to keep all disks of a group busy.
+pub(super) const ROWS_GATHERED_MAX: usize = 4;
+/// The same while a guest has requests under way.
+pub(super) const ROWS_GATHERED_BUSY_MAX: usize = 1;
+/// Pause between two ranges that a new owner looks at, for what the former one left in fronts, in milliseconds: 16 GiB in
+/// about three minutes, for forty small requests in a second.
+pub(super) const SWEEP_PAUSE_MS: u64 = 50;
 /// Objects that a take-over levels at once. A delta is up to 4 MiB, so this is 32 MiB.
 pub(super) const LEVELS_MAX: usize = 8;
 /// Writes after which the replicas hear at once what is complete, whatever the time: well below the

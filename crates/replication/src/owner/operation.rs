@@ -17,8 +17,13 @@ use crate::mutation::{self, Mutation};
 #[derive(Debug)]
 pub(super) enum Kind {
     Read,
+    /// The owner itself wants to know what there is.
+    Gather,
     Map,
-    Write { bytes: Bytes, checksums: Arc<[u32]> },
+    Write {
+        bytes: Bytes,
+        checksums: Arc<[u32]>,
+    },
     Zero,
 }
 
@@ -74,9 +79,29 @@ pub(super) struct Operations {
     pub(super) reads: VecDeque<u64>,
     unfinished_writes: BTreeSet<u64>,
     flushes: VecDeque<(u64, IoId)>,
+    /// What the owner itself wanted to know, as far as it came.
+    gathered: Vec<Gathered>,
 }
 
+/// What came of a read of the owner's own: its operation, and the pieces in order, unless it failed.
+pub(super) type Gathered = (u64, Option<Vec<Bytes>>);
+
 impl Running {
+    fn new(id: Option<IoId>, kind: Kind, (offset, length): (u64, u64)) -> Self {
+        Self {
+            id,
+            kind,
+            offset,
+            again: VecDeque::new(),
+            cursor: offset,
+            end: offset + length,
+            outstanding: 0,
+            failure: None,
+            data: BTreeMap::new(),
+            runs: BTreeMap::new(),
+        }
+    }
+
     /// Whether this writes bytes that need room.
     pub(super) fn needs_room(&self) -> bool {
         matches!(self.kind, Kind::Write { .. })
@@ -87,7 +112,7 @@ impl Running {
     fn next_range(&self) -> (u64, u64) {
         let (from, to) = self.again.front().copied().unwrap_or((self.cursor, self.end));
         match self.kind {
-            Kind::Read => (from, to.min((from / READ_PART_BYTES + 1) * READ_PART_BYTES)),
+            Kind::Read | Kind::Gather => (from, to.min((from / READ_PART_BYTES + 1) * READ_PART_BYTES)),
             Kind::Map | Kind::Write { .. } | Kind::Zero => (from, to),
         }
     }
@@ -164,19 +189,35 @@ impl Operations {
             self.writes.push_back(sequence);
             self.unfinished_writes.insert(sequence);
         }
-        let running = Running {
-            id,
-            kind,
-            offset,
-            again: VecDeque::new(),
-            cursor: offset,
-            end: offset + length,
-            outstanding: 0,
-            failure: None,
-            data: BTreeMap::new(),
-            runs: BTreeMap::new(),
-        };
-        self.running.insert(sequence, running);
+        self.running
+            .insert(sequence, Running::new(id, kind, (offset, length)));
+    }
+
+    /// Reads for the owner itself; answers which operation it is.
+    pub(super) fn gather(&mut self, offset: u64, length: u64) -> u64 {
+        self.next += 1;
+        let running = Running::new(None, Kind::Gather, (offset, length));
+        self.running.insert(self.next, running);
+        self.reads.push_back(self.next);
+        self.next
+    }
+
+    /// What the owner's own reads found.
+    pub(super) fn gathered(&mut self) -> Vec<Gathered> {
+        std::mem::take(&mut self.gathered)
+    }
+
+    /// Nobody wants to know it any more.
+    pub(super) fn drop_gathers(&mut self) {
+        self.running
+            .retain(|_, running| !matches!(running.kind, Kind::Gather));
+        self.reads.retain(|sequence| self.running.contains_key(sequence));
+        self.gathered.clear();
+    }
+
+    /// Whether something is not answered that was submitted. Of the owner's own there are few.
+    pub(super) fn has_submitted(&self) -> bool {
+        self.running.values().any(|running| running.id.is_some())
     }
 
     pub(super) fn get(&self, sequence: u64) -> Option<&Running> {
@@ -244,8 +285,14 @@ impl Operations {
         if !self.running.get(&sequence).is_some_and(done) {
             return;
         }
-        if let Some(running) = self.running.remove(&sequence) {
-            running.complete(out);
+        match self.running.remove(&sequence) {
+            Some(running) if matches!(running.kind, Kind::Gather) => {
+                let data = running.failure.is_none().then_some(running.data);
+                let data = data.map(|data| data.into_values().collect());
+                self.gathered.push((sequence, data));
+            }
+            Some(running) => running.complete(out),
+            None => {}
         }
         self.unfinished_writes.remove(&sequence);
     }
@@ -296,6 +343,7 @@ impl Operations {
             let range = (part.offset, part.offset + part.range.byte_len() as u64);
             ranges.entry(part.sequence).or_default().push(range);
         }
+        self.drop_gathers();
         self.reads.clear();
         self.writes.clear();
         for (sequence, running) in &mut self.running {
@@ -355,7 +403,7 @@ impl Running {
         let result = match (self.failure, self.kind) {
             (Some(failure), _) => Err(failure),
             (None, Kind::Write { .. } | Kind::Zero) => Ok(Outcome::Done),
-            (None, Kind::Read) => Ok(Outcome::Data(self.data.into_values().collect())),
+            (None, Kind::Read | Kind::Gather) => Ok(Outcome::Data(self.data.into_values().collect())),
             (None, Kind::Map) => Ok(Outcome::Map(joined(self.runs.into_values().flatten()))),
         };
         out.push(Action::Complete { id, result });

@@ -6,6 +6,7 @@
 
 mod giving_back;
 mod reading;
+mod resting;
 mod taking_over;
 
 pub(super) use reading::{Rebuilding, Target};
@@ -30,6 +31,7 @@ use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 use crate::rows::layout::{Layout, Version};
 use giving_back::Giving;
+use resting::Resting;
 
 /// How the pool encodes.
 #[derive(Clone, Debug)]
@@ -62,6 +64,8 @@ pub(super) struct Ranges {
     gave_back: Moment,
     /// The count when everything was forgotten last: what was decided before counts for nothing.
     forgotten: u64,
+    /// What is to be encoded once it is at rest.
+    resting: Resting,
 }
 
 /// One range.
@@ -201,6 +205,7 @@ impl Ranges {
     pub(super) fn forget(&mut self) {
         self.known.clear();
         self.spare.clear();
+        self.resting.forget();
         self.moves += 1;
         self.forgotten = self.moves;
     }
@@ -316,7 +321,11 @@ impl Owner {
         if hole && self.writes.overlapping(part.index, part.range).is_empty() {
             self.writes.parts -= 1;
             self.operations.part_done(part.sequence, None, out);
-        } else if shape.blocks(row) == Some(part.range) {
+            return;
+        }
+        let whole = shape.blocks(row) == Some(part.range);
+        self.writes.ranges.resting.touched((part.index, row), !whole);
+        if whole {
             self.write_row(row, place, part, change);
         } else {
             self.write_front(row, floor, part, change);
@@ -438,20 +447,26 @@ impl Owner {
         if !self.writes.ranges.is_full() {
             return;
         }
-        let idle = |index: &u32| {
-            let object = self.writes.objects.get(index);
-            object.is_none_or(super::write::Object::idle)
-        };
         let known = self.writes.ranges.idle();
-        let idle = known
-            .into_iter()
-            .filter(|index| idle(index) && idle(&rows_index(*index)));
+        let idle = known.into_iter().filter(|index| self.are_objects_idle(*index));
         let gone: Vec<u32> = idle.take(RANGES_KNOWN_MAX / 2).collect();
         for index in gone {
-            self.writes.ranges.remove(index);
-            self.writes.objects.remove(&index);
-            self.writes.objects.remove(&rows_index(index));
+            self.forget_range(index);
         }
+    }
+
+    fn are_objects_idle(&self, index: u32) -> bool {
+        let idle = |index: u32| {
+            let object = self.writes.objects.get(&index);
+            object.is_none_or(super::write::Object::idle)
+        };
+        idle(index) && idle(rows_index(index))
+    }
+
+    fn forget_range(&mut self, index: u32) {
+        self.writes.ranges.remove(index);
+        self.writes.objects.remove(&index);
+        self.writes.objects.remove(&rows_index(index));
     }
 }
 

@@ -32,6 +32,9 @@ impl Owner {
                 return;
             }
             self.writes.forget_stamps();
+        } else if view.revision != self.view.revision {
+            // A layer may have been merged into the head.
+            self.look_at_all_ranges();
         }
         let old_size = self.view.size;
         let groups = view.groups.clone();

@@ -36,7 +36,7 @@ pub(super) struct Writes {
     pub(super) redoing: bool,
     /// Parts and bytes that are not answered.
     pub(super) parts: usize,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// What is known of one object of the head layer.

@@ -34,6 +34,8 @@ struct RowState {
     version: Option<Version>,
     /// Something lies in the other place, which no version needs.
     spare: bool,
+    /// The version is in the layer that may still be written to: a newer one sets it free.
+    ours: bool,
 }
 
 /// What of a chunk counts that its front has.
@@ -43,6 +45,8 @@ struct Front {
     zero: u16,
     /// There are blocks that do not count: the row is newer.
     spare: bool,
+    /// There are blocks that count in the layer that may still be written to: a newer row sets them free.
+    ours: bool,
 }
 
 /// What has a block.
@@ -91,7 +95,7 @@ impl Layout {
             layout.resolve_row(Row(number), head, shard, rows);
         }
         for chunk in 0..CHUNKS_PER_OBJECT {
-            layout.resolve_front(chunk, front);
+            layout.resolve_front(chunk, head, front);
         }
         layout
     }
@@ -121,21 +125,24 @@ impl Layout {
         }
         let other = state.version.map(|version| version.place.other().chunk(row.0));
         let ours = objects.iter().find(|object| object.object.layer == head);
-        state.spare = other.is_some_and(|other| ours.is_some_and(|ours| chunk(ours, other).is_some()));
+        let has = |number: u32| ours.is_some_and(|ours| chunk(ours, number).is_some());
+        state.spare = other.is_some_and(has);
+        let version = state.version.map(|version| version.place.chunk(row.0));
+        state.ours = version.is_some_and(has);
         if let Some(known) = self.rows.get_mut(row.0 as usize) {
             *known = state;
         }
     }
 
-    fn resolve_front(&mut self, number: u32, objects: &[ObjectState]) {
+    fn resolve_front(&mut self, number: u32, head: LayerId, objects: &[ObjectState]) {
         let floor = self.floor(self.row_of(number));
-        let mut chunks: Vec<&ChunkState> = objects
+        let mut chunks: Vec<(LayerId, &ChunkState)> = objects
             .iter()
-            .filter_map(|object| chunk(object, number))
+            .filter_map(|object| Some((object.object.layer, chunk(object, number)?)))
             .collect();
-        chunks.sort_unstable_by_key(|chunk| std::cmp::Reverse(chunk.stamp));
+        chunks.sort_unstable_by_key(|(_, chunk)| std::cmp::Reverse(chunk.stamp));
         let mut front = Front::default();
-        for chunk in chunks {
+        for (layer, chunk) in chunks {
             if chunk.stamp < floor {
                 front.spare |= chunk.present != 0;
                 continue;
@@ -143,6 +150,7 @@ impl Layout {
             let new = chunk.present & !front.present;
             front.present |= new;
             front.zero |= chunk.zero & new;
+            front.ours |= layer == head && new != 0;
         }
         if let Some(known) = self.fronts.get_mut(number as usize) {
             *known = front;
@@ -184,7 +192,7 @@ impl Layout {
             return;
         };
         state.spare |= state.version.is_some_and(|before| before.place != version.place);
-        state.version = Some(version);
+        (state.version, state.ours) = (Some(version), true);
         for chunk in self.chunks_of(row) {
             if let Some(front) = self.fronts.get_mut(chunk as usize) {
                 let spare = front.spare || front.present != 0;
@@ -208,6 +216,7 @@ impl Layout {
             // A write with a floor takes along what does not count; one that is old adds to it.
             front.spare = old;
             if !old {
+                front.ours = true;
                 front.present |= bit;
                 front.zero = if zero { front.zero | bit } else { front.zero & !bit };
             }
@@ -316,6 +325,32 @@ impl Layout {
             (front.spare && front.present == 0).then(|| u32::try_from(chunk).ok())?
         };
         self.fronts.iter().enumerate().filter_map(spare).collect()
+    }
+
+    /// Whether less space is taken when a row is written as it reads now, and what that sets free is given back.
+    pub fn pays(&self, row: Row) -> bool {
+        let profile = self.shape.profile();
+        let fronts = self.chunks_of(row).filter(|chunk| {
+            let front = self.fronts.get(*chunk as usize);
+            front.is_some_and(|front| front.ours)
+        });
+        // Chunks on all disks together.
+        let row_takes = self.shape.chunks(row) as usize + usize::from(profile.parity());
+        let fronts_take = fronts.count() * profile.fronts().len();
+        let before = self.rows.get(row.0 as usize).filter(|state| state.ours);
+        let before = before
+            .and_then(|state| state.version)
+            .filter(|version| !version.zero);
+        let set_free = fronts_take + before.map_or(0, |_| row_takes);
+        fronts_take > 0 && set_free > row_takes
+    }
+
+    /// The rows of which that is true.
+    pub fn rows_that_pay(&self) -> Vec<Row> {
+        (0..self.shape.count())
+            .map(Row)
+            .filter(|row| self.pays(*row))
+            .collect()
     }
 
     /// Whether anything can be given back.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::rows::{Row, RowPlace, Rows, rows_index};
-use protocol::storage::{ChunkState, StorageReply, StorageRequest};
+use protocol::storage::{ChunkState, ObjectState, StorageReply, StorageRequest};
 use protocol::{BLOCK_SIZE, DiskId, LayerChain, ObjectId, Stamp};
 use replication::owner::{Event, IoId, Operation};
+use replication::rows::layout::Layout;
 
 use super::disks::Disk;
 use super::map::FAMILY;
@@ -21,7 +22,9 @@ const SPACE_MAX: u64 = 100_000;
 impl RowWorld {
     pub(super) fn judge(&mut self) -> Result<(), String> {
         self.read_everything()?;
+        self.await_encoding()?;
         self.await_space()?;
+        self.read_everything()?;
         for index in 0..u32::try_from(OBJECTS).unwrap_or(0) {
             for row in 0..Rows::new(self.profile).count() {
                 self.judge_row(index, Row(row))?;
@@ -50,6 +53,36 @@ impl RowWorld {
         };
         self.feed(Event::Submit { id, operation })?;
         self.come_to_rest()
+    }
+
+    /// What lies in fronts and is at rest becomes rows, where that takes less room.
+    fn await_encoding(&mut self) -> Result<(), String> {
+        for _ in 0..SPACE_MAX {
+            if self.wasteful().is_empty() {
+                return Ok(());
+            }
+            self.step(false)?;
+        }
+        Err(format!("fronts are not encoded: {:?}", self.wasteful()))
+    }
+
+    /// The rows that would take less room if they were written whole, by index, as the first disk in sync shows them that
+    /// has fronts.
+    fn wasteful(&self) -> Vec<(u32, Row)> {
+        let fronts = self.profile.fronts();
+        let teller = |id: &DiskId| fronts.contains(&self.cluster.shard_of(*id));
+        let Some(id) = self.cluster.in_sync().into_iter().find(teller) else {
+            return Vec::new();
+        };
+        let (shard, disk) = (self.cluster.shard_of(id), self.disks.get(&id));
+        let indexes = 0..u32::try_from(OBJECTS).unwrap_or(0);
+        let of_range = |index: u32| {
+            let column = |index| disk.map(|disk| states_of(disk, index)).unwrap_or_default();
+            let (front, rows) = (column(index), column(rows_index(index)));
+            let layout = Layout::resolve(self.profile, self.cluster.head(), &front, (shard, &rows));
+            layout.rows_that_pay().into_iter().map(move |row| (index, row))
+        };
+        indexes.flat_map(of_range).collect()
     }
 
     /// What no version needs is given back, and so is what a front has that is older than its row. An owner that dies
@@ -196,16 +229,21 @@ impl RowWorld {
     }
 }
 
-/// What a disk has of an object, chunk by chunk.
-fn chunks_of(disk: &Disk, index: u32) -> Vec<(ObjectId, ChunkState)> {
+/// What a disk has of an object, layer by layer.
+fn states_of(disk: &Disk, index: u32) -> Vec<ObjectState> {
     let column = StorageRequest::Column {
         family: FAMILY,
         index,
     };
-    let Ok(StorageReply::Listed { objects, .. }) = disk.store.look(&column) else {
-        return Vec::new();
-    };
-    let chunks = objects.into_iter().flat_map(|state| {
+    match disk.store.look(&column) {
+        Ok(StorageReply::Listed { objects, .. }) => objects,
+        _ => Vec::new(),
+    }
+}
+
+/// The same, chunk by chunk.
+fn chunks_of(disk: &Disk, index: u32) -> Vec<(ObjectId, ChunkState)> {
+    let chunks = states_of(disk, index).into_iter().flat_map(|state| {
         let object = state.object;
         state.chunks.into_iter().map(move |chunk| (object, chunk))
     });

@@ -121,6 +121,7 @@ impl Owner {
             self.writes.objects.entry(index).or_default().stamp = Some(stamp);
         }
         self.note_spare(index);
+        self.note_resting(index);
         self.begin_known(index, out);
     }
 

@@ -268,3 +268,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_row_is_worth_encoding_when_its_fronts_in_the_head_take_more_room_than_it_would() {
+    // 4+2: a row takes six chunks, a front three for each that it has something of.
+    let mut layout = Layout::empty(profile());
+    let write = |layout: &mut Layout, chunk: u32, count| {
+        layout.wrote_front(range(chunk * 16 + 3, 2), stamp(count), false);
+    };
+    write(&mut layout, 0, 1);
+    write(&mut layout, 1, 2);
+    assert!(!layout.pays(Row(0)), "six for six");
+    write(&mut layout, 2, 3);
+    assert_eq!(layout.rows_that_pay(), [Row(0)], "nine for six");
+    layout.wrote_row(Row(0), version(4, RowPlace::Even));
+    assert!(layout.rows_that_pay().is_empty(), "nothing in the front counts");
+    write(&mut layout, 2, 5);
+    assert!(layout.pays(Row(0)), "the version before goes, too");
+}
+
+#[test]
+fn what_lies_in_a_parent_is_not_set_free_by_a_row_in_the_head() {
+    let front = |layer| {
+        let state = ObjectState {
+            object: object(layer),
+            stamp: stamp(1),
+            chunks: (0..4).map(|number| chunk_state(number, 1, u16::MAX)).collect(),
+        };
+        Layout::resolve(profile(), LayerId(2), &[state], (0, &[]))
+    };
+    assert!(front(2).pays(Row(0)));
+    assert!(!front(1).pays(Row(0)));
+}
