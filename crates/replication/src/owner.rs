@@ -189,7 +189,9 @@ impl Owner {
                 number,
                 response,
             } => self.respond(now, disk, number, response, out),
-            Event::ReadDirectly { disk, number, bytes } => self.read_directly(disk, number, bytes, out),
+            Event::ReadDirectly { disk, number, bytes } => {
+                self.read_directly(now, (disk, number), bytes, out);
+            }
             Event::Renewed { sent } => self.lease.renewed(sent),
             Event::Revoked => self.depose(out),
             Event::Lost => self.lose(out),
@@ -365,7 +367,8 @@ impl Owner {
     }
 
     fn check_closed(&mut self, now: Moment, out: &mut Vec<Action>) {
-        if self.stage != Stage::Closing || !self.operations.is_empty() || !self.writes.is_empty() {
+        let busy = !self.operations.is_empty() || !self.writes.is_empty();
+        if self.stage != Stage::Closing || busy || self.gives_back() {
             return;
         }
         if self.may_send(now) {

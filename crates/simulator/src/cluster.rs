@@ -15,10 +15,12 @@ use coordination::records::{
     SchemaRecord, SnapshotRecord, VolumeRecord, encode,
 };
 use coordination::store::{Compare, LeaseId, Outcome, Transaction};
+use protocol::profile::Profile;
 use protocol::session::{Slot, SlotState};
 use protocol::{DiskId, FamilyId, Generation, Interval, LayerId, NodeId, PgId, PoolId, VolumeId};
 use serde::Serialize;
 
+use crate::chance::Chance;
 use crate::schedule::Time;
 
 pub(crate) const POOL: PoolId = PoolId(1);
@@ -40,9 +42,39 @@ pub(crate) struct Cluster {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) disks: u32,
-    pub(crate) copies: u8,
+    pub(crate) redundancy: Redundancy,
     pub(crate) min_in_sync: u8,
     pub(crate) groups: u32,
+}
+
+impl Shape {
+    /// Of a pool of copies, or of one that encodes rows.
+    pub(crate) fn drawn(chance: &mut Chance, encoded: bool) -> Self {
+        let (disks, redundancy) = if encoded {
+            let (data, parity) = chance.pick(&[(2, 1), (2, 2), (3, 2)]).unwrap_or((2, 1));
+            let profile = Profile::new(data, parity);
+            let redundancy = profile.map(|profile| Redundancy::Encoded { profile });
+            let redundancy = redundancy.unwrap_or(Redundancy::Replicated { copies: 1 });
+            let spare = u32::try_from(chance.between(0, 1)).unwrap_or(0);
+            (u32::from(redundancy.width()) + spare, redundancy)
+        } else {
+            let disks = u32::try_from(chance.between(1, 4)).unwrap_or(3);
+            let copies = u8::try_from(chance.between(1, u64::from(disks.min(3)))).unwrap_or(1);
+            (disks, Redundancy::Replicated { copies })
+        };
+        let (least, most) = (u64::from(redundancy.readable()), u64::from(redundancy.width()));
+        Self {
+            disks,
+            redundancy,
+            min_in_sync: u8::try_from(chance.between(least, most)).unwrap_or(1),
+            groups: u32::try_from(chance.between(1, 4)).unwrap_or(1),
+        }
+    }
+
+    /// How many disks a group has.
+    pub(crate) fn width(&self) -> u8 {
+        self.redundancy.width()
+    }
 }
 
 fn put<T: Serialize>(transaction: Transaction, key: &Key, record: &T) -> Transaction {
@@ -84,7 +116,7 @@ impl Cluster {
         }
         let pool = PoolRecord {
             name: "pool".to_owned(),
-            redundancy: Redundancy::Replicated { copies: shape.copies },
+            redundancy: shape.redundancy,
             min_in_sync: shape.min_in_sync,
             groups: shape.groups,
             failure_domain: FailureDomain::Disk,
@@ -94,8 +126,11 @@ impl Cluster {
         };
         transaction = put(transaction, &Key::Pool(POOL), &pool);
         for number in 0..shape.groups {
-            let disk = |copy: u8| DiskId(1 + (number + u32::from(copy)) % shape.disks);
-            let slots = (0..shape.copies).map(|copy| Slot::of_copy(disk(copy), SlotState::InSync));
+            let disk = |place: u8| DiskId(1 + (number + u32::from(place)) % shape.disks);
+            let slots = (0..shape.width()).map(|place| Slot {
+                shard: shape.redundancy.shard(place),
+                ..Slot::of_copy(disk(place), SlotState::InSync)
+            });
             let record = GroupRecord {
                 slots: slots.collect(),
             };

@@ -103,7 +103,10 @@ impl World {
         disk.turns = false;
         let mut actions = Vec::new();
         match disk.store.open(&mut self.chance) {
-            Ok(remembered) => disk.replica = Some(Replica::new(id, remembered, map, &mut actions)),
+            Ok(remembered) => {
+                let replica = Replica::new(id, remembered, map, &mut actions);
+                disk.replica = Some(replica.with_codes(self.codes.clone()));
+            }
             Err(error) => return self.violate(format!("{id}: {error}")),
         }
         self.note(format_args!("{id} starts"));

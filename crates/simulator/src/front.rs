@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordination::store::LeaseId;
 use protocol::message::Request;
+use protocol::rows::RowCodes;
 use protocol::session::VolumeView;
 use protocol::{DiskId, Generation, VolumeId};
 use replication::Moment;
@@ -180,11 +181,13 @@ impl World {
         if self.front(life).is_some_and(|front| front.deposed) {
             return self.granted_again(life, sent, view, lease);
         }
+        let codes = self.codes.clone();
         let Some(front) = self.front_mut(life).filter(|front| front.owner.is_none()) else {
             return;
         };
         let mut actions = Vec::new();
-        front.owner = Some(Owner::open(now, sent, view, &mut actions));
+        let code = view.erasure.and_then(|profile| codes.code(profile));
+        front.owner = Some(Owner::open_encoded(now, sent, view, code, &mut actions));
         front.lease = lease;
         front.renewed = sent;
         front.robbed = false;

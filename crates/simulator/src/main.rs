@@ -28,6 +28,9 @@ struct Arguments {
     /// Runs the small worlds of pools that encode rows instead.
     #[arg(long)]
     rows: bool,
+    /// The pools of the worlds encode rows.
+    #[arg(long, conflicts_with = "rows")]
+    encoded: bool,
     /// How long faults go on in each world, in milliseconds of virtual time.
     #[arg(long, default_value_t = Options::default().faulty_ms)]
     faulty_ms: u64,
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let options = Options {
         verbose: arguments.verbose,
         faulty_ms: arguments.faulty_ms,
+        encoded: arguments.encoded,
     };
     let started = Instant::now();
     let mut simulated = Duration::ZERO;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coordination::map::family::Reclaim;
 use protocol::map::MapView;
+use protocol::rows::rows_index;
 use protocol::session::{Slot, SlotState};
 use protocol::storage::StorageRequest;
 use protocol::{DiskId, FamilyId, Interval, ObjectId, PgId, VolumeId};
@@ -281,7 +282,9 @@ impl World {
             .find_map(|(family, tree)| Some((family, *tree.reclaimable().first()?)));
         let Some((family, reclaim)) = next else { return };
         self.note(format_args!("{reclaim:?} begins"));
-        let objects = (0..4).map(|index| ObjectId {
+        let encoded = self.shape.redundancy.profile().is_some();
+        let of_range = |index: u32| [Some(index), encoded.then_some(rows_index(index))];
+        let objects = (0..4).flat_map(of_range).flatten().map(|index| ObjectId {
             family,
             index,
             layer: reclaim.layer(),

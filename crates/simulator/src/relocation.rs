@@ -15,7 +15,7 @@ impl World {
                 pool: crate::cluster::POOL,
                 number,
             },
-            u64::from(self.shape.copies),
+            u64::from(self.shape.width()),
         );
         let position = usize::try_from(self.chance.between(0, copies - 1)).unwrap_or(0);
         self.replace_wanted(pg, position);
@@ -108,6 +108,6 @@ impl World {
     }
 
     fn copies(&self) -> usize {
-        usize::from(self.shape.copies)
+        usize::from(self.shape.width())
     }
 }

@@ -16,6 +16,7 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use coordination::records::Redundancy;
 use coordination::store::LeaseId;
 use protocol::message::Refusal;
 use protocol::recovery::{Question, Told};
@@ -108,7 +109,7 @@ impl Script {
     fn new(disks: u32, copies: u8, min_in_sync: u8) -> Self {
         let mut cluster = Cluster::new(Shape {
             disks,
-            copies,
+            redundancy: Redundancy::Replicated { copies },
             min_in_sync,
             groups: 1,
         });

@@ -82,7 +82,7 @@ impl World {
 
     /// All is quiet: blocks are damaged on one disk of those that have copies elsewhere, and every disk scrubs.
     pub(crate) fn scrub_all(&mut self) {
-        let copies = self.shape.copies > 1 && self.dead.is_none();
+        let copies = self.shape.width() > 1 && self.dead.is_none();
         if let Some(id) = self.damaged.filter(|_| copies) {
             for _ in 0..self.chance.between(1, DAMAGED_MAX) {
                 if let Some(disk) = self.disks.get_mut(&id) {

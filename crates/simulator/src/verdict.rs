@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::map::MapView;
-use protocol::session::SlotState;
-use protocol::storage::ObjectDelta;
+use protocol::profile::Profile;
+use protocol::rows::{RowPlace, is_rows, rows_index};
+use protocol::session::{Slot, SlotState};
+use protocol::storage::{ChunkState, ObjectDelta};
 use protocol::{DiskId, ObjectId, Stamp};
 use replication::owner::Event;
 
@@ -174,7 +176,7 @@ impl World {
         let strays = self.strays().into_iter();
         let stray = |(disk, object)| format!("{disk} still has {object}, whose group has left it");
         let mut wrong: Vec<String> = strays.map(stray).collect();
-        let mut contents: BTreeMap<ObjectId, BTreeMap<DiskId, Content>> = BTreeMap::new();
+        let mut contents: BTreeMap<ObjectId, BTreeMap<DiskId, ObjectDelta>> = BTreeMap::new();
         let live = |(id, _): &(&DiskId, &mut crate::disk::Disk)| self.dead != Some(**id);
         for (id, disk) in self.disks.iter_mut().filter(live) {
             let objects = disk.store.objects(&layers).unwrap_or_else(|error| {
@@ -189,24 +191,31 @@ impl World {
                 }
             }
         }
+        let profile = self.shape.redundancy.profile();
         for (object, copies) in &mut contents {
+            let kept = |slot: &&Slot| match profile {
+                // Of fronts the first shards' disks have copies, and the others nothing.
+                Some(profile) => is_rows(object.index) || profile.fronts().contains(&slot.shard),
+                None => true,
+            };
             let group = map
                 .placement(object.family, object.index)
                 .and_then(|pg| map.group(pg));
             let slots = group.map(|group| group.slots.as_slice()).unwrap_or_default();
-            for slot in slots.iter().filter(|slot| slot.state == SlotState::InSync) {
+            let in_sync = slots.iter().filter(|slot| slot.state == SlotState::InSync);
+            for slot in in_sync.filter(kept) {
                 let content = self
                     .disks
                     .get_mut(&slot.disk)
                     .map(|disk| disk.store.content(*object));
                 match content {
-                    Some(Ok(delta)) => drop(copies.insert(slot.disk, comparable(&delta))),
+                    Some(Ok(delta)) => drop(copies.insert(slot.disk, delta)),
                     Some(Err(error)) => wrong.push(format!("{}: {error}", slot.disk)),
                     None => {}
                 }
             }
         }
-        for (object, copies) in contents {
+        for (object, copies) in comparable_of(&contents, profile) {
             let Some((one, first)) = copies.first_key_value() else {
                 continue;
             };
@@ -222,22 +231,87 @@ impl World {
     }
 }
 
-/// An object's stamp, and its blocks with their checksums, or nothing for zeros.
-type Content = (Stamp, BTreeMap<u32, Option<u32>>);
+/// An object's stamp, and what it holds, by block or by row.
+type Content = (Stamp, BTreeMap<u32, Held>);
+
+#[derive(Debug, PartialEq)]
+enum Held {
+    Zeros,
+    /// Bytes with this checksum.
+    Bytes(u32),
+    /// A row's version: the write that made it, and the chunk that it lies in.
+    Version(Stamp, u8),
+}
+
+/// What must be equal of all objects. What a front has that is older than its row may have been given back by some of its
+/// disks only, when an owner died at it.
+fn comparable_of(
+    contents: &BTreeMap<ObjectId, BTreeMap<DiskId, ObjectDelta>>,
+    profile: Option<Profile>,
+) -> BTreeMap<ObjectId, BTreeMap<DiskId, Content>> {
+    let rows_of = |object: ObjectId| ObjectId {
+        index: rows_index(object.index),
+        ..object
+    };
+    let floor = |object: ObjectId, chunk: u8| {
+        let row = u32::from(chunk) / u32::from(profile.map_or(1, Profile::data));
+        let rows = contents
+            .get(&rows_of(object))
+            .into_iter()
+            .flat_map(BTreeMap::values);
+        let of_row = |state: &&ChunkState| RowPlace::of_chunk(u32::from(state.chunk)).0 == row;
+        let stamps = rows.flat_map(|delta| delta.chunks.iter().filter(of_row).map(|state| state.stamp));
+        stamps.max().unwrap_or_default()
+    };
+    let of_disk = |object: ObjectId, delta: &ObjectDelta| {
+        if is_rows(object.index) {
+            versions(delta)
+        } else {
+            comparable(delta, |state| {
+                profile.is_none() || state.stamp >= floor(object, state.chunk)
+            })
+        }
+    };
+    let of_object = |(object, copies): (&ObjectId, &BTreeMap<DiskId, ObjectDelta>)| {
+        let copies = copies
+            .iter()
+            .map(|(disk, delta)| (*disk, of_disk(*object, delta)));
+        (*object, copies.collect())
+    };
+    contents.iter().map(of_object).collect()
+}
+
+/// What must be equal of rows, whose bytes differ from shard to shard: the object's stamp, and the newest version of each
+/// row, by the write that made it and where it lies.
+fn versions(delta: &ObjectDelta) -> Content {
+    let mut newest: BTreeMap<u32, (Stamp, u8)> = BTreeMap::new();
+    for chunk in delta.chunks.iter().filter(|chunk| chunk.present != 0) {
+        let (row, _) = RowPlace::of_chunk(u32::from(chunk.chunk));
+        let version = (chunk.stamp, chunk.chunk);
+        newest
+            .entry(row)
+            .and_modify(|known| *known = (*known).max(version))
+            .or_insert(version);
+    }
+    let held = newest
+        .into_iter()
+        .map(|(row, (stamp, chunk))| (row, Held::Version(stamp, chunk)));
+    (delta.stamp, held.collect())
+}
 
 /// What must be equal: the stamp, and every block. When a chunk was touched last by whom may differ,
 /// for each disk merges layers on its own.
-fn comparable(delta: &ObjectDelta) -> Content {
+fn comparable(delta: &ObjectDelta, counts: impl Fn(&ChunkState) -> bool) -> Content {
     let mut blocks = BTreeMap::new();
     let mut checksums = delta.checksums.iter();
     for chunk in &delta.chunks {
         for bit in (0..16).filter(|bit| chunk.present & (1 << bit) != 0) {
-            let checksum = if chunk.zero & (1 << bit) == 0 {
-                checksums.next().copied()
-            } else {
-                None
-            };
-            blocks.insert(u32::from(chunk.chunk) * 16 + bit, checksum);
+            let bytes = chunk.zero & (1 << bit) == 0;
+            let checksum = if bytes { checksums.next().copied() } else { None };
+            if counts(chunk) {
+                let held = checksum.map_or(Held::Zeros, Held::Bytes);
+                blocks.insert(u32::from(chunk.chunk) * 16 + bit, held);
+            }
         }
     }
     (delta.stamp, blocks)

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use protocol::{BLOCK_SIZE, Generation, OBJECT_SIZE, VolumeId};
+use protocol::profile::Profile;
+use protocol::rows::{Row, Rows};
+use protocol::{BLOCK_SIZE, Generation, OBJECT_SIZE, VolumeId, checksum};
 use replication::owner::{Event, Failure, IoId, Operation, Outcome};
 
 use crate::oracle::{Floors, Image};
@@ -120,6 +122,7 @@ impl World {
 
     fn submit_one(&mut self, life: Life) {
         let reader = self.front(life).is_some_and(|front| front.snapshot.is_some());
+        let profile = self.shape.redundancy.profile();
         let run = self.chance.between(0, OBJECTS - 2) * RUN;
         let start = self.chance.between(0, RUN - 1);
         let count = self.chance.between(1, RUN - start);
@@ -129,6 +132,11 @@ impl World {
         );
         match self.chance.between(1, 100) {
             1..=45 => self.submit_read(life, first, count),
+            46..=60 if !reader && profile.is_some() => {
+                if let Some(profile) = profile {
+                    self.submit_row(life, usize::try_from(run).unwrap_or(0), profile);
+                }
+            }
             46..=85 if !reader => self.submit_write(life, first, count),
             86..=91 if !reader => self.submit_zero(life, first, count),
             92 if !reader => self.submit_zero(life, 0, ACTIVE_BLOCKS),
@@ -198,6 +206,43 @@ impl World {
             checksums,
         };
         self.hand_in(life, Submitted { first, count, what }, operation);
+    }
+
+    /// A row is written whole, in which the blocks on one side of the border lie that a run crosses.
+    fn submit_row(&mut self, life: Life, run: usize, profile: Profile) {
+        let rows = Rows::new(profile);
+        let before = self.chance.percent(50);
+        let row = if before { Row(rows.count() - 1) } else { Row(0) };
+        let Some(blocks) = rows.blocks(row) else { return };
+        let half = usize::try_from(RUN / 2).unwrap_or(0);
+        let first = if before { run } else { run + half };
+        let order = self.oracle.number();
+        let used = (first..first + half)
+            .map(|block| content(order, block))
+            .collect::<Vec<_>>()
+            .concat();
+        let mut bytes = vec![0; blocks.byte_len()];
+        let (at, start) = if before {
+            let start = offset(first) + used.len() as u64 - bytes.len() as u64;
+            (bytes.len() - used.len(), start)
+        } else {
+            (0, offset(first))
+        };
+        bytes[at..at + used.len()].copy_from_slice(&used);
+        let bytes = Bytes::from(bytes);
+        self.note_write(life, first, half, order, false);
+        self.meet("row written");
+        let operation = Operation::Write {
+            offset: start,
+            checksums: checksum::of_blocks(&bytes),
+            bytes,
+        };
+        let submitted = Submitted {
+            first,
+            count: half,
+            what: What::Write { order, whole: true },
+        };
+        self.hand_in(life, submitted, operation);
     }
 
     fn submit_zero(&mut self, life: Life, first: usize, count: usize) {
@@ -367,7 +412,7 @@ impl World {
             (_, Err(Failure::Lost | Failure::Closed | Failure::Full)) => Ok(()),
             // One part of a read is given up when no disk in sync has it; the others may take until a disk is back.
             (What::Read { whole, .. }, Err(Failure::Damaged { .. }))
-                if self.shape.copies == 1 || whole != Some(self.evictions) =>
+                if self.shape.width() == 1 || whole != Some(self.evictions) =>
             {
                 self.meet("block lost with its only copy");
                 Ok(())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coordination::map::ClusterMap;
+use erasure::Codes;
 use protocol::message::{Request, Response};
 use protocol::session::{SlotState, VolumeView};
 use protocol::storage::{StorageReply, StorageRequest};
@@ -33,6 +34,8 @@ pub struct Options {
     pub verbose: bool,
     /// How long faults go on, in milliseconds of virtual time.
     pub faulty_ms: u64,
+    /// Whether pools encode rows.
+    pub encoded: bool,
 }
 
 impl Default for Options {
@@ -41,6 +44,7 @@ impl Default for Options {
         Self {
             verbose: false,
             faulty_ms: 30_000,
+            encoded: false,
         }
     }
 }
@@ -251,6 +255,8 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) shape: Shape,
     pub(crate) chance: Chance,
+    /// How rows are encoded.
+    pub(crate) codes: Arc<Codes>,
     pub(crate) log: Log,
     pub(crate) schedule: Schedule<Happening>,
     pub(crate) cluster: Cluster,
@@ -280,19 +286,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, options: Options) -> Self {
         let mut chance = Chance::new(seed);
-        let disks = u32::try_from(chance.between(1, 4)).unwrap_or(3);
-        let copies = u8::try_from(chance.between(1, u64::from(disks.min(3)))).unwrap_or(1);
-        let shape = Shape {
-            disks,
-            copies,
-            min_in_sync: u8::try_from(chance.between(1, u64::from(copies))).unwrap_or(1),
-            groups: u32::try_from(chance.between(1, 4)).unwrap_or(1),
-        };
+        let shape = Shape::drawn(&mut chance, options.encoded);
         let mut world = Self {
             seed,
             options,
             shape,
             chance,
+            codes: Arc::default(),
             log: Log::new(options.verbose),
             schedule: Schedule::new(),
             cluster: Cluster::new(shape),

@@ -1,8 +1,10 @@
 //! Connections that come and go, and answers that come in: finds out what each is about.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use protocol::message::{Refusal, Response};
-use protocol::{DiskId, Generation};
+use protocol::{DiskId, Generation, Stamp};
 
 use super::Owner;
 use super::event::Action;
@@ -109,10 +111,27 @@ impl Owner {
     }
 
     /// A read was done without asking the disk's process, of which it says nothing.
-    pub(super) fn read_directly(&mut self, disk: DiskId, number: u64, bytes: Bytes, out: &mut Vec<Action>) {
+    pub(super) fn read_directly(
+        &mut self,
+        now: Moment,
+        (disk, number): (DiskId, u64),
+        bytes: Bytes,
+        out: &mut Vec<Action>,
+    ) {
         let link = self.links.get_mut(&disk);
-        if let Some(Sent::Lookup(id)) = link.and_then(|link| link.done_without(number)) {
-            self.lookup_read((id, number), bytes, out);
+        match link.and_then(|link| link.done_without(number)) {
+            Some(Sent::Lookup(id)) => self.lookup_read((id, number), bytes, out),
+            Some(sent @ Sent::Settle { .. }) => {
+                // Of what a disk would say with the bytes a take-over wants nothing.
+                let response = Response::Data {
+                    stamp: Stamp::ZERO,
+                    checksums: Arc::default(),
+                    bytes,
+                };
+                self.step_answered(now, disk, number, sent, response, out);
+            }
+            // Nothing else reads.
+            _ => {}
         }
     }
 

@@ -210,6 +210,10 @@ impl Ranges {
         self.forgotten = self.moves;
     }
 
+    fn gives_back(&self) -> bool {
+        self.known.values().any(|range| range.giving.is_some())
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.known.len() > RANGES_KNOWN_MAX
     }
@@ -402,9 +406,11 @@ impl Owner {
             })
             .unwrap_or_default();
         for count in counts {
-            let Some(write) = self.writes.sent.get_mut(&count) else {
+            // One that is acknowledged after a later one was shown with that: shown again, it would cover the later one.
+            let Some(write) = self.writes.sent.get_mut(&count).filter(|write| !write.noted) else {
                 continue;
             };
+            write.noted = true;
             let (part, stamp, index) = (&write.part, write.request.stamp, write.part.index);
             if let Some(Encoded::Row { row, version, .. }) = &write.encoded {
                 // What the front has is old now, and so is the version before: a merge may leave them out.

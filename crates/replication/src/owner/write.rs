@@ -70,6 +70,8 @@ pub(super) struct Write {
     answered: bool,
     /// What it is in a pool that encodes rows.
     pub(super) encoded: Option<Encoded>,
+    /// Whether the layout shows it.
+    pub(super) noted: bool,
 }
 
 /// A write that gets its stamp.
@@ -382,6 +384,7 @@ impl Owner {
             blocks: Vec::new(),
             answered: false,
             encoded,
+            noted: false,
         };
         self.writes.sent.insert(count, write);
         self.writes_since_told += 1;

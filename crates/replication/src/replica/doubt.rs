@@ -66,6 +66,13 @@ impl Doubt {
         self.forget(object);
     }
 
+    /// Nothing is here of a group any more. What was in doubt about objects that had nothing left goes with it.
+    pub(super) fn group_is_gone(&mut self, is_gone: impl Fn(PgId) -> bool) {
+        for layer in self.layers.values_mut() {
+            layer.groups.retain(|pg, _| !is_gone(*pg));
+        }
+    }
+
     fn forget(&mut self, object: ObjectId) -> bool {
         let had = self.has(object);
         if let Some(layer) = self.layers.get_mut(&(object.family, object.layer)) {

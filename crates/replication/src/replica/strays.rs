@@ -107,8 +107,12 @@ impl Replica {
             }
             Some(Cursor::End) => {
                 let again = std::mem::take(&mut strays.again) || self.more_may_come();
-                let strays = &mut self.strays;
-                strays.next = again.then_some(Cursor::After(None));
+                self.strays.next = again.then_some(Cursor::After(None));
+                if !again {
+                    let (map, disk) = (self.map.clone(), self.disk);
+                    let lost = |pg| map.group(pg).is_some_and(|group| group.slot_of(disk).is_none());
+                    self.doubt.group_is_gone(lost);
+                }
             }
         }
     }

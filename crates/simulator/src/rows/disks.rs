@@ -131,7 +131,7 @@ impl Disk {
                 Action::Question { to, number, question } => {
                     self.said.push(Said::Question(to, number, Box::new(question)));
                 }
-                Action::Tell { to, number, told } => self.said.push(Said::Answer(to, number, Box::new(told))),
+                Action::Tell { number, told, .. } => self.said.push(Said::Answer(number, Box::new(told))),
                 Action::Propose {
                     interval, from, to, ..
                 } => self.said.push(Said::Wish(interval, from, to)),

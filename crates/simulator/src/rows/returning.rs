@@ -21,7 +21,7 @@ const LATE_PERCENT: u64 = 50;
 pub(super) enum Said {
     /// To another disk.
     Question(DiskId, u64, Box<Question>),
-    Answer(DiskId, u64, Box<Result<Told, Refusal>>),
+    Answer(u64, Box<Result<Told, Refusal>>),
     /// To the record.
     Wish(Interval, SlotState, SlotState),
 }
@@ -29,8 +29,10 @@ pub(super) enum Said {
 /// What is on its way between disks.
 #[derive(Debug, Default)]
 pub(super) struct Talk {
-    /// Who was asked what, by who asks and its number.
-    asked: BTreeMap<(DiskId, u64), (DiskId, Stage)>,
+    /// What disks have asked each other, by numbers of the world's own: a disk that has lost its power counts from one
+    /// again, and what it asked before may be answered after that (seed 5574 of its time).
+    asked: BTreeMap<u64, Asked>,
+    next: u64,
     wishes: Vec<Wish>,
 }
 
@@ -43,6 +45,15 @@ struct Wish {
     to: SlotState,
     /// Whether the disk still waits for it.
     waits: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    from: DiskId,
+    to: DiskId,
+    /// As the asker counts.
+    number: u64,
+    stage: Stage,
 }
 
 #[derive(Debug)]
@@ -60,13 +71,18 @@ impl RowWorld {
             for said in disk.said.drain(..) {
                 match said {
                     Said::Question(to, number, question) => {
-                        self.talk
-                            .asked
-                            .insert((*id, number), (to, Stage::Asked(question)));
+                        let asked = Asked {
+                            from: *id,
+                            to,
+                            number,
+                            stage: Stage::Asked(question),
+                        };
+                        self.talk.next += 1;
+                        self.talk.asked.insert(self.talk.next, asked);
                     }
-                    Said::Answer(to, number, told) => {
-                        if let Some((_, stage)) = self.talk.asked.get_mut(&(to, number)) {
-                            *stage = Stage::Answered(told);
+                    Said::Answer(number, told) => {
+                        if let Some(asked) = self.talk.asked.get_mut(&number) {
+                            asked.stage = Stage::Answered(told);
                         }
                     }
                     Said::Wish(interval, from, to) => {
@@ -85,11 +101,9 @@ impl RowWorld {
 
     /// A disk has lost its power, or is gone.
     pub(super) fn forget_talk(&mut self, disk: DiskId) {
-        self.talk.asked.retain(|(from, _), _| *from != disk);
-        for (to, stage) in self.talk.asked.values_mut() {
-            if *to == disk {
-                *stage = Stage::Answered(Box::new(Err(Refusal::Busy)));
-            }
+        self.talk.asked.retain(|_, asked| asked.from != disk);
+        for asked in self.talk.asked.values_mut().filter(|asked| asked.to == disk) {
+            asked.stage = Stage::Answered(Box::new(Err(Refusal::Busy)));
         }
         let chance = &mut self.chance;
         self.talk.wishes.retain_mut(|wish| {
@@ -108,23 +122,35 @@ impl RowWorld {
         }
         let on_its_way = |stage: &Stage| !matches!(stage, Stage::Heard);
         let asked = self.talk.asked.iter();
-        let fitting: Vec<(DiskId, u64)> = asked
-            .filter(|(_, (_, stage))| on_its_way(stage))
+        let fitting: Vec<u64> = asked
+            .filter(|(_, asked)| on_its_way(&asked.stage))
             .map(|(key, _)| *key)
             .collect();
-        let Some((from, number)) = self.chance.pick(&fitting) else {
+        let Some(key) = self.chance.pick(&fitting) else {
             return;
         };
-        let Some((to, stage)) = self.talk.asked.remove(&(from, number)) else {
+        let Some(Asked {
+            from,
+            to,
+            number,
+            stage,
+        }) = self.talk.asked.remove(&key)
+        else {
             return;
         };
         match stage {
             Stage::Asked(question) if self.disks.contains_key(&to) => {
                 self.trace(|| format!("{from} asks {to} {number}: {:?}", question.ask));
-                self.talk.asked.insert((from, number), (to, Stage::Heard));
+                let heard = Asked {
+                    from,
+                    to,
+                    number,
+                    stage: Stage::Heard,
+                };
+                self.talk.asked.insert(key, heard);
                 let event = Event::Question {
                     from,
-                    number,
+                    number: key,
                     question: *question,
                 };
                 self.feed_disk(to, |disk: &mut Disk, out| disk.feed(event, out));

@@ -13,10 +13,10 @@ use protocol::{DiskId, ObjectId, PgId};
 use super::{Area, Encoded};
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
-use crate::owner::Owner;
 use crate::owner::event::Action;
 use crate::owner::limits::{GIVE_BACK_MS, GIVING_MAX};
 use crate::owner::link::Sent;
+use crate::owner::{Owner, Stage};
 use crate::rows::layout::Layout;
 use crate::rows::{absent, replacement};
 
@@ -34,7 +34,7 @@ impl Owner {
     pub(in crate::owner) fn give_back_due(&self) -> Option<Moment> {
         let ranges = &self.writes.ranges;
         // A reader of what is sealed changes nothing.
-        let owns = self.view.generation.0 > 0;
+        let owns = self.view.generation.0 > 0 && self.stage == Stage::Open;
         (owns && !ranges.spare.is_empty()).then(|| ranges.gave_back + GIVE_BACK_MS)
     }
 
@@ -55,6 +55,11 @@ impl Owner {
         for index in spare {
             self.give_back_range(now, index, out);
         }
+    }
+
+    /// Whether disks are at giving something back: until they have answered they doubt what they have.
+    pub(in crate::owner) fn gives_back(&self) -> bool {
+        self.writes.ranges.gives_back()
     }
 
     fn is_at_rest(&self, index: u32) -> bool {

@@ -211,7 +211,10 @@ impl Owner {
                 settling.forget(disk);
                 self.slow_down(now, disk, &refusal, out);
             }
-            (_, _) => self.slow_down(now, disk, &Refusal::Invalid, out),
+            (_, _) => {
+                settling.forget(disk);
+                self.slow_down(now, disk, &Refusal::Invalid, out);
+            }
         }
     }
 

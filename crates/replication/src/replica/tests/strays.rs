@@ -164,3 +164,17 @@ fn what_a_merge_moves_while_it_is_searched_for_is_searched_for_again() {
     let out = bed.stored(&out, Ok(page(&[child])));
     assert_eq!(requests(&out), [StorageRequest::Drop(child)]);
 }
+
+#[test]
+fn a_doubt_about_an_object_that_has_nothing_left_goes_with_its_group() {
+    // Seed 333 of the large worlds of rows, of its time: all that an object had was given back, which put it in doubt, and
+    // then its group was lost. A search finds no such object.
+    let mut bed = Bed::fenced(1);
+    let write = bed.request(bed.write(Stamp::ZERO, stamp(1, 1)));
+    bed.stored(&write, Ok(StorageReply::Done));
+    assert_eq!(bed.replica.in_doubt(), 1);
+    lost(&mut bed);
+    let out = nudge(&mut bed);
+    bed.stored(&out, Ok(page(&[])));
+    assert_eq!(bed.replica.in_doubt(), 0);
+}
