@@ -1,5 +1,6 @@
 //! Three nodes with three copies on this machine's loopback, beside Ceph and `GlusterFS` on the same disk: the same
-//! patterns, in turns, with the CPU of all processes of a system and of its client.
+//! patterns, in turns, with the CPU of all processes of a system and of its client. Or, with `--erasure`, a guest's disk in
+//! a pool of rows beside one in a pool of three copies, on as many nodes as a row has shards, some of which may be down.
 //!
 //! All nodes share two cores and one disk here: the figures compare systems under equal conditions, and say nothing
 //! of what three machines do.
@@ -22,6 +23,7 @@ use crate::{fio, machine};
 
 const NBD: &str = "storaged-nbd";
 const VHOST: &str = "storaged-vhost";
+const ROWS: &str = "storaged-vhost-rows";
 
 /// How `cluster` is run.
 #[derive(clap::Args)]
@@ -48,6 +50,12 @@ pub(crate) struct Options {
     /// repository.
     #[arg(long)]
     scripts: Option<PathBuf>,
+    /// Compare a pool with erasure coding, as in 4+2, with one of three copies, a node for each shard; without NBD.
+    #[arg(long, value_name = "DATA+PARITY", conflicts_with = "peers")]
+    erasure: Option<String>,
+    /// Nodes that are killed before anything is measured, the last ones.
+    #[arg(long, default_value_t = 0, requires = "erasure")]
+    down: usize,
     /// Nodes show each other certificates and encrypt what they say, as they do by default; the peers do not.
     #[arg(long)]
     tls: bool,
@@ -56,10 +64,9 @@ pub(crate) struct Options {
 /// Our cluster with a volume for each client.
 struct Ours {
     cluster: Cluster,
-    nbd: fio::Client,
-    nbd_process: Process,
-    guest: Guest,
-    vhost: Process,
+    nbd: Option<(fio::Client, Process)>,
+    /// Guests' disks, by the name of the system.
+    guests: Vec<(&'static str, Guest, Process)>,
     span: u64,
 }
 
@@ -72,13 +79,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let folder = directory.path().join(peer.name());
         running.push(Running::start(*peer, scripts, folder, span)?);
     }
-    let mut ours = Ours::start(directory.path(), span, options.tls)?;
+    let mut ours = match &options.erasure {
+        Some(erasure) => Ours::with_rows(directory.path(), span, erasure, options)?,
+        None => Ours::start(directory.path(), span, options.tls)?,
+    };
     let mut lines = Vec::new();
     for pattern in peers::patterns(&options.only) {
         lines.extend(compare(&mut ours, &running, *pattern, options)?);
     }
     println!("load at the end: {}", machine::load());
-    let reference = options.peers.first().map_or(NBD, |peer| peer.name());
+    let ours_first = if options.erasure.is_some() { VHOST } else { NBD };
+    let reference = options.peers.first().map_or(ours_first, |peer| peer.name());
     println!("\n{}\n{}", report::tsv(&lines), report::table(&lines, reference));
     println!(
         "{} patterns on {} systems, medians of {} rounds",
@@ -93,17 +104,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 fn compare(ours: &mut Ours, peers: &[Running], pattern: Pattern, options: &Options) -> Result<Vec<Line>> {
     let mut samples: Vec<(String, Vec<Sample>)> = Vec::new();
     let names = peers.iter().map(|running| running.peer.name());
-    samples.extend(
-        names
-            .chain([NBD, VHOST])
-            .map(|name| (name.to_owned(), Vec::new())),
-    );
+    let own = ours
+        .nbd
+        .iter()
+        .map(|_| NBD)
+        .chain(ours.guests.iter().map(|(name, ..)| *name));
+    samples.extend(names.chain(own).map(|name| (name.to_owned(), Vec::new())));
     for round in 0..options.rounds {
         for (at, (name, of_system)) in samples.iter_mut().enumerate() {
             let sample = match (peers.get(at), name.as_str()) {
                 (Some(peer), _) => peer.measure(pattern, options.seconds)?,
                 (None, NBD) => ours.by_nbd(pattern, options.seconds)?,
-                (None, _) => ours.by_vhost(pattern, options.seconds, round + 1)?,
+                (None, name) => ours.by_vhost(name, pattern, options.seconds, round + 1)?,
             };
             eprintln!(
                 "{} round {} {name}: {:.0} IOPS, {:.1} us, {:.1} us CPU",
@@ -137,21 +149,71 @@ impl Ours {
             first.storagectl(&["volume", "create", name, &span.to_string()])?;
         }
         let (nbd_process, socket) = fio::serve(&first.session_socket(), folder)?;
-        let (vhost, guest) = attach(&first.session_socket(), folder)?;
+        let nbd = fio::Client::new(&socket, "nbd");
+        let (vhost, guest) = attach(&first.session_socket(), folder, "vhost")?;
+        nbd.fill(span)?;
         let mut ours = Self {
-            nbd: fio::Client::new(&socket, "nbd"),
-            nbd_process,
-            vhost,
-            guest,
+            nbd: Some((nbd, nbd_process)),
+            guests: vec![(VHOST, guest, vhost)],
             span,
             cluster,
         };
-        ours.nbd.fill(span)?;
-        drive::prepare(&ours.guest)?;
-        let until = Until::Operations(span / FILL.block as u64);
-        drive::run(&mut ours.guest, FILL, span, 0, until).context("fill the volume")?;
-        settle(&ours.processes(&[]));
+        ours.fill()?;
         Ok(ours)
+    }
+
+    /// A node for each shard, and a guest's disk in a pool of each kind.
+    fn with_rows(folder: &Path, span: u64, erasure: &str, options: &Options) -> Result<Self> {
+        let shards = erasure
+            .split('+')
+            .map(|part| part.parse::<usize>().unwrap_or_default());
+        let nodes: usize = shards.sum();
+        let cluster = if options.tls {
+            Cluster::secured(nodes, 1)?
+        } else {
+            Cluster::start(nodes, 1)?
+        };
+        let first = &cluster.nodes[0];
+        let least = erasure.split('+').next().unwrap_or_default().to_owned();
+        first.storagectl(&["pool", "create", "copies", "--copies", "3", "--min-in-sync", "1"])?;
+        first.storagectl(&[
+            "pool",
+            "create",
+            "rows",
+            "--erasure",
+            erasure,
+            "--min-in-sync",
+            &least,
+        ])?;
+        let mut guests = Vec::new();
+        for (system, pool) in [(VHOST, "copies"), (ROWS, "rows")] {
+            first.storagectl(&["volume", "create", pool, &span.to_string(), "--pool", pool])?;
+            let (process, guest) = attach(&first.session_socket(), folder, pool)?;
+            guests.push((system, guest, process));
+        }
+        let mut ours = Self {
+            cluster,
+            nbd: None,
+            guests,
+            span,
+        };
+        ours.fill()?;
+        println!("{}", ours.cluster.nodes[0].storagectl(&["pool", "list"])?);
+        for node in ours.cluster.nodes.iter_mut().rev().take(options.down) {
+            node.kill()?;
+        }
+        Ok(ours)
+    }
+
+    /// Writes all of the guests' disks.
+    fn fill(&mut self) -> Result<()> {
+        let until = Until::Operations(self.span / FILL.block as u64);
+        for (_, guest, _) in &mut self.guests {
+            drive::prepare(guest)?;
+            drive::run(guest, FILL, self.span, 0, until).context("fill the volume")?;
+        }
+        settle(&self.processes(&[]));
+        Ok(())
     }
 
     /// The processes of the cluster, and a front end.
@@ -163,20 +225,21 @@ impl Ours {
     }
 
     fn by_nbd(&self, pattern: Pattern, seconds: u64) -> Result<Sample> {
-        let all = self.processes(&[&self.nbd_process]);
+        let (nbd, process) = self.nbd.as_ref().context("there is no NBD server")?;
+        let all = self.processes(&[process]);
         let cpu = || all.iter().map(|id| cpu_seconds(*id)).sum();
-        let sample = self
-            .nbd
-            .measure(pattern, (self.span, seconds), cpu, || settle(&all))?;
+        let sample = nbd.measure(pattern, (self.span, seconds), cpu, || settle(&all))?;
         Ok(with_client(sample))
     }
 
-    fn by_vhost(&mut self, pattern: Pattern, seconds: u64, seed: u64) -> Result<Sample> {
-        let all = self.processes(&[&self.vhost]);
+    fn by_vhost(&mut self, name: &str, pattern: Pattern, seconds: u64, seed: u64) -> Result<Sample> {
+        let place = self.guests.iter().position(|(system, ..)| *system == name);
+        let place = place.with_context(|| format!("there is no {name}"))?;
+        let all = self.processes(&[&self.guests[place].2]);
         let cpu = || all.iter().map(|id| cpu_seconds(*id)).sum::<f64>();
         let (client, server) = (cpu_seconds(std::process::id()), cpu());
         let until = Until::Elapsed(Duration::from_secs(seconds));
-        let tally = drive::run(&mut self.guest, pattern, self.span, seed, until)?;
+        let tally = drive::run(&mut self.guests[place].1, pattern, self.span, seed, until)?;
         let client = cpu_seconds(std::process::id()) - client;
         settle(&all);
         Ok(with_client(report::sample(
@@ -196,15 +259,15 @@ fn with_client(sample: Sample) -> Sample {
     }
 }
 
-fn attach(storaged: &Path, folder: &Path) -> Result<(Process, Guest)> {
-    let socket = folder.join("vhost.sock");
+fn attach(storaged: &Path, folder: &Path, volume: &str) -> Result<(Process, Guest)> {
+    let socket = folder.join(format!("{volume}.sock"));
     let mut command = Command::new(program("vhost-blk")?);
     command
         .arg("--storaged")
         .arg(storaged)
-        .args(["--volume", "vhost", "--queues=1", "--socket"]);
+        .args(["--volume", volume, "--queues=1", "--socket"]);
     command.arg(&socket);
-    let mut process = Process::start("vhost-blk", &mut command, folder.join("vhost-blk.log"))?;
+    let mut process = Process::start("vhost-blk", &mut command, folder.join(format!("{volume}.log")))?;
     process.wait_for_file(&socket)?;
     let guest = Guest::connect(&socket, Notification::Events)?;
     Ok((process, guest))

@@ -26,7 +26,7 @@ use super::Owner;
 use super::event::Action;
 use super::limits::RANGES_KNOWN_MAX;
 use super::operation::Part;
-use super::write::Draft;
+use super::write::{Draft, Write};
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 use crate::rows::layout::{Layout, Version};
@@ -431,6 +431,19 @@ impl Owner {
             }
             self.note_spare(index);
         }
+    }
+
+    /// Whether a write to a front is older than the row that was acknowledged last.
+    pub(super) fn is_behind_row(&self, count: u64, write: &Write) -> bool {
+        let (Some(encoding), Some(Encoded::Front)) = (&self.encoding, &write.encoded) else {
+            return false;
+        };
+        let range = self.writes.ranges.get(write.part.index);
+        let floor = range.and_then(|range| range.layout.as_ref()).map(|layout| {
+            let (row, ..) = encoding.shape.place(write.part.range.start());
+            layout.floor(row)
+        });
+        floor.is_some_and(|floor| floor.generation == self.view.generation && floor.count > count)
     }
 
     /// A write to a row is acknowledged. If it was one of the whole row, what waited for it is begun, until the next such.

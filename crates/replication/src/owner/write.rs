@@ -512,13 +512,13 @@ impl Owner {
     }
 
     /// Answers the writes of which a later one to the same object was acknowledged: all slots have them, though not all
-    /// said so. Done again, they would come after what was acknowledged.
+    /// said so. Done again, they would come after what was acknowledged. So would those to a front of which the whole row was
+    /// acknowledged later, whoever has them.
     pub(super) fn answer_overtaken(&mut self, out: &mut Vec<Action>) {
         let overtaken = |(count, write): (&u64, &Write)| {
             let object = self.writes.objects.get(&write.request.object.index);
-            object
-                .is_some_and(|object| object.acknowledged > *count)
-                .then_some(*count)
+            let by_later = object.is_some_and(|object| object.acknowledged > *count);
+            (by_later || self.is_behind_row(*count, write)).then_some(*count)
         };
         let counts: Vec<u64> = self.writes.sent.iter().filter_map(overtaken).collect();
         for count in counts {
