@@ -178,6 +178,7 @@ mod tests {
             id: 1,
             name: "main".into(),
             copies: 3,
+            erasure: None,
             min_in_sync: 2,
             failure_domain: FailureDomain::Node,
             groups: 64,
@@ -192,7 +193,16 @@ mod tests {
         };
         assert!(describe(&pool).contains("63 of 64"));
         assert!(describe(&pool).contains("nodes"));
-        let text = render_list(&PoolList { pools: vec![pool] });
-        assert!(text.contains("1,2,3") && text.contains("63/64"), "{text}");
+        let rows = Pool {
+            erasure: Some("4+2".into()),
+            ..pool.clone()
+        };
+        assert!(describe(&rows).contains("rows of 4+2 shards, and 3 copies of what is not in a row yet"));
+        let text = render_list(&PoolList {
+            pools: vec![pool, rows],
+        });
+        for told in ["1,2,3", "63/64", "3 copies", "4+2"] {
+            assert!(text.contains(told), "{text}");
+        }
     }
 }

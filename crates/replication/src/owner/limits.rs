@@ -24,6 +24,9 @@ pub(super) const RANGES_KNOWN_MAX: usize = 16_384;
 pub(super) const GIVE_BACK_MS: u64 = 500;
 /// Ranges in such a round: a message to each disk of the group for each.
 pub(super) const GIVING_MAX: usize = 64;
+/// How often what is to be read is looked through at one event, because a shard that cannot be read made others wanted: each
+/// time a shard fewer is left, of the 20 that there may be.
+pub(super) const REBUILD_STEPS_MAX: usize = 20;
 /// How long a row's front must have been left alone at least to be encoded, in milliseconds; twice as long at most. Longer
 /// than the pauses of a guest that writes to a file piece by piece.
 pub(super) const ROW_REST_MS: u64 = 3_000;

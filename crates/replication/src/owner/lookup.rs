@@ -16,7 +16,7 @@ use protocol::{BlockRange, DiskId, LayerId, PgId};
 
 use super::Owner;
 use super::event::Action;
-use super::limits::{MAP_PAUSE_MS, READ_BYTES_MAX, READS_MAX, STALL_MS};
+use super::limits::{MAP_PAUSE_MS, READ_BYTES_MAX, READS_MAX, REBUILD_STEPS_MAX, STALL_MS};
 use super::link::Sent;
 use super::operation::{Kind, Part};
 use super::rows::{Rebuilding, Target};
@@ -263,6 +263,17 @@ impl Owner {
         if self.encoding.is_some() {
             self.cut_lookups(now, out);
         }
+        // Whoever begins to rebuild wants other shards, at once: there may be no other event for a long time.
+        for _ in 0..REBUILD_STEPS_MAX {
+            if !self.send_ready(now, out) {
+                break;
+            }
+        }
+    }
+
+    /// Sends what may be sent now; true if that made more that may be.
+    fn send_ready(&mut self, now: Moment, out: &mut Vec<Action>) -> bool {
+        let mut more = false;
         let ready: Vec<u64> = self.lookups.ready.iter().copied().collect();
         for id in ready {
             let Some(lookup) = self.lookups.all.get(&id) else {
@@ -276,12 +287,14 @@ impl Owner {
                 self.send_lookup(now, id, pg, disk, out);
             } else {
                 let tried = !lookup.tried.is_empty();
-                // What a rebuild asks for goes out with the next event, or after its own pause.
-                if !self.rebuild_instead(now, id) && tried {
+                if self.rebuild_instead(now, id) {
+                    more = true;
+                } else if tried {
                     self.begin_new_round(now, id);
                 }
             }
         }
+        more
     }
 
     /// All that can be asked were asked in vain: after a pause they are asked again.

@@ -1,6 +1,8 @@
 //! Writes to volumes in pools that encode rows (`docs/decisions/0050-erasure-coding.md`): what covers a row whole becomes
 //! a write of one chunk to each slot, what is smaller a write to the range's front, which the first slots keep as copies.
 //!
+//! One file because a write is cut, begun, shown and followed here, and all of it goes by what is known of ranges.
+//!
 //! The names of rules are those of decision 0052. How reads find their bytes is `reading`'s business, how rows are made
 //! level at a take-over `taking_over`'s.
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protocol::message::{Refusal, Request, Response, VERSIONS};
+use protocol::rows::RowCode;
 use protocol::session::{DiskView, GroupView, Slot, SlotState, VolumeView};
 use protocol::storage::{Change, MapKind, MapRun};
 use protocol::{
@@ -16,11 +17,13 @@ mod again;
 mod eviction;
 mod heartbeats;
 mod reviews;
+mod rows;
 mod takeover;
 
 use super::limits::COMPLETE_INTERVAL_MS;
 use super::{Action, Event, Failure, IoId, Operation, Outcome, Owner};
 use crate::moment::Moment;
+use crate::samples::Parity;
 
 const PG: PgId = PgId {
     pool: PoolId(1),
@@ -85,8 +88,9 @@ impl Bed {
 
     /// An owner of this volume, connected to nobody yet.
     fn unconnected(view: VolumeView) -> Self {
+        let code = view.erasure.map(|_| Arc::new(Parity) as Arc<dyn RowCode>);
         Self {
-            owner: Owner::open(Moment(0), Moment(0), view, &mut Vec::new()),
+            owner: Owner::open_encoded(Moment(0), Moment(0), view, code, &mut Vec::new()),
             now: Moment(0),
             next: 0,
         }

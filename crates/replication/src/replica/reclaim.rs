@@ -19,6 +19,10 @@ use super::event::Action;
 use super::{Asked, Replica, Wait};
 use crate::mutation::{self, Mutation};
 
+/// Merges and drops that may wait or be under way: eight times as many as storaged asks for at once. Each is compared
+/// with all others whenever something ends.
+const RECLAIMS_MAX: usize = 64;
+
 type Layer = (FamilyId, LayerId);
 
 /// Reads under way, and what waits for them.
@@ -85,6 +89,12 @@ impl Reclaims {
 impl Replica {
     /// Somebody wants an object of a layer merged or dropped.
     pub(super) fn reclaim(&mut self, token: u64, request: StorageRequest, out: &mut Vec<Action>) {
+        if self.reclaims.waiting.len() + self.under_way().count() >= RECLAIMS_MAX {
+            return out.push(Action::Reclaimed {
+                token,
+                result: Err(StorageError::Busy),
+            });
+        }
         self.reclaims.waiting.push_back((token, request));
         self.resume_reclaims(out);
     }

@@ -287,7 +287,9 @@ impl Owner {
             return self.writes.ranges.resting.put_off(place);
         };
         let mut whole = BytesMut::with_capacity(blocks.byte_len());
-        pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        for piece in pieces {
+            whole.extend_from_slice(&piece);
+        }
         let bytes = whole.freeze();
         let change = Change::Data {
             checksums: checksum::of_blocks(&bytes),
