@@ -32,7 +32,8 @@ const CONFORMANCE: Program = Program {
 };
 const GUESTS: Program = Program { binary: "vm-tests" };
 
-/// Simulated worlds, `seeds` of them, from seed `from` on; and as many small ones of rows.
+/// Simulated worlds, `seeds` of them, from seed `from` on; a third as many of pools that encode rows; and as many small ones
+/// of rows.
 pub(crate) fn sim(profile: Profile, seeds: u64, from: u64) -> Result<Tally> {
     let arguments = [
         "--seeds".to_owned(),
@@ -41,6 +42,9 @@ pub(crate) fn sim(profile: Profile, seeds: u64, from: u64) -> Result<Tally> {
         from.to_string(),
     ];
     let mut tally = programs::test(profile, SIMULATOR, &[], &arguments)?;
+    let third = (seeds / 3).max(1).to_string();
+    let encoded = ["--encoded", "--seeds", &third, "--from", &from.to_string()].map(str::to_owned);
+    tally.add(programs::test(profile, SIMULATOR, &[], &encoded)?);
     let rows = [&arguments[..], &["--rows".to_owned()]].concat();
     tally.add(programs::test(profile, SIMULATOR, &[], &rows)?);
     Ok(tally)

@@ -263,6 +263,11 @@ proptest! {
         run(Kept::Copies, &steps);
     }
 
+}
+
+proptest! {
+    // What is special about rows the simulator tries far more often.
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 60, ..ProptestConfig::default() })]
     #[test]
     fn the_real_stack_shows_it_in_a_pool_of_rows_too(steps in steps()) {
         run(Kept::Rows, &steps);

@@ -14,7 +14,7 @@ const BLOCK: u64 = 4096;
 /// Four chunks of 64 KiB.
 const ROW: u64 = 256 << 10;
 /// The volume, in rows.
-const ROWS: u64 = 64;
+const ROWS: u64 = 24;
 /// Six nodes start and come back on two processors.
 const LIMIT: std::time::Duration = std::time::Duration::from_mins(3);
 
@@ -46,7 +46,7 @@ fn of_six_nodes_with_rows_4_and_2_any_two_may_die_and_come_back_under_io() {
         let pool = "pool create main --erasure 4+2 --min-in-sync 4 --groups 8";
         let pool: Pool = ask(&cluster.nodes[0], pool).await;
         assert_eq!((pool.erasure.as_deref(), pool.copies), (Some("4+2"), 3));
-        let _: Value = ask(&cluster.nodes[0], "volume create a 16M").await;
+        let _: Value = ask(&cluster.nodes[0], "volume create a 6M").await;
         let device = open(&cluster.nodes[0], "a").await;
         write(&device, 1, 2).await;
         let _: Value = ask(&cluster.nodes[0], "volume snapshot a monday").await;
