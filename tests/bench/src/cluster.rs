@@ -259,7 +259,8 @@ fn with_client(sample: Sample) -> Sample {
     }
 }
 
-fn attach(storaged: &Path, folder: &Path, volume: &str) -> Result<(Process, Guest)> {
+/// A guest's disk.
+pub(crate) fn attach(storaged: &Path, folder: &Path, volume: &str) -> Result<(Process, Guest)> {
     let socket = folder.join(format!("{volume}.sock"));
     let mut command = Command::new(program("vhost-blk")?);
     command

@@ -195,6 +195,11 @@ impl Ranges {
         self.known.get(&index)
     }
 
+    /// What is acknowledged of a range, if that is known.
+    pub(super) fn layout(&self, index: u32) -> Option<&Layout> {
+        self.get(index)?.layout.as_ref()
+    }
+
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Range> {
         self.known.get_mut(&index)
     }
@@ -440,11 +445,9 @@ impl Owner {
         let (Some(encoding), Some(Encoded::Front)) = (&self.encoding, &write.encoded) else {
             return false;
         };
-        let range = self.writes.ranges.get(write.part.index);
-        let floor = range.and_then(|range| range.layout.as_ref()).map(|layout| {
-            let (row, ..) = encoding.shape.place(write.part.range.start());
-            layout.floor(row)
-        });
+        let (row, ..) = encoding.shape.place(write.part.range.start());
+        let layout = self.writes.ranges.layout(write.part.index);
+        let floor = layout.map(|layout| layout.floor(row));
         floor.is_some_and(|floor| floor.generation == self.view.generation && floor.count > count)
     }
 

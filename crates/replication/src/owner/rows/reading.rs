@@ -131,12 +131,7 @@ impl Owner {
             let Some(part) = self.lookups.get(id).map(|lookup| lookup.part.clone()) else {
                 continue;
             };
-            let known = self
-                .writes
-                .ranges
-                .get(part.index)
-                .and_then(|range| range.layout.as_ref());
-            let Some(layout) = known else {
+            let Some(layout) = self.writes.ranges.layout(part.index) else {
                 self.learn_range(part.index);
                 continue;
             };

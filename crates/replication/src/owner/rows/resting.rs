@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::geometry::CHUNK_SIZE;
 use protocol::rows::Row;
 use protocol::storage::Change;
-use protocol::{BLOCK_SIZE, OBJECT_SIZE, checksum};
+use protocol::{BLOCK_SIZE, BlockRange, OBJECT_SIZE, checksum};
 
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
@@ -19,6 +19,7 @@ use crate::owner::limits::{
 };
 use crate::owner::operation::Part;
 use crate::owner::{Owner, Stage, change_weight};
+use crate::rows::layout::Layout;
 
 /// A row: of which range, and which.
 type Place = (u32, Row);
@@ -182,11 +183,7 @@ impl Owner {
 
     /// Forgets a range again of which nobody else wanted to know, and in which there is nothing to do.
     fn forget_looked_at(&mut self, index: u32) {
-        let layout = self
-            .writes
-            .ranges
-            .get(index)
-            .and_then(|range| range.layout.as_ref());
+        let layout = self.writes.ranges.layout(index);
         let pays = layout.is_some_and(|layout| !layout.rows_that_pay().is_empty());
         if !pays && self.can_forget(index) {
             self.forget_range(index);
@@ -203,26 +200,15 @@ impl Owner {
 
     /// A range is known: what of its fronts is worth it is encoded when it has been at rest.
     pub(super) fn note_resting(&mut self, index: u32) {
-        let layout = self
-            .writes
-            .ranges
-            .get(index)
-            .and_then(|range| range.layout.as_ref());
-        let rows = layout
-            .map(crate::rows::layout::Layout::rows_that_pay)
-            .unwrap_or_default();
-        for row in rows {
+        let layout = self.writes.ranges.layout(index);
+        for row in layout.map(Layout::rows_that_pay).unwrap_or_default() {
             self.writes.ranges.resting.found((index, row));
         }
     }
 
     /// Whether nothing else is under way in a row, and its group can be written to.
     fn is_row_at_rest(&self, (index, row): Place) -> bool {
-        let blocks = self
-            .encoding
-            .as_ref()
-            .and_then(|encoding| encoding.shape.blocks(row));
-        let (Some(blocks), Some(range)) = (blocks, self.writes.ranges.get(index)) else {
+        let (Some(blocks), Some(range)) = (self.blocks_of(row), self.writes.ranges.get(index)) else {
             return false;
         };
         let idle = range.waiting.is_empty() && !range.busy.contains_key(&row);
@@ -236,12 +222,7 @@ impl Owner {
 
     fn gather(&mut self, place: Place) {
         let (index, row) = place;
-        let layout = self
-            .writes
-            .ranges
-            .get(index)
-            .and_then(|range| range.layout.as_ref());
-        let Some(layout) = layout else {
+        let Some(layout) = self.writes.ranges.layout(index) else {
             // It was forgotten meanwhile.
             self.learn_range(index);
             return self.writes.ranges.resting.put_off(place);
@@ -258,13 +239,13 @@ impl Owner {
         self.writes.ranges.resting.gathering.insert(sequence, place);
     }
 
+    fn blocks_of(&self, row: Row) -> Option<BlockRange> {
+        self.encoding.as_ref()?.shape.blocks(row)
+    }
+
     /// Where a row begins in the volume, in bytes.
     fn offset_of(&self, (index, row): Place) -> u64 {
-        let blocks = self
-            .encoding
-            .as_ref()
-            .and_then(|encoding| encoding.shape.blocks(row));
-        let first = blocks.map_or(0, |blocks| u64::from(blocks.start()));
+        let first = self.blocks_of(row).map_or(0, |blocks| u64::from(blocks.start()));
         u64::from(index) * u64::from(OBJECT_SIZE) + first * u64::from(BLOCK_SIZE)
     }
 
@@ -276,21 +257,14 @@ impl Owner {
             // A block that cannot be read is somebody else's to mend.
             return self.writes.ranges.resting.put_off(place);
         };
-        let layout = self
-            .writes
-            .ranges
-            .get(index)
-            .and_then(|range| range.layout.as_ref());
-        let Some((next, blocks)) =
-            layout.and_then(|layout| Some((layout.next_place(row), layout.shape().blocks(row)?)))
+        let (layout, blocks) = (self.writes.ranges.layout(index), self.blocks_of(row));
+        let whole = pieces.concat();
+        let Some((layout, blocks)) = layout.zip(blocks.filter(|blocks| blocks.byte_len() == whole.len()))
         else {
             return self.writes.ranges.resting.put_off(place);
         };
-        let mut whole = BytesMut::with_capacity(blocks.byte_len());
-        for piece in pieces {
-            whole.extend_from_slice(&piece);
-        }
-        let bytes = whole.freeze();
+        let next = layout.next_place(row);
+        let bytes = Bytes::from(whole);
         let change = Change::Data {
             checksums: checksum::of_blocks(&bytes),
             bytes,
