@@ -63,8 +63,8 @@ fn main() -> ExitCode {
         }
         Err(reason) => {
             failed += 1;
-            println!("seed {seed} FAILED: {reason}");
-            println!("  replay: cargo run -p simulator --release -- --from {seed} --seeds 1 --verbose");
+            let which = if arguments.encoded { "--encoded " } else { "" };
+            tell_failed(*seed, &reason, which);
         }
     };
     on_all_cores(&seeds, |seed| world(*seed, options), judge);
@@ -87,6 +87,12 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says which world failed, and how to see it again.
+fn tell_failed(seed: u64, reason: &str, which: &str) {
+    println!("seed {seed} FAILED: {reason}");
+    println!("  replay: cargo run -p simulator --release -- {which}--from {seed} --seeds 1 --verbose");
+}
+
 /// Runs worlds of rows.
 fn small_worlds(arguments: &Arguments) -> ExitCode {
     let started = Instant::now();
@@ -103,10 +109,7 @@ fn small_worlds(arguments: &Arguments) -> ExitCode {
         }
         Err(reason) => {
             failed += 1;
-            println!("seed {seed} FAILED: {reason}");
-            println!(
-                "  replay: cargo run -p simulator --release -- --rows --from {seed} --seeds 1 --verbose"
-            );
+            tell_failed(*seed, &reason, "--rows ");
         }
     });
     println!("{met} in {:.1} s", started.elapsed().as_secs_f64());

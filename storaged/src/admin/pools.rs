@@ -102,10 +102,8 @@ async fn describe(context: &Context, map: &ClusterMap, id: PoolId) -> Option<Poo
 
 /// How many copies there are of a block; with erasure coding, of one that is not in a row yet.
 fn copies(redundancy: Redundancy) -> u32 {
-    let fronts = redundancy.profile().map(|profile| profile.fronts().len());
-    fronts.map_or(u32::from(redundancy.width()), |fronts| {
-        u32::try_from(fronts).unwrap_or(u32::MAX)
-    })
+    let fronts = redundancy.profile().map(|profile| profile.fronts().end);
+    u32::from(fronts.unwrap_or(redundancy.width()))
 }
 
 /// What fits into a pool, after copies and parity.

@@ -1,6 +1,7 @@
 //! Volumes in a pool of rows: what is on two of three disks is all there is, and whoever was away gets its shards again.
 
 use std::cell::Cell;
+use std::path::Path;
 
 use client::request;
 use client::volume::Volume;
@@ -73,6 +74,15 @@ async fn check(volume: &Volume, first: u8) {
     }
 }
 
+/// A node, and a volume with everything in it.
+async fn written(directory: &Path) -> (Node, Volume) {
+    let node = Node::encoded(directory).await;
+    node.create_volume("alpha", OBJECTS * OBJECT).await;
+    let volume = node.open("alpha").await.unwrap();
+    write(&volume, 1).await;
+    (node, volume)
+}
+
 /// A guest that writes to rows and to fronts until the disk is back.
 async fn writes_until_it_is_back(node: &mut Node, volume: &Volume, disk: DiskId, value: u8) {
     let back = Cell::new(false);
@@ -99,10 +109,7 @@ async fn writes_until_it_is_back(node: &mut Node, volume: &Volume, disk: DiskId,
 fn with_any_disk_away_all_is_read_and_written_and_it_comes_back_while_a_guest_writes() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let mut node = Node::encoded(directory.path()).await;
-        node.create_volume("alpha", OBJECTS * OBJECT).await;
-        let volume = node.open("alpha").await.unwrap();
-        write(&volume, 1).await;
+        let (mut node, volume) = written(directory.path()).await;
         check(&volume, 1).await;
         for (disk, value) in [(AWAY, 11), (DiskId(1), 21), (DiskId(2), 31)] {
             leaves(&mut node, &volume, disk).await;
@@ -128,10 +135,7 @@ fn with_any_disk_away_all_is_read_and_written_and_it_comes_back_while_a_guest_wr
 fn an_empty_disk_gets_its_shards_of_volumes_snapshots_and_clones() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let mut node = Node::encoded(directory.path()).await;
-        node.create_volume("alpha", OBJECTS * OBJECT).await;
-        let volume = node.open("alpha").await.unwrap();
-        write(&volume, 1).await;
+        let (mut node, volume) = written(directory.path()).await;
         node.volumes.snapshot("alpha", "first").await.unwrap();
         node.volumes
             .clone_snapshot("alpha", "first", "beta")

@@ -262,7 +262,6 @@ proptest! {
     fn the_real_stack_shows_what_the_model_shows(steps in steps()) {
         run(Kept::Copies, &steps);
     }
-
 }
 
 proptest! {

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use erasure::Profile;
 use test_node::Cluster;
 
 use crate::local::drive::{self, Until};
@@ -52,7 +53,7 @@ pub(crate) struct Options {
     scripts: Option<PathBuf>,
     /// Compare a pool with erasure coding, as in 4+2, with one of three copies, a node for each shard; without NBD.
     #[arg(long, value_name = "DATA+PARITY", conflicts_with = "peers")]
-    erasure: Option<String>,
+    erasure: Option<Profile>,
     /// Nodes that are killed before anything is measured, the last ones.
     #[arg(long, default_value_t = 0, requires = "erasure")]
     down: usize,
@@ -80,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         running.push(Running::start(*peer, scripts, folder, span)?);
     }
     let mut ours = match &options.erasure {
-        Some(erasure) => Ours::with_rows(directory.path(), span, erasure, options)?,
+        Some(profile) => Ours::with_rows(directory.path(), span, *profile, options)?,
         None => Ours::start(directory.path(), span, options.tls)?,
     };
     let mut lines = Vec::new();
@@ -138,11 +139,7 @@ fn compare(ours: &mut Ours, peers: &[Running], pattern: Pattern, options: &Optio
 
 impl Ours {
     fn start(folder: &Path, span: u64, tls: bool) -> Result<Self> {
-        let cluster = if tls {
-            Cluster::secured(3, 1)?
-        } else {
-            Cluster::start(3, 1)?
-        };
+        let cluster = start_nodes(3, tls)?;
         let first = &cluster.nodes[0];
         first.storagectl(&["pool", "create", "pool", "--copies", "3"])?;
         for name in ["nbd", "vhost"] {
@@ -163,25 +160,17 @@ impl Ours {
     }
 
     /// A node for each shard, and a guest's disk in a pool of each kind.
-    fn with_rows(folder: &Path, span: u64, erasure: &str, options: &Options) -> Result<Self> {
-        let shards = erasure
-            .split('+')
-            .map(|part| part.parse::<usize>().unwrap_or_default());
-        let nodes: usize = shards.sum();
-        let cluster = if options.tls {
-            Cluster::secured(nodes, 1)?
-        } else {
-            Cluster::start(nodes, 1)?
-        };
+    fn with_rows(folder: &Path, span: u64, profile: Profile, options: &Options) -> Result<Self> {
+        let cluster = start_nodes(usize::from(profile.width()), options.tls)?;
         let first = &cluster.nodes[0];
-        let least = erasure.split('+').next().unwrap_or_default().to_owned();
+        let (erasure, least) = (profile.to_string(), profile.data().to_string());
         first.storagectl(&["pool", "create", "copies", "--copies", "3", "--min-in-sync", "1"])?;
         first.storagectl(&[
             "pool",
             "create",
             "rows",
             "--erasure",
-            erasure,
+            &erasure,
             "--min-in-sync",
             &least,
         ])?;
@@ -256,6 +245,15 @@ fn with_client(sample: Sample) -> Sample {
     Sample {
         system_cpu: sample.system_cpu + sample.client_cpu,
         ..sample
+    }
+}
+
+/// Nodes with a disk each.
+fn start_nodes(nodes: usize, tls: bool) -> Result<Cluster> {
+    if tls {
+        Cluster::secured(nodes, 1)
+    } else {
+        Cluster::start(nodes, 1)
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use admin_api::disks::DiskList;
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets};
+use erasure::Profile;
 use test_node::Node;
 
 use crate::cluster::attach;
@@ -32,7 +33,7 @@ pub(crate) struct Options {
     size_mib: u64,
     /// The pool of rows.
     #[arg(long, value_name = "DATA+PARITY", default_value = "4+2")]
-    erasure: String,
+    erasure: Profile,
 }
 
 /// What is done to a volume, after the fill if `first` says so.
@@ -82,9 +83,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "at rest",
         "until then",
     ]);
+    let erasure = options.erasure.to_string();
     for (pool, kept) in [
         ("copies", ["--copies", "3"]),
-        ("rows", ["--erasure", options.erasure.as_str()]),
+        ("rows", ["--erasure", erasure.as_str()]),
     ] {
         for case in &CASES {
             let [at_once, at_rest] = measure(options, pool, kept, case)?;
@@ -106,11 +108,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// What the disks hold of a byte of data: at once, and when that changes no more, and after how long.
 fn measure(options: &Options, pool: &str, kept: [&str; 2], case: &Case) -> Result<[(f64, Duration); 2]> {
-    let disks = options
-        .erasure
-        .split('+')
-        .filter_map(|part| part.parse::<u32>().ok());
-    let node = Node::start(disks.sum())?;
+    let node = Node::start(u32::from(options.erasure.width()))?;
     let span = options.size_mib << 20;
     node.storagectl(&["pool", "create", pool, kept[0], kept[1]])?;
     node.storagectl(&["volume", "create", pool, &span.to_string()])?;

@@ -17,13 +17,8 @@ use crate::mutation::{self, Mutation};
 #[derive(Debug)]
 pub(super) enum Kind {
     Read,
-    /// The owner itself wants to know what there is.
-    Gather,
     Map,
-    Write {
-        bytes: Bytes,
-        checksums: Arc<[u32]>,
-    },
+    Write { bytes: Bytes, checksums: Arc<[u32]> },
     Zero,
 }
 
@@ -87,19 +82,9 @@ pub(super) struct Operations {
 pub(super) type Gathered = (u64, Option<Vec<Bytes>>);
 
 impl Running {
-    fn new(id: Option<IoId>, kind: Kind, (offset, length): (u64, u64)) -> Self {
-        Self {
-            id,
-            kind,
-            offset,
-            again: VecDeque::new(),
-            cursor: offset,
-            end: offset + length,
-            outstanding: 0,
-            failure: None,
-            data: BTreeMap::new(),
-            runs: BTreeMap::new(),
-        }
+    /// Whether this reads for the owner itself.
+    fn gathers(&self) -> bool {
+        self.id.is_none() && matches!(self.kind, Kind::Read)
     }
 
     /// Whether this writes bytes that need room.
@@ -112,7 +97,7 @@ impl Running {
     fn next_range(&self) -> (u64, u64) {
         let (from, to) = self.again.front().copied().unwrap_or((self.cursor, self.end));
         match self.kind {
-            Kind::Read | Kind::Gather => (from, to.min((from / READ_PART_BYTES + 1) * READ_PART_BYTES)),
+            Kind::Read => (from, to.min((from / READ_PART_BYTES + 1) * READ_PART_BYTES)),
             Kind::Map | Kind::Write { .. } | Kind::Zero => (from, to),
         }
     }
@@ -162,8 +147,9 @@ impl Running {
 }
 
 impl Operations {
-    /// Takes an operation in. Its extent was checked.
-    pub(super) fn add(&mut self, id: Option<IoId>, operation: Operation) {
+    /// Takes an operation in, and answers which it is. Its extent was checked. What a read without an `id` finds is
+    /// gathered for the owner itself.
+    pub(super) fn add(&mut self, id: Option<IoId>, operation: Operation) -> u64 {
         self.next += 1;
         let sequence = self.next;
         let (kind, offset, length) = match operation {
@@ -180,7 +166,7 @@ impl Operations {
             }
             Operation::Flush => {
                 self.flushes.extend(id.map(|id| (sequence, id)));
-                return;
+                return sequence;
             }
         };
         if matches!(kind, Kind::Read | Kind::Map) {
@@ -189,17 +175,20 @@ impl Operations {
             self.writes.push_back(sequence);
             self.unfinished_writes.insert(sequence);
         }
-        self.running
-            .insert(sequence, Running::new(id, kind, (offset, length)));
-    }
-
-    /// Reads for the owner itself; answers which operation it is.
-    pub(super) fn gather(&mut self, offset: u64, length: u64) -> u64 {
-        self.next += 1;
-        let running = Running::new(None, Kind::Gather, (offset, length));
-        self.running.insert(self.next, running);
-        self.reads.push_back(self.next);
-        self.next
+        let running = Running {
+            id,
+            kind,
+            offset,
+            again: VecDeque::new(),
+            cursor: offset,
+            end: offset + length,
+            outstanding: 0,
+            failure: None,
+            data: BTreeMap::new(),
+            runs: BTreeMap::new(),
+        };
+        self.running.insert(sequence, running);
+        sequence
     }
 
     /// What the owner's own reads found.
@@ -209,8 +198,7 @@ impl Operations {
 
     /// Nobody wants to know it any more.
     pub(super) fn drop_gathers(&mut self) {
-        self.running
-            .retain(|_, running| !matches!(running.kind, Kind::Gather));
+        self.running.retain(|_, running| !running.gathers());
         self.reads.retain(|sequence| self.running.contains_key(sequence));
         self.gathered.clear();
     }
@@ -286,7 +274,7 @@ impl Operations {
             return;
         }
         match self.running.remove(&sequence) {
-            Some(running) if matches!(running.kind, Kind::Gather) => {
+            Some(running) if running.gathers() => {
                 let data = running.failure.is_none().then_some(running.data);
                 let data = data.map(|data| data.into_values().collect());
                 self.gathered.push((sequence, data));
@@ -403,7 +391,7 @@ impl Running {
         let result = match (self.failure, self.kind) {
             (Some(failure), _) => Err(failure),
             (None, Kind::Write { .. } | Kind::Zero) => Ok(Outcome::Done),
-            (None, Kind::Read | Kind::Gather) => Ok(Outcome::Data(self.data.into_values().collect())),
+            (None, Kind::Read) => Ok(Outcome::Data(self.data.into_values().collect())),
             (None, Kind::Map) => Ok(Outcome::Map(joined(self.runs.into_values().flatten()))),
         };
         out.push(Action::Complete { id, result });

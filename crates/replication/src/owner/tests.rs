@@ -111,15 +111,8 @@ impl Bed {
 
     /// The same, as in [`Bed::connected_to`].
     fn open_to(view: VolumeView, version: u16) -> Self {
-        let (mut bed, mut fences) = Self::connected_to(view, version);
-        while let Some(fence) = fences.pop() {
-            let none = Response::Doubt {
-                objects: Vec::new(),
-                more: false,
-            };
-            fences.extend(sent(&bed.answer(&fence, none)));
-        }
-        assert!(bed.owner.is_open());
+        let (mut bed, fences) = Self::connected_to(view, version);
+        bed.serve(fences);
         bed
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Writes {
     pub(super) redoing: bool,
     /// Parts and bytes that are not answered.
     pub(super) parts: usize,
-    pub(super) bytes: usize,
+    bytes: usize,
 }
 
 /// What is known of one object of the head layer.
@@ -113,6 +113,12 @@ impl Writes {
         let waiting = self.objects.values().flat_map(|object| &object.waiting);
         let waiting = waiting.chain(self.ranges.waiting());
         sent.map(|write| &write.part).chain(waiting.map(|(part, _)| part))
+    }
+
+    /// A part is begun.
+    pub(super) fn count_in(&mut self, change: &Change) {
+        self.parts += 1;
+        self.bytes += change_weight(change);
     }
 
     /// Whether one more part may be begun.
@@ -267,8 +273,7 @@ impl Owner {
             return;
         };
         let change = running.change(&part);
-        self.writes.parts += 1;
-        self.writes.bytes += change_weight(&change);
+        self.writes.count_in(&change);
         if self.encoding.is_some() {
             return self.begin_encoded(part, change, out);
         }

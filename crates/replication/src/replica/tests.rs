@@ -179,6 +179,17 @@ fn refused(refusal: Refusal) -> [Response; 1] {
     [Response::Refused(refusal)]
 }
 
+/// A layer's first object is to be merged into another one's.
+fn merge(parent: u64, child: u64) -> StorageRequest {
+    StorageRequest::Merge {
+        family: FAMILY,
+        index: 0,
+        parent: LayerId(parent),
+        child: LayerId(child),
+        row_chunks: None,
+    }
+}
+
 #[test]
 fn a_fence_is_answered_only_when_its_generation_is_durable() {
     // Rule 1: else a crash would let the old owner in again, whose writes nobody would level.
@@ -334,13 +345,7 @@ fn a_merge_waits_until_nobody_shows_the_layer_and_the_reads_there_are_done() {
         range: BlockRange::OBJECT,
     };
     let read = bed.request(read);
-    let request = StorageRequest::Merge {
-        family: FAMILY,
-        index: 0,
-        parent: LayerId(1),
-        child: LayerId(2),
-        row_chunks: None,
-    };
+    let request = merge(1, 2);
     assert!(bed.apply(Event::Reclaim { token: 1, request }).is_empty());
     bed.map = bed.map.sealed(LayerUse::Inner);
     let map = Arc::new(bed.map.clone());

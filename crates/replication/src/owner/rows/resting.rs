@@ -14,11 +14,12 @@ use protocol::{BLOCK_SIZE, BlockRange, OBJECT_SIZE, checksum};
 
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
+use crate::owner::event::Operation;
 use crate::owner::limits::{
     RESTING_KNOWN_MAX, ROW_REST_MS, ROWS_GATHERED_BUSY_MAX, ROWS_GATHERED_MAX, SWEEP_PAUSE_MS,
 };
 use crate::owner::operation::Part;
-use crate::owner::{Owner, Stage, change_weight};
+use crate::owner::{Owner, Stage};
 use crate::rows::layout::Layout;
 
 /// A row: of which range, and which.
@@ -235,7 +236,8 @@ impl Owner {
             return self.writes.ranges.resting.put_off(place);
         }
         let length = u64::from(chunks) * u64::from(CHUNK_SIZE);
-        let sequence = self.operations.gather(self.offset_of(place), length);
+        let offset = self.offset_of(place);
+        let sequence = self.operations.add(None, Operation::Read { offset, length });
         self.writes.ranges.resting.gathering.insert(sequence, place);
     }
 
@@ -275,8 +277,7 @@ impl Owner {
             range: blocks,
             offset: self.offset_of(place),
         };
-        self.writes.parts += 1;
-        self.writes.bytes += change_weight(&change);
+        self.writes.count_in(&change);
         self.writes.ranges.resting.encoded += 1;
         self.write_row(row, next, part, change);
     }

@@ -37,18 +37,8 @@ fn encoded() -> VolumeView {
 /// An owner that serves, of a volume in which the first row was written, or nothing.
 fn open(row: bool) -> Bed {
     let mut bed = Bed::unconnected(encoded());
-    let mut fences: Vec<Sent> = [A, B, C]
-        .into_iter()
-        .flat_map(|disk| sent(&bed.event(connected(disk))))
-        .collect();
-    while let Some(fence) = fences.pop() {
-        let none = Response::Doubt {
-            objects: Vec::new(),
-            more: false,
-        };
-        fences.extend(sent(&bed.answer(&fence, none)));
-    }
-    assert!(bed.owner.is_open());
+    let fences = [A, B, C].map(|disk| sent(&bed.event(connected(disk)))).concat();
+    bed.serve(fences);
     let columns = bed.submit(Operation::Map {
         offset: 0,
         length: 4096,

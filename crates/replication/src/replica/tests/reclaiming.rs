@@ -7,16 +7,6 @@ use super::*;
 const OTHER: DiskId = DiskId(2);
 const BUSY: Result<(), StorageError> = Err(StorageError::Busy);
 
-fn merge(parent: u64, child: u64) -> StorageRequest {
-    StorageRequest::Merge {
-        family: FAMILY,
-        index: 0,
-        parent: LayerId(parent),
-        child: LayerId(child),
-        row_chunks: None,
-    }
-}
-
 fn reclaimed(actions: &[Action]) -> Vec<(u64, Result<(), StorageError>)> {
     let answer = |action: &Action| match action {
         Action::Reclaimed { token, result } => Some((*token, result.clone())),

@@ -146,13 +146,7 @@ fn what_a_merge_moves_while_it_is_searched_for_is_searched_for_again() {
     lost(&mut bed);
     let parent = listed(&mut bed, &[object()]);
     assert_eq!(requests(&parent), [StorageRequest::Drop(object())]);
-    let request = StorageRequest::Merge {
-        family: FAMILY,
-        index: 0,
-        parent: LayerId(1),
-        child: LayerId(2),
-        row_chunks: None,
-    };
+    let request = merge(1, 2);
     let merge = bed.apply(Event::Reclaim { token: 1, request });
     bed.stored(&merge, Ok(StorageReply::Done));
     bed.stored(&parent, Ok(StorageReply::Done));
