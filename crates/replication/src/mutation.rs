@@ -4,6 +4,7 @@
 //! trace. With it, `cargo xtask mutants` turns on one at a time and sees whether the simulator and
 //! the tests notice. The switch belongs to the thread, so that runs side by side do not meet; it
 //! begins as the environment says, so that a test that knows nothing of it can be run with a bug.
+//! This crate's own unit tests have it always: they are compiled once, and run with a bug and without.
 
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -273,16 +274,16 @@ impl Mutation {
 }
 
 /// Whether a rule is left out now. Never, without the feature `mutants`.
-#[cfg(not(feature = "mutants"))]
+#[cfg(not(any(test, feature = "mutants")))]
 #[inline]
 pub const fn active(_mutation: Mutation) -> bool {
     false
 }
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 pub use switch::{active, set};
 
-#[cfg(feature = "mutants")]
+#[cfg(any(test, feature = "mutants"))]
 mod switch {
     //! The thread's switch.
     use super::Mutation;
