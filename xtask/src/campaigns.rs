@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::debian;
 use crate::process::run;
-use crate::programs::{self, PRODUCT, Profile, Program};
+use crate::programs::{self, NBD, PRODUCT, Profile, Program, STORAGECTL, STORAGED, VHOST_BLK};
 use crate::second_lines;
 use crate::tally::Tally;
 use crate::workspace;
@@ -31,6 +31,25 @@ const CONFORMANCE: Program = Program {
     binary: "conformance",
 };
 const GUESTS: Program = Program { binary: "vm-tests" };
+
+/// What every whole run needs beside its unit tests.
+pub(crate) const OF_EVERY_RUN: &[Program] = &[
+    STORAGED,
+    VHOST_BLK,
+    NBD,
+    STORAGECTL,
+    SIMULATOR,
+    MODEL,
+    CRASH,
+    KILL,
+    CONFORMANCE,
+    GUESTS,
+];
+/// What is compiled anew for the sake of the bugs on purpose, each with the profile that it runs in.
+pub(crate) fn of_mutants(profile: Profile) -> [(Profile, Program); 2] {
+    // A panic is one way to be caught, and ends a program that is built for release.
+    [(profile, MUTANTS), (Profile::Checked, STORE_MUTANTS)]
+}
 
 /// Simulated worlds, `seeds` of them, from seed `from` on; a third as many of pools that encode rows; and as many small ones
 /// of rows.
@@ -65,12 +84,12 @@ pub(crate) fn model(profile: Profile, long: bool) -> Result<Tally> {
 /// Seeded bugs, each of which the tests must catch: simulated worlds, or a unit test that the bug names;
 /// for those of the store, crash images, failing I/O, flipped bits or random lives.
 pub(crate) fn mutants(profile: Profile) -> Result<Tally> {
-    let mut tally = programs::test(profile, MUTANTS, &[], &[])?;
+    let [worlds, store] = of_mutants(profile);
+    let mut tally = programs::test(worlds.0, worlds.1, &[], &[])?;
     let folder = programs::build(profile, &[MUTANTS])?;
     let mut list = Command::new(folder.join(MUTANTS.binary));
     tally.add(second_lines::run(list.arg("--second-lines"))?);
-    // A panic is one way to be caught, and ends a program that is built for release.
-    tally.add(programs::test(Profile::Checked, STORE_MUTANTS, &[], &[])?);
+    tally.add(programs::test(store.0, store.1, &[], &[])?);
     println!("mutants, all: {} caught, {} missed", tally.passed, tally.failed);
     Ok(tally)
 }

@@ -65,6 +65,12 @@ fn gathered(name: &str) -> PathBuf {
 /// Builds the targets beside everything else: only crates of this workspace are compiled anew, with the
 /// instrumentation, so what others wrote is neither compiled a second time nor searched for new ways through it.
 fn build() -> Result<PathBuf> {
+    run(&mut building())?;
+    Ok(workspace::target().join("debug/fuzz"))
+}
+
+/// What builds the targets.
+pub(crate) fn building() -> Command {
     let mut cargo = workspace::cargo();
     cargo
         .args([
@@ -74,13 +80,15 @@ fn build() -> Result<PathBuf> {
             "fuzz",
             "--features",
             "fuzz/libfuzzer",
+            // No target runs it: it is only linked, and takes longest to compile at the level that simulations want.
+            "--config",
+            "profile.dev.package.replication.opt-level=1",
         ])
         .env(
             "RUSTC_WORKSPACE_WRAPPER",
             workspace::root().join("tests/fuzz/instrument.sh"),
         );
-    run(&mut cargo)?;
-    Ok(workspace::target().join("debug/fuzz"))
+    cargo
 }
 
 /// Whether a target held for so many seconds.

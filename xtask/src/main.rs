@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one entry to everything that is done with this repository besides editing it.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod campaigns;
 mod debian;
 mod fuzz;
@@ -10,6 +11,7 @@ mod second_lines;
 mod tally;
 mod test;
 mod tidy;
+mod unit_tests;
 mod upgrade;
 mod workspace;
 

@@ -35,7 +35,8 @@ pub(crate) fn run_and_read(command: &mut Command) -> Result<(String, bool)> {
     Ok((output, status.success()))
 }
 
-fn announce(command: &Command) {
+/// Says what is about to be run.
+pub(crate) fn announce(command: &Command) {
     println!("+ {}", line(command));
 }
 

@@ -1,7 +1,9 @@
 //! Builds programs of the workspace and runs those that test: each ends with a line that counts.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -10,7 +12,7 @@ use crate::tally::Tally;
 use crate::workspace;
 
 /// How a program is compiled.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Profile {
     /// With debug assertions and overflow checks: what the tests run.
     Checked,
@@ -37,8 +39,31 @@ pub(crate) const STORAGECTL: Program = Program { binary: "storagectl" };
 /// What a node runs: tests of whole programs find them beside their own.
 pub(crate) const PRODUCT: &[Program] = &[STORAGED, VHOST_BLK, NBD, STORAGECTL];
 
-/// Builds programs; the answer is the folder that they are in.
+/// What this process has built. Nobody changes a source meanwhile, so cargo is not asked twice: it would wait for the lock of
+/// what is compiled beside the tests.
+static BUILT: Mutex<BTreeSet<(Profile, &str)>> = Mutex::new(BTreeSet::new());
+
+/// Says that programs were built.
+pub(crate) fn are_built(profile: Profile, programs: &[Program]) {
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.extend(programs.iter().map(|program| (profile, program.binary)));
+}
+
+/// Builds programs, unless this process has; the answer is the folder that they are in.
 pub(crate) fn build(profile: Profile, programs: &[Program]) -> Result<PathBuf> {
+    let built = BUILT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if !programs
+        .iter()
+        .all(|program| built.contains(&(profile, program.binary)))
+    {
+        run(&mut building(profile, programs))?;
+        are_built(profile, programs);
+    }
+    Ok(folder(profile))
+}
+
+/// What builds programs.
+pub(crate) fn building(profile: Profile, programs: &[Program]) -> Command {
     let mut cargo = workspace::cargo();
     // By the names of binaries, and not of packages: then every build agrees on the features of third-party
     // crates. With a package's own features some thirty of them, and all that stands on them, were compiled anew.
@@ -52,8 +77,7 @@ pub(crate) fn build(profile: Profile, programs: &[Program]) -> Result<PathBuf> {
     if profile == Profile::Release {
         cargo.arg("--release");
     }
-    run(&mut cargo)?;
-    Ok(folder(profile))
+    cargo
 }
 
 /// The bugs on purpose are compiled in only where they are wanted: never beside the product.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::run_and_read;
 use crate::tally::Tally;
-use crate::workspace;
+use crate::unit_tests::{self, Executable};
 
 /// Names the mutant to a test: `replication`'s `mutation` module reads it.
 const VARIABLE: &str = "STORAGED_MUTANT";
@@ -18,10 +18,11 @@ const VARIABLE: &str = "STORAGED_MUTANT";
 pub(crate) fn run(program: &mut Command) -> Result<Tally> {
     let (output, good) = run_and_read(program)?;
     ensure!(good, "the program that lists the mutants failed");
+    let tests = unit_tests::of_library("replication", "crates/replication")?;
     let mut tally = Tally::default();
     for (mutant, test) in pairs(&output) {
-        let without = outcome(test, None)?;
-        let with = outcome(test, Some(mutant))?;
+        let without = outcome(&tests, test, None)?;
+        let with = outcome(&tests, test, Some(mutant))?;
         let caught = is_caught(without, with);
         let word = if caught { "caught" } else { "MISSED" };
         println!("{word}  {mutant} by the test {test}");
@@ -41,17 +42,14 @@ fn is_caught(without: Tally, with: Tally) -> bool {
 }
 
 /// Runs one test, with a mutant or without.
-fn outcome(test: &str, mutant: Option<&str>) -> Result<Tally> {
-    let mut cargo = workspace::cargo();
-    cargo
-        .args(["test", "--quiet", "--package", "replication", "--lib"])
-        .args(["--features", "mutants", "--", "--exact", test])
-        .env_remove(VARIABLE);
+fn outcome(tests: &Executable, test: &str, mutant: Option<&str>) -> Result<Tally> {
+    let mut command = tests.command();
+    command.args(["--quiet", "--exact", test]).env_remove(VARIABLE);
     if let Some(mutant) = mutant {
-        cargo.env(VARIABLE, mutant);
+        command.env(VARIABLE, mutant);
     }
     // Read, not shown: that a test fails is what is wanted.
-    let output = cargo.output().context("start cargo")?;
+    let output = command.output().context("start a test")?;
     Ok(Tally::of_cargo_test(&String::from_utf8_lossy(&output.stdout)))
 }
 

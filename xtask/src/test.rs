@@ -1,13 +1,15 @@
 //! `cargo xtask test`: everything that shows that storaged keeps its promises, in one run.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
-use crate::process::run_and_read;
+use crate::beside::{self, Beside};
 use crate::programs::{self, Profile};
 use crate::tally::Tally;
-use crate::{campaigns, debian, fuzz, tidy, workspace};
+use crate::unit_tests::{self, Executable};
+use crate::{campaigns, debian, fuzz, tidy};
 
 /// How much of everything.
 struct Scale {
@@ -48,6 +50,17 @@ const LONG: Scale = Scale {
     full: true,
 };
 
+impl Scale {
+    /// How programs that test are compiled; unit tests are always checked.
+    fn profile(&self) -> Profile {
+        if self.full {
+            Profile::Release
+        } else {
+            Profile::Checked
+        }
+    }
+}
+
 type Step<'a> = (&'a str, Box<dyn Fn() -> Result<Tally> + 'a>);
 
 /// Runs all steps, whatever the others did, and prints what each found and how long it took.
@@ -58,30 +71,64 @@ pub(crate) fn test(long: bool) -> Result<Tally> {
     debian::ensure(debian::TRACER)?;
     debian::fetch_etcd()?;
     let mut results = Vec::new();
-    for (name, step) in steps(&scale) {
-        println!("\n== {name}");
-        let started = Instant::now();
-        let tally = step().unwrap_or_else(|error| {
-            println!("{name}: {error:#}");
-            Tally {
-                failed: 1,
-                ..Tally::default()
-            }
-        });
-        results.push((name, tally, started.elapsed()));
+    let mut built: &[Executable] = &[];
+    results.push(perform("compilation", || {
+        built = unit_tests::build(campaigns::OF_EVERY_RUN)?;
+        let mut tally = Tally::default();
+        tally.record(true);
+        Ok(tally)
+    }));
+    let beside = compile_the_rest(&scale);
+    for (name, step) in steps(&scale, built) {
+        results.push(perform(name, step));
     }
+    beside.end();
     Ok(summary(&results))
 }
 
-fn steps(scale: &Scale) -> Vec<Step<'_>> {
-    let profile = if scale.full {
-        Profile::Release
-    } else {
-        Profile::Checked
-    };
+/// Does one step: an error in it is a failure, and the others go on.
+fn perform(name: &str, step: impl FnOnce() -> Result<Tally>) -> (&str, Tally, Duration) {
+    println!("\n== {name}");
+    let started = Instant::now();
+    let tally = step().unwrap_or_else(|error| {
+        println!("{name}: {error:#}");
+        Tally {
+            failed: 1,
+            ..Tally::default()
+        }
+    });
+    (name, tally, started.elapsed())
+}
+
+/// Compiles what the last steps need while the others run: what has bugs on purpose, what fuzzes, and lints.
+fn compile_the_rest(scale: &Scale) -> Beside {
+    let mutants = campaigns::of_mutants(scale.profile());
+    let mut commands: Vec<Command> = mutants
+        .into_iter()
+        .map(|(profile, program)| programs::building(profile, &[program]))
+        .collect();
+    commands.extend([fuzz::building(), tidy::linting()]);
+    beside::start(commands)
+}
+
+/// The steps, in an order in which those that leave a processor idle come first: what the last ones need is compiled meanwhile.
+fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
+    let profile = scale.profile();
     let mut steps: Vec<Step<'_>> = vec![
-        ("tidy", Box::new(|| tidy::tidy(false))),
-        ("unit, property and integration tests", Box::new(cargo_test)),
+        ("tidy", Box::new(tidy_without_lints)),
+        (
+            "unit, property and integration tests",
+            Box::new(move || all_tests(built)),
+        ),
+        (
+            "kills of real processes",
+            Box::new(move || campaigns::kill(profile, scale.kill_rounds)),
+        ),
+        (
+            "NBD clients",
+            Box::new(move || campaigns::conformance(profile, "nbd")),
+        ),
+        ("real guests", Box::new(move || campaigns::guests(profile))),
         (
             "simulation",
             Box::new(move || campaigns::sim(profile, scale.seeds, 1)),
@@ -93,18 +140,10 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
         ),
         ("mutants", Box::new(move || campaigns::mutants(profile))),
         (
-            "kills of real processes",
-            Box::new(move || campaigns::kill(profile, scale.kill_rounds)),
-        ),
-        (
-            "NBD clients",
-            Box::new(move || campaigns::conformance(profile, "nbd")),
-        ),
-        ("real guests", Box::new(move || campaigns::guests(profile))),
-        (
             "fuzzing",
             Box::new(|| fuzz::fuzz(scale.fuzz_seconds, &[], false, scale.fuzz_seed)),
         ),
+        ("lints", Box::new(|| Ok(tidy::lints()))),
     ];
     if scale.guest_kills > 0 {
         let kills = move || campaigns::guest_kills(profile, scale.guest_kills, 1);
@@ -122,22 +161,18 @@ fn steps(scale: &Scale) -> Vec<Step<'_>> {
     steps
 }
 
-/// All tests of all crates. The programs are built first: some tests start them.
-fn cargo_test() -> Result<Tally> {
-    programs::build(Profile::Checked, programs::PRODUCT)?;
-    let mut cargo = workspace::cargo();
-    // Not the examples in comments: there are none, which tidy sees to.
-    let targets = ["--lib", "--bins", "--tests"];
-    cargo
-        .args(["test", "--quiet", "--workspace", "--no-fail-fast"])
-        .args(targets);
-    let (output, good) = run_and_read(&mut cargo)?;
-    let mut tally = Tally::of_cargo_test(&output);
-    // A test that does not compile, or a process that dies, leaves no count of failures.
-    if !good && tally.failed == 0 {
-        tally.failed = 1;
-    }
+fn tidy_without_lints() -> Result<Tally> {
+    let mut tally = tidy::rules()?;
+    tally.add(tidy::format());
     Ok(tally)
+}
+
+/// All tests of all crates. Not the examples in comments: there are none, which tidy sees to.
+fn all_tests(built: &[Executable]) -> Result<Tally> {
+    if built.is_empty() {
+        bail!("they were not built");
+    }
+    unit_tests::run(built)
 }
 
 fn summary(results: &[(&str, Tally, Duration)]) -> Tally {

@@ -21,16 +21,20 @@ pub(crate) fn target() -> PathBuf {
 /// Cargo, the one that runs us, in the workspace's root.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo told us about ourselves is not for the crates that we build.
+    forget_ourselves(&mut command);
+    command.current_dir(root());
+    command
+}
+
+/// Keeps from a command what cargo told us about ourselves: it is not for the crates that we build or test.
+pub(crate) fn forget_ourselves(command: &mut Command) {
     let inherited = std::env::vars_os().map(|(name, _)| name);
     for name in inherited.filter(|name| name.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_"))) {
         command.env_remove(name);
     }
     command
         .env_remove("CARGO_MANIFEST_DIR")
-        .env_remove("CARGO_MANIFEST_PATH")
-        .current_dir(root());
-    command
+        .env_remove("CARGO_MANIFEST_PATH");
 }
 
 /// All files of the repository, tracked or not yet, without ignored ones; relative to the root, in order.
