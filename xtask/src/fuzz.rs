@@ -1,9 +1,10 @@
 //! Runs the fuzz targets with libFuzzer, on the stable compiler.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::debian;
 use crate::process::{run, run_and_read};
@@ -17,7 +18,8 @@ const MEMORY_MIB_MAX: u32 = 1024;
 /// One input may not take longer than this, in seconds: parsers do not loop.
 const INPUT_SECONDS_MAX: u32 = 10;
 
-/// Fuzzes each target for an equal share of `seconds`, or only those named. With `keep`, what was
+/// Fuzzes each target for an equal share of `seconds`, or only those named; as many at once as there are processors, each of
+/// which takes one. With `keep`, what was
 /// found is merged into the corpus in the repository, as few inputs as cover the same. With a `seed`
 /// the search begins the same way each time: a change is then not judged by another one's luck.
 pub(crate) fn fuzz(seconds: u64, only: &[String], keep: bool, seed: Option<u32>) -> Result<Tally> {
@@ -30,13 +32,29 @@ pub(crate) fn fuzz(seconds: u64, only: &[String], keep: bool, seed: Option<u32>)
     targets.retain(|name| only.is_empty() || only.contains(name));
     let mut tally = Tally::default();
     let share = (seconds / targets.len().max(1) as u64).max(1);
-    for name in &targets {
-        tally.record(one(&fuzzer, name, share, seed)?);
-        if keep {
-            merge(&fuzzer, name)?;
+    let at_once = std::thread::available_parallelism().map_or(1, NonZero::get);
+    for few in targets.chunks(at_once) {
+        let outcomes = together(few, |name| one(&fuzzer, name, share, seed));
+        for outcome in outcomes {
+            tally.record(outcome?);
         }
     }
+    for name in targets.iter().filter(|_| keep) {
+        merge(&fuzzer, name)?;
+    }
     Ok(tally)
+}
+
+/// Does the same with several targets, each in a thread of its own; the answers are in their order.
+fn together(names: &[String], work: impl Fn(&str) -> Result<bool> + Sync) -> Vec<Result<bool>> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = names.iter().map(|name| scope.spawn(move || work(name))).collect();
+        let ended = running.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended
+            .map(|end| end.unwrap_or_else(|_| Err(anyhow!("what reads a target's output has panicked"))))
+            .collect()
+    })
 }
 
 /// The targets: each has a folder of inputs.
@@ -137,4 +155,21 @@ fn libfuzzer(fuzzer: &Path, name: &str) -> Command {
         .args(["-verbosity=0", "-print_final_stats=1"])
         .stderr(Stdio::inherit());
     command
+}
+
+#[cfg(test)]
+mod tests {
+    //! Targets that are tried side by side are all tried, and no outcome is lost.
+    use super::*;
+
+    #[test]
+    fn targets_side_by_side_have_each_its_own_outcome() {
+        let names = ["held", "broken", "failed"].map(str::to_owned);
+        let outcomes = together(&names, |name| match name {
+            "failed" => Err(anyhow!("it did not start")),
+            name => Ok(name == "held"),
+        });
+        let told: Vec<Option<bool>> = outcomes.into_iter().map(Result::ok).collect();
+        assert_eq!(told, [Some(true), Some(false), None]);
+    }
 }
