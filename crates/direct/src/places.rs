@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK, BlockRange};
 use protocol::place::{ChunkPlaces, Place};
-use protocol::{FamilyId, LayerId, PgId};
+use protocol::{BlockRanges, FamilyId, LayerId, PgId};
 
 use crate::witness::{Watch, Witness};
 
@@ -213,12 +213,12 @@ fn chunks(range: BlockRange) -> impl Iterator<Item = (u8, std::ops::Range<u32>)>
 }
 
 impl Places {
-    /// How to read a range; or, if that is not known, what to ask for, if it is worth asking.
+    /// How to read ranges, one behind the other; or, if that is not known, what to ask for, if it is worth asking.
     pub fn plan(
         &mut self,
         counts: &impl Counts,
         shown: &Shown,
-        range: BlockRange,
+        ranges: &BlockRanges,
     ) -> Result<Plan, Option<BlockRange>> {
         let admission = counts.admission();
         let admitted = self.admitted.get(&(shown.pg, shown.layer)) == Some(&admission);
@@ -233,14 +233,16 @@ impl Places {
         };
         let mut complete = true;
         let mut asks = !admitted;
-        for (number, part) in chunks(range) {
-            let at = (u32::from(number) * BLOCKS_PER_CHUNK + part.start - range.start()) as usize;
+        let mut at = 0;
+        for (number, part) in ranges.iter().flat_map(chunks) {
+            let begin = at;
+            at += part.len();
             let chunk = object.chunks.entry(number).or_insert_with(|| {
                 self.chunks += 1;
                 Chunk::new()
             });
             chunk.forget_if_moved(counts, shown, number);
-            if !chunk.serve(&mut plan, number, at, part) {
+            if !chunk.serve(&mut plan, number, begin, part) {
                 complete = false;
                 asks |= chunk.asks();
             }
@@ -251,7 +253,7 @@ impl Places {
         // One question for an object at a time.
         let asks = asks && !object.asking;
         object.asking |= asks;
-        Err(asks.then_some(range))
+        Err(asks.then(|| ranges.hull()))
     }
 
     fn remember(&mut self, shown: &Shown) {

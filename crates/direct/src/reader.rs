@@ -14,6 +14,7 @@ use bytes::Bytes;
 use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode, types};
 use protocol::geometry::{BLOCK_SIZE, BlockRange};
+use protocol::ranges::BlockRanges;
 use rustix::event::EventfdFlags;
 use rustix::fs::OFlags;
 
@@ -141,12 +142,12 @@ impl Reader {
         disk: &mut Disk,
         token: u64,
         shown: &Shown,
-        range: BlockRange,
+        ranges: &BlockRanges,
     ) -> Result<(), Option<BlockRange>> {
         if self.entries.len() - self.vacant.len() >= READS_MAX {
             return Err(None);
         }
-        let plan = disk.places.plan(disk.watch.as_ref(), shown, range)?;
+        let plan = disk.places.plan(disk.watch.as_ref(), shown, ranges)?;
         if self.in_kernel + plan.runs.len() > RING_ENTRIES as usize {
             return Err(None);
         }
@@ -157,7 +158,7 @@ impl Reader {
             plan,
             watch: Rc::clone(&disk.watch),
             _file: Rc::clone(&disk.file),
-            buffer: self.buffers.take(range.byte_len()),
+            buffer: self.buffers.take(ranges.byte_len()),
             failed: false,
         };
         if entry.left == 0 {

@@ -7,6 +7,7 @@ mod chunks;
 mod delta;
 mod field;
 mod place;
+mod ranges;
 mod recovery;
 mod request;
 mod response;
@@ -118,7 +119,8 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         | Kind::Vouch
         | Kind::Column
         | Kind::Replace
-        | Kind::WriteFront => request::read_request(kind, body, payload).map(Message::Request),
+        | Kind::WriteFront
+        | Kind::ReadSeveral => request::read_request(kind, body, payload).map(Message::Request),
         Kind::Welcome
         | Kind::Ok
         | Kind::Doubt

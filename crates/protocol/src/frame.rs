@@ -59,6 +59,7 @@ pub enum Kind {
     Column = 0x10,
     Replace = 0x11,
     WriteFront = 0x12,
+    ReadSeveral = 0x13,
     SessionRequest = 0x40,
     SessionReply = 0x41,
     SessionPush = 0x42,
@@ -78,7 +79,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Hello,
         Self::Fence,
         Self::Read,
@@ -97,6 +98,7 @@ impl Kind {
         Self::Column,
         Self::Replace,
         Self::WriteFront,
+        Self::ReadSeveral,
         Self::SessionRequest,
         Self::SessionReply,
         Self::SessionPush,

@@ -18,6 +18,7 @@ pub mod outbox;
 pub mod place;
 pub mod placement;
 pub mod profile;
+pub mod ranges;
 pub mod recovery;
 pub mod rows;
 pub mod session;
@@ -30,4 +31,5 @@ pub use id::{
     DiskId, FamilyId, Generation, Interval, LayerId, NodeId, ObjectId, PgId, PoolId, TreeRevision, VolumeId,
 };
 pub use layer::LayerChain;
+pub use ranges::BlockRanges;
 pub use stamp::Stamp;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::geometry::BlockRange;
 use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, TreeRevision, VolumeId};
 use crate::place::ChunkPlaces;
+use crate::ranges::BlockRanges;
 use crate::recovery::{Question, Told};
 use crate::stamp::Stamp;
 use crate::storage::{MapRun, ObjectDelta, ObjectState, ObjectWrite};
@@ -64,6 +65,20 @@ pub enum Request {
         index: u32,
         /// Which blocks.
         range: BlockRange,
+    },
+    /// The same of several ranges, whose bytes come in one answer, in the order of the ranges. What one of them refuses
+    /// is refused for all. Since version [`SEVERAL_SINCE`] of the messages.
+    ReadSeveral {
+        /// Where.
+        scope: Scope,
+        /// Whose object.
+        family: FamilyId,
+        /// The newest layer to look at.
+        layer: LayerId,
+        /// Which object.
+        index: u32,
+        /// Which blocks.
+        ranges: BlockRanges,
     },
     /// Write or zero a range (rule 5).
     Write {
@@ -284,13 +299,15 @@ impl Response {
 
 /// The versions of these messages that this program speaks. Since version 2 there are `share` and `places`, since
 /// version 3 the questions of disks that come back, since version 4 an owner's question about all its groups at once, since
-/// version 5 the rows of erasure-coded pools.
+/// version 5 the rows of erasure-coded pools, since version 6 reads of several ranges.
 /// Both ends say what they speak; the highest that both do is spoken.
-pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=ROWS_SINCE;
+pub const VERSIONS: std::ops::RangeInclusive<u16> = 1..=SEVERAL_SINCE;
 /// The first version with [`Request::Vouch`].
 pub const VOUCH_SINCE: u16 = 4;
 /// The first version with [`Request::Column`], [`Request::Replace`] and writes with a floor.
 pub const ROWS_SINCE: u16 = 5;
+/// The first version with [`Request::ReadSeveral`].
+pub const SEVERAL_SINCE: u16 = 6;
 /// Groups in one [`Request::Vouch`]: half of the largest pool. The message is 4 KiB then, and is judged in microseconds.
 pub const VOUCH_GROUPS_MAX: usize = 256;
 

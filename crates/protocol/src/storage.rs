@@ -12,6 +12,7 @@ use crate::geometry::BlockRange;
 use crate::id::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, VolumeId};
 use crate::layer::LayerChain;
 use crate::place::ChunkPlaces;
+use crate::ranges::BlockRanges;
 use crate::stamp::Stamp;
 
 /// What to do with the bytes of a range.
@@ -149,6 +150,17 @@ pub enum StorageRequest {
         index: u32,
         /// Which blocks.
         range: BlockRange,
+    },
+    /// The same of several ranges: one answer with all their bytes, in the order of the ranges.
+    ReadSeveral {
+        /// Which layers.
+        chain: LayerChain,
+        /// Whose object.
+        family: FamilyId,
+        /// Which object.
+        index: u32,
+        /// Which blocks.
+        ranges: BlockRanges,
     },
     /// Tell which blocks of a range hold data, as the chain shows them.
     Map {

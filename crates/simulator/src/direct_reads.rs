@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use direct::places::{Places, Plan, Shown};
 use direct::witness::Witness;
 use protocol::message::{Request, Response};
-use protocol::{BLOCK_SIZE, DiskId};
+use protocol::{BLOCK_SIZE, BlockRanges, DiskId};
 use replication::owner;
 use store::medium::{File, Medium};
 
@@ -57,15 +57,22 @@ impl World {
 
     /// Carries out a request that an owner sends to a disk: maybe without the disk.
     pub(crate) fn send_or_read(&mut self, life: Life, disk: DiskId, number: u64, request: Request) {
-        let Request::Read {
-            scope,
-            family,
-            layer,
-            index,
-            range,
-        } = request
-        else {
-            return self.send_request(life, disk, number, request);
+        let (scope, family, layer, index, ranges) = match &request {
+            Request::Read {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            } => (*scope, *family, *layer, *index, BlockRanges::from(*range)),
+            Request::ReadSeveral {
+                scope,
+                family,
+                layer,
+                index,
+                ranges,
+            } => (*scope, *family, *layer, *index, ranges.clone()),
+            _ => return self.send_request(life, disk, number, request),
         };
         let shown = Shown {
             pg: scope.pg,
@@ -78,7 +85,7 @@ impl World {
             None => return,
         };
         let planned = match self.real_store(disk, None).and_then(RealStore::witness) {
-            Some(witness) => places.plan(witness, &shown, range),
+            Some(witness) => places.plan(witness, &shown, &ranges),
             None => Err(None),
         };
         let disk_life = self.disks.get(&disk).map_or(0, |state| state.life);

@@ -16,7 +16,9 @@ use protocol::storage::{
     Change, ChunkState, DamagedChunk, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite, StorageError,
     StorageReply, StorageRequest, VERIFY_CHUNKS, Verified,
 };
-use protocol::{BLOCK_SIZE, BlockRange, Generation, Interval, LayerChain, ObjectId, PgId, Stamp, VolumeId};
+use protocol::{
+    BLOCK_SIZE, BlockRange, BlockRanges, Generation, Interval, LayerChain, ObjectId, PgId, Stamp, VolumeId,
+};
 
 use crate::chance::Chance;
 
@@ -99,6 +101,7 @@ impl ModelStore {
     pub(crate) fn take(&mut self, request: &StorageRequest) -> Taken {
         match request {
             StorageRequest::Read { .. }
+            | StorageRequest::ReadSeveral { .. }
             | StorageRequest::Map { .. }
             | StorageRequest::Pull { .. }
             | StorageRequest::List { .. }
@@ -192,7 +195,20 @@ impl ModelStore {
                     index: *index,
                     layer,
                 };
-                self.read(chain, id, *range)
+                self.read(chain, id, &(*range).into())
+            }
+            StorageRequest::ReadSeveral {
+                chain,
+                family,
+                index,
+                ranges,
+            } => {
+                let id = |layer| ObjectId {
+                    family: *family,
+                    index: *index,
+                    layer,
+                };
+                self.read(chain, id, ranges)
             }
             StorageRequest::Map {
                 chain,
@@ -424,11 +440,12 @@ impl ModelStore {
         &self,
         chain: &LayerChain,
         id: impl Fn(protocol::LayerId) -> ObjectId + Copy,
-        range: BlockRange,
+        ranges: &BlockRanges,
     ) -> Result<StorageReply, StorageError> {
-        let mut bytes = BytesMut::with_capacity(range.byte_len());
+        let mut bytes = BytesMut::with_capacity(ranges.byte_len());
         let mut checksums = Vec::new();
-        for (block, found) in range.blocks().zip(self.seen(chain, id, range)) {
+        let seen = |range: BlockRange| range.blocks().zip(self.seen(chain, id, range));
+        for (block, found) in ranges.iter().flat_map(seen) {
             if let Some((object, _)) = found
                 && self.damaged.contains(&(object, block))
             {
@@ -539,6 +556,7 @@ impl State {
                 Ok(())
             }
             StorageRequest::Read { .. }
+            | StorageRequest::ReadSeveral { .. }
             | StorageRequest::Map { .. }
             | StorageRequest::Places { .. }
             | StorageRequest::Pull { .. }

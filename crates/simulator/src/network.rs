@@ -2,7 +2,7 @@
 //! the two ends learn at different times, while what is on its way may still arrive.
 
 use protocol::DiskId;
-use protocol::message::{Request, Response, VERSIONS, VOUCH_SINCE};
+use protocol::message::{Request, Response, SEVERAL_SINCE, VERSIONS, VOUCH_SINCE};
 use replication::owner;
 use replication::replica::{self, ConnectionId};
 
@@ -138,11 +138,16 @@ impl World {
             return;
         };
         let (disk, life) = (connection.disk, connection.disk_life);
-        if matches!(request, Request::Vouch(_)) {
-            if connection.version() < VOUCH_SINCE {
+        let since = match &request {
+            Request::Vouch(_) => Some((VOUCH_SINCE, "asked about many groups at once")),
+            Request::ReadSeveral { .. } => Some((SEVERAL_SINCE, "asked for several chunks at once")),
+            _ => None,
+        };
+        if let Some((version, meeting)) = since {
+            if connection.version() < version {
                 return self.violate(format!("{disk} is asked what its version does not know"));
             }
-            self.meet("asked about many groups at once");
+            self.meet(meeting);
         }
         if self
             .disks
@@ -284,6 +289,12 @@ pub(crate) fn brief(request: &Request) -> String {
         Request::Read {
             layer, index, range, ..
         } => format!("read {index}/{layer} {range}"),
+        Request::ReadSeveral {
+            layer, index, ranges, ..
+        } => {
+            let ranges: Vec<String> = ranges.iter().map(|range| range.to_string()).collect();
+            format!("read {index}/{layer} {}", ranges.join(", "))
+        }
         Request::Map {
             layer, index, range, ..
         } => format!("map {index}/{layer} {range}"),

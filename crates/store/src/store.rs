@@ -217,7 +217,21 @@ impl Store {
                     chain,
                     family,
                     index,
-                    range,
+                    ranges: range.into(),
+                });
+            }
+            StorageRequest::ReadSeveral {
+                chain,
+                family,
+                index,
+                ranges,
+            } => {
+                self.read(Target::Range {
+                    waiter,
+                    chain,
+                    family,
+                    index,
+                    ranges,
                 });
             }
             StorageRequest::Map {
@@ -737,6 +751,7 @@ fn bytes_of(request: &StorageRequest) -> u64 {
             Change::Zero => 0,
         },
         StorageRequest::Read { range, .. } => range.byte_len(),
+        StorageRequest::ReadSeveral { ranges, .. } => ranges.byte_len(),
         StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => delta.bytes.len(),
         StorageRequest::Pull { .. } | StorageRequest::Difference { .. } => protocol::OBJECT_SIZE as usize,
         StorageRequest::Mend { bytes, .. } => bytes.len(),

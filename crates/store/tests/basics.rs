@@ -14,8 +14,8 @@ use protocol::storage::{
     Change, MapKind, ObjectWrite, StorageError, StorageReply, StorageRequest, StorageView,
 };
 use protocol::{
-    BlockRange, DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, ObjectId, PgId, PoolId, Stamp,
-    VolumeId,
+    BlockRange, BlockRanges, DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, ObjectId, PgId,
+    PoolId, Stamp, VolumeId,
 };
 use store::medium::memory::Disk;
 use store::{Engine, Format, OpenError, Options, Store};
@@ -418,6 +418,36 @@ fn a_full_disk_refuses_data_but_not_deletion() {
 }
 
 /// Law: a map tells data, zeros and holes apart.
+#[test]
+fn several_ranges_come_in_one_answer_from_wherever_their_blocks_are() {
+    let (_disk, mut store) = in_memory();
+    ask(&mut store, write(1, 0, 1, (0, 16), filled(16, 1))).unwrap();
+    ask(&mut store, write(1, 1, 2, (32, 16), filled(16, 2))).unwrap();
+    checkpoint(&mut store);
+    ask(&mut store, write(1, 2, 3, (40, 2), filled(2, 3))).unwrap();
+    let chunks = [(32, 16), (100, 1), (0, 16), (40, 1)];
+    let ranges = chunks.map(|(start, count)| BlockRange::new(start, count).unwrap());
+    let request = StorageRequest::ReadSeveral {
+        chain: LayerChain::new(vec![LayerId(1)]),
+        family: FamilyId(1),
+        index: 3,
+        ranges: BlockRanges::new(ranges.to_vec()).unwrap(),
+    };
+    let Ok(StorageReply::Data { bytes, checksums, .. }) = ask(&mut store, request) else {
+        panic!("no data");
+    };
+    let firsts: Vec<u8> = bytes.chunks(BLOCK).map(|block| block[0]).collect();
+    let expected = [[2; 8].as_slice(), &[3; 2], &[2; 6], &[0], &[1; 16], &[3]].concat();
+    assert_eq!(firsts, expected);
+    assert!(
+        bytes
+            .chunks(BLOCK)
+            .zip(checksums.iter())
+            .all(|(block, sum)| crc32c::crc32c(block) == *sum)
+    );
+    assert_eq!(values(&mut store, &[1], (32, 16)), expected[..16]);
+}
+
 #[test]
 fn a_map_tells_data_zeros_and_holes_apart() {
     let (_disk, mut store) = in_memory();

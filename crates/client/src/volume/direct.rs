@@ -16,8 +16,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use direct::places::Shown;
 use direct::reader::{Disk, Finished, Reader};
-use protocol::DiskId;
 use protocol::message::{Request, Response};
+use protocol::{BlockRanges, DiskId};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
@@ -143,15 +143,22 @@ impl DirectReads {
 
     /// Carries a request out, if it is a read and the disk has told where its blocks are.
     pub(super) fn begin(&self, disk: DiskId, number: u64, request: &Request) -> Begun {
-        let Request::Read {
-            scope,
-            family,
-            layer,
-            index,
-            range,
-        } = request
-        else {
-            return Begun::AtDisk(None);
+        let (scope, family, layer, index, ranges) = match request {
+            Request::Read {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            } => (scope, family, layer, index, &BlockRanges::from(*range)),
+            Request::ReadSeveral {
+                scope,
+                family,
+                layer,
+                index,
+                ranges,
+            } => (scope, family, layer, index, ranges),
+            _ => return Begun::AtDisk(None),
         };
         let mut state = self.state.borrow_mut();
         let token = state.next();
@@ -165,7 +172,7 @@ impl DirectReads {
             layer: *layer,
             index: *index,
         };
-        match reader.begin(open, token, &shown, *range) {
+        match reader.begin(open, token, &shown, ranges) {
             Ok(()) => {
                 let read = UnderWay {
                     disk,

@@ -63,7 +63,7 @@ fn range(start: u32, count: u32) -> BlockRange {
 fn knowing(counts: &Fake, chunks: u8) -> Places {
     let mut places = Places::default();
     assert_eq!(
-        places.plan(counts, &shown(), range(0, 1)),
+        places.plan(counts, &shown(), &range(0, 1).into()),
         Err(Some(BlockRange::OBJECT))
     );
     let answer = (0..chunks).map(|number| chunk(counts, number, 1000 * u64::from(number)));
@@ -75,11 +75,25 @@ fn knowing(counts: &Fake, chunks: u8) -> Places {
 fn a_range_over_two_chunks_is_read_in_two_runs() {
     let counts = Fake::default();
     let mut places = knowing(&counts, 2);
-    let plan = places.plan(&counts, &shown(), range(14, 4)).unwrap();
+    let plan = places.plan(&counts, &shown(), &range(14, 4).into()).unwrap();
     let run = |block, at| Run { block, count: 2, at };
     assert_eq!(plan.runs, [run(14, 0), run(1000, 2)]);
     assert_eq!(plan.checksums.len(), 4);
     assert!(plan.holds(&counts, &shown()));
+}
+
+#[test]
+fn several_ranges_are_read_one_behind_the_other_and_what_is_asked_for_reaches_over_all() {
+    let counts = Fake::default();
+    let mut places = knowing(&counts, 3);
+    let ranges = |last| BlockRanges::new(vec![range(36, 2), range(2, 2), last]).unwrap();
+    let plan = places.plan(&counts, &shown(), &ranges(range(4, 1))).unwrap();
+    let run = |block, count, at| Run { block, count, at };
+    assert_eq!(plan.runs, [run(2004, 2, 0), run(2, 3, 2)]);
+    counts.chunk_moves(2);
+    assert!(!plan.holds(&counts, &shown()));
+    let asked = places.plan(&counts, &shown(), &ranges(range(60, 1)));
+    assert_eq!(asked, Err(Some(range(2, 59))));
 }
 
 /// Law: a plan that was good when it was made is not when a chunk of it moved since.
@@ -87,7 +101,7 @@ fn a_range_over_two_chunks_is_read_in_two_runs() {
 fn a_plan_does_not_hold_when_one_of_its_chunks_moved() {
     let counts = Fake::default();
     let mut places = knowing(&counts, 3);
-    let plan = places.plan(&counts, &shown(), range(0, 32)).unwrap();
+    let plan = places.plan(&counts, &shown(), &range(0, 32).into()).unwrap();
     counts.chunk_moves(2);
     assert!(plan.holds(&counts, &shown()), "a chunk that is not read");
     counts.chunk_moves(1);
@@ -99,23 +113,33 @@ fn a_plan_does_not_hold_when_one_of_its_chunks_moved() {
 fn nobody_reads_by_an_admission_that_has_passed() {
     let counts = Fake::default();
     let mut places = knowing(&counts, 1);
-    let plan = places.plan(&counts, &shown(), range(0, 1)).unwrap();
+    let plan = places.plan(&counts, &shown(), &range(0, 1).into()).unwrap();
     counts.admission.set(1);
     assert!(!plan.holds(&counts, &shown()));
-    let asked = places.plan(&counts, &shown(), range(0, 1)).unwrap_err();
+    let asked = places.plan(&counts, &shown(), &range(0, 1).into()).unwrap_err();
     assert_eq!(asked, Some(range(0, 1)));
     places.learn(&shown(), 1, vec![chunk(&counts, 0, 0)]);
-    assert!(places.plan(&counts, &shown(), range(0, 1)).is_ok());
+    assert!(places.plan(&counts, &shown(), &range(0, 1).into()).is_ok());
 }
 
 #[test]
 fn a_question_is_asked_once() {
     let counts = Fake::default();
     let mut places = Places::default();
-    assert!(places.plan(&counts, &shown(), range(0, 1)).unwrap_err().is_some());
-    assert_eq!(places.plan(&counts, &shown(), range(0, 1)), Err(None));
+    assert!(
+        places
+            .plan(&counts, &shown(), &range(0, 1).into())
+            .unwrap_err()
+            .is_some()
+    );
+    assert_eq!(places.plan(&counts, &shown(), &range(0, 1).into()), Err(None));
     places.refused(&shown());
-    assert!(places.plan(&counts, &shown(), range(0, 1)).unwrap_err().is_some());
+    assert!(
+        places
+            .plan(&counts, &shown(), &range(0, 1).into())
+            .unwrap_err()
+            .is_some()
+    );
 }
 
 /// Law: a chunk that moves after each read is asked for ever more rarely, and often again when what
@@ -127,13 +151,13 @@ fn a_chunk_under_writes_is_left_alone() {
     let mut questions = 0;
     for _ in 0..1000 {
         counts.chunk_moves(0);
-        if let Err(Some(_)) = places.plan(&counts, &shown(), range(3, 1)) {
+        if let Err(Some(_)) = places.plan(&counts, &shown(), &range(3, 1).into()) {
             questions += 1;
             places.learn(&shown(), 0, vec![chunk(&counts, 0, 0)]);
         }
     }
     assert!((5..30).contains(&questions), "{questions}");
-    let served = (0..2000).filter(|_| match places.plan(&counts, &shown(), range(3, 1)) {
+    let served = (0..2000).filter(|_| match places.plan(&counts, &shown(), &range(3, 1).into()) {
         Ok(_) => true,
         Err(asked) => {
             if asked.is_some() {
@@ -145,7 +169,10 @@ fn a_chunk_under_writes_is_left_alone() {
     assert!(served.count() > 1500);
     counts.chunk_moves(0);
     assert!(
-        places.plan(&counts, &shown(), range(3, 1)).unwrap_err().is_some(),
+        places
+            .plan(&counts, &shown(), &range(3, 1).into())
+            .unwrap_err()
+            .is_some(),
         "it was worth it, so it is asked for at once"
     );
 }
@@ -158,8 +185,8 @@ fn a_block_that_is_not_in_the_file_yet_is_not_read() {
     known.places[1] = Place::Unknown;
     known.places[2] = Place::Zero;
     places.learn(&shown(), 0, vec![known]);
-    assert!(places.plan(&counts, &shown(), range(0, 3)).is_err());
-    let plan = places.plan(&counts, &shown(), range(2, 2)).unwrap();
+    assert!(places.plan(&counts, &shown(), &range(0, 3).into()).is_err());
+    let plan = places.plan(&counts, &shown(), &range(2, 2).into()).unwrap();
     assert_eq!(plan.zeros, [0]);
     assert_eq!(
         plan.runs,
@@ -178,7 +205,7 @@ fn no_more_chunks_are_kept_than_the_limit() {
     let mut places = Places::default();
     for index in 0..3000 {
         let shown = Shown { index, ..shown() };
-        let _ = places.plan(&counts, &shown, range(0, 1));
+        let _ = places.plan(&counts, &shown, &range(0, 1).into());
         let answer = (0..64).map(|number| chunk(&counts, number, 0));
         places.learn(&shown, 0, answer.collect());
     }

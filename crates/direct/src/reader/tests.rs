@@ -51,7 +51,7 @@ impl Fixture {
         let range = BlockRange::new(0, 1).unwrap();
         let mut reader = Reader::new().unwrap();
         assert!(
-            reader.begin(&mut disk, 0, &shown(), range).is_err(),
+            reader.begin(&mut disk, 0, &shown(), &range.into()).is_err(),
             "nothing is known"
         );
         let chunk = ChunkPlaces {
@@ -70,7 +70,9 @@ impl Fixture {
 
     fn begin(&mut self, token: u64, start: u32, count: u32) {
         let range = BlockRange::new(start, count).unwrap();
-        self.reader.begin(&mut self.disk, token, &shown(), range).unwrap();
+        self.reader
+            .begin(&mut self.disk, token, &shown(), &range.into())
+            .unwrap();
         self.reader.submit();
     }
 
@@ -120,10 +122,12 @@ fn many_reads_are_under_way_at_once_and_too_many_are_refused() {
     for token in 0..READS_MAX as u64 {
         fixture
             .reader
-            .begin(&mut fixture.disk, token, &shown(), range)
+            .begin(&mut fixture.disk, token, &shown(), &range.into())
             .unwrap();
     }
-    let refused = fixture.reader.begin(&mut fixture.disk, 0, &shown(), range);
+    let refused = fixture
+        .reader
+        .begin(&mut fixture.disk, 0, &shown(), &range.into());
     assert_eq!(refused, Err(None));
     fixture.reader.submit();
     let finished = fixture.finish();

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::delta::{put_delta, read_delta};
 use super::field::{Reader, put_checksums, put_object, put_range, put_scope, put_stamp};
+use super::ranges::{put_ranges, read_ranges};
 use super::recovery::{put_cursor, put_question, read_cursor, read_question};
 use super::vouch::{put_vouch, read_vouch};
 use crate::frame::{Kind, WireError};
@@ -46,6 +47,17 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
         } => {
             put_area(out, scope, *family, *layer, *index, *range);
             (Kind::Read, Bytes::new())
+        }
+        Request::ReadSeveral {
+            scope,
+            family,
+            layer,
+            index,
+            ranges,
+        } => {
+            put_object_in(out, scope, (*family, *layer, *index));
+            put_ranges(out, ranges);
+            (Kind::ReadSeveral, Bytes::new())
         }
         Request::Map {
             scope,
@@ -101,10 +113,7 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             layer,
             index,
         } => {
-            put_scope(out, scope);
-            out.put_u64_le(family.0);
-            out.put_u64_le(layer.0);
-            out.put_u32_le(*index);
+            put_object_in(out, scope, (*family, *layer, *index));
             (Kind::Column, Bytes::new())
         }
         Request::Replace {
@@ -145,11 +154,15 @@ fn put_area(
     index: u32,
     range: BlockRange,
 ) {
+    put_object_in(out, scope, (family, layer, index));
+    put_range(out, range);
+}
+
+fn put_object_in(out: &mut BytesMut, scope: &Scope, (family, layer, index): (FamilyId, LayerId, u32)) {
     put_scope(out, scope);
     out.put_u64_le(family.0);
     out.put_u64_le(layer.0);
     out.put_u32_le(index);
-    put_range(out, range);
 }
 
 /// A write, ahead of it the floor of one that has one.
@@ -213,6 +226,13 @@ pub(super) fn read_request(kind: Kind, body: &[u8], payload: Bytes) -> Result<Re
                 range,
             }
         }
+        Kind::ReadSeveral => Request::ReadSeveral {
+            scope: reader.scope()?,
+            family: FamilyId(reader.u64()?),
+            layer: LayerId(reader.u64()?),
+            index: reader.u32()?,
+            ranges: read_ranges(&mut reader)?,
+        },
         Kind::Map => {
             let (scope, family, layer, index, range) = read_area(&mut reader)?;
             Request::Map {

@@ -10,8 +10,8 @@ use protocol::recovery::{Ask, Question, Told};
 use protocol::session::{OpenMode, SessionPush, SessionReply, SessionRequest};
 use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite};
 use protocol::{
-    BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
-    VolumeId, checksum,
+    BlockRange, BlockRanges, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp,
+    TreeRevision, VolumeId, checksum,
 };
 
 fn scope() -> Scope {
@@ -228,11 +228,20 @@ fn rows() -> Vec<(&'static str, Message)> {
         chunks: chunks(),
     };
     let objects = Response::Column { objects: vec![state] };
+    let chunks = [16, 64].map(|start| BlockRange::new(start, 16).unwrap());
+    let several = Request::ReadSeveral {
+        scope: scope(),
+        family: FamilyId(0x77),
+        layer: LayerId(0x88),
+        index: 0x8000_0099,
+        ranges: BlockRanges::new(chunks.to_vec()).unwrap(),
+    };
     vec![
         ("write-front", write(Change::Zero, stamp(7))),
         ("column", Message::Request(column)),
         ("replace", Message::Request(replace)),
         ("columns", Message::Response(objects)),
+        ("read-several", Message::Request(several)),
     ]
 }
 

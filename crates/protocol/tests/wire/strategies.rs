@@ -8,8 +8,8 @@ use protocol::place::{ChunkPlaces, Place};
 use protocol::recovery::{Ask, Question, Told};
 use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite};
 use protocol::{
-    BlockRange, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, TreeRevision,
-    VolumeId,
+    BlockRange, BlockRanges, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp,
+    TreeRevision, VolumeId,
 };
 
 prop_compose! {
@@ -34,6 +34,15 @@ prop_compose! {
     fn stamp()(generation: u64, count: u64) -> Stamp {
         Stamp { generation: Generation(generation), count }
     }
+}
+
+/// As many as may be, of all lengths that so many may have.
+fn ranges() -> impl Strategy<Value = BlockRanges> {
+    let range = (0u32..1008, 1u32..=16).prop_filter_map("leaves the object", |(start, count)| {
+        BlockRange::new(start, count)
+    });
+    prop::collection::vec(range, 1..=BlockRanges::COUNT_MAX)
+        .prop_map(|ranges| BlockRanges::new(ranges).unwrap())
 }
 
 prop_compose! {
@@ -129,6 +138,15 @@ fn request() -> impl Strategy<Value = Request> {
                 layer: LayerId(layer),
                 index,
                 range,
+            }
+        }),
+        (scope(), object(), ranges()).prop_map(|(scope, object, ranges)| {
+            Request::ReadSeveral {
+                scope,
+                family: object.family,
+                layer: object.layer,
+                index: object.index,
+                ranges,
             }
         }),
         area().prop_map(|(scope, family, layer, index, range)| {

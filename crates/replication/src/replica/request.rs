@@ -25,6 +25,7 @@ pub(super) fn weight(request: &Request) -> usize {
         } => bytes.len(),
         Request::Level { delta, .. } | Request::Replace { delta, .. } => delta.bytes.len(),
         Request::Read { range, .. } => range.byte_len(),
+        Request::ReadSeveral { ranges, .. } => ranges.byte_len(),
         Request::Vouch(vouch) => size_of_val(vouch.groups.as_slice()),
         _ => 0,
     }
@@ -44,6 +45,7 @@ pub(super) fn scope_and_need(request: &Request) -> Option<(Scope, Need)> {
         | Request::Complete { .. } => None,
         Request::Fence { scope, .. } | Request::Ping { scope } => Some((*scope, Need::Fence)),
         Request::Read { scope, .. }
+        | Request::ReadSeveral { scope, .. }
         | Request::Map { scope, .. }
         | Request::Places { scope, .. }
         | Request::Pull { scope, .. }
@@ -101,32 +103,45 @@ impl Replica {
                 index,
                 range,
                 ..
-            } => self.chain(&scope, family, layer, index).map(|chain| {
-                let read = StorageRequest::Read {
+            } => {
+                let look = |chain| StorageRequest::Read {
                     chain,
                     family,
                     index,
                     range,
                 };
-                self.reclaims.read_begins((family, layer), scope.pg);
-                self.ask(Asked::Read(asker, (family, layer), scope.pg), read, out);
-            }),
+                self.look(asker, &scope, (family, layer, index), look, out)
+            }
+            Request::ReadSeveral {
+                family,
+                layer,
+                index,
+                ranges,
+                ..
+            } => {
+                let look = |chain| StorageRequest::ReadSeveral {
+                    chain,
+                    family,
+                    index,
+                    ranges,
+                };
+                self.look(asker, &scope, (family, layer, index), look, out)
+            }
             Request::Map {
                 family,
                 layer,
                 index,
                 range,
                 ..
-            } => self.chain(&scope, family, layer, index).map(|chain| {
-                let map = StorageRequest::Map {
+            } => {
+                let look = |chain| StorageRequest::Map {
                     chain,
                     family,
                     index,
                     range,
                 };
-                self.reclaims.read_begins((family, layer), scope.pg);
-                self.ask(Asked::Read(asker, (family, layer), scope.pg), map, out);
-            }),
+                self.look(asker, &scope, (family, layer, index), look, out)
+            }
             // Nothing is read here: a layer on its way out may go, its blocks' moves are counted.
             Request::Places {
                 family,
@@ -211,6 +226,22 @@ impl Replica {
         }
         let (objects, more) = self.doubt.page(family, volume.head, scope.pg, after);
         self.answer(asker, Response::Doubt { objects, more }, out);
+        Ok(())
+    }
+
+    /// Looks at an object through the layers from one down. That layer stays until the answer is there.
+    fn look(
+        &mut self,
+        asker: Asker,
+        scope: &Scope,
+        (family, layer, index): (FamilyId, LayerId, u32),
+        request: impl FnOnce(LayerChain) -> StorageRequest,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let chain = self.chain(scope, family, layer, index)?;
+        self.reclaims.read_begins((family, layer), scope.pg);
+        let asked = Asked::Read(asker, (family, layer), scope.pg);
+        self.ask(asked, request(chain), out);
         Ok(())
     }
 

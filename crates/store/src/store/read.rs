@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::storage::{ChunkState, MapKind, MapRun, ObjectDelta, StorageError, StorageReply};
-use protocol::{BlockRange, FamilyId, LayerChain, LayerId, ObjectId, Stamp};
+use protocol::{BlockRange, BlockRanges, FamilyId, LayerChain, LayerId, ObjectId, Stamp};
 
 use crate::cache::Version;
 use crate::format::record::Slot;
@@ -35,13 +35,13 @@ const WAITS_MAX: u8 = 8;
 /// What is read, and for whom.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
-    /// A range through layers.
+    /// Ranges through layers.
     Range {
         waiter: Waiter,
         chain: LayerChain,
         family: FamilyId,
         index: u32,
-        range: BlockRange,
+        ranges: BlockRanges,
     },
     /// Where data is, through layers.
     Map {
@@ -519,14 +519,14 @@ impl Store {
                 chain,
                 family,
                 index,
-                range,
+                ranges,
                 ..
             } => {
                 let Some(layers) = self.table.layers((*family, *index)) else {
                     return plan;
                 };
                 let visible = visible(chain, layers);
-                for part in parts(*range) {
+                for part in ranges.iter().flat_map(parts) {
                     let owners = owners(&visible, part.chunk, part.blocks(), &mut plan.touched);
                     for block in bits(part.blocks()) {
                         match owners[usize::from(block)] {
