@@ -13,6 +13,8 @@ pub enum Mutation {
     RowsAtOnce,
     /// A row at rest is encoded from what was read before a guest wrote to it (`EncodesWhatRests`).
     EncodesStale,
+    /// What came in one answer for several reads goes to others of them.
+    PartsSwapped,
     /// Nothing is given back of what rows no longer need.
     NothingBack,
     /// A row is written over its last complete version (`TwoPlaces`).
@@ -131,8 +133,9 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that a small world of rows must notice.
-    pub const ROWS: [Self; 11] = [
+    pub const ROWS: [Self; 12] = [
         Self::EncodesStale,
+        Self::PartsSwapped,
         Self::OthersShard,
         Self::KeepOtherShard,
         Self::NothingBack,

@@ -17,7 +17,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use erasure::{Code, Profile};
-use protocol::message::{Request, Response, VERSIONS};
+use protocol::message::{ROWS_SINCE, Request, Response, SEVERAL_SINCE, VERSIONS};
 use protocol::{BLOCK_SIZE, DiskId, Generation, OBJECT_SIZE};
 use replication::Moment;
 use replication::owner::{Action, Event, IoId, Owner};
@@ -55,6 +55,8 @@ pub struct Met {
     pub merged: u64,
     /// Rows that were encoded because they had been left alone.
     pub encoded: u64,
+    /// Requests for several chunks of a shard.
+    pub together: u64,
 }
 
 impl AddAssign for Met {
@@ -66,6 +68,7 @@ impl AddAssign for Met {
         self.returned += other.returned;
         self.merged += other.merged;
         self.encoded += other.encoded;
+        self.together += other.together;
     }
 }
 
@@ -73,8 +76,15 @@ impl fmt::Display for Met {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} operations; {} owners died, {} disks lost their power, {} left, {} came back, {} layers were merged, {} rows were encoded at rest",
-            self.operations, self.owners, self.crashes, self.left, self.returned, self.merged, self.encoded
+            "{} operations; {} owners died, {} disks lost their power, {} left, {} came back, {} layers were merged, {} rows were encoded at rest, {} requests were for several chunks",
+            self.operations,
+            self.owners,
+            self.crashes,
+            self.left,
+            self.returned,
+            self.merged,
+            self.encoded,
+            self.together
         )
     }
 }
@@ -83,6 +93,8 @@ impl fmt::Display for Met {
 #[derive(Debug)]
 struct Wire {
     disk: DiskId,
+    /// Of the messages: some programs are older than others.
+    version: u16,
     /// Whether the owner that opened it is still there and has not given it up.
     owned: bool,
     requests: VecDeque<(u64, Request)>,
@@ -274,6 +286,11 @@ impl RowWorld {
                         .values_mut()
                         .find(|wire| wire.owned && wire.disk == disk);
                     if let Some(wire) = wire {
+                        let several = matches!(request, Request::ReadSeveral { .. });
+                        if several && wire.version < SEVERAL_SINCE {
+                            return Err(format!("{disk} is asked what its version does not know"));
+                        }
+                        self.met.together += u64::from(several);
                         wire.requests.push_back((number, request));
                     }
                 }
@@ -358,14 +375,19 @@ impl RowWorld {
         };
         self.wanted.remove(&disk);
         self.next_wire += 1;
+        let version = if self.chance.percent(20) {
+            ROWS_SINCE
+        } else {
+            *VERSIONS.end()
+        };
         let wire = Wire {
             disk,
+            version,
             owned: true,
             requests: VecDeque::new(),
             responses: VecDeque::new(),
         };
         self.wires.insert(self.next_wire, wire);
-        let version = *VERSIONS.end();
         self.feed(Event::Connected { disk, version })
     }
 
@@ -463,7 +485,7 @@ mod tests {
             met.operations > 1_000 && met.owners > 100 && met.crashes > 100,
             "{met:?}"
         );
-        assert!(met.encoded > 20, "{met:?}");
+        assert!(met.encoded > 20 && met.together > 100, "{met:?}");
         assert!(met.left > 20 && met.returned > 20 && met.merged > 20, "{met:?}");
     }
 }

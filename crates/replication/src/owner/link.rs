@@ -3,21 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::message::{Request, Scope, VOUCH_GROUPS_MAX, VOUCH_SINCE};
+use protocol::message::{Request, SEVERAL_SINCE, Scope, VOUCH_GROUPS_MAX, VOUCH_SINCE};
 use protocol::session::DiskView;
 use protocol::{DiskId, Interval, ObjectId, PgId};
 
 use super::event::Action;
 use super::limits::{LINK_HEARTBEATS_MAX, LINK_REQUESTS_MAX, SILENCE_MS, STALL_MS, SUSPECT_AGAIN_MS};
+use super::lookup::Asked;
 use crate::moment::{Moment, VOUCHED_MS};
 
 /// What a request in flight was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     /// A write, by its count.
     Write(u64),
     /// A read, a map, or the learning of a stamp.
     Lookup(u64),
+    /// Several reads, each with the blocks that it wants.
+    Lookups(Asked),
     /// The fence of a group in an interval.
     Fence(PgId, Interval),
     /// A step of making an object level.
@@ -100,6 +103,16 @@ impl Link {
     pub(super) fn takes_heartbeats(&self, groups: usize) -> bool {
         let questions = groups.div_ceil(self.groups_at_once());
         self.connected && self.heartbeats + questions <= LINK_HEARTBEATS_MAX
+    }
+
+    /// Whether one request may be about several ranges.
+    pub(super) fn reads_several(&self) -> bool {
+        self.version >= SEVERAL_SINCE
+    }
+
+    /// A request with this number follows at once, and counts already.
+    pub(super) fn hold(&mut self, now: Moment, number: u64) {
+        self.in_flight.insert(number, (Sent::Lookups(Asked::new()), now));
     }
 
     /// How many requests are unanswered.

@@ -5,6 +5,9 @@
 //! The answer may hold them already, and what was shown once must never be taken back.
 
 mod answered;
+mod together;
+
+pub(super) use together::Asked;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +25,7 @@ use super::operation::{Kind, Part};
 use super::rows::{Rebuilding, Target};
 use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
+use together::Bundles;
 
 /// All lookups that are not answered.
 #[derive(Debug, Default)]
@@ -59,6 +63,8 @@ pub(super) struct Lookup {
     pub(super) damaged: BTreeMap<DiskId, u32>,
     /// Disks that were asked in this round.
     pub(super) tried: BTreeSet<DiskId>,
+    /// Whether it is asked for in a request of its own, for one with others failed and not by its fault.
+    alone: bool,
     not_before: Option<Moment>,
 }
 
@@ -105,6 +111,19 @@ impl Lookups {
         self.ready.remove(&id);
         if let Some(lookup) = self.all.get_mut(&id) {
             lookup.state = state;
+        }
+    }
+
+    /// A lookup that others failed with is asked for once more, by itself, of the same disk.
+    fn ask_alone(&mut self, (id, number): (u64, u64), disk: DiskId) {
+        let Some(lookup) = self.all.get_mut(&id) else {
+            return;
+        };
+        if matches!(lookup.state, State::Sent { number: sent, .. } if sent == number) {
+            lookup.state = State::Idle;
+            lookup.alone = true;
+            lookup.tried.remove(&disk);
+            self.ready.insert(id);
         }
     }
 
@@ -220,6 +239,7 @@ impl Owner {
             waits_for,
             damaged: BTreeMap::new(),
             tried: BTreeSet::new(),
+            alone: false,
             not_before: None,
         };
         self.lookups.all.insert(id, lookup);
@@ -264,15 +284,17 @@ impl Owner {
             self.cut_lookups(now, out);
         }
         // Whoever begins to rebuild wants other shards, at once: there may be no other event for a long time.
+        let mut bundles = Bundles::default();
         for _ in 0..REBUILD_STEPS_MAX {
-            if !self.send_ready(now, out) {
+            if !self.send_ready(now, &mut bundles, out) {
                 break;
             }
         }
+        self.send_bundles(now, bundles, out);
     }
 
     /// Sends what may be sent now; true if that made more that may be.
-    fn send_ready(&mut self, now: Moment, out: &mut Vec<Action>) -> bool {
+    fn send_ready(&mut self, now: Moment, bundles: &mut Bundles, out: &mut Vec<Action>) -> bool {
         let mut more = false;
         let ready: Vec<u64> = self.lookups.ready.iter().copied().collect();
         for id in ready {
@@ -284,7 +306,9 @@ impl Owner {
             }
             let pg = self.group_of(lookup.part.index);
             if let Some(disk) = self.choose(now, pg, lookup) {
-                self.send_lookup(now, id, pg, disk, out);
+                if !self.send_together(now, (id, disk), bundles, out) {
+                    self.send_lookup(now, id, pg, disk, out);
+                }
             } else {
                 let tried = !lookup.tried.is_empty();
                 if self.rebuild_instead(now, id) {
@@ -321,17 +345,9 @@ impl Owner {
     fn send_lookup(&mut self, now: Moment, id: u64, pg: PgId, disk: DiskId, out: &mut Vec<Action>) {
         let number = self.number();
         let (scope, family, layer) = (self.scope(pg), self.view.family, self.view.head);
-        let (Some(lookup), Some(link)) = (self.lookups.all.get_mut(&id), self.links.get_mut(&disk)) else {
+        self.note_lookup_sent(now, id, (disk, number));
+        let (Some(lookup), Some(link)) = (self.lookups.all.get(&id), self.links.get_mut(&disk)) else {
             return;
-        };
-        self.lookups.ready.remove(&id);
-        lookup.layer = layer;
-        lookup.tried.insert(disk);
-        lookup.not_before = None;
-        lookup.state = State::Sent {
-            disk,
-            number,
-            at: now,
         };
         let (index, range) = match lookup.target {
             Target::Shard { blocks, .. } => (rows_index(lookup.part.index), blocks),
@@ -361,6 +377,21 @@ impl Owner {
             },
         };
         link.send(now, number, Sent::Lookup(id), request, out);
+    }
+
+    /// A lookup is on its way, in the request with this number.
+    fn note_lookup_sent(&mut self, now: Moment, id: u64, (disk, number): (DiskId, u64)) {
+        self.lookups.ready.remove(&id);
+        if let Some(lookup) = self.lookups.all.get_mut(&id) {
+            lookup.layer = self.view.head;
+            lookup.tried.insert(disk);
+            lookup.not_before = None;
+            lookup.state = State::Sent {
+                disk,
+                number,
+                at: now,
+            };
+        }
     }
 
     /// A lookup that a disk leaves unanswered goes to another one, if there is another.

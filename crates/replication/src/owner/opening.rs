@@ -299,7 +299,12 @@ impl Owner {
                 }
             }
             Sent::Settle { pg, index, .. } => self.step_lost(disk, number, (pg, index)),
-            Sent::Write(_) | Sent::GiveBack(_) | Sent::Lookup(_) | Sent::Probe | Sent::Heartbeat(_) => {}
+            Sent::Write(_)
+            | Sent::GiveBack(_)
+            | Sent::Lookup(_)
+            | Sent::Lookups(_)
+            | Sent::Probe
+            | Sent::Heartbeat(_) => {}
         }
     }
 

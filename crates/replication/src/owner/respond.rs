@@ -42,6 +42,11 @@ impl Owner {
                     self.put_back(disk, count, number);
                 }
                 Sent::Lookup(id) => self.lookup_lost(id, number),
+                Sent::Lookups(asked) => {
+                    for (id, _) in asked {
+                        self.lookup_lost(id, number);
+                    }
+                }
                 Sent::GiveBack(index) => self.give_back_answered(disk, (index, number), None),
                 Sent::Fence(..)
                 | Sent::Level { .. }
@@ -99,6 +104,7 @@ impl Owner {
                 _ => self.write_refused(now, disk, (count, number), &Refusal::Invalid, out),
             },
             Sent::Lookup(id) => self.lookup_answered(now, (id, number), response, out),
+            Sent::Lookups(asked) => self.lookups_answered(now, disk, (asked, number), response, out),
             Sent::Fence(pg, interval) => {
                 self.fence_answered(now, disk, number, (pg, interval), response, out);
             }
@@ -121,6 +127,7 @@ impl Owner {
         let link = self.links.get_mut(&disk);
         match link.and_then(|link| link.done_without(number)) {
             Some(Sent::Lookup(id)) => self.lookup_read((id, number), bytes, out),
+            Some(Sent::Lookups(asked)) => self.lookups_read((asked, number), &bytes, out),
             Some(sent @ Sent::Settle { .. }) => {
                 // Of what a disk would say with the bytes a take-over wants nothing.
                 let response = Response::Data {

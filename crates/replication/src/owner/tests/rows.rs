@@ -9,6 +9,8 @@ use protocol::{LayerId, ObjectId, checksum};
 
 use super::*;
 
+mod together;
+
 const C: DiskId = DiskId(3);
 
 fn encoded() -> VolumeView {
@@ -36,8 +38,14 @@ fn encoded() -> VolumeView {
 
 /// An owner that serves, of a volume in which the first row was written, or nothing.
 fn open(row: bool) -> Bed {
+    open_to(u8::from(row), *VERSIONS.end())
+}
+
+/// An owner that serves, of a volume in which so many rows were written, with disks of this version.
+fn open_to(rows: u8, version: u16) -> Bed {
     let mut bed = Bed::unconnected(encoded());
-    let fences = [A, B, C].map(|disk| sent(&bed.event(connected(disk)))).concat();
+    let fences = [A, B, C].map(|disk| sent(&bed.event(Event::Connected { disk, version })));
+    let fences = fences.concat();
     bed.serve(fences);
     let columns = bed.submit(Operation::Map {
         offset: 0,
@@ -47,8 +55,8 @@ fn open(row: bool) -> Bed {
         let Request::Column { index, .. } = column.2 else {
             panic!("{column:?}");
         };
-        let objects = if row && is_rows(index) {
-            vec![written(index)]
+        let objects = if rows > 0 && is_rows(index) {
+            vec![written(index, rows)]
         } else {
             Vec::new()
         };
@@ -57,10 +65,16 @@ fn open(row: bool) -> Bed {
     bed
 }
 
-fn written(index: u32) -> ObjectState {
+fn written(index: u32, rows: u8) -> ObjectState {
     let stamp = Stamp {
         generation: Generation(1),
         count: 1,
+    };
+    let chunk = |row| ChunkState {
+        chunk: 2 * row,
+        stamp,
+        present: u16::MAX,
+        zero: 0,
     };
     ObjectState {
         object: ObjectId {
@@ -69,12 +83,7 @@ fn written(index: u32) -> ObjectState {
             layer: LayerId(1),
         },
         stamp,
-        chunks: vec![ChunkState {
-            chunk: 0,
-            stamp,
-            present: u16::MAX,
-            zero: 0,
-        }],
+        chunks: (0..rows).map(chunk).collect(),
     }
 }
 
@@ -189,7 +198,7 @@ fn what_lies_in_a_front_and_is_at_rest_is_written_as_a_row_unless_somebody_write
         ObjectState {
             stamp,
             chunks: [(0, 0xfffe), (1, 0xffff)].map(chunk).to_vec(),
-            ..written(0)
+            ..written(0, 1)
         }
     };
     let reads = |bed: &mut Bed, count| {
