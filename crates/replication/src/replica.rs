@@ -13,6 +13,7 @@ mod event;
 mod fill;
 mod flight;
 mod judge;
+mod look;
 mod rebuild;
 mod reclaim;
 mod request;

@@ -181,7 +181,7 @@ impl Owner {
         now: Moment,
         from: DiskId,
         number: u64,
-        sent: Sent,
+        sent: &Sent,
         response: Response,
         out: &mut Vec<Action>,
     ) {
@@ -190,7 +190,7 @@ impl Owner {
             interval,
             object,
             subject,
-        } = sent
+        } = *sent
         else {
             return;
         };
@@ -282,8 +282,8 @@ impl Owner {
     }
 
     /// The connection on which a fence, a pull or a level was in flight is gone.
-    pub(super) fn take_over_lost(&mut self, disk: DiskId, number: u64, sent: Sent) {
-        match sent {
+    pub(super) fn take_over_lost(&mut self, disk: DiskId, number: u64, sent: &Sent) {
+        match *sent {
             Sent::Fence(pg, _) => {
                 let fence = self.take_over_mut(pg).and_then(|t| t.fences.get_mut(&disk));
                 if let Some(fence) = fence.filter(|fence| fence.sent == Some(number)) {

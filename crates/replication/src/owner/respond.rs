@@ -53,7 +53,7 @@ impl Owner {
                 | Sent::Settle { .. }
                 | Sent::Probe
                 | Sent::Heartbeat(_) => {
-                    self.take_over_lost(disk, number, sent);
+                    self.take_over_lost(disk, number, &sent);
                 }
             }
         }
@@ -108,8 +108,8 @@ impl Owner {
             Sent::Fence(pg, interval) => {
                 self.fence_answered(now, disk, number, (pg, interval), response, out);
             }
-            Sent::Level { .. } => self.level_answered(now, disk, number, sent, response, out),
-            Sent::Settle { .. } => self.step_answered(now, disk, number, sent, response, out),
+            Sent::Level { .. } => self.level_answered(now, disk, number, &sent, response, out),
+            Sent::Settle { .. } => self.step_answered(now, disk, number, &sent, response, out),
             Sent::GiveBack(index) => self.give_back_answered(disk, (index, number), Some(&response)),
             Sent::Probe => self.probed(now, disk, &response, out),
             Sent::Heartbeat(round) => self.heartbeat_answered(now, disk, round, &response, out),
@@ -135,7 +135,7 @@ impl Owner {
                     checksums: Arc::default(),
                     bytes,
                 };
-                self.step_answered(now, disk, number, sent, response, out);
+                self.step_answered(now, disk, number, &sent, response, out);
             }
             // Nothing else reads.
             _ => {}

@@ -17,7 +17,7 @@ use crate::moment::Moment;
 use crate::mutation::{self, Mutation};
 use crate::owner::Owner;
 use crate::owner::event::Action;
-use crate::owner::link::Sent;
+use crate::owner::link::{Link, Sent};
 use crate::owner::rows::Target;
 
 /// The lookups of one request, each with the blocks that it wants.
@@ -62,7 +62,7 @@ impl Owner {
         bundles: &mut Bundles,
         out: &mut Vec<Action>,
     ) -> bool {
-        let several = self.links.get(&disk).is_some_and(|link| link.reads_several());
+        let several = self.links.get(&disk).is_some_and(Link::reads_several);
         let lookup = self.lookups.get(id).filter(|lookup| several && !lookup.alone);
         let Some((Target::Shard { blocks, .. }, index)) =
             lookup.map(|lookup| (lookup.target, lookup.part.index))

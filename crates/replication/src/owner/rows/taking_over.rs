@@ -179,11 +179,11 @@ impl Owner {
         now: Moment,
         disk: DiskId,
         number: u64,
-        sent: Sent,
+        sent: &Sent,
         response: Response,
         out: &mut Vec<Action>,
     ) {
-        let Sent::Settle { pg, interval, index } = sent else {
+        let Sent::Settle { pg, interval, index } = *sent else {
             return;
         };
         let take_over = self.take_over_in(pg, interval);

@@ -36,7 +36,7 @@ fn content(disk: DiskId, chunk: u32) -> u8 {
 }
 
 fn found(request: &Sent) -> Response {
-    let chunk = |chunk| [content(request.0, chunk); CHUNK_SIZE as usize];
+    let chunk = |chunk| vec![content(request.0, chunk); CHUNK_SIZE as usize];
     let bytes: Vec<u8> = chunks_of(request).into_iter().flat_map(chunk).collect();
     Response::Data {
         stamp: Stamp::ZERO,
