@@ -62,6 +62,8 @@ pub struct Replica {
     flight: Flight,
     reclaims: Reclaims,
     recovery: Recovery,
+    /// The map by which the sources of a group's rows were asked last.
+    rebuilt_by: BTreeMap<PgId, Map>,
     scrub: Scrub,
     strays: Strays,
     /// The arithmetic of groups of shards, if there is some.
@@ -186,6 +188,7 @@ impl Replica {
             flight: Flight::default(),
             reclaims: Reclaims::default(),
             recovery: Recovery::default(),
+            rebuilt_by: BTreeMap::new(),
             scrub: Scrub::default(),
             strays: Strays::of(disk, map.as_ref(), is_new),
             codes: None,

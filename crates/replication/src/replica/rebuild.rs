@@ -94,6 +94,7 @@ impl Replica {
             layer: LayerId::default(),
         };
         let first = sources.first().map_or(first, |(disk, _)| *disk);
+        self.rebuilt_by.insert(pg, self.map.clone());
         let run = self.recovery.next_number;
         self.recovery.next_number += 1;
         if let Some(filling) = self.recovery.groups.get_mut(&pg) {
@@ -195,8 +196,12 @@ impl Replica {
             return;
         };
         let known = rebuilding.is_known();
+        let range = rebuilding.range();
+        if known && self.is_sealed_since(pg, &rebuilding) {
+            return self.look_again(pg, range, out);
+        }
         if known {
-            let family = rebuilding.range().family;
+            let family = range.family;
             let is_head = |layer| matches!(self.map.layer_use(family, layer), LayerUse::Head(_));
             let confirmed = |object: ObjectId, at: Stamp| self.may_be_confirmed(object, at);
             rebuilding.plan(is_head, confirmed);
@@ -207,6 +212,17 @@ impl Replica {
         if known {
             self.next_rows(pg, out);
         }
+    }
+
+    /// Whether a layer was sealed, merged or dropped while the sources were asked. What they told may be from before: a row
+    /// that was written at the last moment is there by now, and nobody would keep it here for the owner's sake any more.
+    fn is_sealed_since(&mut self, pg: PgId, rebuilding: &Rebuilding) -> bool {
+        let Some(before) = self.rebuilt_by.remove(&pg) else {
+            return false;
+        };
+        let family = rebuilding.range().family;
+        let is_other = |layer| before.layer_use(family, layer) != self.map.layer_use(family, layer);
+        rebuilding.layers().into_iter().any(is_other)
     }
 
     /// Asks for the next object of the column, if there is one.

@@ -114,6 +114,13 @@ impl Rebuilding {
         self.own.is_some() && self.sources.values().all(|source| source.column.is_some())
     }
 
+    /// All layers that somebody has something in.
+    pub(crate) fn layers(&self) -> BTreeSet<LayerId> {
+        let told = self.sources.values().filter_map(|source| source.column.as_ref());
+        let states = told.chain(&self.own).flatten();
+        states.map(|state| state.object.layer).collect()
+    }
+
     /// Finds out what is to be changed. `is_head` says of a layer whether writes may be on their way to it, and `confirmed`
     /// of what this disk has at a stamp whether it may have said ok to that (W1, V3).
     pub(crate) fn plan(

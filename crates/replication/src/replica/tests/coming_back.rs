@@ -92,7 +92,7 @@ impl Bed {
     }
 
     /// The store does all of these and what follows from them at once; the answer is what does not concern it.
-    fn all_stored(&mut self, mut out: Vec<Action>) -> Vec<Action> {
+    pub(super) fn all_stored(&mut self, mut out: Vec<Action>) -> Vec<Action> {
         while let Some(token) = tokens(&out).first().copied() {
             out.retain(|action| !matches!(action, Action::Store { token: done, .. } if *done == token));
             let result = Ok(StorageReply::Done);
