@@ -44,9 +44,23 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             layer,
             index,
             range,
+        }
+        | Request::Map {
+            scope,
+            family,
+            layer,
+            index,
+            range,
+        }
+        | Request::Places {
+            scope,
+            family,
+            layer,
+            index,
+            range,
         } => {
             put_area(out, scope, *family, *layer, *index, *range);
-            (Kind::Read, Bytes::new())
+            (area_kind(request), Bytes::new())
         }
         Request::ReadSeveral {
             scope,
@@ -59,16 +73,6 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             put_ranges(out, ranges);
             (Kind::ReadSeveral, Bytes::new())
         }
-        Request::Map {
-            scope,
-            family,
-            layer,
-            index,
-            range,
-        } => {
-            put_area(out, scope, *family, *layer, *index, *range);
-            (Kind::Map, Bytes::new())
-        }
         Request::Share => (Kind::Share, Bytes::new()),
         Request::Area { descriptor } => {
             out.put_u32_le(*descriptor);
@@ -79,16 +83,6 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             out.put_u64_le(*at);
             put_write(out, write);
             (Kind::WriteShared, Bytes::new())
-        }
-        Request::Places {
-            scope,
-            family,
-            layer,
-            index,
-            range,
-        } => {
-            put_area(out, scope, *family, *layer, *index, *range);
-            (Kind::Places, Bytes::new())
         }
         Request::Write { scope, write } => put_floored(out, scope, write),
         Request::Pull { scope, object, above } => {
@@ -101,11 +95,18 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             scope,
             follows,
             delta,
+        }
+        | Request::Replace {
+            scope,
+            follows,
+            delta,
         } => {
             put_scope(out, scope);
             put_stamp(out, *follows);
             put_delta(out, delta);
-            (Kind::Level, delta.bytes.clone())
+            let level = matches!(request, Request::Level { .. });
+            let kind = if level { Kind::Level } else { Kind::Replace };
+            (kind, delta.bytes.clone())
         }
         Request::Column {
             scope,
@@ -115,16 +116,6 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
         } => {
             put_object_in(out, scope, (*family, *layer, *index));
             (Kind::Column, Bytes::new())
-        }
-        Request::Replace {
-            scope,
-            follows,
-            delta,
-        } => {
-            put_scope(out, scope);
-            put_stamp(out, *follows);
-            put_delta(out, delta);
-            (Kind::Replace, delta.bytes.clone())
         }
         Request::Complete { scope, up_to } => {
             put_scope(out, scope);
@@ -143,6 +134,15 @@ pub(super) fn put_request(out: &mut BytesMut, request: &Request) -> (Kind, Bytes
             put_vouch(out, vouch);
             (Kind::Vouch, Bytes::new())
         }
+    }
+}
+
+/// Which of the requests about an area it is.
+fn area_kind(request: &Request) -> Kind {
+    match request {
+        Request::Map { .. } => Kind::Map,
+        Request::Places { .. } => Kind::Places,
+        _ => Kind::Read,
     }
 }
 
