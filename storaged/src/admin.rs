@@ -128,6 +128,7 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(volumes::rename))
         .routes(routes!(volumes::resize))
         .routes(routes!(volumes::roll_back))
+        .routes(routes!(volumes::retype))
         .routes(routes!(volumes::take_over))
         .routes(routes!(volumes::tree))
         .routes(routes!(snapshots::list, snapshots::create))

@@ -175,9 +175,14 @@ fn judge(map: &ClusterMap, disk: DiskId, keep: Option<DiskId>) -> Result<BTreeSe
 
 /// Ends the generations of these pools' volumes; answers whether there were more than one transaction takes.
 fn plan_revocation(map: &ClusterMap, pools: &BTreeSet<PoolId>) -> Decision<bool> {
-    let of_pools = |volume: &VolumeId| {
-        let pool = map.volume(*volume).and_then(|(family, _)| family.pool());
+    let lies_there = |volume: VolumeId| {
+        let pool = map.volume(volume).and_then(|(family, _)| family.pool());
         pool.is_some_and(|pool| pools.contains(&pool))
+    };
+    // One that moves lies in two pools.
+    let of_pools = |volume: &VolumeId| {
+        let source = map.moving(*volume).map(|moving| moving.record.source);
+        lies_there(*volume) || source.is_some_and(lies_there)
     };
     let mut transaction = Transaction::new();
     let mut count = 0;

@@ -20,6 +20,7 @@ pub mod identities;
 pub mod membership;
 pub mod metrics;
 pub mod moment;
+pub mod moves;
 pub mod near_full;
 pub mod peers;
 pub mod pools;

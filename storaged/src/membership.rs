@@ -235,7 +235,7 @@ fn plan(map: &ClusterMap, suspicion: &Suspicion) -> Result<Decision<Outcome>, Op
     if map.generation(*volume) != Some(*generation) {
         return Ok(Decision::Unchanged(outcome));
     }
-    let mut transaction = Transaction::new().when(owned_by(*volume, *generation));
+    let mut transaction = Transaction::new().when(owned_by(map.whole(*volume), *generation));
     for group in map.groups(pool) {
         match evict(&group.slots, *disk, record.min_in_sync) {
             Eviction::Down(slots) if outcome.left < GROUPS_MAX => {

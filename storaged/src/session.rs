@@ -6,6 +6,7 @@
 //! session either: who takes over a volume fences its former owner on the disks.
 
 mod connection;
+mod moves;
 mod ownership;
 mod peer;
 mod rest;

@@ -26,6 +26,7 @@ pub mod rename;
 pub mod resize;
 pub mod rest;
 pub mod retire;
+pub mod retype;
 pub mod rollback;
 pub mod snapshot;
 pub mod take_over;

@@ -41,6 +41,7 @@
 //! | POST | `/v1/volumes/{volume}/rename` | [`volumes::RenameVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/resize` | [`volumes::ResizeVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/rollback` | [`volumes::RollbackVolume`] | [`volumes::VolumeAnswer`] |
+//! | POST | `/v1/volumes/{volume}/retype` | [`volumes::RetypeVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/take-over` | [`volumes::TakeOverVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/check` | [`scrubs::CheckVolume`] | [`scrubs::ScrubStarted`] |
 //! | GET | `/v1/volumes/{volume}/tree` | | [`volumes::Tree`] |

@@ -52,6 +52,8 @@ pub const VOLUME_RENAME: &str = "/v1/volumes/{volume}/rename";
 pub const VOLUME_RESIZE: &str = "/v1/volumes/{volume}/resize";
 /// Puts a volume back to one of its snapshots.
 pub const VOLUME_ROLLBACK: &str = "/v1/volumes/{volume}/rollback";
+/// Moves a volume to another pool.
+pub const VOLUME_RETYPE: &str = "/v1/volumes/{volume}/retype";
 /// Takes a volume from whoever has it open.
 pub const VOLUME_TAKE_OVER: &str = "/v1/volumes/{volume}/take-over";
 /// Begins a check of all copies of a volume.

@@ -45,6 +45,17 @@ pub struct RollbackVolume {
     pub snapshot: String,
 }
 
+/// Asks to move a volume to another pool, also while a guest uses it; or how fast one goes on that is being moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetypeVolume {
+    /// The pool to move it to.
+    pub pool: String,
+    /// The most bytes that are copied a second, at least 1 MiB; 100 MiB unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u64>,
+}
+
 /// Asks to take a volume from whoever has it open. What its guest has not had acknowledged may be lost to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +104,19 @@ pub struct Origin {
     pub snapshot: String,
 }
 
+/// A volume's way from one pool to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Moving {
+    /// The pool that it comes from.
+    pub from: String,
+    /// How many bytes of it, from its start, are moved. All, when it is done.
+    pub moved: u64,
+    /// The most bytes that are copied a second.
+    pub rate: u64,
+    /// When it was begun, in milliseconds since 1970.
+    pub started_ms: u64,
+}
+
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Volume {
@@ -100,8 +124,11 @@ pub struct Volume {
     pub id: u64,
     /// May change by a rename.
     pub name: String,
-    /// The pool that it lies in.
+    /// The pool that it lies in; while it moves, the one that it goes to.
     pub pool: String,
+    /// How far it is on its way to its pool, if it is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
     /// Size in bytes, as the guest sees it.
     pub size: u64,
     /// The volumes and snapshots that share data have the same number.

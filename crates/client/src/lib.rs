@@ -11,6 +11,7 @@ pub mod clock;
 pub mod device;
 pub mod greeting;
 pub mod memory;
+mod pieces;
 pub mod request;
 pub mod sectors;
 pub mod shared;

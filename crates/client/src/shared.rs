@@ -8,7 +8,6 @@ mod attachment;
 mod gate;
 mod host;
 mod lines;
-mod pieces;
 mod tasks;
 mod words;
 
@@ -27,12 +26,12 @@ use crate::backoff::Backoff;
 use crate::device::{
     BlockDevice, Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation, Outcome,
 };
+use crate::pieces::{Answered, Number, Pieces, next_cut};
 use crate::request;
 use crate::volume::{OpenError, Options, Volume};
 use attachment::Attachment;
 use host::Host;
 use lines::Forward;
-use pieces::{Answered, Number, Pieces};
 
 /// See the module. Dropping it ends all I/O at once: call [`SharedVolume::close`] first.
 pub struct SharedVolume {
@@ -187,7 +186,7 @@ impl BlockDevice for SharedVolume {
         if let Err(error) = request::check(&operation, &inner.info.borrow()) {
             return done(Err(error));
         }
-        let (numbers, answered) = inner.pieces.borrow_mut().submit(operation, done);
+        let (numbers, answered) = inner.pieces.borrow_mut().submit(operation, done, &next_cut);
         inner.queue.borrow_mut().extend(numbers);
         inner.call(answered);
         inner.advance();

@@ -3,16 +3,19 @@
 //! One volume lives on one thread, inside a tokio `LocalSet`. The owner state machine decides
 //! everything; the parts here carry its actions out: [`connection`] keeps the sockets to the disks,
 //! [`direct`] reads the files of those on this machine,
-//! [`session`] the one to `storaged`, [`driver`] hands events and actions between them.
+//! [`session`] the one to `storaged`, [`driver`] hands events and actions between them. While the volume moves to another
+//! pool it has two owners, and [`transit`] leads operations to the right one.
 
 mod again;
 mod connection;
 pub(crate) mod credentials;
 mod direct;
 mod driver;
+mod open;
 pub(crate) mod session;
 mod shared_writes;
 mod timer;
+mod transit;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,9 +27,10 @@ use protocol::{Generation, VolumeId};
 use replication::owner;
 
 use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, WriteBuffer};
+use crate::request;
 use crate::transport::Address;
 pub use direct::ReadRing;
-use driver::Driver;
+use open::{Open, device_info};
 use session::Opening;
 
 /// What to open, and how.
@@ -54,7 +58,7 @@ pub async fn list(program: &str, storaged: &[Address]) -> Result<Vec<ExportEntry
 /// What a volume is as a device, without opening it, whoever has it open.
 pub async fn look(program: &str, storaged: &[Address], volume: &str) -> Result<DeviceInfo, OpenError> {
     let view = session::look(program, storaged, volume).await?;
-    Ok(driver::device_info(&view))
+    Ok(device_info(&view))
 }
 
 /// Why a volume was not opened.
@@ -92,7 +96,7 @@ pub enum OpenError {
 /// An open volume. Dropping it ends all I/O at once and leaves the lease to lapse: call
 /// [`Volume::close`] first, to finish what was submitted and to give the volume back.
 pub struct Volume {
-    driver: Rc<Driver>,
+    open: Rc<Open>,
 }
 
 impl Volume {
@@ -109,7 +113,7 @@ impl Volume {
     pub async fn open_with(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
         let session = session::open(options, Opening::Plain).await?;
         Ok(Self {
-            driver: Driver::start(session, ring)?,
+            open: Open::start(session, ring)?,
         })
     }
 
@@ -118,7 +122,7 @@ impl Volume {
     pub async fn succeed(options: Options, ring: &mut Option<ReadRing>) -> Result<Self, OpenError> {
         let session = session::open(options, Opening::Succeeds).await?;
         Ok(Self {
-            driver: Driver::start(session, ring)?,
+            open: Open::start(session, ring)?,
         })
     }
 
@@ -126,86 +130,88 @@ impl Volume {
     pub(crate) async fn open_attached(options: Options, attachment: u64) -> Result<Self, OpenError> {
         let session = session::open(options, Opening::Attached(attachment)).await?;
         Ok(Self {
-            driver: Driver::start(session, &mut None)?,
+            open: Open::start(session, &mut None)?,
         })
     }
 
     /// Takes the ring for direct reads out, when the volume is closed, for the next one.
     pub fn take_read_ring(&self) -> Option<ReadRing> {
-        self.driver.direct.take_ring()
+        self.open.with_head(|head| head.direct.take_ring()).flatten()
     }
 
     /// Waits until the take-over is done and operations are carried out.
     pub async fn opened(&self) {
-        self.driver.opened().await;
+        self.open.opened().await;
     }
 
     /// Asks `storaged` for what the volume is now: size, disks, layers. True when the answer is taken in;
     /// false if there is no connection, or if it breaks before.
     pub async fn refresh(&self) -> bool {
-        self.driver.refresh().await
+        self.open.refresh().await
     }
 
     /// The generation that it is owned with; 0 for a snapshot.
     pub fn generation(&self) -> Generation {
-        self.driver.view(|view| view.generation)
+        self.open.generation()
     }
 
     /// Whether it is somebody else's by now.
     pub(crate) fn is_lost(&self) -> bool {
-        self.driver.is_lost()
+        self.open.is_lost()
     }
 
     /// Which volume it is.
     pub(crate) fn identity(&self) -> VolumeId {
-        self.driver.view(|view| view.volume)
+        self.open.volume()
     }
 
     /// Finishes what was submitted, and gives the volume back.
     pub async fn close(&self) {
-        self.driver.close().await;
+        self.open.close().await;
     }
 
     /// How many reads were done without asking a disk, since the volume was opened.
     pub fn direct_reads(&self) -> u64 {
-        self.driver.direct.count()
+        self.open.sum(|half| half.direct.count())
     }
 
     /// How many writes to disks had their data in shared memory, since the volume was opened.
     pub fn shared_writes(&self) -> u64 {
-        self.driver.shared_writes.get()
+        self.open.sum(|half| half.shared_writes.get())
     }
 
     /// What operations wait for, in sentences, for people; empty when nothing waits.
     pub fn waiting(&self) -> Vec<String> {
-        self.driver.waiting()
+        self.open.waiting()
     }
 }
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        self.driver.stop();
+        self.open.stop();
+        self.open.forget();
     }
 }
 
 impl BlockDevice for Volume {
     fn info(&self) -> DeviceInfo {
-        self.driver.info()
+        self.open.info()
     }
 
     fn submit(&self, operation: Operation, done: Continuation) {
-        match self.driver.check(&operation) {
-            Ok(()) => self.driver.submit(owner_operation(operation), done),
+        match request::check(&operation, &self.open.info()) {
+            Ok(()) => self.open.submit(operation, done),
             Err(error) => done(Err(error)),
         }
     }
 
     fn listen(&self, listener: Listener) {
-        self.driver.listen(listener);
+        self.open.listen(listener);
     }
 
     fn buffer(&self, length: usize) -> WriteBuffer {
-        self.driver.buffer(length)
+        let buffer = self.open.with_head(|head| head.buffer(length));
+        buffer.unwrap_or_else(|| WriteBuffer::new(length))
     }
 }
 

@@ -48,6 +48,8 @@ pub enum Key {
     VolumeName(String),
     /// A snapshot of a volume, by its name; under its family, so that it is found with its layers.
     Snapshot(FamilyId, VolumeId, String),
+    /// A volume is on its way to another pool.
+    Move(VolumeId),
     /// Who has a volume open. The generation is the revision that made the key.
     Owner(VolumeId),
     /// Who opened a volume last, whether it is open or not; the revision that wrote it is that owner's generation.
@@ -125,6 +127,7 @@ impl Key {
             Self::Snapshot(family, volume, name) => {
                 format!("snapshot/{:016x}/{:016x}/{name}", family.0, volume.0)
             }
+            Self::Move(volume) => format!("move/{:016x}", volume.0),
             Self::Owner(volume) => format!("owner/{:016x}", volume.0),
             Self::LastOwner(volume) => format!("last-owner/{:016x}", volume.0),
             Self::Attached(volume, number) => format!("attached/{:016x}/{number:016x}", volume.0),
@@ -176,6 +179,7 @@ impl Key {
                 let (volume, rest) = rest.split_once('/')?;
                 Self::Snapshot(FamilyId(long(family)?), VolumeId(long(volume)?), name(rest)?)
             }
+            "move" => Self::Move(VolumeId(long(rest)?)),
             "owner" => Self::Owner(VolumeId(long(rest)?)),
             "last-owner" => Self::LastOwner(VolumeId(long(rest)?)),
             "attached" => {

@@ -8,24 +8,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use protocol::map::{LayerUse, MapView, VolumeHead};
-use protocol::placement::placement_group;
 use protocol::profile::Profile;
 use protocol::session::{GroupView, Slot};
-use protocol::{
-    DiskId, FamilyId, Generation, Interval, LayerChain, LayerId, NodeId, PgId, PoolId, TreeRevision, VolumeId,
-};
+use protocol::{DiskId, FamilyId, Generation, Interval, NodeId, PgId, PoolId, TreeRevision, VolumeId};
 
 use crate::keys::Key;
 use crate::records::{
-    self, AttachedRecord, DiskRecord, GroupRecord, NodeRecord, NodeUpRecord, OwnerRecord, PoolRecord,
-    RecordError, SchemaRecord, SlowRecord, SnapshotRecord, VolumeRecord,
+    self, AttachedRecord, DiskRecord, GroupRecord, MoveRecord, NodeRecord, NodeUpRecord, OwnerRecord,
+    PoolRecord, RecordError, SchemaRecord, SlowRecord, SnapshotRecord, VolumeRecord,
 };
 use crate::store::{Batch, Entry, Event, Range, Revision};
 
 pub mod family;
+mod judging;
 pub mod keeper;
 mod memory;
+mod moves;
 mod places;
 
 mod view;
@@ -34,6 +32,7 @@ pub mod wishes;
 pub use family::Family;
 pub use keeper::{MapKeeper, MapWatch};
 pub use memory::{Records, Remembered};
+use moves::Moves;
 pub use wishes::Wishes;
 
 /// A record, and which transactions made and changed it.
@@ -68,6 +67,7 @@ pub struct ClusterMap {
     families: Arc<BTreeMap<FamilyId, Arc<Family>>>,
     volumes: Arc<HashMap<VolumeId, FamilyId>>,
     names: Arc<BTreeMap<Arc<str>, VolumeId>>,
+    moves: Arc<Moves>,
     owners: Arc<BTreeMap<VolumeId, Versioned<OwnerRecord>>>,
     attached: Arc<BTreeMap<(VolumeId, u64), Versioned<AttachedRecord>>>,
     wishes: Arc<Wishes>,
@@ -245,9 +245,24 @@ impl ClusterMap {
         self.volume(volume)?.0.snapshot(volume, name)
     }
 
+    /// How a volume moves to another pool, if it does.
+    pub fn moving(&self, volume: VolumeId) -> Option<&Versioned<MoveRecord>> {
+        self.moves.of(volume)
+    }
+
+    /// All volumes that move to another pool.
+    pub fn moves(&self) -> impl Iterator<Item = (VolumeId, &Versioned<MoveRecord>)> {
+        self.moves.all()
+    }
+
+    /// The volume that people know: of the nameless one that has what is not moved yet, the one that moves.
+    pub fn whole(&self, volume: VolumeId) -> VolumeId {
+        self.moves.whole(volume)
+    }
+
     /// Who has a volume open.
     pub fn owner(&self, volume: VolumeId) -> Option<&Versioned<OwnerRecord>> {
-        self.owners.get(&volume)
+        self.owners.get(&self.whole(volume))
     }
 
     /// All owners.
@@ -303,13 +318,19 @@ impl ClusterMap {
             Some(Key::Volume(id)) => {
                 let record: Versioned<VolumeRecord> = versioned(entry)?;
                 let family = record.record.family;
-                Arc::make_mut(&mut self.volumes).insert(id, family);
+                let before = Arc::make_mut(&mut self.volumes).insert(id, family);
+                // One that begins to move to another pool leaves its family.
+                if let Some(before) = before.filter(|before| *before != family) {
+                    self.family_entry(before).remove_volume(id);
+                    self.forget_empty_family(before);
+                }
                 self.family_entry(family).put_volume(id, record);
             }
             Some(Key::VolumeName(name)) => {
                 let pointer: records::NameRecord = records::decode(entry)?;
                 Arc::make_mut(&mut self.names).insert(name.into(), VolumeId(pointer.id));
             }
+            Some(Key::Move(volume)) => Arc::make_mut(&mut self.moves).put(volume, versioned(entry)?),
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).insert(volume, versioned(entry)?);
             }
@@ -380,6 +401,7 @@ impl ClusterMap {
             Some(Key::VolumeName(name)) => {
                 Arc::make_mut(&mut self.names).remove(name.as_str());
             }
+            Some(Key::Move(volume)) => Arc::make_mut(&mut self.moves).delete(volume),
             Some(Key::Owner(volume)) => {
                 Arc::make_mut(&mut self.owners).remove(&volume);
             }
@@ -440,58 +462,4 @@ fn versioned<T: serde::de::DeserializeOwned>(entry: &Entry) -> Result<Versioned<
         created: entry.created,
         modified: entry.modified,
     })
-}
-
-impl MapView for ClusterMap {
-    fn group(&self, pg: PgId) -> Option<&GroupView> {
-        self.group(pg)
-    }
-
-    fn groups_with(&self, disk: DiskId) -> Vec<PgId> {
-        self.groups_on(disk).map(|(pg, _)| pg).collect()
-    }
-
-    fn placement(&self, family: FamilyId, index: u32) -> Option<PgId> {
-        let pool = self.family(family)?.pool()?;
-        let groups = self.pool(pool)?.record.groups;
-        Some(placement_group(pool, groups, family, index))
-    }
-
-    fn profile(&self, pg: PgId) -> Option<Profile> {
-        self.pool(pg.pool)?.record.redundancy.profile()
-    }
-
-    fn volume(&self, id: VolumeId) -> Option<VolumeHead> {
-        let (_, volume) = self.volume(id)?;
-        let revision = self.tree_revision(id)?;
-        Some(VolumeHead {
-            family: volume.record.family,
-            head: volume.record.head,
-            revision,
-        })
-    }
-
-    fn revision(&self, family: FamilyId) -> Option<TreeRevision> {
-        self.family(family).map(|family| family.merged())
-    }
-
-    fn layer_use(&self, family: FamilyId, layer: LayerId) -> LayerUse {
-        let Some(family) = self.family(family) else {
-            return LayerUse::Unknown;
-        };
-        match family.volume_with_head(layer) {
-            Some(volume) => LayerUse::Head(volume),
-            None if family.is_shown(layer) => LayerUse::Sealed,
-            None if family.layers().contains_key(&layer) => LayerUse::Inner,
-            None => LayerUse::Unknown,
-        }
-    }
-
-    fn heir(&self, family: FamilyId, layer: LayerId) -> Option<LayerId> {
-        self.family(family)?.heir(layer)
-    }
-
-    fn chain(&self, family: FamilyId, layer: LayerId) -> Option<LayerChain> {
-        self.family(family)?.chain(layer)
-    }
 }

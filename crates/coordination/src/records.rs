@@ -25,8 +25,13 @@ mod redundancy;
 
 pub use redundancy::{MinInSyncError, Redundancy};
 
-/// The format of the records that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The newest format of records that this program reads.
+pub const FORMAT: u32 = 2;
+/// The format of nearly all records.
+const FORMAT_FIRST: u32 = 1;
+/// The format of the record of a moving volume's head layer, which is otherwise the same. A program that knows nothing of
+/// moves would show guests only what is moved already: by this it notices that it cannot work here.
+pub const FORMAT_OF_MOVES: u32 = 2;
 
 /// Identity of the cluster and format of its records; made once, with the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,6 +277,20 @@ pub struct VolumeRecord {
     pub created_ms: u64,
 }
 
+/// A volume is on its way from one pool to another (`docs/decisions/0058-retype.md`). What lies below `moved` is in its
+/// own head, in the pool that it goes to; the rest is in the head of another volume, which has no name of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveRecord {
+    /// The nameless volume that has what is not moved yet.
+    pub source: VolumeId,
+    /// How many bytes from the volume's start are moved, a multiple of 4096.
+    pub moved: u64,
+    /// The most bytes that are copied a second.
+    pub rate: u64,
+    /// When it was begun, in milliseconds since 1970.
+    pub started_ms: u64,
+}
+
 /// A name that points to a volume or a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameRecord {
@@ -309,6 +328,10 @@ pub struct OwnerRecord {
     /// Its attachment, if it shares the volume with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attachment: Option<u64>,
+    /// Whether it can go on with the volume while that moves to another pool. Left out when it cannot, as by programs
+    /// that know nothing of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moves: bool,
 }
 
 /// A line of the event log, written in the transaction that it tells of.
@@ -373,12 +396,14 @@ struct FormatOnly {
 
 /// The bytes of a record.
 pub fn encode<T: Serialize>(record: &T) -> Result<Arc<[u8]>, CoordinationError> {
-    serde_json::to_vec(&Versioned {
-        format: FORMAT,
-        record,
-    })
-    .map(Arc::from)
-    .map_err(|error| CoordinationError::Invalid(error.to_string().into()))
+    encode_as(FORMAT_FIRST, record)
+}
+
+/// The bytes of a record in a format of its own.
+pub fn encode_as<T: Serialize>(format: u32, record: &T) -> Result<Arc<[u8]>, CoordinationError> {
+    serde_json::to_vec(&Versioned { format, record })
+        .map(Arc::from)
+        .map_err(|error| CoordinationError::Invalid(error.to_string().into()))
 }
 
 /// A record from an entry's bytes.
@@ -461,8 +486,8 @@ mod tests {
 
     #[test]
     fn a_record_of_a_newer_program_is_refused_and_says_so() {
-        let error = decode::<LayerRecord>(&entry(br#"{"format":2,"ancestors":[1]}"#)).unwrap_err();
-        assert!(matches!(error, RecordError::Newer { found: 2, .. }), "{error}");
+        let error = decode::<LayerRecord>(&entry(br#"{"format":3,"ancestors":[1]}"#)).unwrap_err();
+        assert!(matches!(error, RecordError::Newer { found: 3, .. }), "{error}");
         assert!(error.to_string().contains("upgrade"), "{error}");
     }
 

@@ -283,6 +283,7 @@ mod tests {
             program,
             pid: 1,
             yields: false,
+            moves: false,
         };
         let mut outbox = Outbox::new();
         outbox.push_session_request(1, &long);

@@ -35,6 +35,10 @@ pub enum SessionRequest {
         /// may not, as by programs that know nothing of it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         yields: bool,
+        /// Whether it can go on with a volume that moves to another pool ([`VolumeView::moving`]). Left out when it
+        /// cannot, as by programs that know nothing of it: they get no such volume.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        moves: bool,
     },
     /// Look at a volume without opening it: answered as an open, with generation 0. It may be in use.
     Look {
@@ -83,6 +87,16 @@ pub enum SessionRequest {
         volume: VolumeId,
         /// The generation that it is owned with.
         generation: Generation,
+    },
+    /// So much of a volume that moves to another pool is moved: all below is durable where it goes, and nothing of it is
+    /// asked of where it came from any more. With all of it the move is over.
+    Moved {
+        /// Which.
+        volume: VolumeId,
+        /// The generation that it is owned with.
+        generation: Generation,
+        /// Bytes from the volume's start, a multiple of 4096.
+        moved: u64,
     },
     /// A disk refuses connections, stalls, or lost something: ask for its eviction (rule 4).
     Suspect {
@@ -241,6 +255,20 @@ pub struct VolumeView {
     pub disks: Vec<DiskView>,
     /// The cluster's identity, which a connection to a disk begins with.
     pub cluster: [u8; 16],
+    /// How the volume moves to another pool, if it does: the rest of the view is of where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<MovingView>,
+}
+
+/// A volume that moves to another pool (`docs/decisions/0058-retype.md`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingView {
+    /// What has all that is not moved yet, as a volume of its own with the same owner and size.
+    pub source: Box<VolumeView>,
+    /// How many bytes from the start are moved, a multiple of 4096.
+    pub moved: u64,
+    /// The most bytes that are to be copied a second.
+    pub rate: u64,
 }
 
 /// One placement group's record.

@@ -197,6 +197,7 @@ impl Cluster {
             read_only: false,
             opened_ms: now.0 / 1000,
             attachment: None,
+            moves: false,
         };
         let key = Key::Owner(volume).to_text();
         let value = encode(&owner).ok()?;

@@ -1,5 +1,7 @@
 //! `storagectl volume`.
 
+mod retype;
+
 use admin_api::ErrorKind;
 use admin_api::names::{Reference, check_name};
 use admin_api::routes::{self, fill};
@@ -83,6 +85,12 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
             answer(form, &api.post(&path, &CloneSnapshot { name }).await?, "created")
         }
         VolumeCommand::Rollback { snapshot, yes } => rollback(api, form, snapshot, yes).await,
+        VolumeCommand::Retype {
+            name,
+            pool,
+            rate,
+            detach,
+        } => retype::perform(api, form, &name, pool, rate.as_deref(), detach).await,
         VolumeCommand::TakeOver { name, yes } => take_over(api, form, &name, yes).await,
         VolumeCommand::Check { name, deep, snapshot } => {
             check_name(&name)?;
@@ -226,6 +234,14 @@ fn describe(volume: &Volume) -> String {
         ("serial", volume.serial.clone()),
         ("size", exact_size(volume.size)),
         ("pool", volume.pool.clone()),
+        (
+            "moves",
+            volume
+                .moving
+                .as_ref()
+                .map(|_| retype::told(volume))
+                .unwrap_or_default(),
+        ),
         ("created", format_time(volume.created_ms)),
         ("snapshots", volume.snapshots.to_string()),
         ("cloned from", origin.unwrap_or_default()),
@@ -244,16 +260,17 @@ fn describe(volume: &Volume) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     //! What a person sees of a volume.
     use super::*;
     use admin_api::volumes::{Origin, Owner};
 
-    fn volume() -> Volume {
+    pub(super) fn volume() -> Volume {
         Volume {
             id: 7,
             name: "db".into(),
             pool: "main".into(),
+            moving: None,
             size: 10 << 30,
             family: 3,
             created_ms: 0,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use admin_api::snapshots::Snapshot;
-use admin_api::volumes::{Origin, Owner, Tree, TreeNode, TreeNodeKind, Volume};
+use admin_api::volumes::{Moving, Origin, Owner, Tree, TreeNode, TreeNodeKind, Volume};
 use coordination::ClusterMap;
 use coordination::map::{Family, Versioned};
 use coordination::records::SnapshotRecord;
@@ -18,6 +18,7 @@ pub(super) fn volume(map: &ClusterMap, id: VolumeId) -> Option<Volume> {
         id: id.0,
         name: record.name.clone(),
         pool: pool.map_or_else(String::new, |pool| pool.record.name.clone()),
+        moving: moving(map, id),
         size: record.size,
         family: record.family.0,
         created_ms: record.created_ms,
@@ -34,6 +35,19 @@ pub(super) fn volume(map: &ClusterMap, id: VolumeId) -> Option<Volume> {
             generation: owner.created.0,
         }),
         serial: serial(id),
+    })
+}
+
+/// How far a volume is on its way to another pool.
+fn moving(map: &ClusterMap, id: VolumeId) -> Option<Moving> {
+    let moving = &map.moving(id)?.record;
+    let source = map.volume(moving.source).and_then(|(family, _)| family.pool());
+    let from = source.and_then(|pool| map.pool(pool));
+    Some(Moving {
+        from: from.map_or_else(String::new, |pool| pool.record.name.clone()),
+        moved: moving.moved,
+        rate: moving.rate,
+        started_ms: moving.started_ms,
     })
 }
 

@@ -6,8 +6,8 @@ use admin_api::ErrorBody;
 use admin_api::names::check_name;
 use admin_api::tasks::Deleted;
 use admin_api::volumes::{
-    CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RollbackVolume, TakeOverVolume, Tree,
-    Volume, VolumeAnswer, VolumeList, VolumeQuery,
+    CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RetypeVolume, RollbackVolume,
+    TakeOverVolume, Tree, Volume, VolumeAnswer, VolumeList, VolumeQuery,
 };
 use axum::extract::{Path, State};
 use protocol::{FamilyId, VolumeId};
@@ -122,6 +122,20 @@ pub(super) async fn roll_back(
     let id = context.volumes.roll_back(&name, &request.snapshot).await?;
     let task = family(&context, id).and_then(|family| context.reclaim.look(family));
     answer(&context, id, Vec::new(), task).map(Reply)
+}
+
+/// Moves a volume to another pool, in the background.
+#[utoipa::path(post, path = "/v1/volumes/{volume}/retype", tag = "volumes",
+    params(("volume" = String, Path)), request_body = RetypeVolume,
+    responses((status = 200, body = VolumeAnswer), (status = "4XX", body = ErrorBody),
+              (status = "5XX", body = ErrorBody)))]
+pub(super) async fn retype(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Body(request): Body<RetypeVolume>,
+) -> Result<Reply<VolumeAnswer>, Failure> {
+    let id = context.volumes.retype(&name, &request.pool, request.rate).await?;
+    answer(&context, id, Vec::new(), None).map(Reply)
 }
 
 /// Takes a volume from whoever has it open: whoever waits for it opens it.

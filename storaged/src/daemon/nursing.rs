@@ -13,6 +13,7 @@ use crate::departures::Departures;
 use crate::disks::Disks;
 use crate::events::Events;
 use crate::membership::Wishes;
+use crate::moves::Mover;
 use crate::progress::Progress;
 use crate::relocation::Relocations;
 use crate::slow::Policy;
@@ -41,6 +42,9 @@ impl Nursing {
         let absence = absence::run(self.disks.clone(), self.map.clone(), self.wishes.clone());
         background.spawn(absence.in_current_span());
         background.spawn(self.disks.clone().follow().in_current_span());
+        let node = self.presence.node();
+        let mover = Mover::new(node, self.volumes.clone(), self.map.clone(), self.events.clone());
+        background.spawn(mover.run().in_current_span());
         if config.evict_failed_disks {
             let departures = Departures {
                 disks: self.disks.clone(),

@@ -197,6 +197,7 @@ fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
         read_only: false,
         opened_ms: 0,
         attachment: None,
+        moves: true,
     };
     let slots =
         [1, 2, 3].map(|disk| Slot::of_copy(DiskId(disk), if disk == 3 { third } else { SlotState::InSync }));

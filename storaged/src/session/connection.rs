@@ -7,6 +7,7 @@
 //! other.
 
 mod attached;
+mod moving;
 
 use std::io;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use tracing::{debug, info, warn};
 use super::ownership::{self, Owned, Purpose, Refused};
 use super::peer::Peer;
 use super::rest::Order;
-use super::visit::PROGRAM;
+use super::visit::{MOVER, PROGRAM};
 use super::{Registered, Sessions};
 use crate::membership::Suspicion;
 use crate::moment::wall_clock_ms;
@@ -63,8 +64,10 @@ struct Waiting {
     number: u64,
     volume: String,
     mode: OpenMode,
+    began: Instant,
     until: Instant,
-    succeeds: bool,
+    /// Whether the present owner is told that somebody waits.
+    asks: bool,
     /// The generation that the front end had it with before its lease lapsed.
     again: Option<Generation>,
     /// Its attachment, if the volume is shared.
@@ -90,6 +93,8 @@ struct FrontEnd {
     pid: u32,
     /// Whether it may be told that its volume is wanted.
     yields: bool,
+    /// Whether it can go on with a volume that moves to another pool.
+    moves: bool,
     /// As the kernel says; zero if it does not.
     process: u32,
     ourselves: bool,
@@ -113,6 +118,7 @@ pub(super) async fn serve(sessions: Arc<Sessions>, stream: Stream) {
         program: String::new(),
         pid: 0,
         yields: false,
+        moves: false,
         process: peer.number(),
         ourselves: peer.is_ourselves(),
         open: None,
@@ -196,7 +202,12 @@ impl FrontEnd {
             return Err(Refused::new(SessionRefusal::Invalid, "say hello first"));
         }
         match request {
-            SessionRequest::Hello { program, pid, yields } => {
+            SessionRequest::Hello {
+                program,
+                pid,
+                yields,
+                moves,
+            } => {
                 self.program = if program.is_empty() {
                     "unnamed".to_owned()
                 } else {
@@ -204,6 +215,7 @@ impl FrontEnd {
                 };
                 self.pid = pid;
                 self.yields = yields;
+                self.moves = moves;
                 let credentials = self.credentials.as_mut();
                 let credentials = credentials.map(|shown| shown.borrow_and_update().clone());
                 Ok(Some(
@@ -233,8 +245,9 @@ impl FrontEnd {
                     number,
                     volume,
                     mode,
+                    began: Instant::now(),
                     until: Instant::now() + wait,
-                    succeeds,
+                    asks: succeeds,
                     again,
                     attachment,
                 });
@@ -250,7 +263,7 @@ impl FrontEnd {
             SessionRequest::Close { volume, generation } => {
                 if generation.0 != 0 {
                     let owned = self.owned(volume, generation)?;
-                    self.sessions.store.revoke_lease(owned.lease).await?;
+                    ownership::end(self.sessions.store.as_ref(), &self.map, volume, owned).await?;
                     self.sessions.unregister(volume, self.id);
                     // Whoever hears that it is closed must not find it open.
                     self.sessions.until_not_owned(volume, generation).await;
@@ -260,6 +273,16 @@ impl FrontEnd {
                 self.rest = None;
                 Ok(Some(SessionReply::Ok))
             }
+            SessionRequest::Moved {
+                volume,
+                generation,
+                moved,
+            } => {
+                self.owned(volume, generation)?;
+                self.sessions.moved(volume, generation, moved).await?;
+                self.know_moved(moved);
+                Ok(Some(SessionReply::Ok))
+            }
             SessionRequest::Suspect {
                 volume,
                 generation,
@@ -267,7 +290,6 @@ impl FrontEnd {
                 reason,
                 slow,
             } => {
-                warn!(%volume, %disk, reason, program = self.program, "a front end suspects a disk");
                 let suspicion = Suspicion {
                     volume,
                     generation,
@@ -275,7 +297,7 @@ impl FrontEnd {
                     reason,
                     slow,
                 };
-                self.sessions.complain(suspicion);
+                self.complain(suspicion);
                 Ok(Some(SessionReply::Ok))
             }
             SessionRequest::Quiesced { token, .. } => {
@@ -292,6 +314,14 @@ impl FrontEnd {
         }
     }
 
+    fn complain(&self, suspicion: Suspicion) {
+        let Suspicion {
+            volume, disk, reason, ..
+        } = &suspicion;
+        warn!(%volume, %disk, reason, program = self.program, "a front end suspects a disk");
+        self.sessions.complain(suspicion);
+    }
+
     /// Tells what a volume is, whoever has it open.
     fn look(&self, name: &str) -> Result<SessionReply, Refused> {
         let volume = self.map.current().volume_named(name);
@@ -304,6 +334,11 @@ impl FrontEnd {
     /// Whether this is our own process, which brings a volume to rest that nobody has open.
     fn is_visitor(&self) -> bool {
         self.ourselves && self.program == PROGRAM
+    }
+
+    /// Whether this is our own process, which goes on with a move while nobody else has the volume open.
+    fn is_mover(&self) -> bool {
+        self.ourselves && self.program == MOVER
     }
 
     /// The front end knows that it has lost a generation, maybe sooner than this side.
@@ -328,7 +363,7 @@ impl FrontEnd {
 
     /// Tries to take the volume that is waited for. No answer if it must wait on.
     async fn try_waiting(&mut self) -> Result<Option<SessionReply>, Refused> {
-        let Some(waiting) = self.waiting.take() else {
+        let Some(mut waiting) = self.waiting.take() else {
             return Ok(None);
         };
         let map = self.map.current_and_seen();
@@ -343,7 +378,9 @@ impl FrontEnd {
             read_only: waiting.mode == OpenMode::ReadOnly,
             opened_ms: wall_clock_ms(),
             attachment: waiting.attachment,
+            moves: self.moves,
         };
+        self.refuse_unable(&map, volume, &waiting.volume)?;
         let lease = self.sessions.settings.lease;
         self.sessions.release_if_dead(volume).await;
         let store = self.sessions.store.as_ref();
@@ -355,19 +392,24 @@ impl FrontEnd {
                 Purpose::GoOn(before)
             }
             None if self.is_visitor() => Purpose::Visit,
+            None if self.is_mover() => Purpose::Move,
             None => Purpose::Use,
         };
-        match ownership::acquire(store, &self.map, volume, &owner, lease, purpose).await? {
+        let acquired = ownership::acquire(store, &self.map, volume, &owner, lease, purpose).await?;
+        if acquired.is_none() {
+            self.ask_mover(&mut waiting, volume);
+        }
+        match acquired {
             Some(owned) => {
                 info!(volume = waiting.volume, program = self.program, pid = self.pid,
                     generation = %owned.generation, "opened");
-                if waiting.succeeds {
+                if waiting.asks {
                     self.sessions.want_no_more(volume).await;
                 }
                 self.opened(volume, owned, owner.read_only).map(Some)
             }
             None if Instant::now() < waiting.until => {
-                if waiting.succeeds {
+                if waiting.asks {
                     self.sessions.want(volume).await;
                 }
                 self.waiting = Some(waiting);
@@ -386,7 +428,7 @@ impl FrontEnd {
     /// The volume that the present owner is asked for, if he is.
     fn wanted(&self, waiting: &Waiting) -> Option<VolumeId> {
         let named = waiting
-            .succeeds
+            .asks
             .then(|| self.map.current().volume_named(&waiting.volume));
         named.flatten()
     }
@@ -659,11 +701,14 @@ impl FrontEnd {
         } = self;
         drop((rest, link));
         // A visitor of our own that let its connection go is done with it.
-        let visitor = peer.is_ourselves() && program == PROGRAM;
+        let visitor = peer.is_ourselves() && [PROGRAM, MOVER].contains(&program.as_str());
         let dead = visitor || timeout(sessions.settings.lease, peer.ended()).await.is_ok();
         if sessions.unregister(volume, id) && dead {
             info!(%volume, program, pid, "its owner is gone: the volume is free");
-            ownership::release(sessions.store.as_ref(), volume, owned.generation).await;
+            let store = sessions.store.as_ref();
+            if let Err(error) = ownership::end(store, &sessions.map, volume, owned).await {
+                warn!(%volume, %error, "a volume could not be given back; its lease will lapse");
+            }
         }
     }
 }

@@ -60,6 +60,9 @@ pub(super) enum Purpose {
     GoOn(Generation),
     /// To be brought to rest: for those who had it before, it is as if nobody had.
     Visit,
+    /// To go on with its move to another pool, while nobody has a use for it. Whoever had it last must have given it back:
+    /// one that may come again, for its node was only cut off, must find as much moved as it knows of.
+    Move,
 }
 
 /// Takes a volume that nobody owns. Nothing if somebody does.
@@ -81,6 +84,10 @@ pub(super) async fn acquire(
     let mut conditions = match owner.attachment {
         Some(number) => vec![Compare::Present(Key::Attached(volume, number).to_text())],
         None if purpose == Purpose::Visit => Vec::new(),
+        None if purpose == Purpose::Move => match unused(store, volume, &last).await? {
+            Some(unchanged) => vec![unchanged],
+            None => return Ok(None),
+        },
         None => match unshared(store, volume, &last).await? {
             Some(unchanged) => vec![unchanged],
             None => return Ok(None),
@@ -95,13 +102,8 @@ pub(super) async fn acquire(
         .when(Compare::Present(Key::Volume(volume).to_text()))
         .put_leased(key, encode(owner)?, lease);
     transaction.compares.extend(conditions);
-    if purpose != Purpose::Visit {
-        let record = LastOwnerRecord {
-            by: name_of(owner),
-            shared: owner.attachment.is_some(),
-            opened_ms: owner.opened_ms,
-        };
-        transaction = transaction.put(last, encode(&record)?);
+    if !matches!(purpose, Purpose::Visit | Purpose::Move) {
+        transaction = transaction.put(last, encode(&last_owner(owner, false))?);
     }
     let outcome = store.commit(transaction).await;
     if let Ok(Outcome::Committed(revision)) = outcome {
@@ -135,6 +137,28 @@ async fn unshared(
         return Ok(None);
     }
     Ok(Some(Compare::Modified(last.to_owned(), entry.modified)))
+}
+
+/// On what condition nobody may come to a volume that had it before; nothing if somebody may.
+async fn unused(store: &dyn Coordination, volume: VolumeId, last: &str) -> Result<Option<Compare>, Refused> {
+    if !store.range(&attachments_of(volume)).await?.entries.is_empty() {
+        return Ok(None);
+    }
+    let Some(entry) = store.get(last).await? else {
+        return Ok(Some(Compare::Absent(last.to_owned())));
+    };
+    let closed = decode::<LastOwnerRecord>(&entry).is_ok_and(|record| record.closed);
+    Ok(closed.then(|| Compare::Modified(last.to_owned(), entry.modified)))
+}
+
+/// What is remembered of an owner.
+fn last_owner(owner: &OwnerRecord, closed: bool) -> LastOwnerRecord {
+    LastOwnerRecord {
+        by: name_of(owner),
+        shared: owner.attachment.is_some(),
+        closed,
+        opened_ms: owner.opened_ms,
+    }
 }
 
 /// An owner, for people.
@@ -180,6 +204,30 @@ pub(super) async fn resume(
     Ok(Owned { generation, lease })
 }
 
+/// Gives a volume back whose owner does not come again, and lets others know that.
+pub(super) async fn end(
+    store: &dyn Coordination,
+    map: &MapWatch,
+    volume: VolumeId,
+    owned: Owned,
+) -> Result<(), CoordinationError> {
+    let current = map.current();
+    let owner = current.owner(volume);
+    let ours = owner.filter(|owner| owner.created.0 == owned.generation.0);
+    if let Some(owner) = ours {
+        let last = Key::LastOwner(volume).to_text();
+        let generation = Revision(owned.generation.0);
+        // A visitor has left no note; then this changes nothing.
+        let transaction = Transaction::new()
+            .when(Compare::Created(Key::Owner(volume).to_text(), generation))
+            .when(Compare::Modified(last.clone(), generation))
+            .put(last, encode(&last_owner(&owner.record, true))?)
+            .delete(Key::Owner(volume).to_text());
+        store.commit(transaction).await?;
+    }
+    store.revoke_lease(owned.lease).await
+}
+
 /// Gives a volume back, if it is still owned with this generation. An error is logged only: the
 /// lease lapses by itself then.
 pub(super) async fn release(store: &dyn Coordination, volume: VolumeId, generation: Generation) {
@@ -219,6 +267,7 @@ pub(super) mod tests {
             read_only: false,
             opened_ms: 0,
             attachment: None,
+            moves: true,
         }
     }
 

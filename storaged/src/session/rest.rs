@@ -188,6 +188,14 @@ impl Owners for Arc<Sessions> {
         }
     }
 
+    async fn clear_mover(&self, volume: VolumeId) {
+        Sessions::clear_mover(self, volume).await;
+    }
+
+    async fn move_on(&self, volume: VolumeId) -> Result<bool, RestError> {
+        self.move_by_visit(volume).await
+    }
+
     async fn zero_beyond(
         &self,
         volume: VolumeId,

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::device::DeviceError;
+use client::device::{BlockDevice, DeviceError, DeviceEvent};
 use client::request;
 use client::volume::{OpenError, Options, Volume};
 use protocol::session::SessionRefusal;
 use protocol::{Generation, VolumeId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
@@ -21,6 +21,8 @@ use crate::volumes::rest::RestError;
 
 /// The name that the daemon's own sessions go by.
 pub(super) const PROGRAM: &str = "storaged";
+/// The name of those that move a volume to another pool, and let it go for whoever wants it.
+pub(super) const MOVER: &str = "storaged, to move it";
 /// How long to wait for an owner that is just leaving.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
 /// Bytes that are zeroed in one request: 16 objects.
@@ -38,12 +40,22 @@ pub(super) struct Visitor {
     volume: VolumeId,
     generation: Generation,
     orders: mpsc::Sender<Zero>,
+    wanted: Arc<Notify>,
     closed: oneshot::Receiver<()>,
 }
 
 impl Visitor {
     /// Takes the volume over, and returns when all its copies are level.
     pub(super) async fn enter(sessions: &Arc<Sessions>, volume: VolumeId) -> Result<Self, RestError> {
+        Self::enter_as(sessions, volume, PROGRAM).await
+    }
+
+    /// As [`Visitor::enter`], under a name of its own.
+    pub(super) async fn enter_as(
+        sessions: &Arc<Sessions>,
+        volume: VolumeId,
+        program: &str,
+    ) -> Result<Self, RestError> {
         let map = sessions.map.current();
         let Some((_, record)) = map.volume(volume) else {
             return Err(RestError::NotTakenOver(format!(
@@ -52,7 +64,7 @@ impl Visitor {
         };
         let name = record.record.name.clone();
         let options = Options {
-            program: PROGRAM.to_owned(),
+            program: program.to_owned(),
             storaged: vec![sessions.settings.address.clone()],
             volume: name.clone(),
             snapshot: None,
@@ -62,15 +74,18 @@ impl Visitor {
         let (entered, entry) = oneshot::channel();
         let (orders, received) = mpsc::channel(1);
         let (closing, closed) = oneshot::channel();
+        let wanted = Arc::new(Notify::new());
+        let told = Arc::clone(&wanted);
         std::thread::Builder::new()
             .name(format!("visit-{volume}"))
-            .spawn(move || live(options, entered, received, closing))
+            .spawn(move || live(options, entered, received, &told, closing))
             .map_err(|error| RestError::NotTakenOver(format!("cannot start a thread: {error}")))?;
         match timeout(VISIT_LIMIT, entry).await {
             Ok(Ok(Ok(generation))) => Ok(Self {
                 volume,
                 generation,
                 orders,
+                wanted,
                 closed,
             }),
             Ok(Ok(Err(OpenError::Refused {
@@ -116,6 +131,11 @@ impl Visitor {
         Ok(())
     }
 
+    /// Waits until somebody wants the volume, or it is lost.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
     /// Gives the volume back; tells which it was.
     pub(super) async fn leave(self) -> (VolumeId, Generation) {
         let Self {
@@ -123,6 +143,7 @@ impl Visitor {
             generation,
             orders,
             closed,
+            ..
         } = self;
         drop(orders);
         // The sender goes with the thread in any case.
@@ -133,7 +154,13 @@ impl Visitor {
 
 type Entered = oneshot::Sender<Result<Generation, OpenError>>;
 
-fn live(options: Options, entered: Entered, mut orders: mpsc::Receiver<Zero>, closing: oneshot::Sender<()>) {
+fn live(
+    options: Options,
+    entered: Entered,
+    mut orders: mpsc::Receiver<Zero>,
+    wanted: &Arc<Notify>,
+    closing: oneshot::Sender<()>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => {
@@ -154,6 +181,12 @@ fn live(options: Options, entered: Entered, mut orders: mpsc::Receiver<Zero>, cl
                 return;
             }
         };
+        let told = Arc::clone(wanted);
+        volume.listen(Box::new(move |event| {
+            if matches!(event, DeviceEvent::Wanted | DeviceEvent::Lost) {
+                told.notify_one();
+            }
+        }));
         // Whoever waits may give up; then so does the visitor, though no copy is level yet.
         let mut entered = entered;
         tokio::select! {

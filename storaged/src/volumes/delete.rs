@@ -16,6 +16,7 @@ impl Volumes {
     pub async fn delete(&self, name: &str, with_snapshots: bool) -> Result<(), OperationError> {
         let map = self.fresh_map().await?;
         let id = find(&map, name)?;
+        self.owners.clear_mover(id).await;
         loop {
             let done = self
                 .carry_out(|map| plan_volume(map, id, name, with_snapshots))
@@ -72,7 +73,7 @@ fn plan_volume(
             false,
         ));
     }
-    let transaction = transaction
+    let transaction = super::retype::with_source(map, id, transaction)
         .delete(key)
         .delete(Key::LastOwner(id).to_text())
         .delete(Key::VolumeName(volume.record.name.clone()).to_text());

@@ -50,6 +50,7 @@ impl Volumes {
             );
             return Err(OperationError::WouldShrink(message));
         }
+        super::retype::refuse_moving(&map, id, name)?;
         super::refuse_open(&map, id, name)?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
         let holds = super::at_rest(rest.as_ref(), id)?;
@@ -118,6 +119,7 @@ fn plan_shrink(
     if size >= record.size {
         return Err(OperationError::contended());
     }
+    super::retype::refuse_moving(map, id, name)?;
     let message = format!(
         "volume {name} shrank from {} to {}",
         format_size(record.size),

@@ -82,6 +82,7 @@ fn check(map: &ClusterMap, members: &[Member], snapshot: &str) -> Result<(), Ope
             return Err(OperationError::AlreadyExists(message));
         }
         super::refuse_unfinished_shrink(&volume.record)?;
+        super::retype::refuse_moving(map, member.id, &member.name)?;
     }
     Ok(())
 }

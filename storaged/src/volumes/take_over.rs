@@ -51,6 +51,8 @@ fn plan(
     let last = LastOwnerRecord {
         by: "an operator (storagectl volume take-over)".to_owned(),
         shared: owner.record.attachment.is_some(),
+        // Whoever it was may not come again.
+        closed: true,
         opened_ms: wall_clock_ms(),
     };
     let transaction = Transaction::new()

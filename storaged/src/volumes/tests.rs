@@ -18,6 +18,7 @@ use super::*;
 
 mod model;
 mod retired;
+mod retype;
 
 const LEASE: Duration = Duration::from_hours(1);
 
@@ -69,6 +70,7 @@ fn owner_record() -> OwnerRecord {
         read_only: false,
         opened_ms: 0,
         attachment: None,
+        moves: true,
     }
 }
 
@@ -84,6 +86,12 @@ impl rest::Owners for Idle {
             resting.taken.push((*volume, generation, lease));
         }
         Ok(Box::new(resting))
+    }
+
+    async fn clear_mover(&self, _: VolumeId) {}
+
+    async fn move_on(&self, _: VolumeId) -> Result<bool, RestError> {
+        Ok(false)
     }
 
     async fn zero_beyond(

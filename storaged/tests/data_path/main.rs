@@ -11,6 +11,7 @@ mod encoded;
 mod eviction;
 mod giving_up;
 mod model;
+mod moving;
 mod node;
 mod scrubbing;
 

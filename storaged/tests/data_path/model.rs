@@ -28,6 +28,7 @@ enum Step {
     DeleteSnapshot { which: prop::sample::Index },
     RollBack { which: prop::sample::Index },
     Clone { which: prop::sample::Index },
+    Retype { slowly: bool },
     Reopen,
     Restart,
 }
@@ -45,6 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => which().prop_map(|which| Step::DeleteSnapshot { which }),
         1 => which().prop_map(|which| Step::RollBack { which }),
         1 => which().prop_map(|which| Step::Clone { which }),
+        1 => any::<bool>().prop_map(|slowly| Step::Retype { slowly }),
         1 => Just(Step::Reopen),
         1 => Just(Step::Restart),
     ];
@@ -67,6 +69,7 @@ impl Pair {
             Kept::Copies => Node::create(directory).await,
             Kept::Rows => Node::encoded(directory).await,
         };
+        node.create_pool("other", matches!(kept, Kept::Copies)).await;
         node.create_volume(NAME, BLOCKS * BLOCK).await;
         let volume = node.open(NAME).await.unwrap();
         let blocks = vec![0; usize::try_from(BLOCKS).unwrap()];
@@ -115,6 +118,10 @@ impl Pair {
                 self.node.volumes.resize(NAME, &bytes, false).await.unwrap();
                 self.until_size(size as u64 * BLOCK).await;
             }
+            // They wait until a volume is where it goes.
+            Step::Snapshot | Step::DeleteSnapshot { .. } | Step::RollBack { .. } | Step::Clone { .. }
+                if self.moves() => {}
+            Step::Retype { slowly } if self.snapshots.is_empty() => self.retype(*slowly).await,
             Step::Snapshot => {
                 let name = format!("snapshot-{}", self.next);
                 self.next += 1;
@@ -143,7 +150,10 @@ impl Pair {
                     .unwrap();
                 self.clones.push((name, blocks));
             }
-            Step::DeleteSnapshot { .. } | Step::RollBack { .. } | Step::Clone { .. } => {}
+            Step::DeleteSnapshot { .. }
+            | Step::RollBack { .. }
+            | Step::Clone { .. }
+            | Step::Retype { .. } => {}
             Step::Reopen => {
                 self.volume.close().await;
                 self.volume = self.node.open(NAME).await.unwrap();
@@ -171,6 +181,25 @@ impl Pair {
             }
         }
         self
+    }
+
+    fn moves(&self) -> bool {
+        self.node.volumes.map().moves().next().is_some()
+    }
+
+    /// Lets the volume move to the other pool, or go on faster or more slowly. The next steps meet it on its way.
+    async fn retype(&self, slowly: bool) {
+        let map = self.node.volumes.map();
+        let id = map.volume_named(NAME).unwrap();
+        let pool = map.volume(id).unwrap().0.pool().unwrap();
+        let here = map.pool(pool).unwrap().record.name.clone();
+        let other = if here == "pool" { "other" } else { "pool" };
+        let to = if self.moves() { here.as_str() } else { other };
+        let rate = if slowly { 1 << 20 } else { 1 << 30 };
+        // It may be there meanwhile.
+        if let Err(error) = self.node.volumes.retype(NAME, to, Some(rate)).await {
+            assert!(error.to_string().contains("already"), "{error}");
+        }
     }
 
     /// Waits until the front end has heard of another size.
@@ -207,7 +236,7 @@ impl Pair {
     }
 }
 
-fn bytes_of(blocks: &[u32]) -> Bytes {
+pub(crate) fn bytes_of(blocks: &[u32]) -> Bytes {
     blocks
         .iter()
         .flat_map(|number| number.to_le_bytes().repeat(1024))
@@ -215,7 +244,7 @@ fn bytes_of(blocks: &[u32]) -> Bytes {
 }
 
 /// Holds a part of a volume, and its map of data, against the model.
-async fn compare(volume: &Volume, blocks: &[u32], area: std::ops::Range<usize>) {
+pub(crate) async fn compare(volume: &Volume, blocks: &[u32], area: std::ops::Range<usize>) {
     let (offset, length) = (area.start as u64 * BLOCK, area.len() as u64 * BLOCK);
     let read = request::read(volume, offset, length).await.unwrap();
     for (found, expected) in read.chunks_exact(4096).zip(area.clone()) {

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use admin_api::pools::CreatePool;
 use admin_api::volumes::CreateVolume;
-use client::transport::{Address, Listener};
+use client::transport::{self, Address, Link, Listener};
 use client::volume::{OpenError, Options, Volume};
 use coordination::keys::Key;
 use coordination::map::{MapKeeper, MapWatch};
-use coordination::records::{DiskRecord, NodeRecord, SchemaRecord, encode};
+use coordination::records::{DiskRecord, NodeRecord, NodeUpRecord, SchemaRecord, encode};
 use coordination::{ClusterMap, Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
-use protocol::{DiskId, NodeId};
+use protocol::codec::Message;
+use protocol::session::{OpenMode, SessionReply, SessionRequest};
+use protocol::{DiskId, NodeId, VolumeId};
 use storaged::cluster::presence::Presence;
 use storaged::disk::{Disk, Remote, Settings};
+use storaged::events::Events;
 use storaged::identities::Identities;
 use storaged::membership::{Membership, Wishes};
+use storaged::moves::Mover;
 use storaged::session::{self, Sessions};
 use storaged::volumes::Volumes;
 use store::Store;
@@ -38,7 +42,7 @@ pub(crate) struct Node {
     disks: Vec<Disk>,
     wishes: Wishes,
     tasks: Vec<JoinHandle<()>>,
-    _store: Arc<Embedded>,
+    store: Arc<Embedded>,
 }
 
 impl Node {
@@ -120,8 +124,22 @@ impl Node {
             disks,
             wishes,
             tasks: vec![keeping, serving, membership],
-            _store: store,
+            store,
         }
+    }
+
+    /// Makes another pool on the same disks: of three copies, or of rows 2+1.
+    pub(crate) async fn create_pool(&self, name: &str, rows: bool) {
+        let pool = CreatePool {
+            name: name.into(),
+            copies: (!rows).then_some(3),
+            erasure: rows.then(|| "2+1".into()),
+            min_in_sync: None,
+            groups: Some(8),
+            disks: None,
+            failure_domain: None,
+        };
+        self.volumes.create_pool(&pool).await.unwrap();
     }
 
     /// Makes a volume.
@@ -129,7 +147,7 @@ impl Node {
         let request = CreateVolume {
             name: name.into(),
             size: size.into(),
-            pool: None,
+            pool: Some("pool".into()),
         };
         self.volumes.create(&request).await.unwrap();
     }
@@ -137,6 +155,64 @@ impl Node {
     /// Opens a volume, at once or not at all.
     pub(crate) async fn open(&self, name: &str) -> Result<Volume, OpenError> {
         Volume::open(self.options(name)).await
+    }
+
+    /// How a program from before there were moves fares that opens a volume.
+    pub(crate) async fn open_as_older_program(&self, name: &str) -> String {
+        let address = Address::Unix(self.directory.join("storaged.sock"));
+        let mut link = Link::new(transport::connect(&address, None).await.unwrap());
+        let hello = SessionRequest::Hello {
+            program: "older".into(),
+            pid: std::process::id(),
+            yields: false,
+            moves: false,
+        };
+        let open = SessionRequest::Open {
+            volume: name.into(),
+            snapshot: None,
+            mode: OpenMode::ReadWrite,
+            wait_ms: 0,
+            succeeds: false,
+            again: None,
+            attachment: None,
+        };
+        link.outbox.push_session_request(0, &hello);
+        link.outbox.push_session_request(1, &open);
+        loop {
+            match link.converse().await.unwrap() {
+                (1, Message::SessionReply(SessionReply::Refused { message, .. })) => return message,
+                (1, answer) => panic!("{answer:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Moves volumes on that nobody has open, as the daemon does.
+    pub(crate) async fn see_to_moves(&mut self) {
+        let up = NodeUpRecord {
+            world: String::new(),
+            pid: std::process::id(),
+            lease_ms: 1000,
+            version: String::new(),
+            since_ms: 0,
+            speaks: Some(storaged::cluster::presence::speaks()),
+        };
+        let key = Key::NodeUp(NODE).to_text();
+        let put = Transaction::new().put(key, encode(&up).unwrap());
+        self.store.commit(put).await.unwrap();
+        let identities = Arc::new(Identities::new(self.store.clone()));
+        let (events, keeper) = Events::start(self.store.clone(), identities).await.unwrap();
+        let mover = Mover::new(NODE, self.volumes.clone(), self.map.clone(), events);
+        self.tasks.push(tokio::spawn(keeper.run()));
+        self.tasks.push(tokio::spawn(mover.run()));
+    }
+
+    /// Lets the lease of a volume's owner lapse.
+    pub(crate) async fn end_lease(&self, volume: VolumeId) {
+        let owner = self.store.get(&Key::Owner(volume).to_text()).await.unwrap();
+        if let Some(lease) = owner.and_then(|entry| entry.lease) {
+            self.store.revoke_lease(lease).await.unwrap();
+        }
     }
 
     /// How tests open a volume.

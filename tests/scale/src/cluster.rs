@@ -244,5 +244,6 @@ pub(crate) fn owner(plan: &Plan, number: u64) -> OwnerRecord {
         read_only: false,
         opened_ms: MOMENT_MS,
         attachment: None,
+        moves: true,
     }
 }

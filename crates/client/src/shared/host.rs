@@ -11,9 +11,9 @@ use protocol::message::{Refusal, Response};
 use tokio::sync::Notify;
 
 use super::gate::{Gate, Ticket};
-use super::pieces::{Number, Piece};
 use super::words;
 use crate::device::{BlockDevice, DeviceError, Operation, Outcome};
+use crate::pieces::{Number, Piece};
 use crate::transport::Link;
 use crate::volume::Volume;
 

@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::host::{Host, Line};
-use super::pieces::{Number, Piece};
 use super::words;
+use crate::pieces::{Number, Piece};
 use crate::transport::{self, Address, Credentials, Link, Role, Stream};
 
 /// How long the first words on a connection may take.

@@ -8,8 +8,8 @@ use protocol::{
     BLOCK_SIZE, BlockRange, FamilyId, Generation, LayerId, OBJECT_SIZE, ObjectId, Stamp, VolumeId, checksum,
 };
 
-use super::pieces::{Piece, What};
 use crate::device::{DeviceError, Operation, Outcome};
+use crate::pieces::{Piece, What};
 
 /// What a peer asks for.
 pub(super) struct Asked {

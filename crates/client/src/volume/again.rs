@@ -5,36 +5,37 @@ use std::rc::Rc;
 
 use protocol::session::{SessionRefusal, SessionReply};
 use replication::Moment;
-use replication::owner::Event;
 use tracing::{error, info, warn};
 
-use super::driver::Driver;
+use super::open::Open;
 use super::session::Answer;
 use crate::backoff::Backoff;
 
 /// Takes the volume again whenever its generation has ended: run it as a task.
-pub(super) async fn take(driver: Rc<Driver>) {
+pub(super) async fn take(open: Rc<Open>) {
     loop {
-        driver.session.deposed.notified().await;
+        open.session.deposed.notified().await;
         let mut backoff = Backoff::default();
         loop {
-            let asked = driver.view(|view| driver.session.take_again(view));
+            let Some(asked) = open.view(|view| open.session.take_again(view)) else {
+                return;
+            };
             match asked.await {
                 Ok(Answer::Settled) => break,
                 Ok(Answer::NotYet) => backoff.pause().await,
                 // There is no connection: another one is being made.
-                Err(_) => driver.session.connected().await,
+                Err(_) => open.session.connected().await,
             }
         }
     }
 }
 
 /// Takes in what `storaged` says to that.
-pub(super) fn answered(driver: &Rc<Driver>, sent: Moment, reply: SessionReply) -> Answer {
+pub(super) fn answered(open: &Rc<Open>, sent: Moment, reply: SessionReply) -> Answer {
     match reply {
         SessionReply::Opened(view) => {
             info!(generation = %view.generation, "the volume was taken again: what was not answered is done again");
-            driver.event(Event::Again { leased: sent, view });
+            open.take_again(sent, *view);
             Answer::Settled
         }
         SessionReply::Refused {
@@ -45,7 +46,7 @@ pub(super) fn answered(driver: &Rc<Driver>, sent: Moment, reply: SessionReply) -
                 reason = message,
                 "the volume is lost: all requests fail from now on"
             );
-            driver.event(Event::Lost);
+            open.given_away();
             Answer::Settled
         }
         SessionReply::Refused { message, .. } => {

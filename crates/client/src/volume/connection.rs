@@ -146,7 +146,7 @@ async fn keep(driver: Rc<Driver>, connection: Rc<DiskConnection>) {
 async fn open(driver: &Driver, connection: &DiskConnection) -> io::Result<Opened> {
     let view = connection.view.borrow().clone();
     let cluster = driver.view(|view| view.cluster);
-    let credentials = driver.session.credentials();
+    let credentials = driver.open.session.credentials();
     let Greeted {
         mut link,
         address,

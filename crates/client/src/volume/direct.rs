@@ -119,6 +119,19 @@ impl DirectReads {
         state.ring.take().map(|ring| ReadRing { next, ..ring })
     }
 
+    /// Reads with a ring that another volume had, if there is none; gives what [`DirectReads::wake`] gives then.
+    pub(super) fn adopt(&self, ring: ReadRing) -> io::Result<Option<AsyncFd<OwnedFd>>> {
+        {
+            let mut state = self.state.borrow_mut();
+            if state.ring.is_some() {
+                return Ok(None);
+            }
+            state.next = state.next.max(ring.next);
+            state.ring = Some(ring);
+        }
+        self.wake()
+    }
+
     /// Reads the files of a disk from now on. Gives what [`DirectReads::wake`] gives if the ring is new.
     pub(super) fn open(&self, disk: DiskId, shared: &Shared) -> io::Result<Option<AsyncFd<OwnedFd>>> {
         let opened = Disk::open(Path::new(OsStr::from_bytes(&shared.directory)), shared.opening)?;

@@ -1,4 +1,5 @@
-//! Hands events to the owner and carries out what it answers: the one place that both pass by.
+//! Hands events to one owner and carries out what it answers: the one place that both pass by. A volume has one, or two
+//! while it moves to another pool; what concerns the whole volume goes to [`super::open`].
 //!
 //! Nothing here waits. Events that come up while actions are carried out (a continuation that
 //! submits the next operation) queue up behind them, so the owner is never entered twice. Requests
@@ -8,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,53 +19,52 @@ use protocol::DiskId;
 use protocol::message::Request;
 use protocol::rows::RowCode;
 use protocol::session::{SessionRequest, VolumeView};
+use replication::Moment;
 use replication::owner::{Action, Event, IoId, Operation, Outcome, Owner};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
 use super::connection::{self, DiskConnection};
 use super::direct::{self as direct_reads, Begun, DirectReads, ReadRing};
-use super::session::{self, OpenedSession, Session};
-use super::{OpenError, again, device_error, timer};
+use super::open::Open;
+use super::{OpenError, device_error, timer};
 use crate::clock::now;
-use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, WriteBuffer};
-use crate::{device, request};
+use crate::device::{self, Continuation, DeviceError, WriteBuffer};
 
 /// Writes from this length on are worth a place in shared memory: less has no whole chunk.
 const SHARED_MIN: usize = protocol::CHUNK_SIZE as usize;
 
-/// How far an open volume is.
+/// Which part of a volume a driver has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// The take-over is under way.
-    Opening,
-    /// Operations are carried out.
-    Open,
-    /// All that was submitted is done, and nothing more will be.
-    Closed,
-    /// Somebody else has it.
-    Lost,
+pub(super) enum Side {
+    /// All of it, or while it moves what is moved already.
+    Head,
+    /// What is not moved yet.
+    Source,
 }
 
-/// One open volume's moving parts.
+/// One owner's moving parts.
 pub(super) struct Driver {
+    pub(super) open: Rc<Open>,
+    side: Cell<Side>,
     owner: RefCell<Owner>,
     events: RefCell<VecDeque<Event>>,
     draining: Cell<bool>,
     next_io: Cell<u64>,
     operations: RefCell<HashMap<IoId, Continuation>>,
-    info: RefCell<DeviceInfo>,
-    listener: RefCell<Option<Listener>>,
-    phase: watch::Sender<Phase>,
+    /// Somebody waits for operations to be answered.
+    barrier: Notify,
+    barriers: Cell<usize>,
+    opened: Cell<bool>,
+    closed: Cell<bool>,
     disks: RefCell<BTreeMap<DiskId, Rc<DiskConnection>>>,
     pub(super) direct: DirectReads,
     /// Memory for large writes, once some disk of this machine was met.
     area: RefCell<Option<Area>>,
     /// Writes whose data went through it.
     pub(super) shared_writes: Cell<u64>,
-    pub(super) session: Session,
     pub(super) timer: timer::Timer,
     /// Something waits in an outbox.
     gathered: Notify,
@@ -71,49 +72,65 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Starts to drive the volume of a session that was just opened. The ring is taken only if that can be done.
-    pub(super) fn start(opened: OpenedSession, ring: &mut Option<ReadRing>) -> Result<Rc<Self>, OpenError> {
+    /// Makes what drives one owner. Nothing is done before [`Driver::begin`].
+    pub(super) fn new(
+        open: &Rc<Open>,
+        view: VolumeView,
+        leased: Moment,
+        ring: &mut Option<ReadRing>,
+    ) -> Result<(Rc<Self>, Vec<Action>), OpenError> {
         let mut actions = Vec::new();
-        let view = opened.view.clone();
         let code = row_code(&view)?;
-        let owner = Owner::open_encoded(now(), opened.leased, opened.view, code, &mut actions);
+        let owner = Owner::open_encoded(now(), leased, view, code, &mut actions);
         let driver = Rc::new(Self {
+            open: Rc::clone(open),
+            side: Cell::new(Side::Head),
             owner: RefCell::new(owner),
             events: RefCell::default(),
             draining: Cell::new(true),
             next_io: Cell::new(0),
             operations: RefCell::default(),
-            info: RefCell::new(device_info(&view)),
-            listener: RefCell::default(),
-            phase: watch::Sender::new(Phase::Opening),
+            barrier: Notify::new(),
+            barriers: Cell::new(0),
+            opened: Cell::new(false),
+            closed: Cell::new(false),
             disks: RefCell::default(),
             direct: DirectReads::new(ring.take()),
             area: RefCell::default(),
             shared_writes: Cell::new(0),
-            session: opened.session,
             timer: timer::Timer::default(),
             gathered: Notify::new(),
             tasks: RefCell::default(),
         });
+        Ok((driver, actions))
+    }
+
+    /// Carries out what the owner began with, once whoever is told of it can find this driver.
+    pub(super) fn begin(self: &Rc<Self>, actions: Vec<Action>) {
         let tasks = [
-            spawn_local(session::keep(Rc::clone(&driver))),
-            spawn_local(again::take(Rc::clone(&driver))),
-            spawn_local(timer::run(Rc::clone(&driver))),
-            spawn_local(send_gathered(Rc::clone(&driver))),
+            spawn_local(timer::run(Rc::clone(self))),
+            spawn_local(send_gathered(Rc::clone(self))),
         ];
-        driver
-            .tasks
+        self.tasks
             .borrow_mut()
             .extend(tasks.map(|task| task.abort_handle()));
         for action in actions {
-            driver.perform(action);
+            self.perform(action);
         }
-        driver.drain();
-        let followed = driver.direct.wake().map(|wake| driver.follow_direct(wake));
+        self.drain();
+        let followed = self.direct.wake().map(|wake| self.follow_direct(wake));
         if let Err(error) = followed {
             info!(%error, "direct reads cannot be waited for");
         }
-        Ok(driver)
+    }
+
+    /// What this one has is not where the volume goes on any more.
+    pub(super) fn becomes_source(&self) {
+        self.side.set(Side::Source);
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.side.get()
     }
 
     /// Takes an event in, and carries out all that follows from it.
@@ -151,6 +168,9 @@ impl Driver {
                 if let Some(done) = done {
                     done(self.answer(result));
                 }
+                if self.barriers.get() > 0 {
+                    self.barrier.notify_waiters();
+                }
             }
             Action::Connect(view) => connection::connect(self, &mut self.disks.borrow_mut(), view),
             Action::Disconnect { disk } => {
@@ -164,25 +184,22 @@ impl Driver {
                     connection.reset();
                 }
             }
-            Action::Renew => self.session.renew(&self.owner.borrow()),
-            Action::WantView => self.session.want_view(&self.owner.borrow()),
             Action::Suspect { disk, reason } => self.suspect(disk, reason, false),
             Action::Slow { disk, reason } => self.suspect(disk, reason, true),
-            Action::Quiesced { token } => {
-                let volume = self.owner.borrow().view().volume;
-                self.session.tell(&SessionRequest::Quiesced { volume, token });
+            Action::Renew => self.open.renew(self.side.get()),
+            Action::WantView => self.open.want_view(),
+            Action::Quiesced { token } => self.open.quiesced(token),
+            Action::Opened => {
+                self.opened.set(true);
+                self.open.check_opened();
             }
-            Action::Opened => self.enter(Phase::Open),
-            Action::Closed => self.enter(Phase::Closed),
-            Action::Deposed => self.session.deposed(),
-            Action::Lost => {
-                self.enter(Phase::Lost);
-                self.tell(DeviceEvent::Lost);
+            Action::Closed => {
+                self.closed.set(true);
+                self.open.check_closed();
             }
-            Action::Resized(size) => {
-                self.info.borrow_mut().size = size;
-                self.tell(DeviceEvent::Resized(size));
-            }
+            Action::Deposed => self.open.deposed(self.side.get()),
+            Action::Lost => self.open.lost(),
+            Action::Resized(size) => self.open.resized(self.side.get(), size),
         }
     }
 
@@ -275,7 +292,7 @@ impl Driver {
         let view = owner.view();
         warn!(volume = %view.name, disk = %disk, reason, "a disk is under suspicion");
         let (volume, generation) = (view.volume, view.generation);
-        self.session.tell(&SessionRequest::Suspect {
+        self.open.session.tell(&SessionRequest::Suspect {
             volume,
             generation,
             disk,
@@ -284,45 +301,37 @@ impl Driver {
         });
     }
 
-    fn enter(&self, phase: Phase) {
-        // What is lost stays lost, also when it is closed afterwards.
-        self.phase.send_if_modified(|present| {
-            let changes = *present != Phase::Lost && *present != phase;
-            if changes {
-                *present = phase;
-            }
-            changes
-        });
-        let name = &self.info.borrow().name;
-        info!(volume = %name, phase = ?*self.phase.borrow(), "the volume's phase changed");
-    }
-
-    pub(super) fn tell(&self, event: DeviceEvent) {
-        // Taken out while it runs, so that it may ask for another one itself.
-        let listener = self.listener.borrow_mut().take();
-        if let Some(listener) = listener {
-            listener(event);
-            self.listener.borrow_mut().get_or_insert(listener);
-        }
-    }
-
     pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
         let id = IoId(self.next_io.replace(self.next_io.get() + 1));
         self.operations.borrow_mut().insert(id, done);
         self.event(Event::Submit { id, operation });
     }
 
-    pub(super) fn info(&self) -> DeviceInfo {
-        self.info.borrow().clone()
+    /// Starts an operation and awaits its answer.
+    pub(super) async fn ask(self: &Rc<Self>, operation: Operation) -> Result<device::Outcome, DeviceError> {
+        let (answer, answered) = oneshot::channel();
+        let done = Box::new(move |outcome| {
+            // Nobody waits any more if the caller's future was dropped.
+            let _ = answer.send(outcome);
+        });
+        self.submit(operation, done);
+        answered.await.unwrap_or(Err(DeviceError::Closed))
     }
 
-    /// Refuses what must not be started.
-    pub(super) fn check(&self, operation: &device::Operation) -> Result<(), DeviceError> {
-        request::check(operation, &self.info.borrow())
-    }
-
-    pub(super) fn listen(&self, listener: Listener) {
-        *self.listener.borrow_mut() = Some(listener);
+    /// Waits until all that was submitted before is answered.
+    pub(super) async fn settled(&self) {
+        let before = self.next_io.get();
+        self.barriers.set(self.barriers.get() + 1);
+        loop {
+            let mut answered = pin!(self.barrier.notified());
+            answered.as_mut().enable();
+            let left = self.operations.borrow().keys().any(|id| id.0 < before);
+            if !left {
+                break;
+            }
+            answered.await;
+        }
+        self.barriers.set(self.barriers.get() - 1);
     }
 
     pub(super) fn waiting(&self) -> Vec<String> {
@@ -333,36 +342,32 @@ impl Driver {
         look(self.owner.borrow().view())
     }
 
-    /// Whether the volume belongs to somebody else by now.
-    pub(super) fn is_lost(&self) -> bool {
-        *self.phase.borrow() == Phase::Lost
+    /// Whether its take-over is done.
+    pub(super) fn is_opened(&self) -> bool {
+        self.opened.get()
     }
 
-    /// Asks for the present view. False if it does not come.
-    pub(super) async fn refresh(&self) -> bool {
-        let taken_in = self.session.refresh(&self.owner.borrow());
-        taken_in.await.is_ok()
+    /// Whether all that was submitted is done, and nothing more will be.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
-    pub(super) async fn opened(&self) {
-        // The sender is `self`, so the channel cannot be closed.
-        let _ = self
-            .phase
-            .subscribe()
-            .wait_for(|phase| *phase != Phase::Opening)
-            .await;
-    }
-
-    pub(super) async fn close(self: &Rc<Self>) {
-        self.event(Event::Close);
-        let mut phase = self.phase.subscribe();
-        let _ = phase
-            .wait_for(|phase| matches!(phase, Phase::Closed | Phase::Lost))
-            .await;
-        if !self.is_lost() {
-            session::give_back(self).await;
+    /// Reads directly with another driver's ring, if it has none of its own: who gave up the right to make one cannot.
+    pub(super) fn take_ring_of(self: &Rc<Self>, other: &Self) {
+        let Some(ring) = other.direct.take_ring() else {
+            return;
+        };
+        match self.direct.adopt(ring) {
+            Ok(None) => {}
+            Ok(wake) => {
+                self.follow_direct(wake);
+                // Their disks are asked anew where their files are.
+                for connection in self.disks.borrow().values() {
+                    connection.reset();
+                }
+            }
+            Err(error) => info!(%error, "direct reads cannot be waited for"),
         }
-        self.stop();
     }
 
     /// Ends all tasks, and with them all connections.
@@ -403,15 +408,4 @@ fn row_code(view: &VolumeView) -> Result<Option<Arc<dyn RowCode>>, OpenError> {
 
 fn is_large_write(request: &Request) -> bool {
     matches!(request, Request::Write { write, .. } if write.range.has_whole_chunk())
-}
-
-pub(super) fn device_info(view: &VolumeView) -> DeviceInfo {
-    DeviceInfo {
-        name: view.name.clone(),
-        // 20 characters, as many as a virtio serial number has.
-        serial: format!("stgd{:016x}", view.volume.0),
-        size: view.size,
-        read_only: view.read_only,
-        alignment: protocol::BLOCK_SIZE,
-    }
 }

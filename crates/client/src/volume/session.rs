@@ -14,7 +14,6 @@ use protocol::Generation;
 use protocol::codec::Message;
 use protocol::session::{OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest, VolumeView};
 use replication::Moment;
-use replication::owner::{Event, Owner};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -24,7 +23,7 @@ pub(crate) mod greet;
 use greet::{GREETING_LIMIT, Greeted, converse, greet, out_of_turn};
 pub(super) use greet::{list, look};
 
-use super::driver::Driver;
+use super::open::Open;
 use super::{OpenError, Options, again, credentials};
 use crate::backoff::Backoff;
 use crate::clock::now;
@@ -88,6 +87,8 @@ enum Asked {
         done: oneshot::Sender<()>,
     },
     Close(oneshot::Sender<()>),
+    /// That so much is moved.
+    Moved(oneshot::Sender<bool>),
     /// The volume, again.
     Again {
         sent: Moment,
@@ -213,8 +214,7 @@ impl Session {
     }
 
     /// Asks for the lease to be kept.
-    pub(super) fn renew(&self, owner: &Owner) {
-        let view = owner.view();
+    pub(super) fn renew(&self, view: &VolumeView) {
         let request = SessionRequest::Renew {
             volume: view.volume,
             generation: view.generation,
@@ -223,15 +223,15 @@ impl Session {
     }
 
     /// Asks for the present view.
-    pub(super) fn want_view(&self, owner: &Owner) {
-        self.ask(&self.resume_request(owner.view()), Asked::View { sent: now() });
+    pub(super) fn want_view(&self, view: &VolumeView) {
+        self.ask(&self.resume_request(view), Asked::View { sent: now() });
     }
 
     /// Asks for the present view; tells when it is taken in. The sender is dropped if it does not come.
-    pub(super) fn refresh(&self, owner: &Owner) -> oneshot::Receiver<()> {
+    pub(super) fn refresh(&self, view: &VolumeView) -> oneshot::Receiver<()> {
         let (done, taken_in) = oneshot::channel();
         let asked = Asked::Refresh { sent: now(), done };
-        self.ask(&self.resume_request(owner.view()), asked);
+        self.ask(&self.resume_request(view), asked);
         taken_in
     }
 
@@ -252,6 +252,19 @@ impl Session {
         let request = open_request(&options, self.how, AGAIN_WAIT, Some(view.generation));
         self.ask(&request, Asked::Again { sent: now(), done });
         answered
+    }
+
+    /// Says how much of the volume is moved; true when that is noted. Nothing comes if there is no connection, or if it
+    /// breaks before: then it may be noted or not.
+    pub(super) fn moved(&self, view: &VolumeView, moved: u64) -> oneshot::Receiver<bool> {
+        let (done, noted) = oneshot::channel();
+        let request = SessionRequest::Moved {
+            volume: view.volume,
+            generation: view.generation,
+            moved,
+        };
+        self.ask(&request, Asked::Moved(done));
+        noted
     }
 
     /// Waits for the next connection.
@@ -289,25 +302,25 @@ impl Session {
 }
 
 /// Serves the connection, and opens it again when it breaks, until the volume is lost.
-pub(super) async fn keep(driver: Rc<Driver>) {
-    while !driver.is_lost() {
-        let reason = serve(&driver).await;
-        driver.session.link.borrow_mut().take();
-        driver.session.asked.borrow_mut().clear();
-        if driver.is_lost() {
+pub(super) async fn keep(open: Rc<Open>) {
+    while !open.is_lost() {
+        let reason = serve(&open).await;
+        open.session.link.borrow_mut().take();
+        open.session.asked.borrow_mut().clear();
+        if open.is_lost() {
             return;
         }
         info!(%reason, "the connection to storaged ended, connecting again");
         let mut backoff = Backoff::default();
-        while !driver.is_lost() && !resume(&driver).await {
+        while !open.is_lost() && !resume(&open).await {
             backoff.pause().await;
         }
     }
 }
 
 /// Connects again and resumes the volume. False if that must be tried again.
-async fn resume(driver: &Rc<Driver>) -> bool {
-    let session = &driver.session;
+async fn resume(open: &Rc<Open>) -> bool {
+    let session = &open.session;
     let greeted = greet(&session.options.program, &session.options.storaged).await;
     let Ok(Greeted {
         mut link,
@@ -318,9 +331,11 @@ async fn resume(driver: &Rc<Driver>) -> bool {
         return false;
     };
     session.credentials.replace(credentials);
+    let Some(request) = open.view(|view| session.resume_request(view)) else {
+        return false;
+    };
     let sent = now();
-    link.outbox
-        .push_session_request(1, &driver.view(|view| session.resume_request(view)));
+    link.outbox.push_session_request(1, &request);
     let Ok(Ok(reply)) = timeout(GREETING_LIMIT, converse(&mut link)).await else {
         return false;
     };
@@ -334,16 +349,16 @@ async fn resume(driver: &Rc<Driver>) -> bool {
         return false;
     }
     *session.link.borrow_mut() = Some(link);
-    answered(driver, Asked::View { sent }, reply);
+    answered(open, Asked::View { sent }, reply);
     session.connected.notify_one();
     info!("connected to storaged again");
     true
 }
 
-async fn serve(driver: &Rc<Driver>) -> io::Error {
-    let session = &driver.session;
+async fn serve(open: &Rc<Open>) -> io::Error {
+    let session = &open.session;
     loop {
-        let (stream, interest) = match take_in(driver) {
+        let (stream, interest) = match take_in(open) {
             Ok(next) => next,
             Err(error) => return error,
         };
@@ -355,8 +370,8 @@ async fn serve(driver: &Rc<Driver>) -> io::Error {
 
 type WaitFor = (std::sync::Arc<transport::Stream>, tokio::io::Interest);
 
-fn take_in(driver: &Rc<Driver>) -> io::Result<WaitFor> {
-    let session = &driver.session;
+fn take_in(open: &Rc<Open>) -> io::Result<WaitFor> {
+    let session = &open.session;
     loop {
         let (number, message) = {
             let mut link = session.link.borrow_mut();
@@ -375,22 +390,29 @@ fn take_in(driver: &Rc<Driver>) -> io::Result<WaitFor> {
         match message {
             Message::SessionReply(reply) => {
                 let asked = session.asked.borrow_mut().remove(&number);
-                answered(driver, asked.unwrap_or(Asked::Other), reply);
+                answered(open, asked.unwrap_or(Asked::Other), reply);
             }
-            Message::SessionPush(push) => pushed(driver, push),
+            Message::SessionPush(push) => pushed(open, push),
             _ => return Err(out_of_turn()),
         }
     }
 }
 
-fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
+fn answered(open: &Rc<Open>, asked: Asked, reply: SessionReply) {
     match (asked, reply) {
         (Asked::Close(done), _) => {
             // Nobody waits any more if that took too long.
             let _ = done.send(());
         }
+        (Asked::Moved(done), reply) => {
+            if let SessionReply::Refused { message, .. } = &reply {
+                warn!(reason = message, "how much is moved was not noted");
+            }
+            // Nobody waits any more if the volume was closed meanwhile.
+            let _ = done.send(reply == SessionReply::Ok);
+        }
         (Asked::Again { sent, done }, reply) => {
-            let answer = again::answered(driver, sent, reply);
+            let answer = again::answered(open, sent, reply);
             // Nobody waits any more if the volume was closed meanwhile.
             let _ = done.send(answer);
         }
@@ -402,16 +424,16 @@ fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
             },
         ) => {
             warn!(reason = message, "the volume's lease is over");
-            driver.event(Event::Revoked);
+            open.revoked();
         }
-        (Asked::Renewal { sent }, SessionReply::Ok) => driver.event(Event::Renewed { sent }),
+        (Asked::Renewal { sent }, SessionReply::Ok) => open.lease_renewed(sent),
         (Asked::View { sent }, SessionReply::Opened(view)) => {
-            driver.event(Event::View(view));
-            driver.event(Event::Renewed { sent });
+            open.take_view(*view);
+            open.lease_renewed(sent);
         }
         (Asked::Refresh { sent, done }, SessionReply::Opened(view)) => {
-            driver.event(Event::View(view));
-            driver.event(Event::Renewed { sent });
+            open.take_view(*view);
+            open.lease_renewed(sent);
             // Nobody waits any more if that took too long.
             let _ = done.send(());
         }
@@ -420,28 +442,28 @@ fn answered(driver: &Rc<Driver>, asked: Asked, reply: SessionReply) {
     }
 }
 
-fn pushed(driver: &Rc<Driver>, push: SessionPush) {
-    let volume = driver.view(|view| view.volume);
+fn pushed(open: &Rc<Open>, push: SessionPush) {
+    let volume = open.volume();
     match push {
         SessionPush::Quiesce {
             volume: named,
             token,
             limit_ms,
         } if named == volume => {
-            driver.event(Event::Quiesce { token, limit_ms });
+            open.quiesce(token, limit_ms);
         }
         SessionPush::Credentials(view) => {
-            driver.session.credentials.replace(credentials::usable(&view));
+            open.session.credentials.replace(credentials::usable(&view));
         }
-        SessionPush::View(view) => driver.event(Event::View(view)),
+        SessionPush::View(view) => open.take_view(*view),
         SessionPush::Revoked {
             volume: named,
             reason,
         } if named == volume => {
             warn!(reason, "the volume's lease is over");
-            driver.event(Event::Revoked);
+            open.revoked();
         }
-        SessionPush::Wanted { volume: named } if named == volume => driver.tell(DeviceEvent::Wanted),
+        SessionPush::Wanted { volume: named } if named == volume => open.tell(DeviceEvent::Wanted),
         SessionPush::Quiesce { .. }
         | SessionPush::Revoked { .. }
         | SessionPush::Wanted { .. }
@@ -450,11 +472,11 @@ fn pushed(driver: &Rc<Driver>, push: SessionPush) {
 }
 
 /// Gives the volume back, if `storaged` answers in time.
-pub(super) async fn give_back(driver: &Rc<Driver>) {
+pub(super) async fn give_back(open: &Rc<Open>) {
     let attempts = async {
         // One that was just restarted is waited for: the volume would stay taken otherwise.
-        while !try_give_back(driver).await {
-            driver.session.connected.notified().await;
+        while !try_give_back(open).await {
+            open.session.connected.notified().await;
         }
     };
     if timeout(CLOSE_LIMIT, attempts).await.is_err() {
@@ -463,10 +485,10 @@ pub(super) async fn give_back(driver: &Rc<Driver>) {
 }
 
 /// False if there is no connection, or if it broke before the answer came.
-async fn try_give_back(driver: &Rc<Driver>) -> bool {
-    let (volume, generation) = driver.view(|view| (view.volume, view.generation));
+async fn try_give_back(open: &Rc<Open>) -> bool {
+    let (volume, generation) = (open.volume(), open.generation());
     let (done, answered) = oneshot::channel();
     let request = SessionRequest::Close { volume, generation };
-    driver.session.ask(&request, Asked::Close(done));
+    open.session.ask(&request, Asked::Close(done));
     answered.await.is_ok()
 }

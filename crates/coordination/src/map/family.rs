@@ -245,8 +245,10 @@ impl Family {
     }
 
     pub(super) fn remove_volume(&mut self, volume: VolumeId) {
-        if let Some(old) = self.volumes.remove(&volume) {
-            self.heads.remove(&old.record.head);
+        let old = self.volumes.remove(&volume).map(|old| old.record.head);
+        // It may be another volume's head by now, in the same transaction.
+        if let Some(head) = old.filter(|head| self.heads.get(head) == Some(&volume)) {
+            self.heads.remove(&head);
         }
     }
 
@@ -352,6 +354,19 @@ mod tests {
                 tree.layers()
             );
         }
+    }
+
+    #[test]
+    fn a_head_that_became_another_volumes_stays_one_when_the_first_leaves() {
+        // Defect guarded: when a volume began to move, what it had looked sealed, and its owner was refused by all disks.
+        let mut family = family(&[(1, 0)], &[1], &[]);
+        let (first, record) = family.volumes().iter().next().unwrap();
+        let (first, record) = (*first, record.as_ref().clone());
+        let heir = VolumeId(9);
+        family.put_volume(heir, record);
+        family.remove_volume(first);
+        assert_eq!(family.volume_with_head(LayerId(1)), Some(heir));
+        assert!(family.referred().contains(&LayerId(1)));
     }
 
     #[test]

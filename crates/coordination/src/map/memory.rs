@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use protocol::PoolId;
+use protocol::{PoolId, VolumeId};
 
 use super::{ClusterMap, Family, Pool, Versioned};
 use crate::keys::Key;
-use crate::records::{GroupRecord, NameRecord, encode};
+use crate::records::{FORMAT_OF_MOVES, GroupRecord, NameRecord, encode, encode_as};
 use crate::store::{CoordinationError, Revision};
 
 /// A record as the store had it.
@@ -49,7 +49,28 @@ impl ClusterMap {
             let record = NameRecord { id: volume.0 };
             put(&mut records, &Key::VolumeName(name.to_string()), &record, None)?;
         }
+        for (volume, record) in self.moves() {
+            add(&mut records, &Key::Move(volume), record)?;
+            self.add_moving_head(&mut records, volume)?;
+        }
         Ok(records)
+    }
+
+    /// The record of a moving volume's head layer is in a format of its own.
+    fn add_moving_head(&self, records: &mut Records, volume: VolumeId) -> Result<(), CoordinationError> {
+        let Some((family, record)) = self.volume(volume) else {
+            return Ok(());
+        };
+        let (id, head) = (record.record.family, record.record.head);
+        if let Some(layer) = family.layers().get(&head) {
+            let value = encode_as(FORMAT_OF_MOVES, layer)?;
+            let remembered = Remembered {
+                value,
+                modified: None,
+            };
+            records.insert(Key::Layer(id, head).to_text(), remembered);
+        }
+        Ok(())
     }
 
     /// Whether this is a map of the past: the store's numbers were raised since a map at `before`, and nothing here was
@@ -73,6 +94,7 @@ impl ClusterMap {
             && Arc::ptr_eq(&self.pools, &other.pools)
             && Arc::ptr_eq(&self.families, &other.families)
             && Arc::ptr_eq(&self.names, &other.names)
+            && Arc::ptr_eq(&self.moves, &other.moves)
             && self.up.keys().eq(other.up.keys())
     }
 

@@ -1,7 +1,7 @@
 //! What an owner or a reader on a node must know of the map, as it is sent to them. Who may have it is not
 //! decided here.
 
-use protocol::session::{DiskView, GroupView, VolumeView};
+use protocol::session::{DiskView, GroupView, MovingView, VolumeView};
 use protocol::{DiskId, Generation, LayerId, NodeId, VolumeId};
 
 use super::ClusterMap;
@@ -22,6 +22,25 @@ impl ClusterMap {
         view.head = record.head;
         view.generation = generation;
         view.lease_ms = lease_ms;
+        view.moving = match self.moving(volume).map(|moving| moving.record) {
+            Some(moving) => Some(MovingView {
+                source: Box::new(self.source_view(moving.source, node, &view)?),
+                moved: moving.moved,
+                rate: moving.rate,
+            }),
+            None => None,
+        };
+        Some(view)
+    }
+
+    /// What a volume that moves has not moved yet: with the size and the owner of the whole.
+    fn source_view(&self, source: VolumeId, node: NodeId, whole: &VolumeView) -> Option<VolumeView> {
+        let mut view = self.bare_view(source, node)?;
+        view.head = self.volume(source)?.1.record.head;
+        view.name.clone_from(&whole.name);
+        view.size = whole.size;
+        view.generation = whole.generation;
+        view.lease_ms = whole.lease_ms;
         Some(view)
     }
 
@@ -67,6 +86,7 @@ impl ClusterMap {
             groups,
             cluster: self.cluster(),
             erasure: record.redundancy.profile(),
+            moving: None,
         })
     }
 

@@ -27,6 +27,9 @@ pub struct LastOwnerRecord {
     /// Whether it shared the volume: others may still have it open then.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// Whether it gave the volume back, or is known to be dead: it does not come again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
     /// When, in milliseconds since 1970.
     pub opened_ms: u64,
 }

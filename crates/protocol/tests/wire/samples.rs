@@ -465,6 +465,14 @@ fn sessions() -> Vec<(&'static str, Message)> {
             "session-renew",
             Message::SessionRequest(SessionRequest::Renew { volume, generation }),
         ),
+        (
+            "session-moved",
+            Message::SessionRequest(SessionRequest::Moved {
+                volume,
+                generation,
+                moved: 0x80_0000,
+            }),
+        ),
         ("session-ok", Message::SessionReply(SessionReply::Ok)),
         ("session-revoked", Message::SessionPush(revoked)),
     ]

@@ -53,8 +53,11 @@ impl Owner {
         }
     }
 
+    /// It must be the same volume, or one with the same head: this one may have begun to move to another pool meanwhile, and
+    /// what this owner has is a volume of its own since.
     fn open_again(&mut self, now: Moment, leased: Moment, view: VolumeView, out: &mut Vec<Action>) {
-        let same = view.volume == self.view.volume && view.family == self.view.family;
+        let same = view.volume == self.view.volume || view.head == self.view.head;
+        let same = same && view.family == self.view.family;
         if !same || view.generation <= self.view.generation {
             return self.lose(out);
         }

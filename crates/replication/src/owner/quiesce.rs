@@ -32,6 +32,12 @@ impl Quiescence {
 }
 
 impl Owner {
+    /// Whether it has said that all is quiet, and holds still since.
+    pub(super) fn holds_still(&self) -> bool {
+        let said = self.quiescence.as_ref().is_some_and(|quiescence| quiescence.said);
+        said && self.writes.is_empty()
+    }
+
     /// Says that all is quiet once it is; gives up, or asks for the view, when it takes too long.
     pub(super) fn check_quiesced(&mut self, now: Moment, out: &mut Vec<Action>) {
         let Some(quiescence) = &self.quiescence else {

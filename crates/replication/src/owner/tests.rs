@@ -16,6 +16,7 @@ use protocol::{
 mod again;
 mod eviction;
 mod heartbeats;
+mod renaming;
 mod reviews;
 mod rows;
 mod takeover;
@@ -59,6 +60,7 @@ fn view() -> VolumeView {
         }],
         disks: vec![disk(A), disk(B)],
         cluster: [0; 16],
+        moving: None,
         erasure: None,
     }
 }

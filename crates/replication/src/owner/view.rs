@@ -16,12 +16,16 @@ use crate::mutation::{self, Mutation};
 
 impl Owner {
     /// Takes in a view, unless it is another volume's, another generation's, or an old one.
+    ///
+    /// What the volume has becomes another volume's, with the same owner, when it begins to move to another pool: that
+    /// happens while it holds still.
     pub(super) fn change_view(&mut self, now: Moment, view: VolumeView, out: &mut Vec<Action>) {
-        let same = view.volume == self.view.volume
-            && view.generation == self.view.generation
+        let same = view.generation == self.view.generation
             && view.family == self.view.family
             && view.groups.len() == self.view.groups.len();
-        if !same || view.revision < self.view.revision {
+        let renamed = view.volume != self.view.volume;
+        let may_be_renamed = self.holds_still() && view.head == self.view.head;
+        if !same || view.revision < self.view.revision || (renamed && !may_be_renamed) {
             return;
         }
         if view.head != self.view.head {
@@ -59,6 +63,9 @@ impl Owner {
                 self.begin_interval(group.pg, out);
             }
         }
+        if renamed {
+            self.begin_as_another(out);
+        }
         self.use_groups();
         self.change_size(old_size, out);
     }
@@ -90,6 +97,15 @@ impl Owner {
             self.links.remove(&disk);
             self.fullness.forget(disk);
             out.push(Action::Disconnect { disk });
+        }
+    }
+
+    /// The disks know of no owner of a volume of this number: each is told by a fence before anything else.
+    fn begin_as_another(&mut self, out: &mut Vec<Action>) {
+        self.heartbeats.void();
+        let groups: Vec<PgId> = self.groups.keys().copied().collect();
+        for pg in groups {
+            self.begin_interval(pg, out);
         }
     }
 

@@ -182,6 +182,7 @@ impl Cluster {
             groups: vec![self.group.clone()],
             disks: self.disks().map(disk).collect(),
             cluster: [0; 16],
+            moving: None,
             erasure: Some(self.profile),
         }
     }

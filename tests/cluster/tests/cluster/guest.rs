@@ -63,6 +63,7 @@ pub(crate) async fn look(node: &Node, volume: &str) -> VolumeView {
         program: "test".to_owned(),
         pid: std::process::id(),
         yields: false,
+        moves: false,
     };
     let look = SessionRequest::Look {
         volume: volume.to_owned(),

@@ -14,5 +14,6 @@ mod ownership;
 mod recovery;
 mod relocation;
 mod restored;
+mod retype;
 mod shared;
 mod volumes;

@@ -30,6 +30,7 @@ pub(crate) async fn greet(program: &str, storaged: &[Address]) -> Result<Greeted
                 program: program.to_owned(),
                 pid: std::process::id(),
                 yields: true,
+                moves: true,
             };
             link.outbox.push_session_request(0, &hello);
             match converse(&mut link).await? {

@@ -200,6 +200,7 @@ fn another_volume_under_the_same_name_is_not_taken_for_the_old_one() {
         leased: bed.now,
         view: Box::new(VolumeView {
             volume: VolumeId(2),
+            head: LayerId(2),
             ..next_view()
         }),
     };

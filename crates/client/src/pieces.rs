@@ -1,7 +1,8 @@
-//! The requests of one front end to a shared volume, cut into pieces that lie in one object each, and kept until they
-//! are answered: whoever owns the volume by then is asked again. Pure.
+//! The requests of one front end, cut into pieces that are done one by one, and kept until they are answered. Pure.
 //!
-//! In pieces, because what is done of a request must not be done again with the rest of it: others may have seen it.
+//! Of a shared volume a piece lies in one object, and whoever owns the volume when there is no answer is asked again: what
+//! is done of a request must not be done again with the rest of it, for others may have seen it. Of a volume that moves to
+//! another pool a piece lies on one side of what is moved.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +14,21 @@ use protocol::storage::MapKind;
 use crate::device::{Continuation, DeviceError, Operation, Outcome};
 
 /// One piece's number. Never used twice by one attachment.
-pub(super) type Number = u64;
+pub(crate) type Number = u64;
 
 /// One piece.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// Which request it is of.
     request: u64,
-    pub(super) offset: u64,
-    pub(super) length: u64,
-    pub(super) what: What,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) what: What,
 }
 
 /// What is to be done with its range.
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(crate) enum What {
     Read,
     Map,
     Write(Bytes),
@@ -35,14 +36,14 @@ pub(super) enum What {
 }
 
 impl What {
-    pub(super) fn writes(&self) -> bool {
+    pub(crate) fn writes(&self) -> bool {
         matches!(self, Self::Write(_) | Self::Zero)
     }
 }
 
 impl Piece {
     /// As an operation of a device.
-    pub(super) fn operation(&self) -> Operation {
+    pub(crate) fn operation(&self) -> Operation {
         let (offset, length) = (self.offset, self.length);
         match &self.what {
             What::Read => Operation::Read { offset, length },
@@ -67,7 +68,7 @@ struct Request {
 
 /// All requests that are not answered.
 #[derive(Default)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     next: u64,
     known: BTreeMap<Number, Piece>,
     requests: BTreeMap<u64, Request>,
@@ -76,14 +77,16 @@ pub(super) struct Pieces {
 }
 
 /// A continuation with its answer, to be called when nothing is borrowed.
-pub(super) type Answered = (Continuation, Result<Outcome, DeviceError>);
+pub(crate) type Answered = (Continuation, Result<Outcome, DeviceError>);
 
 impl Pieces {
-    /// Takes an operation in; gives its pieces' numbers, and what is answered at once.
-    pub(super) fn submit(
+    /// Takes an operation in, cut where `cut` says: it gives the next place after one that it is asked about. Gives the
+    /// pieces' numbers, and what is answered at once.
+    pub(crate) fn submit(
         &mut self,
         operation: Operation,
         done: Continuation,
+        cut: &dyn Fn(u64, &What) -> u64,
     ) -> (Vec<Number>, Vec<Answered>) {
         self.next += 1;
         let request = self.next;
@@ -105,7 +108,7 @@ impl Pieces {
         let mut numbers = Vec::new();
         let mut at = offset;
         while at < offset + length {
-            let end = (offset + length).min(next_cut(at, &what));
+            let end = (offset + length).min(cut(at, &what));
             let part = match &what {
                 What::Write(bytes) => {
                     let from = usize::try_from(at - offset).unwrap_or(usize::MAX);
@@ -138,17 +141,17 @@ impl Pieces {
     }
 
     /// A piece that is not answered.
-    pub(super) fn get(&self, number: Number) -> Option<&Piece> {
+    pub(crate) fn get(&self, number: Number) -> Option<&Piece> {
         self.known.get(&number)
     }
 
     /// Whether everything is answered.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.flushes.is_empty()
     }
 
     /// A piece is answered. Nothing happens if it was before.
-    pub(super) fn answer(&mut self, number: Number, result: Result<Outcome, DeviceError>) -> Vec<Answered> {
+    pub(crate) fn answer(&mut self, number: Number, result: Result<Outcome, DeviceError>) -> Vec<Answered> {
         let Some(piece) = self.known.remove(&number) else {
             return Vec::new();
         };
@@ -182,7 +185,7 @@ impl Pieces {
     }
 
     /// Everything fails.
-    pub(super) fn fail_all(&mut self, error: &DeviceError) -> Vec<Answered> {
+    pub(crate) fn fail_all(&mut self, error: &DeviceError) -> Vec<Answered> {
         self.known.clear();
         let requests = std::mem::take(&mut self.requests)
             .into_values()
@@ -219,7 +222,7 @@ impl Request {
 }
 
 /// Where the piece that begins here ends at the latest.
-fn next_cut(at: u64, what: &What) -> u64 {
+pub(crate) fn next_cut(at: u64, what: &What) -> u64 {
     let object = u64::from(OBJECT_SIZE);
     let border = (at / object + 1) * object;
     match what {
@@ -264,7 +267,7 @@ mod tests {
             offset: border - 4096,
             length: 8192,
         };
-        let (numbers, _) = pieces.submit(read, note(&log, "read"));
+        let (numbers, _) = pieces.submit(read, note(&log, "read"), &next_cut);
         assert_eq!(numbers.len(), 2);
         let data = |value| Ok(Outcome::Data(vec![Bytes::from(vec![value; 4096])]));
         call(pieces.answer(numbers[1], data(2)));
@@ -283,12 +286,16 @@ mod tests {
             offset,
             data: vec![Bytes::from(vec![1; 4096])],
         };
-        let (first, _) = pieces.submit(write(0), note(&log, "first"));
-        call(pieces.submit(Operation::Flush, note(&log, "flush")).1);
-        let (second, _) = pieces.submit(write(4096), note(&log, "second"));
+        let (first, _) = pieces.submit(write(0), note(&log, "first"), &next_cut);
+        call(pieces.submit(Operation::Flush, note(&log, "flush"), &next_cut).1);
+        let (second, _) = pieces.submit(write(4096), note(&log, "second"), &next_cut);
         call(pieces.answer(second[0], Ok(Outcome::Done)));
         call(pieces.answer(first[0], Err(DeviceError::Full)));
-        call(pieces.submit(Operation::Flush, note(&log, "at once")).1);
+        call(
+            pieces
+                .submit(Operation::Flush, note(&log, "at once"), &next_cut)
+                .1,
+        );
         let names: Vec<_> = log.borrow().iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["second", "first", "flush", "at once"]);
         assert!(pieces.is_empty());
@@ -298,7 +305,11 @@ mod tests {
     fn large_writes_are_cut_and_everything_fails_once() {
         let (log, mut pieces) = (Log::default(), Pieces::default());
         let data = vec![Bytes::from(vec![1; 1 << 20]), Bytes::from(vec![2; 4096])];
-        let (numbers, _) = pieces.submit(Operation::Write { offset: 0, data }, note(&log, "write"));
+        let (numbers, _) = pieces.submit(
+            Operation::Write { offset: 0, data },
+            note(&log, "write"),
+            &next_cut,
+        );
         assert_eq!(numbers.len(), 3);
         call(pieces.fail_all(&DeviceError::Lost));
         call(pieces.answer(numbers[0], Ok(Outcome::Done)));
