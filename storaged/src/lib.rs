@@ -7,6 +7,7 @@
 
 pub mod absence;
 pub mod admin;
+pub mod caretaker;
 pub mod cluster;
 pub mod config;
 pub mod daemon;
@@ -20,7 +21,7 @@ pub mod identities;
 pub mod membership;
 pub mod metrics;
 pub mod moment;
-pub mod moves;
+
 pub mod near_full;
 pub mod peers;
 pub mod pools;

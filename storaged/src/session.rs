@@ -5,6 +5,7 @@
 //! `storaged` that is restarted knows nothing and needs to know nothing. Safety never rests on a
 //! session either: who takes over a volume fences its former owner on the disks.
 
+mod caretaker;
 mod connection;
 mod moves;
 mod ownership;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use client::transport::{Address, Listener};
 use coordination::Coordination;
 use coordination::map::MapWatch;
+use coordination::records::OwnerRecord;
 use protocol::session::CredentialsView;
 use protocol::{Generation, NodeId, VolumeId};
 use tokio::sync::{Notify, mpsc, watch};
@@ -55,6 +57,11 @@ pub struct Settings {
     pub host: Option<String>,
     /// What front ends show to disks of other nodes; nothing where nodes speak in plaintext.
     pub credentials: Option<watch::Receiver<CredentialsView>>,
+}
+
+/// Whether an owner is a `storaged` itself, on a visit.
+pub(crate) fn is_visitor(owner: &OwnerRecord) -> bool {
+    [visit::PROGRAM, visit::CARETAKER].contains(&owner.program.as_str())
 }
 
 /// All sessions of this `storaged`.
@@ -134,7 +141,7 @@ impl Sessions {
         }
         let generation = Generation(owner.created.0);
         info!(%volume, pid = owner.record.pid, "its owner is gone: the volume is free");
-        ownership::release(self.store.as_ref(), volume, generation).await;
+        ownership::end_dead(self.store.as_ref(), &self.map, volume, generation).await;
     }
 
     /// Serves front ends that connect to `listener`, for ever. Dropping it ends their connections;
@@ -209,7 +216,6 @@ mod tests {
     use std::process::Command;
 
     use coordination::LeaseId;
-    use coordination::records::OwnerRecord;
 
     use super::ownership::Purpose;
     use super::ownership::tests::{LEASE, VOLUME, owner, world};

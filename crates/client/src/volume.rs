@@ -136,7 +136,7 @@ impl Volume {
 
     /// Takes the ring for direct reads out, when the volume is closed, for the next one.
     pub fn take_read_ring(&self) -> Option<ReadRing> {
-        self.open.with_head(|head| head.direct.take_ring()).flatten()
+        self.open.take_ring()
     }
 
     /// Waits until the take-over is done and operations are carried out.
@@ -178,6 +178,11 @@ impl Volume {
     /// How many writes to disks had their data in shared memory, since the volume was opened.
     pub fn shared_writes(&self) -> u64 {
         self.open.sum(|half| half.shared_writes.get())
+    }
+
+    /// Whether all that lies in copies in a pool of rows, and is worth it, was found and encoded. True in pools of copies.
+    pub fn is_encoded(&self) -> bool {
+        self.open.with_head(|head| head.is_encoded()).unwrap_or(true)
     }
 
     /// What operations wait for, in sentences, for people; empty when nothing waits.

@@ -267,7 +267,7 @@ pub struct MovingView {
     pub source: Box<VolumeView>,
     /// How many bytes from the start are moved, a multiple of 4096.
     pub moved: u64,
-    /// The most bytes that are to be copied a second.
+    /// The most bytes that are to be copied a second; 0 if this front end is not to copy any.
     pub rate: u64,
 }
 

@@ -7,13 +7,13 @@ use coordination::map::MapWatch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use crate::caretaker::Caretaker;
 use crate::cluster::presence::Presence;
 use crate::config::Config;
 use crate::departures::Departures;
 use crate::disks::Disks;
 use crate::events::Events;
 use crate::membership::Wishes;
-use crate::moves::Mover;
 use crate::progress::Progress;
 use crate::relocation::Relocations;
 use crate::slow::Policy;
@@ -43,8 +43,8 @@ impl Nursing {
         background.spawn(absence.in_current_span());
         background.spawn(self.disks.clone().follow().in_current_span());
         let node = self.presence.node();
-        let mover = Mover::new(node, self.volumes.clone(), self.map.clone(), self.events.clone());
-        background.spawn(mover.run().in_current_span());
+        let caretaker = Caretaker::new(node, self.volumes.clone(), self.map.clone(), self.events.clone());
+        background.spawn(caretaker.run().in_current_span());
         if config.evict_failed_disks {
             let departures = Departures {
                 disks: self.disks.clone(),

@@ -261,7 +261,8 @@ mod tests {
             ((3, 3), 3),
             ((1, 4), 4),
             ((1, 5), 5),
-            ((2, 9), 5),
+            ((1, 6), 6),
+            ((2, 9), 6),
         ] {
             let answer = greeted(theirs, HERE.cluster, true);
             let wanted = Response::Welcome {
@@ -274,14 +275,14 @@ mod tests {
 
     #[test]
     fn who_speaks_none_of_them_is_told_what_is_spoken_here() {
-        for theirs in [(6, 9), (0, 0), (3, 2)] {
+        for theirs in [(7, 9), (0, 0), (3, 2)] {
             let Response::Refused(refusal) = greeted(theirs, HERE.cluster, true) else {
                 panic!("{theirs:?} was let in");
             };
             assert!(
                 refusal
                     .to_string()
-                    .contains("speaks versions 1 to 5 of the messages"),
+                    .contains("speaks versions 1 to 6 of the messages"),
                 "{refusal}"
             );
         }

@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 use super::ownership::{self, Owned, Purpose, Refused};
 use super::peer::Peer;
 use super::rest::Order;
-use super::visit::{MOVER, PROGRAM};
+use super::visit::{CARETAKER, PROGRAM};
 use super::{Registered, Sessions};
 use crate::membership::Suspicion;
 use crate::moment::wall_clock_ms;
@@ -336,9 +336,9 @@ impl FrontEnd {
         self.ourselves && self.program == PROGRAM
     }
 
-    /// Whether this is our own process, which goes on with a move while nobody else has the volume open.
-    fn is_mover(&self) -> bool {
-        self.ourselves && self.program == MOVER
+    /// Whether this is our own process, which does what can wait while nobody else has the volume open.
+    fn is_caretaker(&self) -> bool {
+        self.ourselves && self.program == CARETAKER
     }
 
     /// The front end knows that it has lost a generation, maybe sooner than this side.
@@ -392,12 +392,12 @@ impl FrontEnd {
                 Purpose::GoOn(before)
             }
             None if self.is_visitor() => Purpose::Visit,
-            None if self.is_mover() => Purpose::Move,
+            None if self.is_caretaker() => Purpose::Care,
             None => Purpose::Use,
         };
         let acquired = ownership::acquire(store, &self.map, volume, &owner, lease, purpose).await?;
         if acquired.is_none() {
-            self.ask_mover(&mut waiting, volume);
+            self.ask_caretaker(&mut waiting, volume);
         }
         match acquired {
             Some(owned) => {
@@ -505,6 +505,7 @@ impl FrontEnd {
             .volume_view(volume, settings.node, generation, lease_ms)?;
         view.read_only = read_only;
         if self.is_visitor() {
+            Self::move_nothing(&mut view);
             view.size = self
                 .sessions
                 .stretched()
@@ -701,14 +702,11 @@ impl FrontEnd {
         } = self;
         drop((rest, link));
         // A visitor of our own that let its connection go is done with it.
-        let visitor = peer.is_ourselves() && [PROGRAM, MOVER].contains(&program.as_str());
+        let visitor = peer.is_ourselves() && [PROGRAM, CARETAKER].contains(&program.as_str());
         let dead = visitor || timeout(sessions.settings.lease, peer.ended()).await.is_ok();
         if sessions.unregister(volume, id) && dead {
             info!(%volume, program, pid, "its owner is gone: the volume is free");
-            let store = sessions.store.as_ref();
-            if let Err(error) = ownership::end(store, &sessions.map, volume, owned).await {
-                warn!(%volume, %error, "a volume could not be given back; its lease will lapse");
-            }
+            ownership::end_dead(sessions.store.as_ref(), &sessions.map, volume, owned.generation).await;
         }
     }
 }

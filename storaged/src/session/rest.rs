@@ -188,12 +188,16 @@ impl Owners for Arc<Sessions> {
         }
     }
 
-    async fn clear_mover(&self, volume: VolumeId) {
-        Sessions::clear_mover(self, volume).await;
+    async fn dismiss_caretaker(&self, volume: VolumeId) {
+        Sessions::dismiss_caretaker(self, volume).await;
     }
 
     async fn move_on(&self, volume: VolumeId) -> Result<bool, RestError> {
         self.move_by_visit(volume).await
+    }
+
+    async fn encode(&self, volume: VolumeId) -> Result<bool, RestError> {
+        self.encode_by_visit(volume).await
     }
 
     async fn zero_beyond(

@@ -13,7 +13,7 @@ use protocol::session::SessionRefusal;
 use protocol::{Generation, VolumeId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Sessions;
 use super::rest::VISIT_LIMIT;
@@ -21,25 +21,33 @@ use crate::volumes::rest::RestError;
 
 /// The name that the daemon's own sessions go by.
 pub(super) const PROGRAM: &str = "storaged";
-/// The name of those that move a volume to another pool, and let it go for whoever wants it.
-pub(super) const MOVER: &str = "storaged, to move it";
+/// The name of those that do what can wait (move a volume to another pool, encode what is at rest), and let it go for
+/// whoever wants it.
+pub(super) const CARETAKER: &str = "storaged (caretaker)";
 /// How long to wait for an owner that is just leaving.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks whether all is encoded: that takes seconds at least.
+const LOOK: Duration = Duration::from_millis(500);
 /// Bytes that are zeroed in one request: 16 objects.
 const STEP: u64 = 64 << 20;
 
-/// Zero a range; answered when that is durable.
-struct Zero {
-    offset: u64,
-    length: u64,
-    done: oneshot::Sender<Result<(), DeviceError>>,
+/// What is done with a volume.
+enum Order {
+    /// Zero a range; answered when that is durable.
+    Zero {
+        offset: u64,
+        length: u64,
+        done: oneshot::Sender<Result<(), DeviceError>>,
+    },
+    /// Wait until all that is at rest is encoded, or until nobody waits for that any more.
+    Encode(oneshot::Sender<()>),
 }
 
 /// A volume that this `storaged` has open. Dropping it closes the volume in the background.
 pub(super) struct Visitor {
     volume: VolumeId,
     generation: Generation,
-    orders: mpsc::Sender<Zero>,
+    orders: mpsc::Sender<Order>,
     wanted: Arc<Notify>,
     closed: oneshot::Receiver<()>,
 }
@@ -116,7 +124,7 @@ impl Visitor {
             let length = STEP.min(to - at);
             let (done, answer) = oneshot::channel();
             self.orders
-                .send(Zero {
+                .send(Order::Zero {
                     offset: at,
                     length,
                     done,
@@ -129,6 +137,16 @@ impl Visitor {
             progress(at - from);
         }
         Ok(())
+    }
+
+    /// Returns when all that is at rest is encoded.
+    pub(super) async fn encoded(&self) {
+        let (done, encoded) = oneshot::channel();
+        let asked = self.orders.send(Order::Encode(done)).await;
+        if asked.is_err() || encoded.await.is_err() {
+            // The visit ended: that is for others to see.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits until somebody wants the volume, or it is lost.
@@ -157,7 +175,7 @@ type Entered = oneshot::Sender<Result<Generation, OpenError>>;
 fn live(
     options: Options,
     entered: Entered,
-    mut orders: mpsc::Receiver<Zero>,
+    mut orders: mpsc::Receiver<Order>,
     wanted: &Arc<Notify>,
     closing: oneshot::Sender<()>,
 ) {
@@ -195,11 +213,25 @@ fn live(
         }
         let _ = entered.send(Ok(volume.generation()));
         while let Some(order) = orders.recv().await {
-            let _ = order
-                .done
-                .send(request::discard(&volume, order.offset, order.length).await);
+            match order {
+                Order::Zero { offset, length, done } => {
+                    let _ = done.send(request::discard(&volume, offset, length).await);
+                }
+                Order::Encode(mut done) => {
+                    tokio::select! {
+                        () = encoded(&volume) => { let _ = done.send(()); }
+                        () = done.closed() => {}
+                    }
+                }
+            }
         }
         volume.close().await;
     });
     let _ = closing.send(());
+}
+
+async fn encoded(volume: &Volume) {
+    while !volume.is_encoded() {
+        sleep(LOOK).await;
+    }
 }

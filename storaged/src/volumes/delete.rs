@@ -16,7 +16,7 @@ impl Volumes {
     pub async fn delete(&self, name: &str, with_snapshots: bool) -> Result<(), OperationError> {
         let map = self.fresh_map().await?;
         let id = find(&map, name)?;
-        self.owners.clear_mover(id).await;
+        self.owners.dismiss_caretaker(id).await;
         loop {
             let done = self
                 .carry_out(|map| plan_volume(map, id, name, with_snapshots))

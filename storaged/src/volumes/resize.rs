@@ -51,6 +51,8 @@ impl Volumes {
             return Err(OperationError::WouldShrink(message));
         }
         super::retype::refuse_moving(&map, id, name)?;
+        self.owners.dismiss_caretaker(id).await;
+        let map = self.fresh_map().await?;
         super::refuse_open(&map, id, name)?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
         let holds = super::at_rest(rest.as_ref(), id)?;

@@ -28,12 +28,16 @@ pub trait Owners: Send + Sync + 'static {
     /// and nothing more is written until the answer is ended or dropped. All or none.
     async fn bring_to_rest(&self, volumes: &[VolumeId]) -> Result<Box<dyn AtRest>, RestError>;
 
-    /// Has a volume let go by whoever has it only to move it to another pool, if it is open so.
-    async fn clear_mover(&self, volume: VolumeId);
+    /// Has a volume let go by a `storaged` that has it only to do what can wait, if it is open so.
+    async fn dismiss_caretaker(&self, volume: VolumeId);
 
     /// Moves a volume on that moves to another pool and that nobody has open, until it is there or somebody wants it;
     /// then lets it go. The answer says whether it is there.
     async fn move_on(&self, volume: VolumeId) -> Result<bool, RestError>;
+
+    /// Encodes what is at rest in a volume that nobody has open and whose pool encodes rows, until all is or somebody wants
+    /// it; then lets it go. The answer says whether all is.
+    async fn encode(&self, volume: VolumeId) -> Result<bool, RestError>;
 
     /// Takes over a volume that nobody has open and makes its bytes from `from` to `to` read as
     /// zeros, in a view of it that is as large as that; then lets it go. `progress` is told of bytes

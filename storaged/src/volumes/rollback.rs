@@ -17,6 +17,8 @@ impl Volumes {
         let map = self.fresh_map().await?;
         let id = find(&map, name)?;
         super::snapshot(&map, id, name, snapshot)?;
+        self.owners.dismiss_caretaker(id).await;
+        let map = self.fresh_map().await?;
         super::refuse_open(&map, id, name)?;
         let layer = self.new_layer().await?;
         let rest = self.owners.bring_to_rest(&[id]).await?;

@@ -88,9 +88,13 @@ impl rest::Owners for Idle {
         Ok(Box::new(resting))
     }
 
-    async fn clear_mover(&self, _: VolumeId) {}
+    async fn dismiss_caretaker(&self, _: VolumeId) {}
 
     async fn move_on(&self, _: VolumeId) -> Result<bool, RestError> {
+        Ok(false)
+    }
+
+    async fn encode(&self, _: VolumeId) -> Result<bool, RestError> {
         Ok(false)
     }
 

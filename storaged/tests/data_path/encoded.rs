@@ -161,3 +161,43 @@ fn an_empty_disk_gets_its_shards_of_volumes_snapshots_and_clones() {
         node.stop().await;
     });
 }
+
+/// Law: what was left in copies when a volume was closed becomes rows without anybody opening it; and whoever opens it
+/// meanwhile does not find it in use.
+#[test]
+fn what_a_closed_volume_has_at_rest_is_encoded_and_whoever_wants_the_volume_gets_it() {
+    on_one_thread(async {
+        let directory = tempfile::tempdir().unwrap();
+        let mut node = Node::encoded(directory.path()).await;
+        node.take_care().await;
+        node.create_volume("alpha", OBJECTS * OBJECT).await;
+        let id = node.volumes.map().volume_named("alpha").unwrap();
+        let volume = node.open("alpha").await.unwrap();
+        // Rows of which each is written in small pieces.
+        for object in 0..OBJECTS {
+            for block in 0..64 {
+                let at = object * OBJECT + block * BLOCK;
+                request::write(&volume, at, filled(1, BLOCK)).await.unwrap();
+            }
+        }
+        volume.close().await;
+        assert_eq!(node.ranges_with_rows(id).await, 0, "all of it lies in copies");
+        let cared_for = |map: &ClusterMap| map.owner(id).is_some();
+        node.until("a caretaker comes", cared_for).await;
+        let volume = node.open("alpha").await.unwrap();
+        request::write(&volume, 70 * BLOCK, filled(2, BLOCK))
+            .await
+            .unwrap();
+        volume.close().await;
+        node.until("it comes again", cared_for).await;
+        node.until("it has done all", |map| map.owner(id).is_none()).await;
+        assert_eq!(node.ranges_with_rows(id).await as u64, OBJECTS);
+        let volume = node.open("alpha").await.unwrap();
+        for object in 0..OBJECTS {
+            let read = request::read(&volume, object * OBJECT, 64 * BLOCK).await.unwrap();
+            assert!(read == filled(1, 64 * BLOCK), "object {object}");
+        }
+        volume.close().await;
+        node.stop().await;
+    });
+}

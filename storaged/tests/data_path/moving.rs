@@ -205,7 +205,7 @@ fn a_volume_that_nobody_has_open_is_moved_and_whoever_wants_it_gets_it_meanwhile
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
         let (mut node, id) = begin(directory.path()).await;
-        node.see_to_moves().await;
+        node.take_care().await;
         let known = Known::new();
         let volume = node.open(NAME).await.unwrap();
         known.work_during(&volume, 100, async {}).await;
@@ -302,8 +302,13 @@ fn a_volume_moves_while_a_disk_is_away() {
 fn a_program_that_knows_nothing_of_moves_does_not_get_a_volume_that_moves() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let (node, _) = begin(directory.path()).await;
+        let (node, id) = begin(directory.path()).await;
         node.volumes.retype(NAME, "rows", Some(SLOWLY)).await.unwrap();
+        assert_eq!(
+            how_far(&node, id),
+            Some(0),
+            "whoever only brings it to rest moves nothing"
+        );
         let refusal = node.open_as_older_program(NAME).await;
         assert!(refusal.contains("moves to another pool"), "{refusal}");
         let options = Options {

@@ -1,5 +1,6 @@
 //! A node in this process: three disks in a directory, sessions, and the operations on volumes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +14,15 @@ use coordination::map::{MapKeeper, MapWatch};
 use coordination::records::{DiskRecord, NodeRecord, NodeUpRecord, SchemaRecord, encode};
 use coordination::{ClusterMap, Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
 use protocol::codec::Message;
+use protocol::rows::is_rows;
 use protocol::session::{OpenMode, SessionReply, SessionRequest};
 use protocol::{DiskId, NodeId, VolumeId};
+use storaged::caretaker::Caretaker;
 use storaged::cluster::presence::Presence;
 use storaged::disk::{Disk, Remote, Settings};
 use storaged::events::Events;
 use storaged::identities::Identities;
 use storaged::membership::{Membership, Wishes};
-use storaged::moves::Mover;
 use storaged::session::{self, Sessions};
 use storaged::volumes::Volumes;
 use store::Store;
@@ -187,8 +189,8 @@ impl Node {
         }
     }
 
-    /// Moves volumes on that nobody has open, as the daemon does.
-    pub(crate) async fn see_to_moves(&mut self) {
+    /// Does what can wait with volumes that nobody has open, as the daemon does.
+    pub(crate) async fn take_care(&mut self) {
         let up = NodeUpRecord {
             world: String::new(),
             pid: std::process::id(),
@@ -202,9 +204,23 @@ impl Node {
         self.store.commit(put).await.unwrap();
         let identities = Arc::new(Identities::new(self.store.clone()));
         let (events, keeper) = Events::start(self.store.clone(), identities).await.unwrap();
-        let mover = Mover::new(NODE, self.volumes.clone(), self.map.clone(), events);
+        let caretaker = Caretaker::new(NODE, self.volumes.clone(), self.map.clone(), events);
         self.tasks.push(tokio::spawn(keeper.run()));
-        self.tasks.push(tokio::spawn(mover.run()));
+        self.tasks.push(tokio::spawn(caretaker.run()));
+    }
+
+    /// How many ranges of a volume have rows on some disk.
+    pub(crate) async fn ranges_with_rows(&self, volume: VolumeId) -> usize {
+        let map = self.volumes.map();
+        let record = &map.volume(volume).unwrap().1.record;
+        let mut ranges = BTreeSet::new();
+        for disk in &self.disks {
+            let remote = disk.remote();
+            let listed = remote.objects_of_layer(record.family, record.head, 0, 1000).await;
+            let (indices, _) = listed.unwrap();
+            ranges.extend(indices.into_iter().filter(|index| is_rows(*index)));
+        }
+        ranges.len()
     }
 
     /// Lets the lease of a volume's owner lapse.

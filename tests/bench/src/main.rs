@@ -1,5 +1,5 @@
 //! The benchmarks: `local` and `vhost` (beside qemu-storage-daemon), `cluster` (beside Ceph and `GlusterFS`),
-//! `pauses`, `snapshots`, `space`, `memory`, `erasure`. `cargo xtask bench`
+//! `pauses`, `retype`, `snapshots`, `space`, `memory`, `erasure`. `cargo xtask bench`
 //! builds and runs them; results, with the machine they were taken on, are kept in
 //! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
 #![allow(clippy::cast_precision_loss)] // Figures for people: 52 bits are plenty.
@@ -15,6 +15,7 @@ mod node;
 mod pauses;
 mod peers;
 mod process;
+mod retype;
 mod snapshots;
 mod space;
 mod vhost;
@@ -49,6 +50,8 @@ enum Benchmark {
     Pauses(pauses::Options),
     /// What snapshots and clones cost, by size and by depth.
     Snapshots(snapshots::Options),
+    /// What a guest notices while its disk moves to another pool, and how fast that is.
+    Retype(retype::Options),
     /// How much room data takes, in copies and in rows, by how it was written.
     Space(space::Options),
 }
@@ -62,6 +65,7 @@ fn main() -> Result<()> {
         Benchmark::Pauses(options) => pauses::run(&options),
         Benchmark::Vhost(options) => vhost::run(&options),
         Benchmark::Snapshots(options) => snapshots::run(&options),
+        Benchmark::Retype(options) => retype::run(&options),
         Benchmark::Space(options) => space::run(&options),
     }
 }

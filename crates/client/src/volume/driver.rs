@@ -338,6 +338,11 @@ impl Driver {
         self.owner.borrow().waiting(now())
     }
 
+    /// Whether nothing is to be encoded any more, as far as is known.
+    pub(super) fn is_encoded(&self) -> bool {
+        self.owner.borrow().is_encoded()
+    }
+
     pub(super) fn view<T>(&self, look: impl FnOnce(&VolumeView) -> T) -> T {
         look(self.owner.borrow().view())
     }

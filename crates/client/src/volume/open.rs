@@ -150,6 +150,11 @@ impl Open {
         self.head().as_ref().map(look)
     }
 
+    /// The ring for direct reads, whichever of the owners has it.
+    pub(super) fn take_ring(&self) -> Option<ReadRing> {
+        self.halves().iter().find_map(|half| half.direct.take_ring())
+    }
+
     /// The volume's view, as it goes on.
     pub(super) fn view<T>(&self, look: impl FnOnce(&VolumeView) -> T) -> Option<T> {
         self.head().map(|head| head.view(look))

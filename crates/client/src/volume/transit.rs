@@ -34,7 +34,7 @@ pub(super) struct Transit {
     source: Rc<Driver>,
     pieces: RefCell<Pieces>,
     route: RefCell<Route>,
-    /// The most bytes that are copied a second.
+    /// The most bytes that are copied a second; none if it is not for this front end to do.
     rate: Cell<u64>,
     /// Why nothing is moved just now, for people.
     obstacle: RefCell<Option<String>>,
@@ -90,6 +90,7 @@ impl Transit {
     pub(super) fn learn(&self, moved: u64, rate: u64) {
         self.rate.set(rate);
         self.route.borrow_mut().learn(moved);
+        self.changed.notify_waiters();
     }
 
     /// All of it is moved, as `storaged` says.

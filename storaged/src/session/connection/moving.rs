@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use coordination::ClusterMap;
 use protocol::VolumeId;
-use protocol::session::SessionRefusal;
+use protocol::session::{SessionRefusal, VolumeView};
 
 use super::super::ownership::Refused;
 use super::{FrontEnd, Waiting};
 
-/// How long whoever opens a volume waits at least for one who only moves it: that one ends the step that it is at.
-const MOVER_LEAVES: Duration = Duration::from_secs(10);
+/// How long whoever opens a volume waits at least for a caretaker: that one ends the step that it is at.
+const CARETAKER_LEAVES: Duration = Duration::from_secs(10);
 
 impl FrontEnd {
     /// Refuses a volume that moves to one who would see only what is moved.
@@ -40,10 +40,18 @@ impl FrontEnd {
         }
     }
 
-    /// Has whoever only moves the volume make way for the one who waits.
-    pub(super) fn ask_mover(&self, waiting: &mut Waiting, volume: VolumeId) {
-        if self.sessions.is_moved_for_us(volume) && !self.is_mover() {
-            waiting.until = waiting.until.max(waiting.began + MOVER_LEAVES);
+    /// A visitor comes to a volume whatever became of its last owner. If that one comes again, it must find as much moved
+    /// as it knows of.
+    pub(super) fn move_nothing(view: &mut VolumeView) {
+        if let Some(moving) = &mut view.moving {
+            moving.rate = 0;
+        }
+    }
+
+    /// Has a caretaker make way for the one who waits.
+    pub(super) fn ask_caretaker(&self, waiting: &mut Waiting, volume: VolumeId) {
+        if self.sessions.has_caretaker(volume) && !self.is_caretaker() {
+            waiting.until = waiting.until.max(waiting.began + CARETAKER_LEAVES);
             waiting.asks = true;
         }
     }

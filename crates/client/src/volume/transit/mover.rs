@@ -49,6 +49,12 @@ pub(super) async fn run(transit: Rc<Transit>) {
     let read_only = transit.head.view(|view| view.read_only);
     let mut paid = Instant::now();
     while !read_only && !transit.stopping.get() && !transit.over.get() {
+        if transit.rate.get() == 0 {
+            // Somebody else does it, at another time.
+            let may_go_on = || transit.rate.get() > 0 || transit.stopping.get() || transit.over.get();
+            transit.until(may_go_on).await;
+            continue;
+        }
         match step(&transit).await {
             Ok(bytes) => {
                 transit.obstacle.take();

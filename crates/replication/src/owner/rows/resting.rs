@@ -99,6 +99,15 @@ impl Owner {
         self.writes.ranges.resting.encoded
     }
 
+    /// Whether nothing is known that is to be encoded, and all was looked at.
+    pub fn is_encoded(&self) -> bool {
+        let resting = &self.writes.ranges.resting;
+        let nothing = resting.fresh.is_empty() && resting.stale.is_empty() && resting.due.is_empty();
+        let known = |index| self.writes.ranges.layout(index).is_some();
+        let looked = resting.next_range >= self.ranges() && resting.asked_for.is_none_or(known);
+        !self.encodes() || (nothing && looked && resting.gathering.is_empty())
+    }
+
     fn encodes(&self) -> bool {
         let writes = self.view.generation.0 > 0 && !self.view.read_only;
         self.encoding.is_some() && writes && self.stage == Stage::Open
