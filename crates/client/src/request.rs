@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use protocol::storage::MapKind;
 use tokio::sync::oneshot;
 
-use crate::device::{BlockDevice, DeviceError, DeviceInfo, Operation, Outcome};
+use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Operation, Outcome};
 
 impl Operation {
     /// First byte and length in bytes; nothing for a flush. A length that no device has, because
@@ -55,14 +55,16 @@ pub fn check(operation: &Operation, info: &DeviceInfo) -> Result<(), DeviceError
 
 /// Starts an operation and awaits its answer.
 pub async fn perform(device: &dyn BlockDevice, operation: Operation) -> Result<Outcome, DeviceError> {
+    answered(|done| device.submit(operation, done)).await
+}
+
+/// Starts something and awaits what its continuation is told.
+pub(crate) async fn answered(start: impl FnOnce(Continuation)) -> Result<Outcome, DeviceError> {
     let (answer, answered) = oneshot::channel();
-    device.submit(
-        operation,
-        Box::new(move |outcome| {
-            // Nobody waits any more if the caller's future was dropped.
-            let _ = answer.send(outcome);
-        }),
-    );
+    start(Box::new(move |outcome| {
+        // Nobody waits any more if the caller's future was dropped.
+        let _ = answer.send(outcome);
+    }));
     answered.await.unwrap_or(Err(DeviceError::Closed))
 }
 

@@ -27,7 +27,6 @@ use protocol::{Generation, VolumeId};
 use replication::owner;
 
 use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, WriteBuffer};
-use crate::request;
 use crate::transport::Address;
 pub use direct::ReadRing;
 use open::{Open, device_info};
@@ -204,7 +203,7 @@ impl BlockDevice for Volume {
     }
 
     fn submit(&self, operation: Operation, done: Continuation) {
-        match request::check(&operation, &self.open.info()) {
+        match self.open.check(&operation) {
             Ok(()) => self.open.submit(operation, done),
             Err(error) => done(Err(error)),
         }

@@ -22,7 +22,7 @@ use protocol::session::{SessionRequest, VolumeView};
 use replication::Moment;
 use replication::owner::{Action, Event, IoId, Operation, Outcome, Owner};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{info, warn};
 
@@ -32,6 +32,7 @@ use super::open::Open;
 use super::{OpenError, device_error, timer};
 use crate::clock::now;
 use crate::device::{self, Continuation, DeviceError, WriteBuffer};
+use crate::request;
 
 /// Writes from this length on are worth a place in shared memory: less has no whole chunk.
 const SHARED_MIN: usize = protocol::CHUNK_SIZE as usize;
@@ -309,13 +310,7 @@ impl Driver {
 
     /// Starts an operation and awaits its answer.
     pub(super) async fn ask(self: &Rc<Self>, operation: Operation) -> Result<device::Outcome, DeviceError> {
-        let (answer, answered) = oneshot::channel();
-        let done = Box::new(move |outcome| {
-            // Nobody waits any more if the caller's future was dropped.
-            let _ = answer.send(outcome);
-        });
-        self.submit(operation, done);
-        answered.await.unwrap_or(Err(DeviceError::Closed))
+        request::answered(|done| self.submit(operation, done)).await
     }
 
     /// Waits until all that was submitted before is answered.

@@ -18,7 +18,8 @@ use super::driver::{Driver, Side};
 use super::session::{self, OpenedSession, Session};
 use super::transit::Transit;
 use super::{OpenError, ReadRing, again, owner_operation};
-use crate::device::{Continuation, DeviceEvent, DeviceInfo, Listener, Operation};
+use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation};
+use crate::request;
 
 /// How far an open volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +165,11 @@ impl Open {
         self.info.borrow().clone()
     }
 
+    /// Refuses what must not be started.
+    pub(super) fn check(&self, operation: &Operation) -> Result<(), DeviceError> {
+        request::check(operation, &self.info.borrow())
+    }
+
     pub(super) fn listen(&self, listener: Listener) {
         *self.listener.borrow_mut() = Some(listener);
     }
@@ -196,52 +202,39 @@ impl Open {
     // What `storaged` says.
 
     /// How the volume is from now on.
-    pub(super) fn take_view(self: &Rc<Self>, mut view: VolumeView) {
-        let (moving, source) = (view.moving.take(), self.source());
-        match (moving, source) {
-            (None, None) => self.give_head(Event::View(Box::new(view))),
-            (Some(moving), Some((source, transit))) => {
-                source.event(Event::View(moving.source));
-                self.give_head(Event::View(Box::new(view)));
-                transit.learn(moving.moved, moving.rate);
-            }
-            (None, Some((_, transit))) => {
-                self.give_head(Event::View(Box::new(view)));
-                transit.learn_end();
-            }
-            (Some(moving), None) => {
-                let source = moving.source.clone();
-                self.begin_move(view, &moving, Event::View(source));
-            }
-        }
+    pub(super) fn take_view(self: &Rc<Self>, view: VolumeView) {
+        self.tell_halves(view, &Event::View);
     }
 
     /// The volume was taken again, with another generation.
-    pub(super) fn take_again(self: &Rc<Self>, leased: Moment, mut view: VolumeView) {
+    pub(super) fn take_again(self: &Rc<Self>, leased: Moment, view: VolumeView) {
         self.deposed.set(false);
-        if view.volume != self.volume {
+        // Nobody moves anything of a volume that somebody may come back to.
+        let moved = view.moving.as_ref().is_some_and(|moving| moving.moved > 0);
+        if view.volume != self.volume || (moved && self.source().is_none()) {
             return self.lost();
         }
         self.renewed.set(leased);
-        let again = |view| Event::Again { leased, view };
-        let (moving, source) = (view.moving.take(), self.source());
-        match (moving, source) {
-            (None, None) => self.give_head(again(Box::new(view))),
+        self.tell_halves(view, &|view| Event::Again { leased, view });
+    }
+
+    /// Hands each owner its part of a view, in an event.
+    fn tell_halves(self: &Rc<Self>, mut view: VolumeView, event: &dyn Fn(Box<VolumeView>) -> Event) {
+        match (view.moving.take(), self.source()) {
+            (Some(moving), None) => {
+                let source = event(moving.source.clone());
+                self.begin_move(view, &moving, source);
+            }
             (Some(moving), Some((source, transit))) => {
-                source.event(again(moving.source));
-                self.give_head(again(Box::new(view)));
+                source.event(event(moving.source));
+                self.give_head(event(Box::new(view)));
                 transit.learn(moving.moved, moving.rate);
             }
             (None, Some((_, transit))) => {
-                self.give_head(again(Box::new(view)));
+                self.give_head(event(Box::new(view)));
                 transit.learn_end();
             }
-            // Nobody moves anything of a volume that somebody may come back to.
-            (Some(moving), None) if moving.moved > 0 => self.lost(),
-            (Some(moving), None) => {
-                let source = moving.source.clone();
-                self.begin_move(view, &moving, again(source));
-            }
+            (None, None) => self.give_head(event(Box::new(view))),
         }
     }
 
