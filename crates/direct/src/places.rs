@@ -5,9 +5,11 @@
 //! often the sooner it turned out to be no longer true: a chunk under steady writes is not worth
 //! asking for.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK, BlockRange};
+use protocol::message::{Request, Scope};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::{BlockRanges, FamilyId, LayerId, PgId};
 
@@ -60,6 +62,47 @@ pub struct Shown {
     pub layer: LayerId,
     /// Which object.
     pub index: u32,
+}
+
+impl Shown {
+    /// What a request reads for whom, and which blocks of it; nothing if it is no read.
+    pub fn of(request: &Request) -> Option<(Scope, Self, Cow<'_, BlockRanges>)> {
+        let (scope, family, layer, index, ranges) = match request {
+            Request::Read {
+                scope,
+                family,
+                layer,
+                index,
+                range,
+            } => (scope, family, layer, index, Cow::Owned((*range).into())),
+            Request::ReadSeveral {
+                scope,
+                family,
+                layer,
+                index,
+                ranges,
+            } => (scope, family, layer, index, Cow::Borrowed(ranges)),
+            _ => return None,
+        };
+        let shown = Self {
+            pg: scope.pg,
+            family: *family,
+            layer: *layer,
+            index: *index,
+        };
+        Some((*scope, shown, ranges))
+    }
+
+    /// Asks where blocks of it lie.
+    pub fn question(&self, scope: Scope, range: BlockRange) -> Request {
+        Request::Places {
+            scope,
+            family: self.family,
+            layer: self.layer,
+            index: self.index,
+            range,
+        }
+    }
 }
 
 /// Touching blocks of the file.

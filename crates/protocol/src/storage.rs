@@ -140,19 +140,9 @@ pub enum StorageRequest {
     /// Apply a write; the object is in doubt with it, as durably. Refused with
     /// [`StorageError::Gap`] if the object is not at `follows`.
     Write(ObjectWrite),
-    /// Read a range through the layers of `chain`, newest first.
+    /// Read ranges through the layers of `chain`, newest first: one answer with all their bytes, in the order of the
+    /// ranges.
     Read {
-        /// Which layers.
-        chain: LayerChain,
-        /// Whose object.
-        family: FamilyId,
-        /// Which object.
-        index: u32,
-        /// Which blocks.
-        range: BlockRange,
-    },
-    /// The same of several ranges: one answer with all their bytes, in the order of the ranges.
-    ReadSeveral {
         /// Which layers.
         chain: LayerChain,
         /// Whose object.

@@ -143,7 +143,7 @@ impl Pair {
                     chain: LayerChain::new((1..=head).rev().map(LayerId).collect()),
                     family: FAMILY,
                     index,
-                    range: BlockRange::new(0, CHUNKS * 16).expect("a range"),
+                    ranges: BlockRange::new(0, CHUNKS * 16).expect("a range").into(),
                 };
                 let (real, model) = (self.real(&request), self.model(&request));
                 let bytes = |reply| match reply {

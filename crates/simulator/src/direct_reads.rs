@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use direct::places::{Places, Plan, Shown};
 use direct::witness::Witness;
 use protocol::message::{Request, Response};
-use protocol::{BLOCK_SIZE, BlockRanges, DiskId};
+use protocol::{BLOCK_SIZE, DiskId};
 use replication::owner;
 use store::medium::{File, Medium};
 
@@ -57,28 +57,8 @@ impl World {
 
     /// Carries out a request that an owner sends to a disk: maybe without the disk.
     pub(crate) fn send_or_read(&mut self, life: Life, disk: DiskId, number: u64, request: Request) {
-        let (scope, family, layer, index, ranges) = match &request {
-            Request::Read {
-                scope,
-                family,
-                layer,
-                index,
-                range,
-            } => (*scope, *family, *layer, *index, BlockRanges::from(*range)),
-            Request::ReadSeveral {
-                scope,
-                family,
-                layer,
-                index,
-                ranges,
-            } => (*scope, *family, *layer, *index, ranges.clone()),
-            _ => return self.send_request(life, disk, number, request),
-        };
-        let shown = Shown {
-            pg: scope.pg,
-            family,
-            layer,
-            index,
+        let Some((scope, shown, ranges)) = Shown::of(&request) else {
+            return self.send_request(life, disk, number, request);
         };
         let mut places = match self.front_mut(life) {
             Some(front) => front.direct.disks.remove(&disk).unwrap_or_default(),
@@ -119,14 +99,7 @@ impl World {
                 front.direct.next += 1;
                 let number = QUESTION | front.direct.next;
                 front.direct.questions.insert(number, (disk, shown));
-                let places = Request::Places {
-                    scope,
-                    family,
-                    layer,
-                    index,
-                    range,
-                };
-                self.send_request(life, disk, number, places);
+                self.send_request(life, disk, number, shown.question(scope, range));
             }
         }
     }

@@ -101,7 +101,6 @@ impl ModelStore {
     pub(crate) fn take(&mut self, request: &StorageRequest) -> Taken {
         match request {
             StorageRequest::Read { .. }
-            | StorageRequest::ReadSeveral { .. }
             | StorageRequest::Map { .. }
             | StorageRequest::Pull { .. }
             | StorageRequest::List { .. }
@@ -185,19 +184,6 @@ impl ModelStore {
     pub(crate) fn look(&self, request: &StorageRequest) -> Result<StorageReply, StorageError> {
         match request {
             StorageRequest::Read {
-                chain,
-                family,
-                index,
-                range,
-            } => {
-                let id = |layer| ObjectId {
-                    family: *family,
-                    index: *index,
-                    layer,
-                };
-                self.read(chain, id, &(*range).into())
-            }
-            StorageRequest::ReadSeveral {
                 chain,
                 family,
                 index,
@@ -556,7 +542,6 @@ impl State {
                 Ok(())
             }
             StorageRequest::Read { .. }
-            | StorageRequest::ReadSeveral { .. }
             | StorageRequest::Map { .. }
             | StorageRequest::Places { .. }
             | StorageRequest::Pull { .. }

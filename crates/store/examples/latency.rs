@@ -64,7 +64,7 @@ impl Bench {
     }
 
     fn read(&mut self, token: u64, object: ObjectId, start: u32, blocks: u32) {
-        let range = BlockRange::new(start, blocks).unwrap();
+        let ranges = BlockRange::new(start, blocks).unwrap().into();
         let (chain, family, index) = (self.chain.clone(), object.family, object.index);
         self.store.submit(
             token,
@@ -72,7 +72,7 @@ impl Bench {
                 chain,
                 family,
                 index,
-                range,
+                ranges,
             },
         );
     }

@@ -210,20 +210,6 @@ impl Store {
                 chain,
                 family,
                 index,
-                range,
-            } => {
-                self.read(Target::Range {
-                    waiter,
-                    chain,
-                    family,
-                    index,
-                    ranges: range.into(),
-                });
-            }
-            StorageRequest::ReadSeveral {
-                chain,
-                family,
-                index,
                 ranges,
             } => {
                 self.read(Target::Range {
@@ -750,8 +736,7 @@ fn bytes_of(request: &StorageRequest) -> u64 {
             Change::Data { bytes, .. } => bytes.len(),
             Change::Zero => 0,
         },
-        StorageRequest::Read { range, .. } => range.byte_len(),
-        StorageRequest::ReadSeveral { ranges, .. } => ranges.byte_len(),
+        StorageRequest::Read { ranges, .. } => ranges.byte_len(),
         StorageRequest::Level { delta, .. } | StorageRequest::Replace { delta, .. } => delta.bytes.len(),
         StorageRequest::Pull { .. } | StorageRequest::Difference { .. } => protocol::OBJECT_SIZE as usize,
         StorageRequest::Mend { bytes, .. } => bytes.len(),

@@ -77,7 +77,7 @@ fn read(layers: &[u64], range: (u32, u32)) -> StorageRequest {
         chain,
         family: FamilyId(1),
         index: 3,
-        range,
+        ranges: range.into(),
     }
 }
 
@@ -427,7 +427,7 @@ fn several_ranges_come_in_one_answer_from_wherever_their_blocks_are() {
     ask(&mut store, write(1, 2, 3, (40, 2), filled(2, 3))).unwrap();
     let chunks = [(32, 16), (100, 1), (0, 16), (40, 1)];
     let ranges = chunks.map(|(start, count)| BlockRange::new(start, count).unwrap());
-    let request = StorageRequest::ReadSeveral {
+    let request = StorageRequest::Read {
         chain: LayerChain::new(vec![LayerId(1)]),
         family: FamilyId(1),
         index: 3,

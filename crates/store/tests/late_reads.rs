@@ -63,7 +63,7 @@ fn read(index: u32) -> StorageRequest {
         chain: LayerChain::new(vec![LayerId(1)]),
         family: FamilyId(1),
         index,
-        range: BlockRange::new(0, 1).unwrap(),
+        ranges: BlockRange::new(0, 1).unwrap().into(),
     }
 }
 
@@ -157,7 +157,7 @@ fn a_read_that_misses_what_was_dropped_waits_until_the_drop_is_durable() {
         chain,
         family,
         index,
-        range,
+        ranges,
     } = read(0)
     else {
         panic!("not a read")
@@ -168,7 +168,7 @@ fn a_read_that_misses_what_was_dropped_waits_until_the_drop_is_durable() {
             chain,
             family,
             index,
-            range,
+            range: ranges.hull(),
         },
     );
     store.submit(4, read(0));

@@ -159,7 +159,7 @@ fn values(store: &mut Store, layers: &[u64], range: (u32, u32)) -> Vec<u8> {
         chain: LayerChain::new(layers.iter().copied().map(LayerId).collect()),
         family: FAMILY,
         index: FRONT,
-        range: BlockRange::new(range.0, range.1).unwrap(),
+        ranges: BlockRange::new(range.0, range.1).unwrap().into(),
     };
     match ask(store, request).unwrap() {
         StorageReply::Data { bytes, .. } => bytes.chunks(BLOCK).map(|block| block[0]).collect(),

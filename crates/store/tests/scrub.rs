@@ -78,7 +78,7 @@ fn values(store: &mut Store, layers: &[u64], (start, blocks): (u32, u32)) -> Res
         chain: LayerChain::new(layers.iter().copied().map(LayerId).collect()),
         family: FamilyId(1),
         index: 3,
-        range: BlockRange::new(start, blocks).unwrap(),
+        ranges: BlockRange::new(start, blocks).unwrap().into(),
     };
     match ask(store, read)? {
         StorageReply::Data { bytes, .. } => Ok(bytes.chunks(BLOCK).map(|block| block[0]).collect()),

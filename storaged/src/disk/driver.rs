@@ -514,8 +514,7 @@ fn has_none_to_spare(map: &ClusterMap, pg: PgId) -> bool {
 /// The place of a request's kind in [`REQUEST_KINDS`], and its bytes.
 fn amount(request: &StorageRequest) -> (usize, u64) {
     match request {
-        StorageRequest::Read { range, .. } => (0, range.byte_len() as u64),
-        StorageRequest::ReadSeveral { ranges, .. } => (0, ranges.byte_len() as u64),
+        StorageRequest::Read { ranges, .. } => (0, ranges.byte_len() as u64),
         StorageRequest::Write(write) => match &write.change {
             Change::Data { bytes, .. } => (1, bytes.len() as u64),
             Change::Zero => (1, 0),

@@ -246,7 +246,7 @@ fn write(options: &Options) -> Result<()> {
             chain: chain.clone(),
             family: FAMILY,
             index,
-            range,
+            ranges: range.into(),
         });
         load.wait(RANDOM_DEPTH - 1)?;
         reads += 1;

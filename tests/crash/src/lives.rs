@@ -201,7 +201,7 @@ impl Life {
             chain: LayerChain::new((1..=head).rev().map(LayerId).collect()),
             family: FAMILY,
             index: u32::try_from(index).unwrap(),
-            range: BlockRange::new(0, BLOCKS).unwrap(),
+            ranges: BlockRange::new(0, BLOCKS).unwrap().into(),
         };
         let least = self.places[index].answered;
         self.reads.insert(self.token, Read { index, head, least });
@@ -264,7 +264,7 @@ impl Life {
                 chain: LayerChain::new((1..=head).rev().map(LayerId).collect()),
                 family: FAMILY,
                 index: u32::try_from(index).unwrap(),
-                range: BlockRange::new(0, BLOCKS).unwrap(),
+                ranges: BlockRange::new(0, BLOCKS).unwrap().into(),
             };
             let reply = scenario::ask(&mut self.store, &request).unwrap().unwrap();
             let StorageReply::Data { bytes, .. } = reply else {

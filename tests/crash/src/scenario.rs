@@ -388,7 +388,7 @@ pub fn view(store: &mut Store) -> Result<Result<View, StorageError>, String> {
             chain,
             family: FAMILY,
             index: 0,
-            range,
+            ranges: range.into(),
         };
         let (bytes, checksums) = match ask(store, &request)? {
             Ok(StorageReply::Data { bytes, checksums, .. }) => (bytes, checksums),

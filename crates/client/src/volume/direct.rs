@@ -16,8 +16,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use direct::places::Shown;
 use direct::reader::{Disk, Finished, Reader};
+use protocol::DiskId;
 use protocol::message::{Request, Response};
-use protocol::{BlockRanges, DiskId};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tracing::{info, warn};
@@ -156,22 +156,8 @@ impl DirectReads {
 
     /// Carries a request out, if it is a read and the disk has told where its blocks are.
     pub(super) fn begin(&self, disk: DiskId, number: u64, request: &Request) -> Begun {
-        let (scope, family, layer, index, ranges) = match request {
-            Request::Read {
-                scope,
-                family,
-                layer,
-                index,
-                range,
-            } => (scope, family, layer, index, &BlockRanges::from(*range)),
-            Request::ReadSeveral {
-                scope,
-                family,
-                layer,
-                index,
-                ranges,
-            } => (scope, family, layer, index, ranges),
-            _ => return Begun::AtDisk(None),
+        let Some((scope, shown, ranges)) = Shown::of(request) else {
+            return Begun::AtDisk(None);
         };
         let mut state = self.state.borrow_mut();
         let token = state.next();
@@ -179,13 +165,7 @@ impl DirectReads {
         let (Some(ReadRing { reader, .. }), Some(open)) = (ring, disks.get_mut(&disk)) else {
             return Begun::AtDisk(None);
         };
-        let shown = Shown {
-            pg: scope.pg,
-            family: *family,
-            layer: *layer,
-            index: *index,
-        };
-        match reader.begin(open, token, &shown, ranges) {
+        match reader.begin(open, token, &shown, &ranges) {
             Ok(()) => {
                 let read = UnderWay {
                     disk,
@@ -199,13 +179,7 @@ impl DirectReads {
             Err(Some(range)) => {
                 let number = QUESTION | token;
                 state.questions.insert(number, (disk, shown));
-                let question = Request::Places {
-                    scope: *scope,
-                    family: *family,
-                    layer: *layer,
-                    index: *index,
-                    range,
-                };
+                let question = shown.question(scope, range);
                 Begun::AtDisk(Some((number, Box::new(question))))
             }
         }

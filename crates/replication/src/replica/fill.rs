@@ -76,6 +76,8 @@ impl Replica {
                 self.recovery.forget(pg);
             }
         }
+        let groups = &self.recovery.groups;
+        self.rebuilt_by.retain(|pg, _| groups.contains_key(pg));
         let map = self.map.clone();
         self.recovery
             .fences

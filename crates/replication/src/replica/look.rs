@@ -3,13 +3,31 @@
 
 use protocol::message::{Refusal, Response, Scope};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use protocol::{FamilyId, LayerChain, LayerId};
+use protocol::{BlockRanges, FamilyId, LayerChain, LayerId};
 
 use super::event::Action;
 use super::flight::Asker;
 use super::{Asked, Replica, request};
 
 impl Replica {
+    /// Reads of an object through the layers from one down.
+    pub(super) fn read(
+        &mut self,
+        asker: Asker,
+        scope: &Scope,
+        (family, layer, index): (FamilyId, LayerId, u32),
+        ranges: BlockRanges,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let read = |chain| StorageRequest::Read {
+            chain,
+            family,
+            index,
+            ranges,
+        };
+        self.look(asker, scope, (family, layer, index), read, out)
+    }
+
     /// Looks at an object through the layers from one down. That layer stays until the answer is there.
     pub(super) fn look(
         &mut self,

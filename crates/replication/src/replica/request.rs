@@ -103,30 +103,14 @@ impl Replica {
                 index,
                 range,
                 ..
-            } => {
-                let look = |chain| StorageRequest::Read {
-                    chain,
-                    family,
-                    index,
-                    range,
-                };
-                self.look(asker, &scope, (family, layer, index), look, out)
-            }
+            } => self.read(asker, &scope, (family, layer, index), range.into(), out),
             Request::ReadSeveral {
                 family,
                 layer,
                 index,
                 ranges,
                 ..
-            } => {
-                let look = |chain| StorageRequest::ReadSeveral {
-                    chain,
-                    family,
-                    index,
-                    ranges,
-                };
-                self.look(asker, &scope, (family, layer, index), look, out)
-            }
+            } => self.read(asker, &scope, (family, layer, index), ranges, out),
             Request::Map {
                 family,
                 layer,

@@ -218,7 +218,7 @@ impl RowWorld {
             chain: LayerChain::new(vec![object.layer]),
             family: object.family,
             index: object.index,
-            range,
+            ranges: range.into(),
         };
         match disk.store.look(&read) {
             Ok(StorageReply::Data { bytes, .. }) if range.count() == BLOCKS_PER_CHUNK => {

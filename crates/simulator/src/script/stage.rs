@@ -203,7 +203,9 @@ impl Script {
             chain,
             family: head.family,
             index: u32::try_from(block / SECOND).unwrap(),
-            range: protocol::BlockRange::new(u32::try_from(block % SECOND).unwrap(), 1).unwrap(),
+            ranges: protocol::BlockRange::new(u32::try_from(block % SECOND).unwrap(), 1)
+                .unwrap()
+                .into(),
         };
         match self.disks[&disk].store.look_after_a_cut(&request) {
             Ok(StorageReply::Data { bytes, .. }) => one_byte(&bytes),

@@ -36,10 +36,16 @@ fn shard(fill: u8) -> Bytes {
 }
 
 fn question(actions: &[Action]) -> Option<(DiskId, u64)> {
-    actions.iter().find_map(|action| match action {
+    questions(actions).first().copied()
+}
+
+/// What is asked of whom, in order.
+fn questions(actions: &[Action]) -> Vec<(DiskId, u64)> {
+    let question = |action: &Action| match action {
         Action::Question { to, number, .. } => Some((*to, *number)),
         _ => None,
-    })
+    };
+    actions.iter().filter_map(question).collect()
 }
 
 /// A deep scrub of disk 1 has found its shard damaged, which was all of `lost`; disks 2 and 3 have what is said of them.
@@ -168,15 +174,6 @@ fn what_is_here_from_before_the_slot_was_given_goes_before_anything_is_asked() {
     );
 }
 
-/// What is asked of whom, in order.
-fn questions(actions: &[Action]) -> Vec<(DiskId, u64)> {
-    let question = |action: &Action| match action {
-        Action::Question { to, number, .. } => Some((*to, *number)),
-        _ => None,
-    };
-    actions.iter().filter_map(question).collect()
-}
-
 #[test]
 fn what_sources_told_before_a_layer_was_sealed_takes_nothing_away_that_was_written_at_the_last_moment() {
     // Found by the simulator (rows, seed 158): disk 2 told of its column before it had the last row, the layer was sealed,
@@ -185,22 +182,21 @@ fn what_sources_told_before_a_layer_was_sealed_takes_nothing_away_that_was_writt
     bed.map.group.interval = Interval(2);
     bed.map.group.slots[0].state = SlotState::Joining;
     let table = bed.apply(Event::Map(Arc::new(bed.map.clone())));
-    let (_, number) = questions(&table)[0];
-    let told = |told| Ok(told);
+    let (_, number) = question(&table).unwrap();
     let generations = Told::Table(vec![(VOLUME, Generation(1), true)]);
     let out = bed.apply(Event::Told {
         number,
-        told: told(generations),
+        told: Ok(generations),
     });
     let mut out = bed.all_stored(out);
     let page = Told::Listed {
         objects: vec![state()],
         next: None,
     };
-    let (_, number) = questions(&out)[0];
+    let (_, number) = question(&out).unwrap();
     out = bed.apply(Event::Told {
         number,
-        told: told(page),
+        told: Ok(page),
     });
     let asked = questions(&out);
     assert_eq!(asked.len(), 2, "k sources: {out:?}");
@@ -213,13 +209,13 @@ fn what_sources_told_before_a_layer_was_sealed_takes_nothing_away_that_was_writt
     let column = |objects| Told::Listed { objects, next: None };
     bed.apply(Event::Told {
         number: asked[0].1,
-        told: told(column(vec![before])),
+        told: Ok(column(vec![before])),
     });
     let sealed = bed.map.sealed(protocol::map::LayerUse::Sealed);
     bed.apply(Event::Map(Arc::new(sealed)));
     bed.apply(Event::Told {
         number: asked[1].1,
-        told: told(column(vec![state()])),
+        told: Ok(column(vec![state()])),
     });
     let objects = vec![state()];
     let out = bed.stored(&out, Ok(StorageReply::Listed { objects, more: false }));
