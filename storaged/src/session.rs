@@ -61,7 +61,7 @@ pub struct Settings {
 
 /// Whether an owner is a `storaged` itself, on a visit.
 pub(crate) fn is_visitor(owner: &OwnerRecord) -> bool {
-    [visit::PROGRAM, visit::CARETAKER].contains(&owner.program.as_str())
+    visit::is_visit(&owner.program)
 }
 
 /// All sessions of this `storaged`.

@@ -212,6 +212,12 @@ impl Volumes {
         self.owners.as_ref()
     }
 
+    /// Refuses while somebody has the volume open who does more with it than what can wait.
+    async fn refuse_used(&self, id: VolumeId, name: &str) -> Result<(), OperationError> {
+        self.owners.dismiss_caretaker(id).await;
+        refuse_open(self.fresh_map().await?.as_ref(), id, name)
+    }
+
     async fn new_volume(&self) -> Result<VolumeId, OperationError> {
         self.identities.next(Counter::Volume).await.map(VolumeId)
     }

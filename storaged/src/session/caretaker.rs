@@ -40,30 +40,19 @@ impl Sessions {
         }
     }
 
-    /// Moves a volume on that nobody has open, until it is done or somebody wants it. The answer says whether it is done.
-    pub(super) async fn move_by_visit(self: &Arc<Self>, volume: VolumeId) -> Result<bool, RestError> {
-        let visitor = Visitor::enter_as(self, volume, CARETAKER).await?;
-        let mut map = self.map.clone();
-        let over = async { while map.current_and_seen().moving(volume).is_some() && map.changed().await {} };
-        let done = tokio::select! {
-            () = over => true,
-            () = visitor.wanted() => false,
-        };
-        let (volume, generation) = visitor.leave().await;
-        self.until_not_owned(volume, generation).await;
-        Ok(done)
-    }
-
-    /// Encodes what is at rest in a volume that nobody has open, until all is, or somebody wants it. The answer says
-    /// whether all is.
-    pub(super) async fn encode_by_visit(self: &Arc<Self>, volume: VolumeId) -> Result<bool, RestError> {
+    /// Visits a volume that nobody has open, until what is to be done there is done or somebody wants it. The answer says
+    /// whether it is done.
+    pub(super) async fn attend(
+        self: &Arc<Self>,
+        volume: VolumeId,
+        done: impl AsyncFnOnce(&Visitor),
+    ) -> Result<bool, RestError> {
         let visitor = Visitor::enter_as(self, volume, CARETAKER).await?;
         let done = tokio::select! {
-            () = visitor.encoded() => true,
+            () = done(&visitor) => true,
             () = visitor.wanted() => false,
         };
-        let (volume, generation) = visitor.leave().await;
-        self.until_not_owned(volume, generation).await;
+        visitor.leave(self).await;
         Ok(done)
     }
 }

@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 use super::ownership::{self, Owned, Purpose, Refused};
 use super::peer::Peer;
 use super::rest::Order;
-use super::visit::{CARETAKER, PROGRAM};
+use super::visit::{CARETAKER, PROGRAM, is_visit};
 use super::{Registered, Sessions};
 use crate::membership::Suspicion;
 use crate::moment::wall_clock_ms;
@@ -702,7 +702,7 @@ impl FrontEnd {
         } = self;
         drop((rest, link));
         // A visitor of our own that let its connection go is done with it.
-        let visitor = peer.is_ourselves() && [PROGRAM, CARETAKER].contains(&program.as_str());
+        let visitor = peer.is_ourselves() && is_visit(&program);
         let dead = visitor || timeout(sessions.settings.lease, peer.ended()).await.is_ok();
         if sessions.unregister(volume, id) && dead {
             info!(%volume, program, pid, "its owner is gone: the volume is free");

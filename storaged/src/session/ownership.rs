@@ -186,6 +186,18 @@ pub(super) async fn refuse_successors(
     Err(Refused::new(SessionRefusal::Lost, message))
 }
 
+/// The lease of an owner, and when its key was changed last; nothing if the volume is not owned with this generation any
+/// more.
+async fn held(
+    store: &dyn Coordination,
+    volume: VolumeId,
+    generation: Generation,
+) -> Result<Option<(LeaseId, Revision)>, CoordinationError> {
+    let entry = store.get(&Key::Owner(volume).to_text()).await?;
+    let ours = entry.filter(|entry| entry.created.0 == generation.0);
+    Ok(ours.and_then(|entry| Some((entry.lease?, entry.modified))))
+}
+
 /// Goes on with a volume that was owned before the connection was lost.
 pub(super) async fn resume(
     store: &dyn Coordination,
@@ -193,14 +205,12 @@ pub(super) async fn resume(
     volume: VolumeId,
     generation: Generation,
 ) -> Result<Owned, Refused> {
-    let entry = store.get(&Key::Owner(volume).to_text()).await?;
-    let entry = entry.filter(|entry| entry.created.0 == generation.0);
-    let Some((entry, lease)) = entry.and_then(|entry| entry.lease.map(|lease| (entry, lease))) else {
+    let Some((lease, modified)) = held(store, volume, generation).await? else {
         let message = format!("{volume} was taken over, or its lease has lapsed");
         return Err(Refused::new(SessionRefusal::Lost, message));
     };
     store.keep_lease(lease).await?;
-    map.at_least(entry.modified).await;
+    map.at_least(modified).await;
     Ok(Owned { generation, lease })
 }
 
@@ -236,10 +246,8 @@ pub(super) async fn end_dead(
     generation: Generation,
 ) {
     let ended = async {
-        let entry = store.get(&Key::Owner(volume).to_text()).await?;
-        let ours = entry.filter(|entry| entry.created.0 == generation.0);
-        match ours.and_then(|entry| entry.lease) {
-            Some(lease) => end(store, map, volume, Owned { generation, lease }).await,
+        match held(store, volume, generation).await? {
+            Some((lease, _)) => end(store, map, volume, Owned { generation, lease }).await,
             None => Ok(()),
         }
     };
@@ -252,10 +260,8 @@ pub(super) async fn end_dead(
 /// lease lapses by itself then.
 pub(super) async fn release(store: &dyn Coordination, volume: VolumeId, generation: Generation) {
     let released = async {
-        let entry = store.get(&Key::Owner(volume).to_text()).await?;
-        let ours = entry.filter(|entry| entry.created.0 == generation.0);
-        match ours.and_then(|entry| entry.lease) {
-            Some(lease) => store.revoke_lease(lease).await,
+        match held(store, volume, generation).await? {
+            Some((lease, _)) => store.revoke_lease(lease).await,
             None => Ok(()),
         }
     };

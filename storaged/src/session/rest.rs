@@ -110,8 +110,7 @@ impl Resting {
             rest.take_back().await;
         }
         for visitor in visitors {
-            let (volume, generation) = visitor.leave().await;
-            mark.sessions.until_not_owned(volume, generation).await;
+            visitor.leave(&mark.sessions).await;
         }
     }
 }
@@ -154,8 +153,7 @@ impl AtRest for Resting {
             rest.take_back().await;
         }
         for visitor in visitors {
-            let (volume, generation) = visitor.leave().await;
-            sessions.until_not_owned(volume, generation).await;
+            visitor.leave(&sessions).await;
         }
     }
 }
@@ -193,11 +191,15 @@ impl Owners for Arc<Sessions> {
     }
 
     async fn move_on(&self, volume: VolumeId) -> Result<bool, RestError> {
-        self.move_by_visit(volume).await
+        let mut map = self.map.clone();
+        let over = async |_: &Visitor| {
+            while map.current_and_seen().moving(volume).is_some() && map.changed().await {}
+        };
+        self.attend(volume, over).await
     }
 
     async fn encode(&self, volume: VolumeId) -> Result<bool, RestError> {
-        self.encode_by_visit(volume).await
+        self.attend(volume, Visitor::encoded).await
     }
 
     async fn zero_beyond(
@@ -310,7 +312,7 @@ impl Sessions {
                         if let Some(owner) = self.owner_here(volume) {
                             return Ok(Found::Here(owner, Some(visitor)));
                         }
-                        visitor.leave().await;
+                        visitor.leave(self).await;
                     }
                     // Somebody was faster: then that one is asked.
                     Err(RestError::InUse(_)) => {}
@@ -379,8 +381,7 @@ impl Sessions {
     ) -> Result<(), RestError> {
         let mut visitor = Visitor::enter(self, volume).await?;
         let zeroed = visitor.zero(from, to, progress).await;
-        let (volume, generation) = visitor.leave().await;
-        self.until_not_owned(volume, generation).await;
+        visitor.leave(self).await;
         zeroed
     }
 }

@@ -24,6 +24,12 @@ pub(super) const PROGRAM: &str = "storaged";
 /// The name of those that do what can wait (move a volume to another pool, encode what is at rest), and let it go for
 /// whoever wants it.
 pub(super) const CARETAKER: &str = "storaged (caretaker)";
+
+/// Whether a session of our own process is a visitor's, by its name.
+pub(super) fn is_visit(program: &str) -> bool {
+    [PROGRAM, CARETAKER].contains(&program)
+}
+
 /// How long to wait for an owner that is just leaving.
 const OPEN_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks whether all is encoded: that takes seconds at least.
@@ -154,8 +160,8 @@ impl Visitor {
         self.wanted.notified().await;
     }
 
-    /// Gives the volume back; tells which it was.
-    pub(super) async fn leave(self) -> (VolumeId, Generation) {
+    /// Gives the volume back; when it returns, the map does not show this owner any more.
+    pub(super) async fn leave(self, sessions: &Sessions) {
         let Self {
             volume,
             generation,
@@ -166,7 +172,7 @@ impl Visitor {
         drop(orders);
         // The sender goes with the thread in any case.
         let _ = closed.await;
-        (volume, generation)
+        sessions.until_not_owned(volume, generation).await;
     }
 }
 

@@ -51,9 +51,7 @@ impl Volumes {
             return Err(OperationError::WouldShrink(message));
         }
         super::retype::refuse_moving(&map, id, name)?;
-        self.owners.dismiss_caretaker(id).await;
-        let map = self.fresh_map().await?;
-        super::refuse_open(&map, id, name)?;
+        self.refuse_used(id, name).await?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
         let holds = super::at_rest(rest.as_ref(), id)?;
         let shrunk = self

@@ -17,9 +17,7 @@ impl Volumes {
         let map = self.fresh_map().await?;
         let id = find(&map, name)?;
         super::snapshot(&map, id, name, snapshot)?;
-        self.owners.dismiss_caretaker(id).await;
-        let map = self.fresh_map().await?;
-        super::refuse_open(&map, id, name)?;
+        self.refuse_used(id, name).await?;
         let layer = self.new_layer().await?;
         let rest = self.owners.bring_to_rest(&[id]).await?;
         let holds = super::at_rest(rest.as_ref(), id)?;

@@ -2,11 +2,13 @@
 //! guest reads what it wrote.
 
 use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use client::request;
 use client::volume::{Options, Volume};
+use coordination::ClusterMap;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -106,12 +108,20 @@ impl Known {
 }
 
 /// A node with a volume in a pool of copies, and a pool of rows.
-async fn begin(directory: &std::path::Path) -> (Node, VolumeId) {
+async fn begin(directory: &Path) -> (Node, VolumeId) {
     let node = Node::create(directory).await;
     node.create_pool("rows", true).await;
     node.create_volume(NAME, OBJECTS * OBJECT).await;
     let id = node.volumes.map().volume_named(NAME).unwrap();
     (node, id)
+}
+
+/// The same, open, with what guests wrote to it.
+async fn begin_used(directory: &Path) -> (Node, VolumeId, Volume, Rc<Known>) {
+    let (node, id) = begin(directory).await;
+    let (volume, known) = (node.open(NAME).await.unwrap(), Known::new());
+    known.work_during(&volume, 100, async {}).await;
+    (node, id, volume, known)
 }
 
 async fn moved(node: &Node, id: VolumeId) {
@@ -128,10 +138,7 @@ fn how_far(node: &Node, id: VolumeId) -> Option<u64> {
 fn guests_work_with_a_volume_while_it_moves_to_rows_and_back_to_copies() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let (node, id) = begin(directory.path()).await;
-        let volume = node.open(NAME).await.unwrap();
-        let known = Known::new();
-        known.work_during(&volume, 100, async {}).await;
+        let (node, id, volume, known) = begin_used(directory.path()).await;
         for pool in ["rows", "pool", "rows"] {
             let before = node.volumes.map().volume(id).unwrap().1.record.family;
             let moves = async {
@@ -161,10 +168,7 @@ fn guests_work_with_a_volume_while_it_moves_to_rows_and_back_to_copies() {
 fn a_move_goes_on_after_its_volume_was_closed_or_its_node_restarted_at_any_point() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let (mut node, id) = begin(directory.path()).await;
-        let known = Known::new();
-        let mut volume = node.open(NAME).await.unwrap();
-        known.work_during(&volume, 100, async {}).await;
+        let (mut node, id, mut volume, known) = begin_used(directory.path()).await;
         node.volumes.retype(NAME, "rows", Some(SLOWLY)).await.unwrap();
         let mut seen = Vec::new();
         while let Some(far) = how_far(&node, id) {
@@ -182,7 +186,7 @@ fn a_move_goes_on_after_its_volume_was_closed_or_its_node_restarted_at_any_point
                 volume.close().await;
                 volume = node.open(NAME).await.unwrap();
             }
-            let next = |map: &coordination::ClusterMap| {
+            let next = |map: &ClusterMap| {
                 let moving = map.moving(id);
                 moving.is_none_or(|moving| moving.record.moved > far)
             };
@@ -204,14 +208,11 @@ fn a_move_goes_on_after_its_volume_was_closed_or_its_node_restarted_at_any_point
 fn a_volume_that_nobody_has_open_is_moved_and_whoever_wants_it_gets_it_meanwhile() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let (mut node, id) = begin(directory.path()).await;
+        let (mut node, id, volume, known) = begin_used(directory.path()).await;
         node.take_care().await;
-        let known = Known::new();
-        let volume = node.open(NAME).await.unwrap();
-        known.work_during(&volume, 100, async {}).await;
         volume.close().await;
         node.volumes.retype(NAME, "rows", Some(SLOWLY)).await.unwrap();
-        let is_ours = |map: &coordination::ClusterMap| {
+        let is_ours = |map: &ClusterMap| {
             let begun = map.moving(id).is_some_and(|moving| moving.record.moved > 0);
             begun && map.owner(id).is_some()
         };
@@ -242,17 +243,13 @@ fn a_volume_that_nobody_has_open_is_moved_and_whoever_wants_it_gets_it_meanwhile
 fn a_volume_that_moves_is_taken_again_after_its_lease_lapsed() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let (node, id) = begin(directory.path()).await;
-        let volume = node.open(NAME).await.unwrap();
-        let known = Known::new();
-        known.work_during(&volume, 100, async {}).await;
+        let (node, id, volume, known) = begin_used(directory.path()).await;
         node.volumes.retype(NAME, "rows", Some(4 << 20)).await.unwrap();
         let first = volume.generation();
         let robbed = async {
             while how_far(&node, id).is_some() {
                 node.end_lease(id).await;
-                let again =
-                    |map: &coordination::ClusterMap| map.owner(id).is_some() || map.moving(id).is_none();
+                let again = |map: &ClusterMap| map.owner(id).is_some() || map.moving(id).is_none();
                 node.until("it is taken again", again).await;
                 tokio::time::timeout(Duration::from_millis(400), moved(&node, id))
                     .await
@@ -272,10 +269,7 @@ fn a_volume_that_moves_is_taken_again_after_its_lease_lapsed() {
 fn a_volume_moves_while_a_disk_is_away() {
     on_one_thread(async {
         let directory = tempfile::tempdir().unwrap();
-        let (mut node, id) = begin(directory.path()).await;
-        let volume = node.open(NAME).await.unwrap();
-        let known = Known::new();
-        known.work_during(&volume, 100, async {}).await;
+        let (mut node, id, volume, known) = begin_used(directory.path()).await;
         node.stop_disk(DiskId(3)).await;
         // A drain that a disk holds up comes to nothing; it is out of its groups in a moment.
         let leaves = node.until("the disk leaves", |map| {

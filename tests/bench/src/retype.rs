@@ -14,7 +14,7 @@ use test_node::{Cluster, Node};
 use crate::cluster::attach;
 use crate::local::drive::{self, Tally, Until};
 use crate::local::guest::Guest;
-use crate::local::pattern::{Direction, FILL, Order, Pattern};
+use crate::local::pattern::{Direction, FILL, Order, Pattern, line};
 use crate::machine;
 
 /// Between two looks at how far it is.
@@ -38,19 +38,15 @@ pub(crate) struct Options {
     seconds: u64,
 }
 
-const fn single(name: &'static str, direction: Direction) -> Pattern {
-    Pattern {
-        name,
-        direction,
-        order: Order::Random,
-        block: 4096,
-        depth: 1,
-    }
-}
-
 const PATTERNS: [Pattern; 2] = [
-    single("randwrite-4K-flush", Direction::WriteFlush),
-    single("randread-4K", Direction::Read),
+    line(
+        "randwrite-4K-flush",
+        Direction::WriteFlush,
+        Order::Random,
+        4096,
+        1,
+    ),
+    line("randread-4K", Direction::Read, Order::Random, 4096, 1),
 ];
 
 /// Runs the benchmark and prints its table.

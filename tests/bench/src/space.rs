@@ -14,7 +14,7 @@ use test_node::Node;
 
 use crate::cluster::attach;
 use crate::local::drive::{self, Until};
-use crate::local::pattern::{Direction, FILL, Order, Pattern};
+use crate::local::pattern::{Direction, FILL, Order, Pattern, line};
 use crate::machine;
 use crate::process::Process;
 
@@ -44,13 +44,7 @@ struct Case {
 }
 
 const fn small(name: &'static str, order: Order) -> Pattern {
-    Pattern {
-        name,
-        direction: Direction::Write,
-        order,
-        block: 4096,
-        depth: 32,
-    }
+    line(name, Direction::Write, order, 4096, 32)
 }
 
 const CASES: [Case; 3] = [

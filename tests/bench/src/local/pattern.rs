@@ -149,7 +149,14 @@ pub(crate) const FILL: Pattern = line("fill", Direction::Write, Order::Sequentia
 /// The most memory that a pattern has in flight, in bytes.
 pub(crate) const IN_FLIGHT_MAX: usize = 4 * MIB;
 
-const fn line(name: &'static str, direction: Direction, order: Order, block: usize, depth: usize) -> Pattern {
+/// One that fits into the guest's memory.
+pub(crate) const fn line(
+    name: &'static str,
+    direction: Direction,
+    order: Order,
+    block: usize,
+    depth: usize,
+) -> Pattern {
     assert!(
         block * depth <= IN_FLIGHT_MAX,
         "the guest's memory holds what is in flight"
