@@ -555,6 +555,7 @@ impl fmt::Debug for Replica {
             .field("disk", &self.disk)
             .field("unanswered", &self.unanswered())
             .field("in_doubt", &self.in_doubt())
+            .field("for_example", &self.doubt.example())
             .finish_non_exhaustive()
     }
 }

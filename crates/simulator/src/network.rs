@@ -87,6 +87,8 @@ impl World {
                     .after(STOPPED, Happening::Connected { connection: id });
                 return;
             }
+            // What was told on another connection ends with it, and the disk behind it may be another one now.
+            front.direct.forget(disk);
             front.connections.insert(disk, id);
             self.feed(life, owner::Event::Connected { disk, version });
         }

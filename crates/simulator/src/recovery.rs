@@ -14,6 +14,9 @@ use crate::world::{Happening, World};
 const NUDGE: u64 = 150_000;
 /// Until a disk learns that a question got no answer.
 const LOST: u64 = 400_000;
+/// Where a life stands in the number of a question: an answer finds the life that asked. In a cluster it goes to the
+/// connection that the question came by, which ends with its process.
+const LIFE_SHIFT: u32 = 40;
 
 impl World {
     /// The next nudge of a disk's present life.
@@ -90,7 +93,7 @@ impl World {
             to,
             Event::Question {
                 from,
-                number,
+                number: number | life << LIFE_SHIFT,
                 question,
             },
         );
@@ -98,9 +101,7 @@ impl World {
 
     /// A source answers.
     pub(crate) fn tell_disk(&mut self, to: DiskId, number: u64, told: Result<Told, Refusal>) {
-        let Some(life) = self.disks.get(&to).map(|disk| disk.life) else {
-            return;
-        };
+        let (life, number) = (number >> LIFE_SHIFT, number & ((1 << LIFE_SHIFT) - 1));
         let delay = self.delay(5_000);
         let told = Box::new(told);
         let happening = Happening::Told {

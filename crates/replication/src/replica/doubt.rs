@@ -170,6 +170,16 @@ impl Doubt {
         settled
     }
 
+    /// Some object in doubt and its stamp, for eyes.
+    pub(super) fn example(&self) -> Option<(ObjectId, Stamp)> {
+        let placed = self
+            .layers
+            .values()
+            .flat_map(|layer| layer.groups.values().flatten())
+            .map(|(object, stamp)| (*object, *stamp));
+        placed.chain(self.unplaced.iter().copied()).next()
+    }
+
     /// How many objects are in doubt.
     pub(super) fn len(&self) -> usize {
         let placed = self
