@@ -508,11 +508,13 @@ impl World {
         self.schedule.at(at, answer);
     }
 
-    /// storaged sends a front end the present view, unless it is holding it still: a view would end that.
+    /// storaged sends a front end the present view, unless it is holding it still: a view would end that. Who reads a
+    /// snapshot is never held.
     pub(crate) fn push_view(&mut self, life: Life) {
         let Some(front) = self.front(life) else { return };
         let volume = front.volume;
-        if front.owner.is_none() || front.cut_off || self.guards.contains_key(&volume) {
+        let held = front.snapshot.is_none() && self.guards.contains_key(&volume);
+        if front.owner.is_none() || front.cut_off || held {
             return;
         }
         let view = match &front.snapshot {

@@ -310,10 +310,10 @@ impl Owner {
                     self.send_lookup(now, id, pg, disk, out);
                 }
             } else {
-                let tried = !lookup.tried.is_empty();
+                let again = !lookup.tried.is_empty() || self.is_damaged_everywhere(pg, lookup);
                 if self.rebuild_instead(now, id) {
                     more = true;
-                } else if tried {
+                } else if again {
                     self.begin_new_round(now, id);
                 }
             }
@@ -321,10 +321,19 @@ impl Owner {
         more
     }
 
-    /// All that can be asked were asked in vain: after a pause they are asked again.
+    /// All that can be asked were asked in vain: after a pause they are asked again. A copy that was damaged is asked
+    /// for once more when no disk in sync is left that may have a good one: it is mended by now, or the read fails.
     fn begin_new_round(&mut self, now: Moment, id: u64) {
+        let lookup = self.lookups.all.get(&id);
+        let everywhere = lookup.is_some_and(|lookup| {
+            let pg = self.group_of(lookup.part.index);
+            self.is_damaged_everywhere(pg, lookup)
+        });
         if let Some(lookup) = self.lookups.all.get_mut(&id) {
             lookup.tried.clear();
+            if everywhere {
+                lookup.damaged.clear();
+            }
             lookup.not_before = Some(now + MAP_PAUSE_MS);
         }
     }
@@ -340,6 +349,13 @@ impl Owner {
         };
         let rank = |disk: &DiskId| self.links.get(disk).map(|link| (!link.disk.local, link.load()));
         group.in_sync().filter(fit).min_by_key(rank)
+    }
+
+    /// Whether all disks in sync have said that their copy is damaged. One that had not may have left since.
+    pub(in crate::owner) fn is_damaged_everywhere(&self, pg: PgId, lookup: &Lookup) -> bool {
+        let group = self.groups.get(&pg);
+        !lookup.damaged.is_empty()
+            && group.is_some_and(|group| group.in_sync().all(|disk| lookup.damaged.contains_key(&disk)))
     }
 
     fn send_lookup(&mut self, now: Moment, id: u64, pg: PgId, disk: DiskId, out: &mut Vec<Action>) {

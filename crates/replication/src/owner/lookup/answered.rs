@@ -187,12 +187,8 @@ impl Owner {
         lookup.damaged.insert(disk, block);
         let (purpose, part) = (lookup.purpose, lookup.part.clone());
         let pg = self.group_of(part.index);
-        let everywhere = self.groups.get(&pg).is_some_and(|group| {
-            let lookup = self.lookups.all.get(&id);
-            group
-                .in_sync()
-                .all(|disk| lookup.is_some_and(|lookup| lookup.damaged.contains_key(&disk)))
-        });
+        let lookup = self.lookups.all.get(&id);
+        let everywhere = lookup.is_some_and(|lookup| self.is_damaged_everywhere(pg, lookup));
         if !everywhere || purpose == Purpose::Learn {
             self.lookup_again(id, None);
             return;

@@ -123,3 +123,32 @@ fn a_disk_that_waits_out_what_it_vouched_for_is_not_complained_of_before_that_is
     assert_eq!(bed.now, Moment(2_500));
     assert_eq!(complaints, [B]);
 }
+
+/// Defect guarded (seed 125429 of the simulator): the read was refused by A, whose copy was damaged, and waited for B. When
+/// B left the set it was asked of nobody any more, though A's copy may have been mended by then.
+#[test]
+fn a_read_that_waits_for_a_good_copy_asks_the_damaged_one_again_when_the_good_one_leaves() {
+    let mut bed = Bed::learned();
+    let damaged = Response::Refused(Refusal::Damaged { index: 0, block: 0 });
+    let first = sent(&bed.read());
+    bed.event(Event::Disconnected { disk: B });
+    bed.answer(&first[0], damaged.clone());
+    bed.now = bed.now + 100;
+    bed.event(Event::Tick);
+    let fences = sent(&bed.event(Event::View(Box::new(without(B, 2)))));
+    let mut out = bed.answer(&fences[0], no_doubt());
+    let reads = |out: &[Action]| {
+        let is_read = |sent: &Sent| matches!(sent, (A, _, Request::Read { .. }));
+        sent(out).into_iter().find(is_read)
+    };
+    let limit = bed.now + 200;
+    while reads(&out).is_none() && bed.now < limit {
+        bed.now = bed.owner.deadline(bed.now).unwrap();
+        out = bed.event(Event::Tick);
+    }
+    let again = reads(&out).expect("A is asked again");
+    assert_eq!(
+        results(&bed.answer(&again, damaged)),
+        [Err(Failure::Damaged { offset: 0 })]
+    );
+}
