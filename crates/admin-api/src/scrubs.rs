@@ -84,6 +84,8 @@ pub enum FindingKind {
     Unmended,
     /// Two disks in sync have different copies.
     Differs,
+    /// Parity is not what the data of its row make of it.
+    ParityDiffers,
 }
 
 /// Something that was not as it should be.

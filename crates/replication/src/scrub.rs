@@ -64,6 +64,13 @@ pub enum Finding {
         /// Its stamp there.
         there: Stamp,
     },
+    /// Parity is not what the data of the same version of its row make of it, though all checksums hold.
+    ParityDiffers {
+        /// Whose.
+        object: ObjectId,
+        /// Which chunk.
+        chunk: u8,
+    },
 }
 
 /// Why damaged blocks were not stored again.
@@ -145,6 +152,8 @@ pub(crate) struct Run {
     pub(crate) columns: VecDeque<Vec<ObjectState>>,
     /// Windows of the column at hand that are still to be read.
     pub(crate) windows: VecDeque<Window>,
+    /// Rows of the column at hand whose parity is still to be looked at.
+    pub(crate) parities: VecDeque<ParityLook>,
     /// The column at hand, which is to be compared when its windows are read.
     pub(crate) column: Option<Vec<ObjectState>>,
     /// The disks that it is still to be compared with.
@@ -183,6 +192,60 @@ pub(crate) enum Doing {
     Asking(Broken, DiskId),
     /// For the store to take it.
     Storing(Broken, DiskId),
+    /// For our own shards of some rows, then for those of the disk that keeps this shard of data.
+    ParityHere(ParityLook),
+    ParityThere(ParityLook, u8),
+}
+
+/// A look at the parity of some rows of an object: at most [`VERIFY_CHUNKS`] chunks, of 64 KiB each, of every disk.
+#[derive(Debug)]
+pub(crate) struct ParityLook {
+    pub(crate) object: ObjectId,
+    /// All chunks of the object but those to be looked at: what is not asked for.
+    pub(crate) have: Vec<ChunkState>,
+    /// Who keeps the data, and who of them was not asked yet.
+    keepers: Vec<(DiskId, u8)>,
+    pub(crate) to_ask: VecDeque<(DiskId, u8)>,
+    /// Our shards, by chunk and version.
+    pub(crate) own: BTreeMap<(u8, Stamp), Option<Bytes>>,
+    /// The data of the same versions.
+    pub(crate) data: BTreeMap<(u8, Stamp), Shards>,
+    /// Blocks of ours.
+    pub(crate) blocks: u64,
+    /// How often something was found wrong.
+    pub(crate) looks: u8,
+}
+
+impl ParityLook {
+    /// The looks that an object takes.
+    pub(crate) fn of_object<'a>(
+        state: &'a ObjectState,
+        keepers: &'a [(DiskId, u8)],
+    ) -> impl Iterator<Item = Self> + 'a {
+        let whole = state.chunks.iter().filter(|chunk| chunk.present == u16::MAX);
+        let firsts: BTreeSet<u8> = whole.map(|chunk| first_of(chunk.chunk)).collect();
+        firsts.into_iter().map(move |first| {
+            let others = state.chunks.iter().filter(|chunk| first_of(chunk.chunk) != first);
+            Self {
+                object: state.object,
+                have: others.cloned().collect(),
+                keepers: keepers.to_vec(),
+                to_ask: keepers.iter().copied().collect(),
+                own: BTreeMap::new(),
+                data: BTreeMap::new(),
+                blocks: 0,
+                looks: 0,
+            }
+        })
+    }
+
+    /// Something is wrong: everybody is asked once more.
+    pub(crate) fn begin_again(&mut self) {
+        self.looks += 1;
+        self.to_ask = self.keepers.iter().copied().collect();
+        self.own.clear();
+        self.data.clear();
+    }
 }
 
 /// A damaged chunk.
@@ -222,6 +285,7 @@ impl Run {
             next: Cursor::After(start),
             columns: VecDeque::new(),
             windows: VecDeque::new(),
+            parities: VecDeque::new(),
             column: None,
             peers: VecDeque::new(),
             suspects: VecDeque::new(),

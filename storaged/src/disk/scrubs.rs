@@ -91,7 +91,7 @@ impl Totals {
             Progress::Found(Finding::Unmended { blocks, .. }) => {
                 self.unmended += u64::from(blocks.count_ones());
             }
-            Progress::Found(Finding::Differs { .. }) => self.differing += 1,
+            Progress::Found(Finding::Differs { .. } | Finding::ParityDiffers { .. }) => self.differing += 1,
             Progress::Rest | Progress::Done => {}
         }
     }

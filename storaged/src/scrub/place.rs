@@ -13,7 +13,7 @@ const NAMES_MAX: usize = 8;
 pub(super) fn severity(kind: FindingKind) -> Severity {
     match kind {
         FindingKind::Mended => Severity::Warning,
-        FindingKind::Unmended | FindingKind::Differs => Severity::Error,
+        FindingKind::Unmended | FindingKind::Differs | FindingKind::ParityDiffers => Severity::Error,
     }
 }
 
@@ -23,6 +23,7 @@ pub(super) fn event_kind(kind: FindingKind) -> &'static str {
         FindingKind::Mended => "damage_mended",
         FindingKind::Unmended => "damage_found",
         FindingKind::Differs => "copies_differ",
+        FindingKind::ParityDiffers => "parity_differs",
     }
 }
 
@@ -73,6 +74,14 @@ pub(super) fn describe(map: &ClusterMap, disk: DiskId, finding: &Finding) -> Scr
                  nothing was changed"
             ),
         ),
+        Finding::ParityDiffers { .. } => (
+            FindingKind::ParityDiffers,
+            format!(
+                "{disk}: the parity of a row in {at} is not what its data make of it, although all checksums hold: \
+                 one of the shards was written wrong; nothing was changed. Reads are right while all data are there; \
+                 compare them with a backup before a disk is replaced, and write them again"
+            ),
+        ),
     };
     ScrubFinding {
         disk: disk.0,
@@ -120,7 +129,9 @@ fn range(finding: &Finding) -> (ObjectId, u64, u64) {
             let block = u64::from(BLOCK_SIZE);
             (*object, chunk + first * block, end.saturating_sub(first) * block)
         }
-        Finding::Differs { object, .. } => (*object, start(object), u64::from(OBJECT_SIZE)),
+        Finding::Differs { object, .. } | Finding::ParityDiffers { object, .. } => {
+            (*object, start(object), u64::from(OBJECT_SIZE))
+        }
     }
 }
 

@@ -96,6 +96,8 @@ impl Replica {
         let Some(run) = self.scrub.run() else { return };
         if let Some(window) = run.windows.pop_front() {
             self.verify(window, out);
+        } else if let Some(look) = run.parities.pop_front() {
+            self.look_at_parity(look, out);
         } else if let Some(peer) = run.peers.pop_front() {
             self.ask_for_column(peer, out);
         } else if let Some(column) = run.column.take() {
@@ -125,7 +127,7 @@ impl Replica {
         self.tell(Progress::Done, out);
     }
 
-    fn ask_for_scrub(&mut self, request: StorageRequest, out: &mut Vec<Action>) {
+    pub(super) fn ask_for_scrub(&mut self, request: StorageRequest, out: &mut Vec<Action>) {
         let serial = self.scrub.serial;
         self.ask(Asked::Scrub(serial), request, out);
     }
@@ -150,12 +152,14 @@ impl Replica {
     /// Takes up a column; one of a group that we come back to is made equal to others' anyway.
     fn begin_column(&mut self, column: Vec<ObjectState>, out: &mut Vec<Action>) {
         let others = column.first().and_then(|state| self.others_in_sync(state.object));
+        let parities = self.parities_of(&column);
         if let (Some((_, others)), Some(run)) = (others, self.scrub.run()) {
             let read_before = column
                 .first()
                 .is_some_and(|state| run.order.read >= Some(column_of(state)));
             if run.order.deep && !read_before {
                 run.windows = column.iter().flat_map(windows).collect();
+                run.parities = parities.into();
             }
             run.peers = others;
         }
@@ -178,7 +182,7 @@ impl Replica {
         self.ask_peer(peer, object, ask, out);
     }
 
-    fn ask_peer(&mut self, to: DiskId, object: ObjectId, ask: Ask, out: &mut Vec<Action>) {
+    pub(super) fn ask_peer(&mut self, to: DiskId, object: ObjectId, ask: Ask, out: &mut Vec<Action>) {
         let pg = self.map.placement(object.family, object.index);
         let group = pg.and_then(|pg| self.map.group(pg));
         let Some((pg, interval)) = group.map(|group| (group.pg, group.interval)) else {
@@ -234,6 +238,8 @@ impl Replica {
                 self.tell(Progress::Step { objects: 0, blocks }, out);
             }
             (Doing::Verifying((object, _)), _) => self.tell(Progress::Skipped(object), out),
+            (Doing::ParityHere(look), Ok(StorageReply::Delta(delta))) => self.parity_here(look, &delta, out),
+            (Doing::ParityHere(look), _) => self.tell(Progress::Skipped(look.object), out),
             (Doing::LookingHere(suspect), Ok(StorageReply::Listed { objects, .. })) => {
                 self.look_there(suspect, &objects, out);
             }
@@ -265,6 +271,10 @@ impl Replica {
                 self.compare(peer, &objects);
                 self.tell(NOTHING, out);
             }
+            (Doing::ParityThere(look, shard), Ok(Told::Difference { delta, .. })) => {
+                self.parity_there(look, shard, &delta, out);
+            }
+            (Doing::ParityThere(look, _), _) => self.tell(Progress::Skipped(look.object), out),
             (Doing::LookingThere(suspect), Ok(Told::Difference { delta, doubt })) => {
                 self.judge(suspect, (delta.object, delta.stamp), doubt, out);
             }
@@ -439,7 +449,7 @@ impl Replica {
         self.tell(Progress::Found(finding), out);
     }
 
-    fn tell(&self, progress: Progress, out: &mut Vec<Action>) {
+    pub(super) fn tell(&self, progress: Progress, out: &mut Vec<Action>) {
         let run = self.scrub.at;
         out.push(Action::Scrubbed { run, progress });
     }

@@ -124,6 +124,109 @@ fn another_disks_shard_is_not_taken_for_ours_and_what_does_not_fit_is_not_stored
     );
 }
 
+/// What a deep scrub of disk 1 tells in the end, whose parity is all of `own`, when disks 2 and 3 have data of this version
+/// and fill.
+fn parity_looked_at(own: u8, of_two: (u64, u8), of_three: (u64, u8)) -> Vec<Progress> {
+    let mut map = Map::encoded();
+    (map.group.slots[0].shard, map.group.slots[2].shard) = (2, 0);
+    let mut bed = Bed::of(map);
+    let order = Order {
+        deep: true,
+        ..Order::default()
+    };
+    bed.apply(Event::Scrub { run: 7, order });
+    let mut told = Vec::new();
+    loop {
+        let mut out = bed.apply(Event::ScrubStep);
+        while let Some(answered) = answer_scrub(&mut bed, &out, own, of_two, of_three) {
+            out = answered;
+        }
+        let step = out.iter().find_map(|action| match action {
+            Action::Scrubbed { progress, .. } => Some(progress.clone()),
+            _ => None,
+        });
+        match step {
+            Some(Progress::Done) | None => return told,
+            Some(step) => told.push(step),
+        }
+    }
+}
+
+/// Answers what a scrub asked of its own store or of another disk; nothing if it asked nothing.
+fn answer_scrub(
+    bed: &mut Bed,
+    out: &[Action],
+    own: u8,
+    of_two: (u64, u8),
+    of_three: (u64, u8),
+) -> Option<Vec<Action>> {
+    let version = |count: u64, fill: u8| {
+        let mut chunks = state().chunks;
+        chunks[0].stamp = stamp(1, count);
+        crate::rows::replacement(rows(), stamp(1, count), chunks, shard(fill))
+    };
+    let reply = requests(out).first().map(|request| match request {
+        StorageRequest::List { .. } => StorageReply::Listed {
+            objects: vec![state()],
+            more: false,
+        },
+        StorageRequest::Verify { .. } => StorageReply::Verified(Verified {
+            state: state(),
+            blocks: 16,
+            damaged: Vec::new(),
+        }),
+        StorageRequest::Difference { .. } => StorageReply::Delta(version(4, own)),
+        other => panic!("{other:?}"),
+    });
+    if let Some(reply) = reply {
+        return Some(bed.stored(out, Ok(reply)));
+    }
+    let (number, from, ask) = out.iter().find_map(|action| match action {
+        Action::Question { to, number, question } => Some((*number, *to, question.ask.clone())),
+        _ => None,
+    })?;
+    let (count, fill) = if from == DiskId(2) { of_two } else { of_three };
+    let told = match ask {
+        Ask::Difference { .. } => Told::Difference {
+            delta: version(count, fill),
+            doubt: false,
+        },
+        _ => Told::Listed {
+            objects: vec![state()],
+            next: None,
+        },
+    };
+    Some(bed.apply(Event::Told {
+        number,
+        told: Ok(told),
+    }))
+}
+
+#[test]
+fn parity_that_data_of_its_version_do_not_make_is_told_and_no_other() {
+    let wrong = Progress::Found(Finding::ParityDiffers {
+        object: rows(),
+        chunk: 0,
+    });
+    let looks = |told: &[Progress]| told.iter().filter(|told| **told == Progress::Rest).count();
+    let found = parity_looked_at(7, (4, 5), (4, 3));
+    assert!(found.contains(&wrong) && looks(&found) == 1, "{found:?}");
+    let right = parity_looked_at(6, (4, 5), (4, 3));
+    assert!(!right.contains(&wrong) && looks(&right) == 0, "{right:?}");
+    let compared = Progress::Step {
+        objects: 0,
+        blocks: 16,
+    };
+    assert_eq!(
+        right.iter().filter(|told| **told == compared).count(),
+        2,
+        "verified, and compared"
+    );
+    // A write is on its way: data of another version say nothing.
+    let written = parity_looked_at(7, (4, 5), (5, 3));
+    assert!(!written.contains(&wrong) && looks(&written) == 0, "{written:?}");
+}
+
 fn requests(actions: &[Action]) -> Vec<StorageRequest> {
     let request = |action: &Action| match action {
         Action::Store { request, .. } => Some(request.clone()),
