@@ -3,16 +3,17 @@
 //! Nothing here asks anybody: `replica::scrub` does. Time is unknown too: a step is taken when the driver says so.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use protocol::geometry::BLOCK_SIZE;
-use protocol::rows::{RowCode, Rows};
-use protocol::storage::{ChunkState, DamagedChunk, ObjectDelta, ObjectState, VERIFY_CHUNKS, Verified};
-use protocol::{DiskId, FamilyId, Interval, LayerId, ObjectId, Stamp, checksum};
+use protocol::storage::{ObjectState, VERIFY_CHUNKS};
+use protocol::{DiskId, FamilyId, Interval, LayerId, ObjectId, Stamp};
 
 use crate::recovery::Cursor;
-use crate::rows::shards::{Shards, made_of};
+
+mod broken;
+mod parity;
+
+pub(crate) use broken::Broken;
+pub(crate) use parity::ParityLook;
 
 /// A range of a family with all its layers. In the order in which a scrub goes through them.
 pub type Column = (FamilyId, u32);
@@ -197,73 +198,6 @@ pub(crate) enum Doing {
     ParityThere(ParityLook, u8),
 }
 
-/// A look at the parity of some rows of an object: at most [`VERIFY_CHUNKS`] chunks, of 64 KiB each, of every disk.
-#[derive(Debug)]
-pub(crate) struct ParityLook {
-    pub(crate) object: ObjectId,
-    /// All chunks of the object but those to be looked at: what is not asked for.
-    pub(crate) have: Vec<ChunkState>,
-    /// Who keeps the data, and who of them was not asked yet.
-    keepers: Vec<(DiskId, u8)>,
-    pub(crate) to_ask: VecDeque<(DiskId, u8)>,
-    /// Our shards, by chunk and version.
-    pub(crate) own: BTreeMap<(u8, Stamp), Option<Bytes>>,
-    /// The data of the same versions.
-    pub(crate) data: BTreeMap<(u8, Stamp), Shards>,
-    /// Blocks of ours.
-    pub(crate) blocks: u64,
-    /// How often something was found wrong.
-    pub(crate) looks: u8,
-}
-
-impl ParityLook {
-    /// The looks that an object takes.
-    pub(crate) fn of_object<'a>(
-        state: &'a ObjectState,
-        keepers: &'a [(DiskId, u8)],
-    ) -> impl Iterator<Item = Self> + 'a {
-        let whole = state.chunks.iter().filter(|chunk| chunk.present == u16::MAX);
-        let firsts: BTreeSet<u8> = whole.map(|chunk| first_of(chunk.chunk)).collect();
-        firsts.into_iter().map(move |first| {
-            let others = state.chunks.iter().filter(|chunk| first_of(chunk.chunk) != first);
-            Self {
-                object: state.object,
-                have: others.cloned().collect(),
-                keepers: keepers.to_vec(),
-                to_ask: keepers.iter().copied().collect(),
-                own: BTreeMap::new(),
-                data: BTreeMap::new(),
-                blocks: 0,
-                looks: 0,
-            }
-        })
-    }
-
-    /// Something is wrong: everybody is asked once more.
-    pub(crate) fn begin_again(&mut self) {
-        self.looks += 1;
-        self.to_ask = self.keepers.iter().copied().collect();
-        self.own.clear();
-        self.data.clear();
-    }
-}
-
-/// A damaged chunk.
-#[derive(Debug)]
-pub(crate) struct Broken {
-    /// The run that found it.
-    pub(crate) run: u64,
-    /// Its object as it was when the damage was found.
-    pub(crate) state: ObjectState,
-    pub(crate) chunk: DamagedChunk,
-    /// The disks that were not asked yet.
-    pub(crate) peers: VecDeque<DiskId>,
-    /// The worst that those said that were asked.
-    pub(crate) reason: Reason,
-    /// Of a row: other disks' shards of it, of the same version.
-    pub(crate) shards: Shards,
-}
-
 impl Scrub {
     /// The run that the step at hand is of.
     pub(crate) fn run(&mut self) -> Option<&mut Run> {
@@ -351,86 +285,11 @@ pub(crate) fn differing(
     both.filter(|(_, here, there)| here != there).collect()
 }
 
-impl Broken {
-    pub(crate) fn new(run: u64, verified: &Verified, chunk: DamagedChunk, peers: VecDeque<DiskId>) -> Self {
-        Self {
-            run,
-            state: verified.state.clone(),
-            chunk,
-            peers,
-            reason: Reason::NoCopy,
-            shards: Shards::new(),
-        }
-    }
-
-    /// The bytes of our shard of a row, when as many others as it takes have told theirs, and if they have the checksums that
-    /// ours must have: this proves all of them at once.
-    pub(crate) fn bytes_of_row(
-        &self,
-        shape: Rows,
-        own: u8,
-        code: &dyn RowCode,
-    ) -> Option<(Arc<[u32]>, Bytes)> {
-        let ours = &self.chunk.state;
-        let shard = made_of(&self.shards, (shape, ours.chunk, own), code)?;
-        let mut bytes = BytesMut::new();
-        for (bit, block) in shard.chunks(BLOCK_SIZE as usize).enumerate() {
-            if (ours.present & !ours.zero) >> bit & 1 == 1 {
-                bytes.extend_from_slice(block);
-            }
-        }
-        let bytes = bytes.freeze();
-        let sums = checksum::of_blocks(&bytes);
-        (sums == self.chunk.checksums).then_some((sums, bytes))
-    }
-
-    /// Where it is looked at.
-    pub(crate) fn window(&self) -> Window {
-        (self.state.object, first_of(self.chunk.state.chunk))
-    }
-
-    /// All chunks of the object but the damaged one: what is not asked for.
-    pub(crate) fn have(&self) -> Vec<ChunkState> {
-        let sound = self
-            .state
-            .chunks
-            .iter()
-            .filter(|chunk| chunk.chunk != self.chunk.state.chunk);
-        sound.cloned().collect()
-    }
-
-    /// The bytes of the chunk as another disk has them, if they are what ours must be: written by the same write,
-    /// or in an object with the same last write, and with the same checksums. Checksums alone do not prove it, for
-    /// blocks that carry a CRC-32C of themselves all have the same one.
-    pub(crate) fn bytes_from(&self, delta: &ObjectDelta) -> Option<(Arc<[u32]>, Bytes)> {
-        let ours = &self.chunk.state;
-        let found = delta.parts().find(|(state, _)| state.chunk == ours.chunk);
-        let (theirs, mut at) = found.filter(|(theirs, _)| {
-            delta.object == self.state.object && (*theirs == ours || delta.stamp == self.state.stamp)
-        })?;
-        let size = BLOCK_SIZE as usize;
-        let mut bytes = BytesMut::new();
-        let mut sums = self.chunk.checksums.iter();
-        let (wanted, offered) = (ours.present & !ours.zero, theirs.present & !theirs.zero);
-        if wanted & !offered != 0 {
-            return None;
-        }
-        for bit in (0..16).filter(|bit| offered >> bit & 1 == 1) {
-            if wanted >> bit & 1 == 1 {
-                if delta.checksums.get(at)? != sums.next()? {
-                    return None;
-                }
-                bytes.extend_from_slice(delta.bytes.get(at * size..(at + 1) * size)?);
-            }
-            at += 1;
-        }
-        Some((Arc::clone(&self.chunk.checksums), bytes.freeze()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     //! What is taken for good bytes, and what for a difference.
+    use protocol::storage::{ChunkState, DamagedChunk, ObjectDelta, Verified};
+
     use super::*;
     use crate::samples::{chunk, object, stamp};
 
