@@ -3,6 +3,7 @@
 use admin_api::scrubs::{FindingKind, ScrubFinding};
 use coordination::ClusterMap;
 use coordination::records::Severity;
+use protocol::rows::{is_rows, range_index};
 use protocol::{BLOCK_SIZE, CHUNK_SIZE, DiskId, OBJECT_SIZE, ObjectId};
 use replication::scrub::{Finding, Reason};
 
@@ -109,7 +110,7 @@ fn words(reason: Reason) -> &'static str {
 
 /// Which object, and where in a volume that shows it.
 fn range(finding: &Finding) -> (ObjectId, u64, u64) {
-    let start = |object: &ObjectId| u64::from(object.index) * u64::from(OBJECT_SIZE);
+    let start = |object: &ObjectId| u64::from(range_index(object.index)) * u64::from(OBJECT_SIZE);
     match finding {
         Finding::Mended {
             object,
@@ -122,16 +123,18 @@ fn range(finding: &Finding) -> (ObjectId, u64, u64) {
             chunk,
             blocks,
             ..
-        } => {
+        } if !is_rows(object.index) => {
             let first = u64::from(blocks.trailing_zeros().min(15));
             let end = u64::from(16 - blocks.leading_zeros());
             let chunk = start(object) + u64::from(*chunk) * u64::from(CHUNK_SIZE);
             let block = u64::from(BLOCK_SIZE);
             (*object, chunk + first * block, end.saturating_sub(first) * block)
         }
-        Finding::Differs { object, .. } | Finding::ParityDiffers { object, .. } => {
-            (*object, start(object), u64::from(OBJECT_SIZE))
-        }
+        // A chunk of a rows object is a shard of a row, and no range of the volume.
+        Finding::Mended { object, .. }
+        | Finding::Unmended { object, .. }
+        | Finding::Differs { object, .. }
+        | Finding::ParityDiffers { object, .. } => (*object, start(object), u64::from(OBJECT_SIZE)),
     }
 }
 
@@ -190,5 +193,24 @@ mod tests {
             "{}",
             described.message
         );
+    }
+
+    /// Defect guarded: the index of a rows object was taken for a place in the volume, 8 PiB behind its end.
+    #[test]
+    fn what_is_found_in_rows_is_told_as_the_range_that_they_are_of() {
+        let object = ObjectId {
+            family: FamilyId(1),
+            index: protocol::rows::rows_index(2),
+            layer: LayerId(1),
+        };
+        let place = (object, 2 * 4_194_304, 4_194_304);
+        assert_eq!(range(&Finding::ParityDiffers { object, chunk: 43 }), place);
+        let damaged = Finding::Unmended {
+            object,
+            chunk: 43,
+            blocks: 1,
+            reason: Reason::NoCopy,
+        };
+        assert_eq!(range(&damaged), place);
     }
 }
