@@ -21,7 +21,6 @@ pub mod identities;
 pub mod membership;
 pub mod metrics;
 pub mod moment;
-
 pub mod near_full;
 pub mod peers;
 pub mod pools;

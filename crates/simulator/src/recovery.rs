@@ -14,9 +14,19 @@ use crate::world::{Happening, World};
 const NUDGE: u64 = 150_000;
 /// Until a disk learns that a question got no answer.
 const LOST: u64 = 400_000;
-/// Where a life stands in the number of a question: an answer finds the life that asked. In a cluster it goes to the
-/// connection that the question came by, which ends with its process.
+/// Where a life stands in the number of a question.
 const LIFE_SHIFT: u32 = 40;
+
+/// A question's number as its source sees it: an answer finds the life that asked. In a cluster it goes to the connection
+/// that the question came by, which ends with its process.
+pub(crate) fn of_life(number: u64, life: u64) -> u64 {
+    number | life << LIFE_SHIFT
+}
+
+/// The life and the number that such a number is made of.
+pub(crate) fn life_and_number(number: u64) -> (u64, u64) {
+    (number >> LIFE_SHIFT, number & ((1 << LIFE_SHIFT) - 1))
+}
 
 impl World {
     /// The next nudge of a disk's present life.
@@ -93,7 +103,7 @@ impl World {
             to,
             Event::Question {
                 from,
-                number: number | life << LIFE_SHIFT,
+                number: of_life(number, life),
                 question,
             },
         );
@@ -101,7 +111,7 @@ impl World {
 
     /// A source answers.
     pub(crate) fn tell_disk(&mut self, to: DiskId, number: u64, told: Result<Told, Refusal>) {
-        let (life, number) = (number >> LIFE_SHIFT, number & ((1 << LIFE_SHIFT) - 1));
+        let (life, number) = life_and_number(number);
         let delay = self.delay(5_000);
         let told = Box::new(told);
         let happening = Happening::Told {

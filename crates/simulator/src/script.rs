@@ -30,6 +30,7 @@ use replication::replica::{self, ConnectionId, Remembered, Replica};
 
 use crate::cluster::{Cluster, LEASE_MS, NODE, POOL, Shape};
 use crate::model_store::{ModelStore, Taken};
+use crate::recovery::{life_and_number, of_life};
 use crate::schedule::Time;
 use wire::{Mail, Wire};
 
@@ -50,9 +51,6 @@ const SECOND: u64 = 1024;
 const DELIVERIES_MAX: usize = 100_000;
 /// How much time goes by at once, in milliseconds: less than every pause that the machines make.
 const STEP_MS: u64 = 10;
-
-/// Where a life stands in the number of a question.
-const LIFE_SHIFT: u32 = 40;
 
 /// Which of those who have the volume open, or had it: the first is 0.
 type Front = usize;
@@ -306,8 +304,7 @@ impl Script {
             return;
         }
         if self.disks[&to].replica.is_some() {
-            // An answer finds the life in which it was asked for.
-            let number = number | life << LIFE_SHIFT;
+            let number = of_life(number, life);
             self.asked.insert((from, number), to);
             let event = replica::Event::Question {
                 from,

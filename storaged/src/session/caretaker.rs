@@ -12,8 +12,8 @@ use super::Sessions;
 use super::visit::{CARETAKER, Visitor};
 use crate::volumes::rest::RestError;
 
-/// How long a caretaker may take to leave a volume.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a caretaker may take to leave a volume: it ends the step that it is at.
+pub(super) const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Sessions {
     /// Whether some `storaged` has the volume only to do what can wait.

@@ -310,11 +310,12 @@ impl Owner {
                     self.send_lookup(now, id, pg, disk, out);
                 }
             } else {
-                let again = !lookup.tried.is_empty() || self.is_damaged_everywhere(pg, lookup);
+                let tried = !lookup.tried.is_empty();
+                let damaged_everywhere = self.is_damaged_everywhere(pg, lookup);
                 if self.rebuild_instead(now, id) {
                     more = true;
-                } else if again {
-                    self.begin_new_round(now, id);
+                } else if tried || damaged_everywhere {
+                    self.begin_new_round(now, id, damaged_everywhere);
                 }
             }
         }
@@ -323,15 +324,10 @@ impl Owner {
 
     /// All that can be asked were asked in vain: after a pause they are asked again. A copy that was damaged is asked
     /// for once more when no disk in sync is left that may have a good one: it is mended by now, or the read fails.
-    fn begin_new_round(&mut self, now: Moment, id: u64) {
-        let lookup = self.lookups.all.get(&id);
-        let everywhere = lookup.is_some_and(|lookup| {
-            let pg = self.group_of(lookup.part.index);
-            self.is_damaged_everywhere(pg, lookup)
-        });
+    fn begin_new_round(&mut self, now: Moment, id: u64, damaged_everywhere: bool) {
         if let Some(lookup) = self.lookups.all.get_mut(&id) {
             lookup.tried.clear();
-            if everywhere {
+            if damaged_everywhere {
                 lookup.damaged.clear();
             }
             lookup.not_before = Some(now + MAP_PAUSE_MS);
@@ -352,7 +348,7 @@ impl Owner {
     }
 
     /// Whether all disks in sync have said that their copy is damaged. One that had not may have left since.
-    pub(in crate::owner) fn is_damaged_everywhere(&self, pg: PgId, lookup: &Lookup) -> bool {
+    fn is_damaged_everywhere(&self, pg: PgId, lookup: &Lookup) -> bool {
         let group = self.groups.get(&pg);
         !lookup.damaged.is_empty()
             && group.is_some_and(|group| group.in_sync().all(|disk| lookup.damaged.contains_key(&disk)))

@@ -4,6 +4,8 @@
 //! Whoever keeps parity looks, some rows at a time, after its own blocks were read and their checksums held. What is found
 //! is told and never mended: all shards are what was written, and nothing says which of them should not have been.
 
+use std::collections::VecDeque;
+
 use protocol::recovery::Ask;
 use protocol::rows::{Rows, is_rows};
 use protocol::session::SlotState;
@@ -20,32 +22,27 @@ const LOOKS: u8 = 2;
 
 impl Replica {
     /// The rows of a column whose parity is here and can be looked at: those whose data are all in sync.
-    pub(super) fn parities_of(&self, column: &[ObjectState]) -> Vec<ParityLook> {
-        let Some(object) = column.first().map(|state| state.object) else {
-            return Vec::new();
-        };
-        let pg = self.map.placement(object.family, object.index);
-        let Some((pg, keepers)) = pg.and_then(|pg| Some((pg, self.keepers_of_data(pg)?))) else {
-            return Vec::new();
-        };
-        let keeps_parity = self
-            .shard_of(pg, self.disk)
-            .is_some_and(|own| usize::from(own) >= keepers.len());
-        if !is_rows(object.index) || !keeps_parity {
-            return Vec::new();
-        }
+    pub(super) fn parities_of(&self, column: &[ObjectState]) -> VecDeque<ParityLook> {
+        let rows = column.first().filter(|state| is_rows(state.object.index));
+        let keepers = rows.and_then(|state| {
+            let pg = self.map.placement(state.object.family, state.object.index)?;
+            let keepers = self.keepers_of_data(pg)?;
+            (usize::from(self.shard_of(pg, self.disk)?) >= keepers.len()).then_some(keepers)
+        });
+        let keepers = keepers.unwrap_or_default();
+        let looked_at = if keepers.is_empty() { &[] } else { column };
         let looks = |state| ParityLook::of_object(state, &keepers);
-        column.iter().flat_map(looks).collect()
+        looked_at.iter().flat_map(looks).collect()
     }
 
     /// The disk in sync of each shard of data of a group of rows.
-    fn keepers_of_data(&self, pg: PgId) -> Option<Vec<(DiskId, u8)>> {
+    fn keepers_of_data(&self, pg: PgId) -> Option<Vec<DiskId>> {
         let profile = self.map.profile(pg)?;
         let slots = &self.map.group(pg)?.slots;
         let keeper = |shard| {
             let mut keepers = slots.iter().filter(|slot| slot.shard == shard);
             let keeper = keepers.find(|slot| slot.state == SlotState::InSync)?;
-            Some((keeper.disk, shard))
+            Some(keeper.disk)
         };
         (0..profile.data()).map(keeper).collect()
     }
@@ -68,7 +65,7 @@ impl Replica {
     }
 
     fn next_data(&mut self, mut look: ParityLook, out: &mut Vec<Action>) {
-        let Some((disk, shard)) = look.to_ask.pop_front() else {
+        let Some((disk, shard)) = look.next_keeper() else {
             return self.compare_parity(look, out);
         };
         let (object, have) = (look.object, look.have.clone());
@@ -131,11 +128,10 @@ impl Replica {
                 return None;
             }
             let made = made_of(data, (shape, *chunk, own), code.as_ref())?;
-            let same = match bytes {
-                Some(bytes) if !made.is_empty() => made[..] == bytes[..],
-                Some(bytes) => bytes.iter().all(|byte| *byte == 0),
-                None => made.iter().all(|byte| *byte == 0),
-            };
+            // Zeros may be told as none.
+            let ours = bytes.as_deref().unwrap_or_default();
+            let zeros = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+            let same = made[..] == *ours || (zeros(&made) && zeros(ours));
             (!same).then_some(*chunk)
         })
     }

@@ -152,18 +152,23 @@ impl Replica {
     /// Takes up a column; one of a group that we come back to is made equal to others' anyway.
     fn begin_column(&mut self, column: Vec<ObjectState>, out: &mut Vec<Action>) {
         let others = column.first().and_then(|state| self.others_in_sync(state.object));
-        let parities = self.parities_of(&column);
-        if let (Some((_, others)), Some(run)) = (others, self.scrub.run()) {
-            let read_before = column
-                .first()
-                .is_some_and(|state| run.order.read >= Some(column_of(state)));
-            if run.order.deep && !read_before {
-                run.windows = column.iter().flat_map(windows).collect();
-                run.parities = parities.into();
-            }
-            run.peers = others;
-        }
+        let reads = self.scrub.run().is_some_and(|run| {
+            let at = column.first().map(column_of);
+            run.order.deep && run.order.read < at
+        });
+        let parities = if reads && others.is_some() {
+            self.parities_of(&column)
+        } else {
+            VecDeque::new()
+        };
         if let Some(run) = self.scrub.run() {
+            if let Some((_, others)) = others {
+                if reads {
+                    run.windows = column.iter().flat_map(windows).collect();
+                }
+                run.parities = parities;
+                run.peers = others;
+            }
             run.column = Some(column);
         }
         self.step_of_run(out);

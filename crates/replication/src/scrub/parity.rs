@@ -1,7 +1,7 @@
 //! What a look at parity has come to know (`docs/decisions/0060-scrub-compares-parity.md`). Who is asked, and what follows, is
 //! `replica::parity`'s business.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::storage::{ChunkState, ObjectState};
@@ -10,15 +10,16 @@ use protocol::{DiskId, ObjectId, Stamp};
 use super::first_of;
 use crate::rows::shards::Shards;
 
-/// A look at the parity of some rows of an object: at most [`protocol::storage::VERIFY_CHUNKS`] chunks, of 64 KiB each, of every disk.
+/// A look at the parity of some rows of an object: at most [`protocol::storage::VERIFY_CHUNKS`] chunks, of 64 KiB each, of
+/// every disk.
 #[derive(Debug)]
 pub(crate) struct ParityLook {
     pub(crate) object: ObjectId,
     /// All chunks of the object but those to be looked at: what is not asked for.
     pub(crate) have: Vec<ChunkState>,
-    /// Who keeps the data, and who of them was not asked yet.
-    keepers: Vec<(DiskId, u8)>,
-    pub(crate) to_ask: VecDeque<(DiskId, u8)>,
+    /// Who keeps the data, by shard, and how many of them were asked.
+    keepers: Vec<DiskId>,
+    asked: u8,
     /// Our shards, by chunk and version.
     pub(crate) own: BTreeMap<(u8, Stamp), Option<Bytes>>,
     /// The data of the same versions.
@@ -33,7 +34,7 @@ impl ParityLook {
     /// The looks that an object takes.
     pub(crate) fn of_object<'a>(
         state: &'a ObjectState,
-        keepers: &'a [(DiskId, u8)],
+        keepers: &'a [DiskId],
     ) -> impl Iterator<Item = Self> + 'a {
         let whole = state.chunks.iter().filter(|chunk| chunk.present == u16::MAX);
         let firsts: BTreeSet<u8> = whole.map(|chunk| first_of(chunk.chunk)).collect();
@@ -43,7 +44,7 @@ impl ParityLook {
                 object: state.object,
                 have: others.cloned().collect(),
                 keepers: keepers.to_vec(),
-                to_ask: keepers.iter().copied().collect(),
+                asked: 0,
                 own: BTreeMap::new(),
                 data: BTreeMap::new(),
                 blocks: 0,
@@ -52,10 +53,18 @@ impl ParityLook {
         })
     }
 
+    /// Whom to ask next, for which shard.
+    pub(crate) fn next_keeper(&mut self) -> Option<(DiskId, u8)> {
+        let shard = self.asked;
+        let keeper = self.keepers.get(usize::from(shard)).copied()?;
+        self.asked += 1;
+        Some((keeper, shard))
+    }
+
     /// Something is wrong: everybody is asked once more.
     pub(crate) fn begin_again(&mut self) {
         self.looks += 1;
-        self.to_ask = self.keepers.iter().copied().collect();
+        self.asked = 0;
         self.own.clear();
         self.data.clear();
     }

@@ -6,7 +6,7 @@ impl Script {
     /// A source answers, or the driver in its place.
     pub(super) fn tell(&mut self, to: DiskId, number: u64, told: Result<Told, Refusal>) {
         if self.asked.remove(&(to, number)).is_some() {
-            let (life, number) = (number >> LIFE_SHIFT, number & ((1 << LIFE_SHIFT) - 1));
+            let (life, number) = life_and_number(number);
             let mail = Mail::Told(to, number, Box::new(told));
             self.mail.push_back((Wire::Told(to), life, mail));
         }

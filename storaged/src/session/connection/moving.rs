@@ -1,17 +1,13 @@
 //! A connection whose volume moves to another pool: who may have it, how far its owner says it is, and that whoever moves
 //! it on our behalf makes way.
 
-use std::time::Duration;
-
 use coordination::ClusterMap;
 use protocol::VolumeId;
 use protocol::session::{SessionRefusal, VolumeView};
 
+use super::super::caretaker::LEAVE_LIMIT;
 use super::super::ownership::Refused;
 use super::{FrontEnd, Waiting};
-
-/// How long whoever opens a volume waits at least for a caretaker: that one ends the step that it is at.
-const CARETAKER_LEAVES: Duration = Duration::from_secs(10);
 
 impl FrontEnd {
     /// Refuses a volume that moves to one who would see only what is moved.
@@ -51,7 +47,7 @@ impl FrontEnd {
     /// Has a caretaker make way for the one who waits.
     pub(super) fn ask_caretaker(&self, waiting: &mut Waiting, volume: VolumeId) {
         if self.sessions.has_caretaker(volume) && !self.is_caretaker() {
-            waiting.until = waiting.until.max(waiting.began + CARETAKER_LEAVES);
+            waiting.until = waiting.until.max(waiting.began + LEAVE_LIMIT);
             waiting.asks = true;
         }
     }
