@@ -57,7 +57,7 @@ pub(crate) type Column = (FamilyId, u32);
 /// One group on its way back.
 #[derive(Debug)]
 pub(crate) struct Filling {
-    /// Tells the answers to this one's questions from those to a former one's.
+    /// The last question to our own store: answers to others are of what was given up.
     pub(crate) run: u64,
     pub(crate) interval: Interval,
     pub(crate) state: SlotState,

@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use protocol::storage::{ObjectState, StorageError, StorageReply, StorageRequest};
 use protocol::{Interval, ObjectId, PgId};
 
+use super::Replica;
 use super::event::Action;
 use super::judge::is_of_before;
-use super::{Asked, Replica};
 use crate::recovery::{Cursor, Step};
 
 /// Objects in a page of our own list.
@@ -46,9 +46,7 @@ impl Replica {
             return;
         };
         filling.step = Step::Clearing;
-        let run = filling.run;
-        let list = StorageRequest::List { after, limit: PAGE };
-        self.ask(Asked::Own(pg, run), list, out);
+        self.ask_own(pg, StorageRequest::List { after, limit: PAGE }, out);
     }
 
     /// Our own store answered, while a group is cleared.
@@ -90,8 +88,7 @@ impl Replica {
         match (first, next) {
             (Some(object), next) => {
                 filling.step = Step::Dropping(going, next);
-                let run = filling.run;
-                self.ask(Asked::Own(pg, run), StorageRequest::Drop(object), out);
+                self.ask_own(pg, StorageRequest::Drop(object), out);
             }
             (None, Cursor::After(after)) => self.list_what_goes(pg, after, out),
             (None, Cursor::End) => {

@@ -78,8 +78,24 @@ impl Replica {
             return;
         };
         filling.step = Step::OwnColumn(at, source);
-        let (run, (family, index)) = (filling.run, at);
-        self.ask(Asked::Own(pg, run), StorageRequest::Column { family, index }, out);
+        let (family, index) = at;
+        self.ask_own(pg, StorageRequest::Column { family, index }, out);
+    }
+
+    /// Asks our own store for a group, one question at a time.
+    pub(super) fn ask_own(&mut self, pg: PgId, request: StorageRequest, out: &mut Vec<Action>) {
+        if let Some(run) = self.next_own(pg) {
+            self.ask(Asked::Own(pg, run), request, out);
+        }
+    }
+
+    /// The number of a group's next question to our own store. The one before, if it is still to be answered, is of
+    /// something that was given up: its answer must not be taken for that of this one.
+    fn next_own(&mut self, pg: PgId) -> Option<u64> {
+        let filling = self.recovery.groups.get_mut(&pg)?;
+        filling.run = self.recovery.next_number;
+        self.recovery.next_number += 1;
+        Some(filling.run)
     }
 
     /// Our own store answered.
@@ -267,12 +283,7 @@ impl Replica {
             return;
         };
         filling.step = Step::Uniting(Box::new(theirs), doubt, follows, rest);
-        let run = filling.run;
-        self.ask(
-            Asked::Own(pg, run),
-            StorageRequest::Difference { object, have },
-            out,
-        );
+        self.ask_own(pg, StorageRequest::Difference { object, have }, out);
     }
 
     fn store_copy(
@@ -298,7 +309,7 @@ impl Replica {
         doubt: bool,
         out: &mut Vec<Action>,
     ) {
-        let Some(run) = self.recovery.groups.get(&pg).map(|filling| filling.run) else {
+        let Some(run) = self.next_own(pg) else {
             return;
         };
         let (object, stamp) = (delta.object, delta.stamp);

@@ -12,7 +12,7 @@ use protocol::storage::{ObjectState, StorageRequest};
 use protocol::{DiskId, Generation, Interval, ObjectId, PgId, VolumeId};
 
 use super::event::Action;
-use super::{Asked, Replica, Wait};
+use super::{Replica, Wait};
 use crate::mutation::{self, Mutation};
 use crate::recovery::{Column, Cursor, Filling, Step};
 
@@ -279,8 +279,7 @@ impl Replica {
             self.ask_source(pg, Ask::List { after }, out);
         } else if let Cursor::After(after) = filling.own_next {
             filling.step = Step::OwnList;
-            let (run, limit) = (filling.run, PAGE);
-            self.ask(Asked::Own(pg, run), StorageRequest::List { after, limit }, out);
+            self.ask_own(pg, StorageRequest::List { after, limit: PAGE }, out);
         } else {
             self.end_pass(pg, out);
         }

@@ -12,8 +12,8 @@ use protocol::session::{Slot, SlotState};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
 use protocol::{DiskId, LayerId, ObjectId, PgId, Stamp};
 
+use super::Replica;
 use super::event::Action;
-use super::{Asked, Replica};
 use crate::recovery::{Column, Step};
 use crate::rows::rebuilding::Rebuilding;
 
@@ -95,19 +95,15 @@ impl Replica {
         };
         let first = sources.first().map_or(first, |(disk, _)| *disk);
         self.rebuilt_by.insert(pg, self.map.clone());
-        let run = self.recovery.next_number;
-        self.recovery.next_number += 1;
         if let Some(filling) = self.recovery.groups.get_mut(&pg) {
             let shape = Rows::new(profile);
             let rebuilding = Rebuilding::new(shape, range, shard, first, sources.iter().copied());
             filling.step = Step::Rebuilding(Box::new(rebuilding));
-            // What was asked of our own store for a former column does not count.
-            filling.run = run;
         }
         for (disk, _) in sources {
             self.ask_one(pg, disk, Ask::Column { family, index }, out);
         }
-        self.ask(Asked::Own(pg, run), StorageRequest::Column { family, index }, out);
+        self.ask_own(pg, StorageRequest::Column { family, index }, out);
     }
 
     /// Asks one of the sources of rows.
