@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use protocol::message::Request;
-use protocol::{FamilyId, Generation, LayerId, ObjectId, Stamp};
+use protocol::message::{Request, Scope};
+use protocol::{FamilyId, Generation, LayerId, ObjectId, PgId, Stamp};
 
 use super::event::ConnectionId;
 
@@ -24,7 +24,10 @@ pub(super) struct Flight {
 #[derive(Debug)]
 struct Entry {
     stamp: Stamp,
+    pg: PgId,
     generation: Generation,
+    /// Whether the owner has said meanwhile that this is complete.
+    complete: bool,
     asker: Asker,
     /// What was asked, where it may have to be asked again.
     kept: Option<Request>,
@@ -41,6 +44,8 @@ pub(super) struct Ended {
     pub(super) others: Vec<(Asker, Request)>,
     /// What was asked, if it was kept.
     pub(super) kept: Option<Request>,
+    /// Whether the owner has said meanwhile that this is complete.
+    pub(super) complete: bool,
 }
 
 impl Flight {
@@ -60,11 +65,13 @@ impl Flight {
         }
     }
 
-    /// A write that an owner of `generation` asked for goes to the store.
-    pub(super) fn start(&mut self, object: ObjectId, stamp: Stamp, generation: Generation, asker: Asker) {
+    /// A write that an owner asked for goes to the store.
+    pub(super) fn start(&mut self, object: ObjectId, stamp: Stamp, scope: &Scope, asker: Asker) {
         let entry = Entry {
             stamp,
-            generation,
+            pg: scope.pg,
+            generation: scope.generation,
+            complete: false,
             asker,
             kept: None,
             others: Vec::new(),
@@ -93,7 +100,20 @@ impl Flight {
             asker: entry.asker,
             others: entry.others,
             kept: entry.kept,
+            complete: entry.complete,
         })
+    }
+
+    /// The owner says that a layer is complete in one group up to `stamp`. What the store has not answered
+    /// yet is in it when the owner had it from elsewhere, or needed it no more, after the connection broke on
+    /// which it had asked here: nobody will say again that it is complete.
+    pub(super) fn complete(&mut self, family: FamilyId, layer: LayerId, pg: PgId, stamp: Stamp) {
+        self.objects
+            .iter_mut()
+            .filter(|(object, _)| object.family == family && object.layer == layer)
+            .flat_map(|(_, entries)| entries)
+            .filter(|entry| entry.pg == pg && entry.stamp <= stamp)
+            .for_each(|entry| entry.complete = true);
     }
 
     /// The objects that something in flight is for.

@@ -249,7 +249,7 @@ impl Replica {
             }
             return Ok(());
         }
-        self.flight.start(object, stamp, scope.generation, asker);
+        self.flight.start(object, stamp, scope, asker);
         let asked = Asked::Change {
             pg: scope.pg,
             object,
@@ -347,7 +347,7 @@ impl Replica {
         request: StorageRequest,
         out: &mut Vec<Action>,
     ) {
-        self.flight.start(object, stamp, scope.generation, asker);
+        self.flight.start(object, stamp, scope, asker);
         let asked = Asked::Change {
             pg: scope.pg,
             object,
@@ -367,22 +367,20 @@ impl Replica {
         result: Result<StorageReply, StorageError>,
         out: &mut Vec<Action>,
     ) {
+        let ended = self.flight.end(object, stamp);
         let response = match result {
             Ok(_) => {
-                let forget = if level {
-                    Mutation::ForgetDoubtOfLevel
-                } else {
-                    Mutation::ForgetDoubt
-                };
-                if !mutation::active(forget) {
-                    self.doubt.add(pg, object, stamp);
-                }
+                let complete = ended.as_ref().is_some_and(|ended| ended.complete);
+                self.is_in_doubt(pg, (object, stamp), level, complete, out);
                 Response::Ok
             }
             Err(StorageError::Gap(at)) if has_already(at, stamp) => Response::Ok,
             Err(error) => response(Err(error)),
         };
-        let Some(Ended { asker, others, kept }) = self.flight.end(object, stamp) else {
+        let Some(Ended {
+            asker, others, kept, ..
+        }) = ended
+        else {
             return;
         };
         if let (Response::Refused(Refusal::Gap(_)), Some(request)) = (&response, kept)
@@ -408,6 +406,28 @@ impl Replica {
         self.unpark(|wait| wait == Wait::Drain, false, out);
     }
 
+    /// Rule 6. What a write or a level left is in doubt until the owner says that it is complete. If it has
+    /// said so already, the store is told, too: it put the object in doubt with the write.
+    fn is_in_doubt(
+        &mut self,
+        pg: PgId,
+        (object, stamp): (ObjectId, Stamp),
+        level: bool,
+        complete: bool,
+        out: &mut Vec<Action>,
+    ) {
+        let forget = if level {
+            Mutation::ForgetDoubtOfLevel
+        } else {
+            Mutation::ForgetDoubt
+        };
+        if complete {
+            self.settle(vec![(object, stamp)], out);
+        } else if !mutation::active(forget) {
+            self.doubt.add(pg, object, stamp);
+        }
+    }
+
     /// Rule 6. What it says stays true, so nothing is judged but that this owner was let in here
     /// once: late, or of an old generation or interval, it does no harm.
     pub(super) fn complete(&mut self, scope: &Scope, up_to: u64, out: &mut Vec<Action>) {
@@ -428,6 +448,7 @@ impl Replica {
             generation: scope.generation,
             count,
         };
+        self.flight.complete(volume.family, volume.head, scope.pg, stamp);
         let settled = self.doubt.settle(volume.family, volume.head, scope.pg, stamp);
         self.settle(settled, out);
         self.resume_reclaims(out);
