@@ -1,6 +1,7 @@
 //! Three nodes with three copies on this machine's loopback, beside Ceph and `GlusterFS` on the same disk: the same
 //! patterns, in turns, with the CPU of all processes of a system and of its client. Or, with `--erasure`, a guest's disk in
-//! a pool of rows beside one in a pool of three copies, on as many nodes as a row has shards, some of which may be down.
+//! a pool of rows beside one in a pool of three copies, on as many nodes as a row has shards, some of which may be down;
+//! for 4+2 beside Ceph's, too.
 //!
 //! All nodes share two cores and one disk here: the figures compare systems under equal conditions, and say nothing
 //! of what three machines do.
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use erasure::Profile;
 use test_node::Cluster;
 
@@ -18,13 +19,15 @@ use crate::local::guest::{Guest, Notification};
 use crate::local::pattern::{FILL, Pattern};
 use crate::local::report::{self, Line, Sample};
 use crate::local::system::settle;
-use crate::peers::{self, Peer, Running};
+use crate::peers::{self, Kept, Peer, Running};
 use crate::process::{Process, cpu_seconds, program};
 use crate::{fio, machine};
 
 const NBD: &str = "storaged-nbd";
 const VHOST: &str = "storaged-vhost";
 const ROWS: &str = "storaged-vhost-rows";
+/// The profile that the scripts of peers make.
+const PEERS_ROWS: &str = "4+2";
 
 /// How `cluster` is run.
 #[derive(clap::Args)]
@@ -51,8 +54,9 @@ pub(crate) struct Options {
     /// repository.
     #[arg(long)]
     scripts: Option<PathBuf>,
-    /// Compare a pool with erasure coding, as in 4+2, with one of three copies, a node for each shard; without NBD.
-    #[arg(long, value_name = "DATA+PARITY", conflicts_with = "peers")]
+    /// Compare a pool with erasure coding, as in 4+2, with one of three copies, a node for each shard; without NBD. Of
+    /// the peers only ceph has the like, and its script makes 4+2.
+    #[arg(long, value_name = "DATA+PARITY")]
     erasure: Option<Profile>,
     /// Nodes that are killed before anything is measured, the last ones.
     #[arg(long, default_value_t = 0, requires = "erasure")]
@@ -75,10 +79,11 @@ struct Ours {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let directory = machine::stage(&options.directory)?;
     let span = options.size_mib << 20;
+    let kept = kept_by_peers(options)?;
     let mut running = Vec::new();
     for (peer, scripts) in options.peers.iter().zip(options.scripts.iter().cycle()) {
         let folder = directory.path().join(peer.name());
-        running.push(Running::start(*peer, scripts, folder, span)?);
+        running.push(Running::start(*peer, kept, scripts, folder, span)?);
     }
     let mut ours = match &options.erasure {
         Some(profile) => Ours::with_rows(directory.path(), span, *profile, options)?,
@@ -99,6 +104,22 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         options.rounds
     );
     Ok(())
+}
+
+/// What peers are to do for a fair comparison.
+fn kept_by_peers(options: &Options) -> Result<Kept> {
+    let Some(profile) = &options.erasure else {
+        return Ok(Kept::Copies);
+    };
+    let comparable = options.peers.is_empty()
+        || profile.to_string() == PEERS_ROWS
+            && options.peers.iter().all(|peer| *peer == Peer::Ceph)
+            && options.down == 0;
+    ensure!(
+        comparable,
+        "beside peers --erasure is compared as {PEERS_ROWS}, with ceph alone, and with all nodes up"
+    );
+    Ok(Kept::Rows)
 }
 
 /// Runs one pattern on all systems in turns.

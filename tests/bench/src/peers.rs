@@ -12,10 +12,10 @@ use crate::local::report::Sample;
 /// The columns of what the scripts print.
 const COLUMNS: usize = 9;
 
-/// A peer with three copies.
+/// A peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Peer {
-    /// Ceph RBD: a monitor, a manager and three `BlueStore` OSDs, fio's rbd engine.
+    /// Ceph RBD: a monitor, a manager and three `BlueStore` OSDs (six for rows), fio's rbd engine.
     Ceph,
     /// `GlusterFS`: replica 3 with its options for disk images, fio's gfapi engine.
     Gluster,
@@ -31,9 +31,29 @@ impl Peer {
     }
 }
 
+/// How a peer keeps a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Three copies.
+    Copies,
+    /// Four shards of data and two of parity, on six disks; of Ceph only.
+    Rows,
+}
+
+impl Kept {
+    /// What the scripts call it.
+    fn mode(self) -> &'static str {
+        match self {
+            Self::Copies => "rep",
+            Self::Rows => "ec",
+        }
+    }
+}
+
 /// A peer that runs.
 pub(crate) struct Running {
     pub(crate) peer: Peer,
+    kept: Kept,
     script: PathBuf,
     folder: PathBuf,
     span: u64,
@@ -41,12 +61,13 @@ pub(crate) struct Running {
 
 impl Running {
     /// Brings a peer up; its files go into `folder`.
-    pub(crate) fn start(peer: Peer, scripts: &Path, folder: PathBuf, span: u64) -> Result<Self> {
+    pub(crate) fn start(peer: Peer, kept: Kept, scripts: &Path, folder: PathBuf, span: u64) -> Result<Self> {
         std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let script = scripts.join(format!("{}.sh", peer.name()));
         // Before the start, so that half of one is taken down as well.
         let running = Self {
             peer,
+            kept,
             script,
             folder,
             span,
@@ -72,7 +93,7 @@ impl Running {
         let output = Command::new(&self.script)
             .arg(what)
             .arg(&self.folder)
-            .env("MODE", "rep")
+            .env("MODE", self.kept.mode())
             .env("SIZE", self.span.to_string())
             .env("RUNTIME", seconds.to_string())
             .env("PATTERNS", format!("^{pattern}$"))
