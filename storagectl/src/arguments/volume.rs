@@ -99,8 +99,8 @@ pub(crate) enum VolumeCommand {
     },
     /// Moves a volume to another pool, also while a guest uses it: from copies to erasure coding, or to other disks.
     #[command(
-        after_help = "Whoever has the volume open copies it, step by step, no faster than the rate; of one that nobody has \
-open storaged does. A write waits only if it goes to the very few megabytes that are being copied. It may be interrupted \
+        after_help = "Whoever has the volume open copies it, step by step, no faster than the rate, and slower while the \
+guest works; of one that nobody has open storaged does. A write waits only if it goes to the very few megabytes that are being copied. It may be interrupted \
 by anything at any time, and goes on by itself: what is moved is in the new pool, the rest in the old one. Each part's \
 space in the old pool is given back when it is moved.\nNot for a volume with snapshots, and meanwhile it can neither get \
 snapshots nor shrink. Say it again with another --rate to make it faster or slower.\nExamples:\n  storagectl volume \

@@ -36,6 +36,8 @@ pub(super) struct Transit {
     route: RefCell<Route>,
     /// The most bytes that are copied a second; none if it is not for this front end to do.
     rate: Cell<u64>,
+    /// How many operations the guest has asked for.
+    asked: Cell<u64>,
     /// Why nothing is moved just now, for people.
     obstacle: RefCell<Option<String>>,
     over: Cell<bool>,
@@ -63,6 +65,7 @@ impl Transit {
             pieces: RefCell::default(),
             route: RefCell::new(Route::new(moved)),
             rate: Cell::new(rate),
+            asked: Cell::new(0),
             obstacle: RefCell::default(),
             over: Cell::new(false),
             stopping: Cell::new(false),
@@ -77,6 +80,7 @@ impl Transit {
 
     /// Has an operation done, in as many pieces as it has owners.
     pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
+        self.asked.set(self.asked.get().wrapping_add(1));
         let (numbers, answered) = {
             let route = self.route.borrow();
             let mut pieces = self.pieces.borrow_mut();

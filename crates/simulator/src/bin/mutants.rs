@@ -19,6 +19,9 @@ struct Arguments {
     /// Only mutants whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Of rules of rows, look in the large worlds that encode rows, in place of the small ones of rows alone.
+    #[arg(long)]
+    encoded: bool,
     /// List the mutants that worlds notice too rarely, each with the unit test that must notice it.
     #[arg(long)]
     second_lines: bool,
@@ -41,8 +44,11 @@ fn main() -> ExitCode {
     let search = |mutant: &Mutation| {
         // Of this thread only.
         mutation::set(Some(*mutant));
-        let of_rows = Mutation::ROWS.contains(mutant);
-        let found = (1..=arguments.seeds).find_map(|seed| Some((seed, violation(seed, of_rows)?)));
+        let worlds = match (Mutation::ROWS.contains(mutant), arguments.encoded) {
+            (true, false) => Worlds::OfRows,
+            (_, encoded) => Worlds::Large { encoded },
+        };
+        let found = (1..=arguments.seeds).find_map(|seed| Some((seed, violation(seed, worlds)?)));
         mutation::set(None);
         found
     };
@@ -68,13 +74,26 @@ fn main() -> ExitCode {
     }
 }
 
+/// Which worlds are to notice.
+#[derive(Clone, Copy)]
+enum Worlds {
+    /// Small ones, of owners and replicas of one volume of rows.
+    OfRows,
+    /// Whole clusters, with a pool of copies or of rows.
+    Large { encoded: bool },
+}
+
 /// What is wrong in the world of a seed, if anything.
-fn violation(seed: u64, of_rows: bool) -> Option<String> {
-    let world = || {
-        if of_rows {
-            return row_world(seed, false).err();
+fn violation(seed: u64, worlds: Worlds) -> Option<String> {
+    let world = || match worlds {
+        Worlds::OfRows => row_world(seed, false).err(),
+        Worlds::Large { encoded } => {
+            let options = Options {
+                encoded,
+                ..Options::default()
+            };
+            run(seed, options).violations.into_iter().next()
         }
-        run(seed, Options::default()).violations.into_iter().next()
     };
     match catch_unwind(AssertUnwindSafe(world)) {
         Ok(violation) => violation,

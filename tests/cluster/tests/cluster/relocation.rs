@@ -1,4 +1,5 @@
-//! Data moves to other nodes while guests write: when a node is added, emptied, or stays away.
+//! Data moves to other nodes while guests write: when a node is added, emptied, or stays away. Of pools of copies, and of
+//! pools of rows, whose shards are as many here.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ const MIB: u64 = 1 << 20;
 /// The volume, in MiB: 16 objects.
 const SIZE: u64 = 64;
 const GROUPS: u32 = 32;
+/// Ways to keep data on three disks, of which one may fail.
+const COPIES: &str = "--copies 3";
+const ROWS: &str = "--erasure 2+1";
 /// What a disk without data may use: its own tables.
 const EMPTY: u64 = 2 << 20;
 
@@ -31,8 +35,8 @@ struct Guest {
 }
 
 impl Guest {
-    async fn on(node: &Node) -> Self {
-        let _: Pool = ask(node, &format!("pool create main --copies 3 --groups {GROUPS}")).await;
+    async fn on(node: &Node, kept: &str) -> Self {
+        let _: Pool = ask(node, &format!("pool create main {kept} --groups {GROUPS}")).await;
         let _: Value = ask(node, &format!("volume create a {SIZE}M")).await;
         let device = open(node, "a").await;
         for step in 0..SIZE {
@@ -108,11 +112,11 @@ async fn until_unused(node: &Node, disk: u32) {
     until(async || is_empty(ask(node, &question).await)).await;
 }
 
-#[test]
-fn a_node_is_added_and_another_one_emptied_and_removed_while_a_guest_writes() {
+/// A node is added, another one emptied and removed, a third one dies.
+fn a_node_comes_and_one_goes(kept: &str) {
     run_for(LIMIT, async {
         let cluster = Cluster::secured(3, 1).unwrap();
-        let guest = Guest::on(&cluster.nodes[1]).await;
+        let guest = Guest::on(&cluster.nodes[1], kept).await;
         let (cluster, ()) = aside(cluster, |cluster| cluster.grow(1).unwrap()).await;
         guest
             .writes_while(until_settled(&cluster.nodes[1], 4, false))
@@ -160,11 +164,11 @@ fn a_node_is_added_and_another_one_emptied_and_removed_while_a_guest_writes() {
     });
 }
 
-#[test]
-fn the_data_of_a_node_that_stays_away_goes_to_another_one_and_what_it_has_goes_when_it_is_back() {
+/// A node stays away until its data is elsewhere, and comes back.
+fn a_node_stays_away_and_comes_back(kept: &str) {
     run_for(LIMIT, async {
         let mut cluster = Cluster::secured_with(4, 1, "[rebalance]\ndown_out_s = 10\n").unwrap();
-        let guest = Guest::on(&cluster.nodes[0]).await;
+        let guest = Guest::on(&cluster.nodes[0], kept).await;
         let before = groups(&cluster.nodes[0]).await[&4];
         assert!(before > 0);
         cluster.nodes[3].kill().unwrap();
@@ -186,4 +190,24 @@ fn the_data_of_a_node_that_stays_away_goes_to_another_one_and_what_it_has_goes_w
         check(&there, rounds).await;
         there.close().await;
     });
+}
+
+#[test]
+fn a_node_is_added_and_another_one_emptied_and_removed_while_a_guest_writes() {
+    a_node_comes_and_one_goes(COPIES);
+}
+
+#[test]
+fn shards_move_to_a_node_that_is_added_and_off_one_that_is_emptied_while_a_guest_writes() {
+    a_node_comes_and_one_goes(ROWS);
+}
+
+#[test]
+fn the_data_of_a_node_that_stays_away_goes_to_another_one_and_what_it_has_goes_when_it_is_back() {
+    a_node_stays_away_and_comes_back(COPIES);
+}
+
+#[test]
+fn the_shards_of_a_node_that_stays_away_are_computed_anew_and_what_it_has_goes_when_it_is_back() {
+    a_node_stays_away_and_comes_back(ROWS);
 }

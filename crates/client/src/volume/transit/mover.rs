@@ -27,6 +27,9 @@ const EMPTY_STEP: u64 = 256 << 20;
 const COPY: u64 = 1 << 20;
 /// Copies under way at once. Few: guests come first.
 const COPIES_MAX: usize = 4;
+/// While the guest works, the move rests this many times as long as a step took before it begins the next one: the guest has
+/// the disks for itself three quarters of the time, and the move still comes to its end.
+const RESTS_FOR_GUEST: u32 = 3;
 /// After something failed, until it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -55,13 +58,14 @@ pub(super) async fn run(transit: Rc<Transit>) {
             transit.until(may_go_on).await;
             continue;
         }
+        let (begun, asked) = (Instant::now(), transit.asked.get());
         match step(&transit).await {
             Ok(bytes) => {
                 transit.obstacle.take();
-                let cost = u128::from(bytes) * 1_000_000_000 / u128::from(transit.rate.get().max(1));
-                let cost = Duration::from_nanos(u64::try_from(cost).unwrap_or(u64::MAX));
-                paid = paid.max(Instant::now()) + cost;
-                pause(&transit, paid).await;
+                let now = Instant::now();
+                paid = paid.max(now) + cost(bytes, transit.rate.get());
+                let guest = transit.asked.get() != asked;
+                pause(&transit, paid.max(now + rest(now - begun, guest))).await;
             }
             Err(Obstacle::Stopped) => break,
             Err(Obstacle::Device(error)) => {
@@ -74,6 +78,21 @@ pub(super) async fn run(transit: Rc<Transit>) {
     }
     transit.rested.set(true);
     transit.changed.notify_waiters();
+}
+
+/// How long so many bytes take at this rate, in bytes a second.
+fn cost(bytes: u64, rate: u64) -> Duration {
+    let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+/// How long the move keeps still after a step that took so long, if the guest asked for something meanwhile.
+fn rest(step: Duration, guest: bool) -> Duration {
+    if guest {
+        step.saturating_mul(RESTS_FOR_GUEST)
+    } else {
+        Duration::ZERO
+    }
 }
 
 async fn pause(transit: &Transit, until: Instant) {
@@ -234,4 +253,24 @@ async fn give_back(transit: &Transit, offset: u64, to: u64) {
     // Nothing depends on it: what is left goes with the rest of the source.
     let done = Box::new(|_| ());
     transit.source.submit(Asked::Zero { offset, length }, done);
+}
+
+#[cfg(test)]
+mod tests {
+    //! How fast a move goes.
+    use super::*;
+
+    #[test]
+    fn a_guest_that_works_has_the_disks_for_three_quarters_of_the_time() {
+        let step = Duration::from_millis(80);
+        assert_eq!(rest(step, true), Duration::from_millis(240));
+        assert_eq!(rest(step, false), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_object_at_the_rate_of_one_a_second_costs_a_second_and_no_rate_divides_by_zero() {
+        assert_eq!(cost(STEP, STEP), Duration::from_secs(1));
+        assert_eq!(cost(0, 0), Duration::ZERO);
+        assert!(cost(u64::MAX, 0) > Duration::from_hours(1));
+    }
 }
