@@ -288,7 +288,7 @@ pub(crate) fn attach(storaged: &Path, folder: &Path, volume: &str) -> Result<(Pr
         .args(["--volume", volume, "--queues=1", "--socket"]);
     command.arg(&socket);
     let mut process = Process::start("vhost-blk", &mut command, folder.join(format!("{volume}.log")))?;
-    process.wait_for_file(&socket)?;
+    process.wait_for_socket(&socket)?;
     let guest = Guest::connect(&socket, Notification::Events)?;
     Ok((process, guest))
 }

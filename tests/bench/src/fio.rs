@@ -108,6 +108,6 @@ pub(crate) fn serve(storaged: &Path, folder: &Path) -> Result<(crate::process::P
         .arg(format!("unix:{}", socket.display()));
     let log = folder.join("nbd.log");
     let mut process = crate::process::Process::start("storaged-nbd", &mut command, log)?;
-    process.wait_for_file(&socket)?;
+    process.wait_for_socket(&socket)?;
     Ok((process, socket))
 }

@@ -38,8 +38,8 @@ impl Node {
             .arg(disks.to_string());
         let mut process = Process::start("storaged", &mut command, folder.join("storaged.log"))?;
         let (socket, admin) = (folder.join("storaged.sock"), folder.join("admin.sock"));
-        process.wait_for_file(&socket)?;
-        process.wait_for_file(&admin)?;
+        process.wait_for_socket(&socket)?;
+        process.wait_for_socket(&admin)?;
         Ok(Self {
             process,
             admin: Admin::new(&admin)?,

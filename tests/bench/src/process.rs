@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// The unit of the CPU accounts in /proc: `USER_HZ`, which is 100 wherever this runs.
 pub(crate) const TICKS_PER_SECOND: f64 = 100.0;
 
+/// The flag of a socket that takes connections (`__SO_ACCEPTCON` of Linux's `net.h`).
+const SOCKET_LISTENS: u32 = 1 << 16;
+
 /// A program of a system under test. It is ended when this is dropped.
 pub(crate) struct Process {
     child: Child,
@@ -55,9 +58,9 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until the program has made the file (socket) `path`.
-    pub(crate) fn wait_for_file(&mut self, path: &Path) -> Result<()> {
-        self.wait_until(&format!("making {}", path.display()), || path.exists())
+    /// Waits until a program listens on a unix socket. Its file is there a moment before that.
+    pub(crate) fn wait_for_socket(&mut self, path: &Path) -> Result<()> {
+        self.wait_until(&format!("listening on {}", path.display()), || listens(path))
     }
 
     /// Its process id.
@@ -105,6 +108,19 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
         path.display()
     );
     Ok(path)
+}
+
+/// Whether some program listens on a unix socket, as the kernel's list says: its flags there are in hexadecimal.
+fn listens(path: &Path) -> bool {
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    sockets.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        let flags = fields
+            .nth(3)
+            .and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        let at = fields.nth(3).map(Path::new);
+        flags.is_some_and(|flags| flags & SOCKET_LISTENS != 0) && at == Some(path)
+    })
 }
 
 /// User and system time of a process, all its threads, in seconds; 0 when it is gone.

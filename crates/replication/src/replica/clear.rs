@@ -74,6 +74,7 @@ impl Replica {
                     self.doubt.gone(gone);
                 }
                 self.drop_next(pg, going, next, out);
+                self.resume_reclaims(out);
             }
             // Tried again with the next nudge.
             _ => {}

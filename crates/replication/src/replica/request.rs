@@ -370,7 +370,7 @@ impl Replica {
         let ended = self.flight.end(object, stamp);
         let response = match result {
             Ok(_) => {
-                let complete = ended.as_ref().is_some_and(|ended| ended.complete);
+                let complete = ended.as_ref().is_some_and(|ended| self.will_not_hear(ended));
                 self.is_in_doubt(pg, (object, stamp), level, complete, out);
                 Response::Ok
             }
@@ -406,8 +406,15 @@ impl Replica {
         self.unpark(|wait| wait == Wait::Drain, false, out);
     }
 
+    /// Whether an owner said that this is complete, and will not say so again: whoever asked is gone, and hears no answer.
+    fn will_not_hear(&self, ended: &Ended) -> bool {
+        let askers = std::iter::once(&ended.asker).chain(ended.others.iter().map(|(asker, _)| asker));
+        let mut connections = askers.map(|(connection, _)| connection);
+        ended.complete && connections.all(|connection| !self.connections.contains_key(connection))
+    }
+
     /// Rule 6. What a write or a level left is in doubt until the owner says that it is complete. If it has
-    /// said so already, the store is told, too: it put the object in doubt with the write.
+    /// said so already, for good, the store is told, too: it put the object in doubt with the write.
     fn is_in_doubt(
         &mut self,
         pg: PgId,

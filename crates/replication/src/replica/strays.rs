@@ -141,6 +141,8 @@ impl Replica {
             (None, _) => self.strays.next = None,
         }
         self.next_page_of_strays(out);
+        // What was in doubt may be gone.
+        self.resume_reclaims(out);
     }
 
     fn sort_out(&mut self, objects: &[ObjectState], more: bool, out: &mut Vec<Action>) {

@@ -129,7 +129,7 @@ fn start_qemu(folder: &Path, size: u64) -> Result<(Vec<Process>, PathBuf)> {
             socket.display()
         ));
     let mut process = Process::start("qemu-storage-daemon", &mut command, folder.join("qemu.log"))?;
-    process.wait_for_file(&socket)?;
+    process.wait_for_socket(&socket)?;
     Ok((vec![process], socket))
 }
 
@@ -159,6 +159,6 @@ fn start_vhost_blk(folder: &Path, arguments: &[OsString]) -> Result<(Vec<Process
         .arg("--socket")
         .arg(&socket);
     let mut process = Process::start("vhost-blk", &mut command, folder.join("vhost-blk.log"))?;
-    process.wait_for_file(&socket)?;
+    process.wait_for_socket(&socket)?;
     Ok((vec![process], socket))
 }

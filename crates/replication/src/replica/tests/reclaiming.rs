@@ -17,7 +17,7 @@ fn reclaimed(actions: &[Action]) -> Vec<(u64, Result<(), StorageError>)> {
 
 impl Bed {
     /// A disk whose map has layer 2 as the head, and wants layer 1 merged into it.
-    fn merging() -> Self {
+    pub(super) fn merging() -> Self {
         let mut bed = Self::fenced(1);
         bed.head_is(2);
         bed
@@ -29,7 +29,7 @@ impl Bed {
         self.apply(Event::Map(Arc::new(self.map.clone())))
     }
 
-    fn reclaim(&mut self, token: u64, request: StorageRequest) -> Vec<Action> {
+    pub(super) fn reclaim(&mut self, token: u64, request: StorageRequest) -> Vec<Action> {
         self.apply(Event::Reclaim { token, request })
     }
 
@@ -143,38 +143,44 @@ fn who_comes_back_compares_when_its_own_merges_of_before_are_done() {
     assert!(out.iter().any(asks), "{out:?}");
 }
 
-#[test]
-fn a_front_is_not_merged_over_a_row_that_may_not_be_there_and_its_rows_stay_meanwhile() {
-    // Seed 24 of the small worlds: what a row makes old was left out, and then the row was on too few of its disks.
-    let mut bed = Bed::merging();
-    let row = |follows, at| {
-        let Request::Write { scope, mut write } = Bed::merging().write(follows, at) else {
-            panic!("it is a write");
-        };
-        write.object.index = protocol::rows::rows_index(0);
-        write.object.layer = LayerId(2);
-        Request::Write { scope, write }
+/// A write to the rows of the layer that the first one is merged into.
+pub(super) fn row(follows: Stamp, at: Stamp) -> Request {
+    let Request::Write { scope, mut write } = Bed::merging().write(follows, at) else {
+        panic!("it is a write");
     };
-    let written = bed.request(row(Stamp::ZERO, stamp(1, 1)));
-    bed.stored(&written, Ok(StorageReply::Done));
+    write.object.index = protocol::rows::rows_index(0);
+    write.object.layer = LayerId(2);
+    Request::Write { scope, write }
+}
+
+/// A merge in a pool that encodes rows of four chunks.
+pub(super) fn merge_over_rows(parent: u64, child: u64) -> StorageRequest {
     let StorageRequest::Merge {
         family,
         index,
         parent,
         child,
         ..
-    } = merge(1, 2)
+    } = merge(parent, child)
     else {
         panic!("it is a merge");
     };
-    let request = StorageRequest::Merge {
+    StorageRequest::Merge {
         family,
         index,
         parent,
         child,
         row_chunks: Some(4),
-    };
-    assert!(tokens(&bed.reclaim(1, request)).is_empty());
+    }
+}
+
+#[test]
+fn a_front_is_not_merged_over_a_row_that_may_not_be_there_and_its_rows_stay_meanwhile() {
+    // Seed 24 of the small worlds: what a row makes old was left out, and then the row was on too few of its disks.
+    let mut bed = Bed::merging();
+    let written = bed.request(row(Stamp::ZERO, stamp(1, 1)));
+    bed.stored(&written, Ok(StorageReply::Done));
+    assert!(tokens(&bed.reclaim(1, merge_over_rows(1, 2))).is_empty());
     let complete = Request::Complete {
         scope: bed.scope(1),
         up_to: 1,

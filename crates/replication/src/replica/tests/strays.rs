@@ -2,6 +2,7 @@
 
 use protocol::storage::ObjectState;
 
+use super::reclaiming::{merge_over_rows, row};
 use super::*;
 
 /// The group is on other disks now.
@@ -171,4 +172,17 @@ fn a_doubt_about_an_object_that_has_nothing_left_goes_with_its_group() {
     let out = nudge(&mut bed);
     bed.stored(&out, Ok(page(&[])));
     assert_eq!(bed.replica.in_doubt(), 0);
+}
+
+#[test]
+fn a_merge_that_waited_for_rows_goes_on_when_they_are_gone_with_their_group() {
+    // Seed 2029 of the large worlds of rows: nothing else happened on the disk after that, and the merge waited for ever.
+    let mut bed = Bed::merging();
+    let written = bed.request(row(Stamp::ZERO, stamp(1, 1)));
+    bed.stored(&written, Ok(StorageReply::Done));
+    assert!(tokens(&bed.reclaim(1, merge_over_rows(1, 2))).is_empty());
+    lost(&mut bed);
+    let out = nudge(&mut bed);
+    let out = bed.stored(&out, Ok(page(&[])));
+    assert_eq!(requests(&out), [merge_over_rows(1, 2)]);
 }
