@@ -187,6 +187,15 @@ impl Api {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Asks for a thing to be as is said.
+    pub(crate) async fn put<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<A, ApiError> {
+        self.ask(Method::PUT, path, Some(body)).await
+    }
+
     /// Asks for a thing to be changed.
     pub(crate) async fn patch<A: DeserializeOwned>(
         &self,

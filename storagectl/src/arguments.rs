@@ -3,6 +3,7 @@
 mod cluster;
 mod disk;
 mod image;
+mod iscsi;
 mod node;
 mod pool;
 mod snapshot;
@@ -22,6 +23,9 @@ use crate::exit;
 pub(crate) use cluster::{ClusterCommand, InitArguments, JoinArguments, MachineArguments};
 pub(crate) use disk::DiskCommand;
 pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArguments};
+pub(crate) use iscsi::{
+    AclCommand, IscsiCommand, LunCommand, MutualCommand, PortalCommand, SecretArguments, TargetCommand,
+};
 pub(crate) use node::NodeCommand;
 pub(crate) use pool::PoolCommand;
 pub(crate) use snapshot::SnapshotCommand;
@@ -84,6 +88,9 @@ pub(crate) enum Command {
     /// Bringing all nodes to a newer version.
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
+    /// Volumes as iSCSI disks of other hosts: targets, LUNs, who may log in.
+    #[command(subcommand)]
+    Iscsi(IscsiCommand),
     /// Background work.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -179,6 +186,19 @@ mod tests {
             "node remove 3 --yes",
             "events --follow",
             "task wait 7",
+            "iscsi target create iqn.2026-11.org.example:disks",
+            "iscsi target list",
+            "iscsi target show iqn.2026-11.org.example:disks",
+            "iscsi target delete iqn.2026-11.org.example:disks --yes",
+            "iscsi lun add iqn.2026-11.org.example:disks vm-1 --number 3 --block-size 4096 --read-only",
+            "iscsi lun remove iqn.2026-11.org.example:disks 3 --yes",
+            "iscsi lun list",
+            "iscsi acl add iqn.2026-11.org.example:disks iqn.1993-08.org.debian:01:a --chap-generate",
+            "iscsi acl add iqn.2026-11.org.example:disks iqn.1993-08.org.debian:01:a --chap --chap-user a",
+            "iscsi acl remove iqn.2026-11.org.example:disks iqn.1993-08.org.debian:01:a --yes",
+            "iscsi mutual set iqn.2026-11.org.example:disks --chap-secret-file -",
+            "iscsi mutual clear iqn.2026-11.org.example:disks",
+            "iscsi portal list",
             "vhost stats /run/db.control",
             "vhost drain unix:/run/db.control --limit 10s",
             "vhost resume /run/db.control --hold 3",

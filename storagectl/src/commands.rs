@@ -6,6 +6,7 @@ mod documents;
 mod drain;
 mod event;
 mod image;
+mod iscsi;
 mod node;
 mod offline;
 mod pool;
@@ -46,6 +47,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Cluster(command) => cluster::perform(&api, form, command).await,
         Command::Node(command) => node::perform(&api, form, command).await,
         Command::Upgrade(command) => upgrade::perform(&api, form, command).await,
+        Command::Iscsi(command) => iscsi::perform(&api, form, command).await,
         Command::Task(command) => task::perform(&api, form, command).await,
         Command::Status { check } => status::status(&api, form, check).await,
         Command::Top(arguments) => top::top(&api, form, &arguments).await,

@@ -91,6 +91,39 @@ fn copies_are_checked_and_the_report_says_what_was_looked_at() {
 }
 
 #[test]
+fn a_volume_becomes_a_disk_of_another_host_and_its_secret_is_shown_once() {
+    let bench = Bench::new();
+    let (target, host) = ("iqn.2026-11.org.example:disks", "iqn.1993-08.org.debian:01:a");
+    bench.good("volume create vm-1 64M");
+    let said = bench.good(&format!("iscsi target create {target}"));
+    assert!(said.contains("lets nobody in"), "{said}");
+    bench.good(&format!("iscsi lun add {target} vm-1 --block-size 4096"));
+    let added = bench.json(&format!(
+        "iscsi acl add {target} {host} --chap-user a --chap-generate"
+    ));
+    let secret = added["chap_secret"].as_str().unwrap();
+    assert_eq!(
+        (secret.len(), &added["access"][0]["chap_user"]),
+        (16, &"a".into())
+    );
+    let shown = bench.good(&format!("iscsi target show {target}"));
+    assert!(
+        shown.contains("vm-1") && shown.contains(host) && !shown.contains(secret),
+        "{shown}"
+    );
+    bench.bad(&format!("iscsi mutual set {target}"), 1, &["--chap-secret-file"]);
+    bench.good(&format!("iscsi mutual set {target} --chap-generate"));
+    bench.bad("volume delete vm-1 --yes", 1, &[target, "iscsi lun remove"]);
+    bench.bad(&format!("iscsi lun remove {target} 0"), 6, &["--yes"]);
+    bench.good(&format!("iscsi lun remove {target} 0 --yes"));
+    bench.bad(&format!("iscsi lun remove {target} 0 --yes"), 3, &["no LUN 0"]);
+    bench.good(&format!("iscsi acl remove {target} {host} --yes"));
+    bench.good(&format!("iscsi target delete {target} --yes"));
+    bench.bad(&format!("iscsi target show {target}"), 3, &["no iSCSI target"]);
+    bench.good("volume delete vm-1 --yes");
+}
+
+#[test]
 fn a_volume_lives_from_create_to_delete() {
     let bench = Bench::new();
     let said = bench.good("volume create my-new-disk 1TB");

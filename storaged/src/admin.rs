@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
+use crate::iscsi::Iscsi;
 use crate::peers::survey::Surveyor;
 use crate::progress::Progress;
 use crate::reclaim::Reclaim;
@@ -32,6 +33,7 @@ mod answer;
 mod describe;
 mod disks;
 mod figures;
+mod iscsi;
 mod join_tokens;
 mod log;
 mod nodes;
@@ -49,9 +51,9 @@ pub use serve::{Admin, ListenError};
 
 use answer::{Failure, Reply};
 
-/// The largest body of a request. The longest sensible one names [`admin_api::snapshots::GROUP_VOLUMES_MAX`]
-/// volumes.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The largest body of a request. The longest sensible one has [`admin_api::iscsi::REGISTRATIONS_MAX`] registrations
+/// of some 600 bytes.
+const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// What the handlers work with.
 pub struct Context {
@@ -83,6 +85,8 @@ pub struct Context {
     pub scrubs: Scrubs,
     /// Moves placement groups to where they belong.
     pub relocations: Relocations,
+    /// iSCSI targets, and what gateways keep here.
+    pub iscsi: Iscsi,
 }
 
 type Shared = State<Arc<Context>>;
@@ -136,6 +140,16 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(snapshots::clone))
         .routes(routes!(snapshots::list_all))
         .routes(routes!(snapshots::create_group))
+        .routes(routes!(iscsi::list, iscsi::create))
+        .routes(routes!(iscsi::get, iscsi::delete))
+        .routes(routes!(iscsi::add_lun))
+        .routes(routes!(iscsi::remove_lun))
+        .routes(routes!(iscsi::add_access))
+        .routes(routes!(iscsi::remove_access))
+        .routes(routes!(iscsi::set_mutual, iscsi::clear_mutual))
+        .routes(routes!(iscsi::portals, iscsi::announce))
+        .routes(routes!(iscsi::configuration))
+        .routes(routes!(iscsi::reservations, iscsi::set_reservations))
         .routes(routes!(openapi))
 }
 

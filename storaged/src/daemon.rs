@@ -27,6 +27,7 @@ use crate::cluster::{self, EnterError, identity};
 use crate::config::Config;
 use crate::disks::{Disks, Place};
 use crate::events::Events;
+use crate::iscsi::Iscsi;
 use crate::membership::Membership;
 use crate::peers::Peers;
 use crate::peers::gate::Gate;
@@ -218,7 +219,6 @@ impl Daemon {
         background.spawn(reclaim.clone().follow().in_current_span());
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
-
         let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events, peers.clone());
         background.spawn(scrubs.clone().run().in_current_span());
 
@@ -226,6 +226,7 @@ impl Daemon {
             node,
             lease: config.lease,
             started,
+            iscsi: Iscsi::new(volumes.clone(), store.clone(), node),
             volumes,
             surveyor: Surveyor::new(peers, disks.clone()),
             disks,
@@ -290,6 +291,7 @@ impl Daemon {
             _work_dir,
         } = self;
         info!("stopping");
+        context.iscsi.stop_waiting();
         admin.stop().await;
         background.shutdown().await;
         if let Some(memory) = memory {

@@ -18,6 +18,7 @@ pub mod events;
 pub mod give_up;
 pub mod health;
 pub mod identities;
+pub mod iscsi;
 pub mod membership;
 pub mod metrics;
 pub mod moment;

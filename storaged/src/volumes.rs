@@ -243,7 +243,7 @@ pub(crate) fn event(kind: &str, subject: impl Into<String>, message: impl Into<S
 }
 
 /// A volume's identity by its name.
-fn find(map: &ClusterMap, name: &str) -> Result<VolumeId, OperationError> {
+pub(crate) fn find(map: &ClusterMap, name: &str) -> Result<VolumeId, OperationError> {
     admin_api::names::check_name(name)?;
     map.volume_named(name)
         .ok_or_else(|| OperationError::NotFound(format!("there is no volume {name:?}")))
@@ -329,4 +329,4 @@ fn counted(count: usize, thing: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

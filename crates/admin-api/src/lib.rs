@@ -50,6 +50,21 @@
 //! | GET | `/v1/volumes/{volume}/snapshots/{snapshot}` | | [`snapshots::Snapshot`] |
 //! | DELETE | `/v1/volumes/{volume}/snapshots/{snapshot}` | | [`tasks::Deleted`] |
 //! | POST | `/v1/volumes/{volume}/snapshots/{snapshot}/clone` | [`snapshots::CloneSnapshot`] | 201 [`volumes::VolumeAnswer`] |
+//! | GET | `/v1/iscsi/targets` | | [`iscsi::TargetList`] |
+//! | POST | `/v1/iscsi/targets` | [`iscsi::CreateTarget`] | 201 [`iscsi::TargetInfo`] |
+//! | GET | `/v1/iscsi/targets/{target}` | | [`iscsi::TargetInfo`] |
+//! | DELETE | `/v1/iscsi/targets/{target}` | | 204 |
+//! | POST | `/v1/iscsi/targets/{target}/luns` | [`iscsi::AddLun`] | 201 [`iscsi::TargetInfo`] |
+//! | DELETE | `/v1/iscsi/targets/{target}/luns/{lun}` | | [`iscsi::TargetInfo`] |
+//! | POST | `/v1/iscsi/targets/{target}/access` | [`iscsi::AddAccess`] | 201 [`iscsi::TargetInfo`] |
+//! | DELETE | `/v1/iscsi/targets/{target}/access/{initiator}` | | [`iscsi::TargetInfo`] |
+//! | PUT | `/v1/iscsi/targets/{target}/mutual` | [`iscsi::Credentials`] | [`iscsi::TargetInfo`] |
+//! | DELETE | `/v1/iscsi/targets/{target}/mutual` | | [`iscsi::TargetInfo`] |
+//! | GET | `/v1/iscsi/portals` | | [`iscsi::PortalList`] |
+//! | PUT | `/v1/iscsi/portals` | [`iscsi::AnnouncePortals`] | [`iscsi::PortalList`] |
+//! | GET | `/v1/iscsi/configuration` | [`iscsi::WaitQuery`] | [`iscsi::Configuration`] |
+//! | GET | `/v1/iscsi/reservations/{volume}` | [`iscsi::WaitQuery`] | [`iscsi::Reservations`] |
+//! | PUT | `/v1/iscsi/reservations/{volume}` | [`iscsi::Reservations`] | [`iscsi::Reservations`] |
 //! | GET | `/v1/snapshots` | | [`snapshots::SnapshotList`] |
 //! | POST | `/v1/group-snapshots` | [`snapshots::CreateGroupSnapshot`] | 201 [`snapshots::SnapshotList`] |
 //!
@@ -66,6 +81,7 @@ pub mod disks;
 pub mod error;
 pub mod events;
 pub mod figures;
+pub mod iscsi;
 pub mod join_tokens;
 pub mod names;
 pub mod nodes;

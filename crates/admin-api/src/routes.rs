@@ -70,6 +70,26 @@ pub const SNAPSHOT_CLONE: &str = "/v1/volumes/{volume}/snapshots/{snapshot}/clon
 pub const SNAPSHOTS: &str = "/v1/snapshots";
 /// One snapshot each of several volumes, at one instant.
 pub const GROUP_SNAPSHOTS: &str = "/v1/group-snapshots";
+/// All iSCSI targets.
+pub const ISCSI_TARGETS: &str = "/v1/iscsi/targets";
+/// One target.
+pub const ISCSI_TARGET: &str = "/v1/iscsi/targets/{target}";
+/// Makes a volume a LUN of a target.
+pub const ISCSI_LUNS: &str = "/v1/iscsi/targets/{target}/luns";
+/// One LUN, by its number.
+pub const ISCSI_LUN: &str = "/v1/iscsi/targets/{target}/luns/{lun}";
+/// Lets an initiator in.
+pub const ISCSI_ACCESS: &str = "/v1/iscsi/targets/{target}/access";
+/// One initiator that is let in.
+pub const ISCSI_INITIATOR: &str = "/v1/iscsi/targets/{target}/access/{initiator}";
+/// With what a target shows initiators who it is.
+pub const ISCSI_MUTUAL: &str = "/v1/iscsi/targets/{target}/mutual";
+/// Where gateways serve.
+pub const ISCSI_PORTALS: &str = "/v1/iscsi/portals";
+/// All that a gateway must know, with secrets.
+pub const ISCSI_CONFIGURATION: &str = "/v1/iscsi/configuration";
+/// The persistent reservations of a volume, by its number.
+pub const ISCSI_RESERVATIONS: &str = "/v1/iscsi/reservations/{volume}";
 
 /// `pattern` with its places filled in order. The values are names or numbers that passed their check,
 /// so nothing needs to be escaped. A place without a value stays as it is, and no server has such a path.

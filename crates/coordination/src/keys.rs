@@ -13,6 +13,9 @@ pub const JOIN_TOKENS: &str = "/storaged/join-token/";
 /// What the keys of all nodes that remember lost records begin with.
 pub const RECALLS: &str = "/storaged/recall/";
 
+/// What the keys of all that concerns iSCSI begin with.
+pub const ISCSI: &str = "/storaged/iscsi-";
+
 /// A record's place, as parsed from its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -67,6 +70,14 @@ pub enum Key {
     Reclaimed(FamilyId, LayerId, NodeId),
     /// A node remembers records that the store has lost, as far as this says. Goes away with a lease.
     Recall(NodeId),
+    /// An iSCSI target, by its name.
+    IscsiTarget(String),
+    /// That a volume is a LUN of a target: once at most.
+    IscsiLun(VolumeId),
+    /// A gateway that serves iSCSI on a node, by the tag of its portal group. Goes away with its lease.
+    IscsiPortal(NodeId, u32),
+    /// The persistent reservations of a volume that is a LUN.
+    IscsiReservation(VolumeId),
     /// A line of the event log.
     Event(u64),
 }
@@ -137,6 +148,10 @@ impl Key {
             Self::Reclaimed(family, layer, node) => {
                 format!("reclaimed/{:016x}/{:016x}/{:08x}", family.0, layer.0, node.0)
             }
+            Self::IscsiTarget(name) => format!("iscsi-target/{name}"),
+            Self::IscsiLun(volume) => format!("iscsi-lun/{:016x}", volume.0),
+            Self::IscsiPortal(node, group) => format!("iscsi-portal/{:08x}/{group:08x}", node.0),
+            Self::IscsiReservation(volume) => format!("iscsi-reservation/{:016x}", volume.0),
             Self::Event(number) => format!("event/{number:016x}"),
         };
         format!("{ROOT}{tail}")
@@ -198,6 +213,13 @@ impl Key {
                     NodeId(short(node)?),
                 )
             }
+            "iscsi-target" => Self::IscsiTarget(name(rest)?),
+            "iscsi-lun" => Self::IscsiLun(VolumeId(long(rest)?)),
+            "iscsi-portal" => {
+                let (node, group) = rest.split_once('/')?;
+                Self::IscsiPortal(NodeId(short(node)?), short(group)?)
+            }
+            "iscsi-reservation" => Self::IscsiReservation(VolumeId(long(rest)?)),
             "event" => Self::Event(long(rest)?),
             _ => return None,
         })
@@ -266,6 +288,10 @@ mod tests {
             any::<u64>().prop_map(|n| Key::Rest(VolumeId(n))),
             any::<u64>().prop_map(|n| Key::Rested(VolumeId(n))),
             any::<(u64, u64, u32)>().prop_map(|(f, l, n)| Key::Reclaimed(FamilyId(f), LayerId(l), NodeId(n))),
+            "iqn\\.2026-11\\.[a-z0-9.:-]{1,20}".prop_map(Key::IscsiTarget),
+            any::<u64>().prop_map(|n| Key::IscsiLun(VolumeId(n))),
+            any::<(u32, u32)>().prop_map(|(n, g)| Key::IscsiPortal(NodeId(n), g)),
+            any::<u64>().prop_map(|n| Key::IscsiReservation(VolumeId(n))),
             any::<u64>().prop_map(Key::Event),
         ]
     }
@@ -298,5 +324,23 @@ mod tests {
             Key::JoinToken(0x2a).to_text(),
             format!("{JOIN_TOKENS}000000000000002a")
         );
+    }
+
+    #[test]
+    fn keys_of_iscsi_keep_their_golden_text() {
+        for (key, golden) in [
+            (
+                Key::IscsiTarget("iqn.2026-11.org.example:a".to_owned()),
+                "target/iqn.2026-11.org.example:a",
+            ),
+            (Key::IscsiLun(VolumeId(0x1f)), "lun/000000000000001f"),
+            (Key::IscsiPortal(NodeId(2), 3), "portal/00000002/00000003"),
+            (
+                Key::IscsiReservation(VolumeId(0x1f)),
+                "reservation/000000000000001f",
+            ),
+        ] {
+            assert_eq!(key.to_text(), format!("{ISCSI}{golden}"));
+        }
     }
 }

@@ -15,11 +15,12 @@ use protocol::{DiskId, FamilyId, Generation, Interval, NodeId, PgId, PoolId, Tre
 use crate::keys::Key;
 use crate::records::{
     self, AttachedRecord, DiskRecord, GroupRecord, MoveRecord, NodeRecord, NodeUpRecord, OwnerRecord,
-    PoolRecord, RecordError, SchemaRecord, SlowRecord, SnapshotRecord, VolumeRecord,
+    PoolRecord, RecordError, ReservationsRecord, SchemaRecord, SlowRecord, SnapshotRecord, VolumeRecord,
 };
 use crate::store::{Batch, Entry, Event, Range, Revision};
 
 pub mod family;
+pub mod iscsi;
 mod judging;
 pub mod keeper;
 mod memory;
@@ -30,6 +31,7 @@ mod view;
 pub mod wishes;
 
 pub use family::Family;
+pub use iscsi::Iscsi;
 pub use keeper::{MapKeeper, MapWatch};
 pub use memory::{Records, Remembered};
 use moves::Moves;
@@ -72,6 +74,8 @@ pub struct ClusterMap {
     attached: Arc<BTreeMap<(VolumeId, u64), Versioned<AttachedRecord>>>,
     wishes: Arc<Wishes>,
     recalls: Arc<BTreeSet<NodeId>>,
+    iscsi: Arc<Iscsi>,
+    reservations: Arc<BTreeMap<VolumeId, Versioned<ReservationsRecord>>>,
 }
 
 impl ClusterMap {
@@ -84,6 +88,7 @@ impl ClusterMap {
         for entry in &range.entries {
             map.put(entry)?;
         }
+        Arc::make_mut(&mut map.iscsi).moved_on(range.revision);
         Ok(map)
     }
 
@@ -97,6 +102,9 @@ impl ClusterMap {
             }
         }
         map.revision = batch.revision;
+        if map.serves_otherwise(self, batch) {
+            Arc::make_mut(&mut map.iscsi).moved_on(batch.revision);
+        }
         Ok(map)
     }
 
@@ -343,6 +351,12 @@ impl ClusterMap {
             Some(Key::Recall(node)) => {
                 Arc::make_mut(&mut self.recalls).insert(node);
             }
+            Some(
+                key @ (Key::IscsiTarget(_)
+                | Key::IscsiLun(_)
+                | Key::IscsiPortal(..)
+                | Key::IscsiReservation(_)),
+            ) => self.put_iscsi(key, entry)?,
             // Read from the store when they are asked for; and what a later version may add.
             Some(
                 Key::Authority
@@ -414,6 +428,12 @@ impl ClusterMap {
             Some(Key::Recall(node)) => {
                 Arc::make_mut(&mut self.recalls).remove(&node);
             }
+            Some(
+                key @ (Key::IscsiTarget(_)
+                | Key::IscsiLun(_)
+                | Key::IscsiPortal(..)
+                | Key::IscsiReservation(_)),
+            ) => self.delete_iscsi(&key),
             Some(
                 Key::Authority
                 | Key::JoinToken(_)

@@ -4,7 +4,10 @@
 //! fixed number of them. Identities that the key names are not repeated in the record, and counters
 //! that the store itself keeps (generation, interval, tree revision) are not kept a second time.
 
+mod condition;
+mod iscsi;
 mod owners;
+mod redundancy;
 
 use std::sync::Arc;
 
@@ -13,17 +16,15 @@ use protocol::{DiskId, FamilyId, LayerId, NodeId, PoolId, VolumeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use condition::{RecallRecord, SlowRecord, Speaks};
+pub use iscsi::{
+    AccessRecord, CredentialsRecord, HolderRecord, LunOfRecord, LunRecord, PortalRecord, RegistrationRecord,
+    ReservationsRecord, TargetRecord,
+};
 pub use owners::{AttachedRecord, LastOwnerRecord};
+pub use redundancy::{MinInSyncError, Redundancy};
 
 use crate::store::{CoordinationError, Entry};
-
-mod condition;
-
-pub use condition::{RecallRecord, SlowRecord, Speaks};
-
-mod redundancy;
-
-pub use redundancy::{MinInSyncError, Redundancy};
 
 /// The newest format of records that this program reads.
 pub const FORMAT: u32 = 2;

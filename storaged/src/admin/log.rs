@@ -67,7 +67,8 @@ pub(super) async fn task(
         .ok_or_else(|| not_found(format!("there is no task {id}, or it ended long ago")))
 }
 
-fn checked_wait(wait_ms: Option<u64>, most: u64) -> Result<Option<Duration>, Failure> {
+/// How long to wait, if that is no longer than one may.
+pub(super) fn checked_wait(wait_ms: Option<u64>, most: u64) -> Result<Option<Duration>, Failure> {
     match wait_ms {
         Some(wait) if wait > most => Err(invalid(format!("wait_ms is at most {most}, not {wait}"))),
         wait => Ok(wait.map(Duration::from_millis)),

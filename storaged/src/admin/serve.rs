@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use client::transport::Address;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -14,6 +14,10 @@ use tracing::{info, warn};
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 /// Only the owner of the process may speak to the socket: the API asks nobody who he is.
 const SOCKET_MODE: u32 = 0o600;
+
+/// Marks a request that came over TCP: who may send those is not known. Over the unix socket it is this user.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OverTcp;
 
 /// Why the admin API does not listen.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,7 @@ impl Admin {
                     let listener = TcpListener::bind(host).await.map_err(failed)?;
                     let bound = listener.local_addr().map_err(failed)?;
                     admin.addresses.push(Address::Tcp(bound.to_string()));
-                    let server = axum::serve(listener, router.clone());
+                    let server = axum::serve(listener, router.clone().layer(Extension(OverTcp)));
                     admin.spawn(server.with_graceful_shutdown(stopped(stopping.clone())));
                 }
             }

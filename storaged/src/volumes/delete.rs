@@ -43,6 +43,7 @@ fn plan_volume(
 ) -> Result<Decision<bool>, OperationError> {
     // By identity: should another volume get the name meanwhile, that one is not meant.
     let volume = super::volume(map, id)?;
+    refuse_lun(map, id, name)?;
     super::refuse_open(map, id, name)?;
     let family = volume.record.family;
     let snapshots: Vec<String> = map
@@ -61,7 +62,8 @@ fn plan_volume(
     let mut transaction = Transaction::new()
         // A snapshot that is made meanwhile changes the volume's record too.
         .when(Compare::Modified(key.clone(), volume.modified))
-        .when(Compare::Absent(Key::Owner(id).to_text()));
+        .when(Compare::Absent(Key::Owner(id).to_text()))
+        .when(Compare::Absent(Key::IscsiLun(id).to_text()));
     for snapshot in snapshots.iter().take(SNAPSHOTS_PER_TRANSACTION) {
         transaction = transaction.delete(Key::Snapshot(family, id, snapshot.clone()).to_text());
     }
@@ -89,6 +91,19 @@ fn plan_volume(
         event("volume_deleted", name, message),
         true,
     ))
+}
+
+/// Refuses while initiators know the volume as a disk.
+fn refuse_lun(map: &ClusterMap, id: VolumeId, name: &str) -> Result<(), OperationError> {
+    match map.iscsi().lun_of(id) {
+        None => Ok(()),
+        Some(lun) => Err(OperationError::InUse(format!(
+            "volume {name:?} is LUN {number} of the iSCSI target {target}: remove it there first (`storagectl iscsi lun \
+             remove {target} {number}`)",
+            number = lun.record.number,
+            target = lun.record.target,
+        ))),
+    }
 }
 
 fn plan_snapshot(map: &ClusterMap, name: &str, snapshot: &str) -> Result<Decision<()>, OperationError> {

@@ -1,5 +1,6 @@
 //! Why an operation was not carried out: a kind for programs, a sentence for people.
 
+use admin_api::iscsi::IscsiNameError;
 use admin_api::names::NameError;
 use admin_api::sizes::SizeError;
 use admin_api::{ErrorBody, ErrorKind};
@@ -14,6 +15,9 @@ pub enum OperationError {
     /// A name breaks the rules.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// A name of a target or an initiator breaks the rules.
+    #[error(transparent)]
+    IscsiName(#[from] IscsiNameError),
     /// A size is none that a volume can have.
     #[error(transparent)]
     Size(#[from] SizeError),
@@ -70,7 +74,7 @@ impl OperationError {
     /// The kind, as the admin API names it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Name(_) => ErrorKind::InvalidName,
+            Self::Name(_) | Self::IscsiName(_) => ErrorKind::InvalidName,
             Self::Size(_) => ErrorKind::InvalidSize,
             Self::Invalid(_) => ErrorKind::InvalidRequest,
             Self::NotFound(_) => ErrorKind::NotFound,

@@ -126,14 +126,14 @@ impl AtRest for Resting {
 }
 
 /// Operations on a store in memory, with one pool.
-struct World {
-    store: Arc<dyn Coordination>,
+pub(crate) struct World {
+    pub(crate) store: Arc<dyn Coordination>,
     idle: Idle,
-    volumes: Volumes,
+    pub(crate) volumes: Arc<Volumes>,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let store: Arc<dyn Coordination> = Arc::new(Embedded::in_memory().unwrap());
         let pool = PoolRecord {
             name: "fast".to_owned(),
@@ -159,11 +159,12 @@ impl World {
             store: store.clone(),
             map: map.clone(),
         };
-        let volumes = Volumes::new(store.clone(), map, identities, Arc::new(idle.clone()));
+        let owners = Arc::new(idle.clone());
+        let volumes = Arc::new(Volumes::new(store.clone(), map, identities, owners));
         Self { store, idle, volumes }
     }
 
-    async fn create(&self, name: &str, size: u64) -> Result<VolumeId, OperationError> {
+    pub(crate) async fn create(&self, name: &str, size: u64) -> Result<VolumeId, OperationError> {
         let request = CreateVolume {
             name: name.to_owned(),
             size: size.into(),
@@ -184,7 +185,7 @@ impl World {
     }
 
     /// Everything that is stored but counters, which may grow for nothing.
-    async fn stored(&self) -> Vec<String> {
+    pub(crate) async fn stored(&self) -> Vec<String> {
         let range = self.store.range(ROOT).await.unwrap();
         let stands = |key: &str| !key.contains("/counter/");
         range
@@ -196,7 +197,7 @@ impl World {
     }
 }
 
-async fn refused<T: std::fmt::Debug>(
+pub(crate) async fn refused<T: std::fmt::Debug>(
     world: &World,
     operation: impl Future<Output = Result<T, OperationError>>,
     kind: ErrorKind,

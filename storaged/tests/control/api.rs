@@ -42,6 +42,16 @@ POST   | /v1/pools                | {"name": "p", "erasure": "2+1", "min_in_sync
 POST   | /v1/pools                | {"name": "p", "erasure": "4+2"}  | not_enough_disks   | there are 3
 POST   | /v1/pools                | {"name": "p", "disks": [1, 2, 9]} | not_found         | no disk 9
 DELETE | /v1/pools/pool           |                                  | in_use             | 1 volume
+POST   | /v1/iscsi/targets        | {"name": "disk"}                 | invalid_name       | iqn.YEAR-MONTH
+GET    | /v1/iscsi/targets/iqn.2026-11.org.example:x |               | not_found          | no iSCSI target
+GET    | /v1/iscsi/targets/x      |                                  | invalid_name       | is no iSCSI name
+DELETE | /v1/iscsi/targets/iqn.2026-11.org.example:x/luns/z |        | invalid_request    | not a LUN
+POST   | /v1/iscsi/targets/iqn.2026-11.org.example:x/luns | {"volume": "a"} | not_found     | no iSCSI target
+PUT    | /v1/iscsi/portals        | {"addresses": ["here"]}          | invalid_request    | IP:PORT
+GET    | /v1/iscsi/reservations/x |                                  | invalid_request    | volume's number
+GET    | /v1/iscsi/reservations/77 |                                 | not_found          | no LUN
+GET    | /v1/iscsi/reservations/77?after=1&wait_ms=30001 |           | invalid_request    | at most 30000
+PUT    | /v1/iscsi/reservations/77 | {"revision": 0, "generation": 1, "registrations": [], "aptpl": false} | not_found | no LUN
 DELETE | /v1/pools/none           |                                  | not_found          | no pool
 "#;
 
@@ -59,7 +69,7 @@ fn whatever_is_wrong_is_answered_with_a_kind_and_a_sentence() {
             assert_eq!(kind, cells[3], "{row}: {error:?}");
             assert!(error.message.contains(cells[4]), "{row}: {error:?}");
         }
-        let long = format!("{{\"name\": \"{}\"}}", "x".repeat(100_000));
+        let long = format!("{{\"name\": \"{}\"}}", "x".repeat(300_000));
         let (status, body) = node.send("POST", "/v1/volumes", Some(long)).await;
         assert_eq!(status, 413, "{body}");
         assert!(body.contains("too_large"), "{body}");

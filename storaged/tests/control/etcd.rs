@@ -15,7 +15,8 @@ use crate::node::{LIMIT, Node, run, settings};
 
 const SIZE: u64 = 1 << 20;
 
-fn told(directory: &Path, etcd: &test_node::Etcd) -> Settings {
+/// What a daemon is told whose records are in this etcd.
+pub(crate) fn told(directory: &Path, etcd: &test_node::Etcd) -> Settings {
     Settings {
         etcd: Some(EtcdSettings {
             endpoints: etcd.endpoints(),

@@ -5,6 +5,7 @@
 mod api;
 mod disks;
 mod etcd;
+mod iscsi;
 mod kill;
 mod life;
 mod node;

@@ -79,6 +79,11 @@ impl Node {
         }
     }
 
+    /// The daemon's admin socket.
+    pub(crate) fn admin_socket(&self) -> std::path::PathBuf {
+        self.config.admin_socket()
+    }
+
     /// Starts a daemon with a pool of three copies.
     pub(crate) async fn with_pool(directory: &Path) -> Self {
         let node = Self::start(directory).await;

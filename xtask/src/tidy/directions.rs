@@ -71,6 +71,11 @@ const PLACES: &[Place] = &[
         never: EFFECTS,
     },
     Place {
+        name: "admin-client",
+        uses: &["admin-api"],
+        never: NODE,
+    },
+    Place {
         name: "joining",
         uses: &[],
         never: NODE,

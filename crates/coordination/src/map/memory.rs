@@ -53,7 +53,21 @@ impl ClusterMap {
             add(&mut records, &Key::Move(volume), record)?;
             self.add_moving_head(&mut records, volume)?;
         }
+        self.add_iscsi(&mut records)?;
         Ok(records)
+    }
+
+    fn add_iscsi(&self, records: &mut Records) -> Result<(), CoordinationError> {
+        for (name, target) in self.iscsi.targets() {
+            add(records, &Key::IscsiTarget(name.to_owned()), target)?;
+        }
+        for (volume, lun) in self.iscsi.luns() {
+            add(records, &Key::IscsiLun(volume), lun)?;
+        }
+        for (volume, reservations) in self.reservations.iter() {
+            add(records, &Key::IscsiReservation(*volume), reservations)?;
+        }
+        Ok(())
     }
 
     /// The record of a moving volume's head layer is in a format of its own.
@@ -95,6 +109,8 @@ impl ClusterMap {
             && Arc::ptr_eq(&self.families, &other.families)
             && Arc::ptr_eq(&self.names, &other.names)
             && Arc::ptr_eq(&self.moves, &other.moves)
+            && Arc::ptr_eq(&self.iscsi, &other.iscsi)
+            && Arc::ptr_eq(&self.reservations, &other.reservations)
             && self.up.keys().eq(other.up.keys())
     }
 
@@ -109,6 +125,7 @@ impl ClusterMap {
         self.owners().values().any(|owner| owner.created > first)
             || groups.any(|changed| changed > first.0)
             || self.families.values().any(|family| volumes(family))
+            || self.iscsi_was_changed_since(first)
     }
 }
 

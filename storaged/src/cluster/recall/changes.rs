@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use coordination::keys::ISCSI;
 use coordination::map::Records;
 use coordination::{Compare, Revision, Transaction};
 
@@ -18,6 +19,8 @@ pub(super) struct Change {
 /// What differs from what is remembered of the time before `seen`, and was not changed since the store went back. What
 /// others build upon comes first: layers before the volumes whose heads they are.
 pub(super) fn changes(remembered: &Records, now: &Records, seen: Revision) -> Vec<Change> {
+    // Of a node whose program knew nothing of iSCSI when it wrote them down: that it remembers no target says nothing.
+    let knows_iscsi = remembered.keys().any(|key| key.starts_with(ISCSI));
     let keys: BTreeSet<&String> = remembered.keys().chain(now.keys()).collect();
     let mut puts = Vec::new();
     let mut deletions = Vec::new();
@@ -39,6 +42,7 @@ pub(super) fn changes(remembered: &Records, now: &Records, seen: Revision) -> Ve
                 value: Some(old.value.clone()),
                 condition,
             }),
+            None if key.starts_with(ISCSI) && !knows_iscsi => {}
             None => deletions.push(Change {
                 key,
                 value: None,
@@ -100,6 +104,16 @@ mod tests {
         assert_eq!(all[1].condition, Compare::Absent("volume".into()));
         let made = transaction(&all);
         assert_eq!((made.compares.len(), made.changes.len()), (3, 3));
+    }
+
+    #[test]
+    fn who_remembers_nothing_of_iscsi_deletes_nothing_of_it() {
+        let (target, other) = ("/storaged/iscsi-target/a", "/storaged/iscsi-target/b");
+        let now = records(&[(target, "t", 10)]);
+        assert!(changes(&records(&[("volume", "v", 5)]), &now, Revision(100)).len() == 1);
+        let knows = changes(&records(&[(other, "t", 5)]), &now, Revision(100));
+        let told: Vec<_> = knows.iter().map(|change| change.key.as_str()).collect();
+        assert_eq!(told, [other, target]);
     }
 
     #[test]

@@ -1,0 +1,156 @@
+//! Records of iSCSI in the words of the admin API: with secrets for gateways, without for people.
+
+use admin_api::iscsi::{
+    Access, AccessInfo, Configuration, Credentials, Holder, Lun, Portal, Registration, Reservations, Target,
+    TargetInfo,
+};
+use coordination::ClusterMap;
+use coordination::map::Versioned;
+use coordination::records::{
+    AccessRecord, CredentialsRecord, HolderRecord, LunRecord, RegistrationRecord, ReservationsRecord,
+    TargetRecord,
+};
+
+/// All that a gateway must know, with secrets.
+pub fn configuration(map: &ClusterMap) -> Configuration {
+    let portals = portals(map);
+    let targets = map.iscsi().targets().map(|(name, target)| Target {
+        name: name.to_owned(),
+        luns: luns(map, &target.record),
+        access: target.record.access.iter().map(access).collect(),
+        mutual: target.record.mutual.as_ref().map(credentials),
+        portals: portals.clone(),
+        created_ms: target.record.created_ms,
+    });
+    Configuration {
+        revision: map.iscsi().revision().0,
+        targets: targets.collect(),
+        portals: portals.clone(),
+    }
+}
+
+/// All targets, without secrets.
+pub fn targets(map: &ClusterMap) -> Vec<TargetInfo> {
+    let targets = map.iscsi().targets();
+    targets
+        .map(|(name, target)| target_info(map, name, &target.record))
+        .collect()
+}
+
+/// One target, without secrets.
+pub fn target(map: &ClusterMap, name: &str) -> Option<TargetInfo> {
+    let target = map.iscsi().target(name)?;
+    Some(target_info(map, name, &target.record))
+}
+
+/// Where gateways serve.
+pub fn portals(map: &ClusterMap) -> Vec<Portal> {
+    let mut portals = Vec::new();
+    for (node, group, portal) in map.iscsi().portals() {
+        let name = map.nodes().get(&node).map(|node| node.record.name.clone());
+        let name = name.unwrap_or_else(|| node.to_string());
+        // Written by a program that knows larger tags, which this one could not tell a gateway.
+        let Ok(group) = u16::try_from(group) else { continue };
+        portals.extend(portal.record.addresses.iter().map(|address| Portal {
+            node: name.clone(),
+            address: address.clone(),
+            group,
+        }));
+    }
+    portals
+}
+
+/// What is registered with a LUN.
+pub fn reservations(kept: Option<&Versioned<ReservationsRecord>>) -> Reservations {
+    let Some(Versioned { record, modified, .. }) = kept else {
+        return Reservations::default();
+    };
+    Reservations {
+        revision: modified.0,
+        generation: record.generation,
+        registrations: record.registrations.iter().map(registration).collect(),
+        holder: record.holder.as_ref().map(|holder| Holder {
+            initiator: holder.initiator.clone(),
+            isid: holder.isid.clone(),
+            target: holder.target.clone(),
+            portal_group: holder.portal_group,
+            scope_type: holder.scope_type,
+        }),
+        aptpl: record.aptpl,
+    }
+}
+
+/// What is kept of that.
+pub(super) fn kept(said: &Reservations) -> ReservationsRecord {
+    let registrations = said.registrations.iter().map(|registration| RegistrationRecord {
+        initiator: registration.initiator.clone(),
+        isid: registration.isid.clone(),
+        target: registration.target.clone(),
+        portal_group: registration.portal_group,
+        key: registration.key,
+    });
+    ReservationsRecord {
+        generation: said.generation,
+        registrations: registrations.collect(),
+        holder: said.holder.as_ref().map(|holder| HolderRecord {
+            initiator: holder.initiator.clone(),
+            isid: holder.isid.clone(),
+            target: holder.target.clone(),
+            portal_group: holder.portal_group,
+            scope_type: holder.scope_type,
+        }),
+        aptpl: said.aptpl,
+    }
+}
+
+fn registration(record: &RegistrationRecord) -> Registration {
+    Registration {
+        initiator: record.initiator.clone(),
+        isid: record.isid.clone(),
+        target: record.target.clone(),
+        portal_group: record.portal_group,
+        key: record.key,
+    }
+}
+
+fn target_info(map: &ClusterMap, name: &str, record: &TargetRecord) -> TargetInfo {
+    let access = record.access.iter().map(|access| AccessInfo {
+        initiator: access.initiator.clone(),
+        chap_user: access.chap.as_ref().map(|chap| chap.user.clone()),
+    });
+    TargetInfo {
+        name: name.to_owned(),
+        luns: luns(map, record),
+        access: access.collect(),
+        mutual_user: record.mutual.as_ref().map(|mutual| mutual.user.clone()),
+        portals: portals(map),
+        created_ms: record.created_ms,
+    }
+}
+
+fn luns(map: &ClusterMap, record: &TargetRecord) -> Vec<Lun> {
+    let named = |lun: &LunRecord| Lun {
+        number: lun.number,
+        volume: map
+            .volume(lun.volume)
+            .map_or_else(String::new, |(_, volume)| volume.record.name.clone()),
+        volume_id: lun.volume.0,
+        read_only: lun.read_only,
+        block_size: lun.block_size,
+    };
+    record.luns.iter().map(named).collect()
+}
+
+fn access(record: &AccessRecord) -> Access {
+    Access {
+        initiator: record.initiator.clone(),
+        chap: record.chap.as_ref().map(credentials),
+    }
+}
+
+fn credentials(record: &CredentialsRecord) -> Credentials {
+    Credentials {
+        user: record.user.clone(),
+        secret: record.secret.clone(),
+    }
+}
