@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::debian;
 use crate::process::run;
-use crate::programs::{self, NBD, PRODUCT, Profile, Program, STORAGECTL, STORAGED, VHOST_BLK};
+use crate::programs::{self, ISCSI, NBD, PRODUCT, Profile, Program, STORAGECTL, STORAGED, VHOST_BLK};
 use crate::second_lines;
 use crate::tally::Tally;
 use crate::workspace;
@@ -37,6 +37,7 @@ pub(crate) const OF_EVERY_RUN: &[Program] = &[
     STORAGED,
     VHOST_BLK,
     NBD,
+    ISCSI,
     STORAGECTL,
     SIMULATOR,
     MODEL,
@@ -121,6 +122,7 @@ pub(crate) fn guest_kills(profile: Profile, kills: u32, seed: u64) -> Result<Tal
 pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
     debian::ensure(match name {
         "libvirt" => debian::LIBVIRT,
+        "iscsi" => debian::ISCSI_CLIENTS,
         _ => debian::NBD_CLIENTS,
     })?;
     programs::test(profile, CONFORMANCE, PRODUCT, &[name.to_owned()])

@@ -41,6 +41,13 @@ pub(crate) const NBD_CLIENTS: &[Need] = &[
     ("fio", "fio"),
 ];
 
+/// iSCSI initiators that others wrote, with their conformance suite.
+pub(crate) const ISCSI_CLIENTS: &[Need] = &[
+    ("libiscsi-bin", "iscsi-ls"),
+    ("libiscsi-bin", "iscsi-inq"),
+    ("libiscsi-bin", "iscsi-test-cu"),
+];
+
 /// libvirt with its QEMU driver. QEMU itself comes with the guests' image.
 pub(crate) const LIBVIRT: &[Need] = &[
     ("libvirt-daemon-system", "libvirtd"),

@@ -119,7 +119,7 @@ enum Task {
     /// Runs clients that others wrote against our servers.
     Conformance {
         /// Which server.
-        #[arg(value_parser = ["nbd", "libvirt"])]
+        #[arg(value_parser = ["nbd", "iscsi", "libvirt"])]
         name: String,
     },
     /// Boots real guests under QEMU.

@@ -34,10 +34,14 @@ pub(crate) const VHOST_BLK: Program = Program { binary: "vhost-blk" };
 pub(crate) const NBD: Program = Program {
     binary: "storaged-nbd",
 };
+/// The iSCSI server.
+pub(crate) const ISCSI: Program = Program {
+    binary: "storaged-iscsi",
+};
 /// The command line.
 pub(crate) const STORAGECTL: Program = Program { binary: "storagectl" };
 /// What a node runs: tests of whole programs find them beside their own.
-pub(crate) const PRODUCT: &[Program] = &[STORAGED, VHOST_BLK, NBD, STORAGECTL];
+pub(crate) const PRODUCT: &[Program] = &[STORAGED, VHOST_BLK, NBD, ISCSI, STORAGECTL];
 
 /// What this process has built. Nobody changes a source meanwhile, so cargo is not asked twice: it would wait for the lock of
 /// what is compiled beside the tests.

@@ -9,6 +9,7 @@
 
 pub mod certificates;
 pub mod image;
+pub mod iscsi;
 pub mod libvirt;
 pub mod nbd;
 pub mod stage;

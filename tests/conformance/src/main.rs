@@ -22,6 +22,12 @@ enum Suite {
         #[arg(default_value = "")]
         only: String,
     },
+    /// libiscsi's tools and its conformance suite against storaged-iscsi
+    Iscsi {
+        /// Only checks whose names contain this
+        #[arg(default_value = "")]
+        only: String,
+    },
     /// Debian's libvirt with a disk of vhost-blk, and a real guest that uses it
     Libvirt {
         /// Only checks whose names contain this
@@ -36,6 +42,7 @@ enum Suite {
 fn main() -> ExitCode {
     let tally = match Arguments::parse().suite {
         Suite::Nbd { only } => conformance::nbd::run(&Selection { only }),
+        Suite::Iscsi { only } => conformance::iscsi::run(&Selection { only }),
         Suite::Libvirt { only, folder } => conformance::libvirt::run(&Selection { only }, &folder),
     };
     println!("{tally}");

@@ -9,6 +9,7 @@
 
 mod api;
 mod disk;
+mod iscsi;
 mod joining;
 mod nbd;
 mod virtio;
@@ -32,6 +33,18 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "disk",
         run: disk::structures,
+    },
+    Target {
+        name: "iscsi",
+        run: iscsi::pdus,
+    },
+    Target {
+        name: "iscsi-commands",
+        run: iscsi::commands,
+    },
+    Target {
+        name: "iscsi-login",
+        run: iscsi::login,
     },
     Target {
         name: "joining",

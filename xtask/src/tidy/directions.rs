@@ -119,6 +119,11 @@ const PLACES: &[Place] = &[
         never: STORAGE,
     },
     Place {
+        name: "storaged-iscsi",
+        uses: &["admin-api", "client", "protocol", "telemetry"],
+        never: STORAGE,
+    },
+    Place {
         name: "storaged-nbd",
         uses: &["admin-api", "client", "protocol", "telemetry"],
         never: STORAGE,

@@ -133,7 +133,7 @@ mod tests {
         SecretArguments {
             user: None,
             secret_file: file.map(Into::into),
-            generate: generate,
+            generate,
         }
     }
 

@@ -1,0 +1,105 @@
+//! Task management functions (RFC 7143 sections 11.5 and 11.6, SAM-5 clause 7).
+
+use std::rc::Rc;
+
+use tokio::task::spawn_local;
+
+use crate::connection::Connection;
+use crate::connection::commands::unit_number;
+use crate::scsi::sense::Sense;
+use crate::unit::Unit;
+use crate::unit::tasks::{Task, settled};
+use crate::wire::response::task_management_response;
+
+const ABORT_TASK: u8 = 1;
+const ABORT_TASK_SET: u8 = 2;
+const CLEAR_TASK_SET: u8 = 4;
+const UNIT_RESET: u8 = 5;
+const TARGET_WARM_RESET: u8 = 6;
+const TARGET_COLD_RESET: u8 = 7;
+const TASK_REASSIGN: u8 = 8;
+
+/// Answers (RFC 7143 section 11.6.1).
+mod answer {
+    pub(super) const COMPLETE: u8 = 0;
+    pub(super) const NO_TASK: u8 = 1;
+    pub(super) const NO_UNIT: u8 = 2;
+    pub(super) const NO_REASSIGNMENT: u8 = 4;
+    pub(super) const NOT_SUPPORTED: u8 = 5;
+}
+
+/// Carries a function out; its answer is sent when aborted tasks can change nothing any more.
+pub(super) fn start(connection: &Rc<Connection>, tag: u32, function: u8, lun: [u8; 8], referenced: u32) {
+    let (tasks, answer) = match function {
+        TARGET_WARM_RESET | TARGET_COLD_RESET => (reset_target(connection), answer::COMPLETE),
+        TASK_REASSIGN => (Vec::new(), answer::NO_REASSIGNMENT),
+        ABORT_TASK..=UNIT_RESET => match unit_number(lun).and_then(|number| connection.home.unit(number)) {
+            Some(unit) => on_unit(connection, &unit, function, referenced),
+            None => (Vec::new(), answer::NO_UNIT),
+        },
+        _ => (Vec::new(), answer::NOT_SUPPORTED),
+    };
+    connection.forget_aborted();
+    let connection = Rc::clone(connection);
+    spawn_local(async move {
+        settled(tasks).await;
+        connection.outbox.send(task_management_response(tag, answer));
+        if function == TARGET_COLD_RESET {
+            connection.home.end_sessions(|_| true);
+        }
+    });
+}
+
+fn on_unit(connection: &Connection, unit: &Unit, function: u8, referenced: u32) -> (Vec<Rc<Task>>, u8) {
+    let own = |task: &Task| task.nexus == connection.session.nexus;
+    match function {
+        ABORT_TASK => {
+            let aborted = unit.tasks.abort(|task| own(task) && task.tag == referenced);
+            let answer = if aborted.is_empty() {
+                answer::NO_TASK
+            } else {
+                answer::COMPLETE
+            };
+            (aborted, answer)
+        }
+        ABORT_TASK_SET => (unit.tasks.abort(own), answer::COMPLETE),
+        CLEAR_TASK_SET => {
+            let aborted = unit.tasks.abort(|_| true);
+            for task in aborted.iter().filter(|task| !own(task)) {
+                unit.attentions
+                    .borrow_mut()
+                    .tell(&task.nexus, Sense::COMMANDS_CLEARED);
+            }
+            (aborted, answer::COMPLETE)
+        }
+        UNIT_RESET => {
+            let aborted = unit.tasks.abort(|_| true);
+            unit.reset();
+            (aborted, answer::COMPLETE)
+        }
+        // CLEAR ACA: there is never one.
+        _ => (Vec::new(), answer::NOT_SUPPORTED),
+    }
+}
+
+fn reset_target(connection: &Connection) -> Vec<Rc<Task>> {
+    let mut aborted = Vec::new();
+    for unit in connection.home.units() {
+        aborted.extend(unit.tasks.abort(|_| true));
+        unit.reset();
+    }
+    aborted
+}
+
+impl Connection {
+    /// Data of aborted writes is not awaited any more.
+    fn forget_aborted(&self) {
+        self.writes.borrow_mut().retain(|_, write| !write.is_aborted());
+    }
+}
+
+impl super::commands::Write {
+    fn is_aborted(&self) -> bool {
+        self.task().is_aborted()
+    }
+}

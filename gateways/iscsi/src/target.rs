@@ -1,0 +1,279 @@
+//! One target: a thread with its own event loop, on which its units, its sessions and all their connections live, so
+//! that nothing on the data path crosses threads.
+
+pub mod session;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use client::device::DeviceEvent;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tracing::{Instrument as _, debug, info, info_span, warn};
+
+use crate::configuration::{Configuration, Lun, Target};
+use crate::connection::{self, stream::Pdu};
+use crate::scsi::identification::Identity;
+use crate::source::{OpenVolume, Source, serial};
+use crate::unit::Unit;
+use session::Session;
+
+/// Newcomers that may wait for a target's thread.
+pub const NEWCOMERS_MAX: usize = 64;
+/// Sessions of one target.
+pub const SESSIONS_MAX: usize = 256;
+
+/// What the whole process knows of targets; told anew with each change.
+pub type Configured = watch::Receiver<Arc<Configuration>>;
+
+/// A connection whose first login request named this target.
+pub struct Newcomer {
+    /// The socket, detached from its former event loop.
+    pub stream: std::net::TcpStream,
+    /// The first login request.
+    pub first: Pdu,
+    /// The portal group that it came in by.
+    pub portal_group: u16,
+    /// Its place among all connections; given back when it is dropped.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// A target on its thread.
+pub struct Home {
+    /// Its name.
+    pub name: String,
+    source: Source,
+    configured: Configured,
+    units: RefCell<BTreeMap<u16, Rc<Unit>>>,
+    volumes: RefCell<BTreeMap<u16, OpenVolume>>,
+    sessions: RefCell<BTreeMap<u16, Rc<Session>>>,
+    next_tsih: Cell<u16>,
+    portal_group: u16,
+}
+
+/// Starts the thread of a target. It ends when the last connection and the last sender of `newcomers` are gone, or when
+/// `leaving` is raised.
+pub fn start(
+    name: String,
+    portal_group: u16,
+    source: Source,
+    configured: Configured,
+    newcomers: mpsc::Receiver<Newcomer>,
+    leaving: watch::Receiver<bool>,
+    alive: mpsc::Sender<()>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let work = move || {
+        let span = info_span!("target", target = %name);
+        let home = Home {
+            name,
+            source,
+            configured,
+            units: RefCell::default(),
+            volumes: RefCell::default(),
+            sessions: RefCell::default(),
+            next_tsih: Cell::new(1),
+            portal_group,
+        };
+        LocalSet::new().block_on(&runtime, Rc::new(home).run(newcomers, leaving).instrument(span));
+        drop(alive);
+    };
+    // The kernel cuts a thread's name at 15 bytes.
+    std::thread::Builder::new()
+        .name("target".to_owned())
+        .spawn(work)?;
+    Ok(())
+}
+
+impl Home {
+    async fn run(
+        self: Rc<Self>,
+        mut newcomers: mpsc::Receiver<Newcomer>,
+        mut leaving: watch::Receiver<bool>,
+    ) {
+        let mut configured = self.configured.clone();
+        let mut connections = JoinSet::new();
+        self.follow_configuration().await;
+        info!("serving");
+        loop {
+            tokio::select! {
+                newcomer = newcomers.recv() => match newcomer {
+                    Some(newcomer) => {
+                        self.open_missing().await;
+                        let serving = connection::serve(Rc::clone(&self), newcomer);
+                        connections.spawn_local(serving.in_current_span());
+                    }
+                    None if connections.is_empty() => break,
+                    None => { let _ = connections.join_next().await; }
+                },
+                Some(_) = connections.join_next() => {}
+                // An error means that nobody can change it any more.
+                Ok(()) = configured.changed() => self.follow_configuration().await,
+                _ = leaving.wait_for(|raised| *raised) => break,
+            }
+        }
+        self.end_sessions(|_| true);
+        while connections.join_next().await.is_some() {}
+        self.units.borrow_mut().clear();
+        let volumes = std::mem::take(&mut *self.volumes.borrow_mut());
+        for volume in volumes.into_values() {
+            volume.close().await;
+        }
+        info!("closed");
+    }
+
+    /// The target as it is configured now; nothing if it was deleted.
+    pub fn target(&self) -> Option<Target> {
+        let configuration = self.configured.borrow();
+        let found = configuration
+            .targets
+            .iter()
+            .find(|target| target.name == self.name);
+        found.cloned()
+    }
+
+    /// A unit, by its number.
+    pub fn unit(&self, number: u16) -> Option<Rc<Unit>> {
+        self.units.borrow().get(&number).cloned()
+    }
+
+    /// All units.
+    pub fn units(&self) -> Vec<Rc<Unit>> {
+        self.units.borrow().values().cloned().collect()
+    }
+
+    /// All sessions.
+    pub fn sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().values().cloned().collect()
+    }
+
+    /// Ends sessions.
+    pub fn end_sessions(&self, which: impl Fn(&Session) -> bool) {
+        for session in self.sessions().into_iter().filter(|session| which(session)) {
+            session.end();
+        }
+    }
+
+    /// Makes a session known, by a number that no other one has. Nothing if there are too many.
+    pub fn begin_session(&self, make: impl FnOnce(u16) -> Session) -> Option<Rc<Session>> {
+        let mut sessions = self.sessions.borrow_mut();
+        if sessions.len() >= SESSIONS_MAX {
+            return None;
+        }
+        let mut tsih = self.next_tsih.get();
+        while tsih == 0 || sessions.contains_key(&tsih) {
+            tsih = tsih.wrapping_add(1);
+        }
+        self.next_tsih.set(tsih.wrapping_add(1));
+        let session = Rc::new(make(tsih));
+        sessions.insert(tsih, Rc::clone(&session));
+        for unit in self.units.borrow().values() {
+            unit.attentions.borrow_mut().begin(&session.nexus);
+        }
+        Some(session)
+    }
+
+    /// A session is over: what it left behind is undone, unless another session has taken its place.
+    pub fn forget_session(&self, session: &Session) {
+        let mut sessions = self.sessions.borrow_mut();
+        sessions.remove(&session.tsih);
+        if sessions.values().all(|other| other.nexus != session.nexus) {
+            for unit in self.units.borrow().values() {
+                unit.leave(&session.nexus);
+            }
+        }
+    }
+
+    /// Opens what is configured and not open, closes what is open and not configured, ends sessions of those who may
+    /// not be here any more.
+    async fn follow_configuration(&self) {
+        let target = self.target();
+        let luns = target
+            .as_ref()
+            .map(|target| target.luns.clone())
+            .unwrap_or_default();
+        self.end_sessions(|session| {
+            target
+                .as_ref()
+                .is_none_or(|target| target.access(&session.nexus.initiator).is_none())
+        });
+        let gone: Vec<u16> = {
+            let units = self.units.borrow();
+            let stays = |unit: &Unit| luns.contains(&unit.lun);
+            units
+                .iter()
+                .filter(|(_, unit)| !stays(unit))
+                .map(|(number, _)| *number)
+                .collect()
+        };
+        let mut changed = !gone.is_empty();
+        for number in gone {
+            self.units.borrow_mut().remove(&number);
+            let volume = self.volumes.borrow_mut().remove(&number);
+            if let Some(volume) = volume {
+                volume.close().await;
+            }
+        }
+        changed |= self.open(&luns).await;
+        if changed {
+            for unit in self.units() {
+                unit.attentions
+                    .borrow_mut()
+                    .tell_all(crate::scsi::sense::Sense::UNITS_CHANGED);
+            }
+        }
+    }
+
+    /// Opens units that could not be opened before.
+    async fn open_missing(&self) {
+        if let Some(target) = self.target() {
+            self.open(&target.luns).await;
+        }
+    }
+
+    async fn open(&self, luns: &[Lun]) -> bool {
+        let mut opened = false;
+        for lun in luns {
+            if self.units.borrow().contains_key(&lun.number) {
+                continue;
+            }
+            match self.open_unit(lun).await {
+                Ok(()) => opened = true,
+                Err(error) => warn!(lun = lun.number, %error, "a logical unit is missing"),
+            }
+        }
+        opened
+    }
+
+    async fn open_unit(&self, lun: &Lun) -> Result<(), crate::source::SourceError> {
+        let volume = self.source.open(lun).await?;
+        let keeper = self.source.keeper();
+        let record = keeper.load()?;
+        let identity = Identity::new(&serial(lun.volume_id), &self.name, self.portal_group);
+        let device = Rc::clone(&volume.device);
+        let unit = Rc::new(Unit::new(lun.clone(), device, identity, keeper, record));
+        let told = Rc::downgrade(&unit);
+        volume
+            .device
+            .listen(Box::new(move |event| match (event, told.upgrade()) {
+                (DeviceEvent::Resized(size), Some(unit)) => {
+                    info!(size, "a volume's size changed");
+                    unit.look_at_size();
+                }
+                (DeviceEvent::Lost, _) => warn!("a volume was taken over by another process"),
+                _ => {}
+            }));
+        for session in self.sessions() {
+            unit.attentions.borrow_mut().begin(&session.nexus);
+        }
+        debug!(lun = lun.number, volume = lun.volume, "a logical unit is there");
+        self.units.borrow_mut().insert(lun.number, unit);
+        self.volumes.borrow_mut().insert(lun.number, volume);
+        Ok(())
+    }
+}

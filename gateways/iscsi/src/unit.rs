@@ -1,0 +1,220 @@
+//! One logical unit: a volume with what SCSI adds to it: attentions, reservations, mode pages, tasks.
+//!
+//! `blocks` reads and writes, `management` answers what needs no blocks, `ranges` keeps read-modify-write alone,
+//! `attention` and `tasks` are what they say. Lives on its target's thread. Refuses to know iSCSI.
+
+pub mod attention;
+pub mod blocks;
+pub mod management;
+pub mod persistent;
+pub mod ranges;
+pub mod tasks;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use client::device::BlockDevice;
+
+use crate::configuration::{Lun, Reservations};
+use crate::reservation::Nexus;
+use crate::reservation::access::conflicts;
+use crate::scsi::command::{Command, decode};
+use crate::scsi::identification::Identity;
+use crate::scsi::inquiry::absent;
+use crate::scsi::mode::{Medium, ModeState};
+use crate::scsi::sense::{Sense, status};
+use crate::source::Keeper;
+use attention::Attentions;
+use ranges::Ranges;
+use tasks::Tasks;
+
+/// What came of a command.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The status (SAM-5 table 41).
+    pub status: u8,
+    /// Why, if the status says that it was not done.
+    pub sense: Option<Sense>,
+    /// Data for the initiator.
+    pub data: Vec<Bytes>,
+}
+
+impl Done {
+    /// It went well.
+    pub fn good() -> Self {
+        Self::default()
+    }
+
+    /// It went well and gives data, of which at most `allocation` bytes are wanted.
+    pub fn data(mut data: Vec<u8>, allocation: usize) -> Self {
+        data.truncate(allocation);
+        Self {
+            data: vec![data.into()],
+            ..Self::default()
+        }
+    }
+
+    /// It was not done.
+    pub fn check(sense: Sense) -> Self {
+        Self {
+            status: status::CHECK_CONDITION,
+            sense: Some(sense),
+            data: Vec::new(),
+        }
+    }
+
+    /// Only a status.
+    pub fn status(status: u8) -> Self {
+        Self {
+            status,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Sense> for Done {
+    fn from(sense: Sense) -> Self {
+        Self::check(sense)
+    }
+}
+
+/// See the module.
+pub struct Unit {
+    /// What it is.
+    pub lun: Lun,
+    pub(crate) device: Rc<dyn BlockDevice>,
+    pub(crate) identity: Identity,
+    pub(crate) mode: Cell<ModeState>,
+    /// Who must be told what.
+    pub attentions: RefCell<Attentions>,
+    /// Who has reserved the unit by the older kind of reservation.
+    pub(crate) reserved: RefCell<Option<Nexus>>,
+    /// The newest record of persistent reservations that is known here.
+    pub(crate) record: RefCell<Reservations>,
+    pub(crate) keeper: Keeper,
+    /// What is under way.
+    pub tasks: Tasks,
+    pub(crate) ranges: Ranges,
+    size: Cell<u64>,
+}
+
+impl Unit {
+    /// A unit on an open device whose offsets are multiples of the unit's block size.
+    pub fn new(
+        lun: Lun,
+        device: Rc<dyn BlockDevice>,
+        identity: Identity,
+        keeper: Keeper,
+        record: Reservations,
+    ) -> Self {
+        let size = Cell::new(device.info().size);
+        Self {
+            lun,
+            device,
+            identity,
+            mode: Cell::default(),
+            attentions: RefCell::default(),
+            reserved: RefCell::default(),
+            record: RefCell::new(record),
+            keeper,
+            tasks: Tasks::default(),
+            ranges: Ranges::default(),
+            size,
+        }
+    }
+
+    /// What its blocks are, now.
+    pub fn medium(&self) -> Medium {
+        let info = self.device.info();
+        Medium {
+            blocks: info.size / u64::from(self.lun.block_size),
+            block_size: self.lun.block_size,
+            read_only: info.read_only || self.lun.read_only,
+        }
+    }
+
+    /// The device's size is another one, maybe: all are told if it is.
+    pub fn look_at_size(&self) {
+        let size = self.device.info().size;
+        if self.size.replace(size) != size {
+            self.attentions.borrow_mut().tell_all(Sense::CAPACITY_CHANGED);
+        }
+    }
+
+    /// Reads a CDB and judges whether the command may be carried out. Data is asked for only after this.
+    pub fn admit(&self, nexus: &Nexus, cdb: &[u8; 16]) -> Result<Command, Done> {
+        // INQUIRY, REPORT LUNS and REQUEST SENSE are answered whatever there is to tell (SPC-4 clause 5.8).
+        if !matches!(cdb[0], 0x03 | 0x12 | 0xa0)
+            && let Some(attention) = self.attentions.borrow_mut().take(nexus)
+        {
+            return Err(attention.into());
+        }
+        let command = decode(cdb)?;
+        let conflict =
+            self.is_reserved_from(nexus, &command) || conflicts(&self.record.borrow(), nexus, &command);
+        if conflict {
+            return Err(Done::status(status::RESERVATION_CONFLICT));
+        }
+        blocks::check(self, &command)?;
+        Ok(command)
+    }
+
+    /// Whether the older kind of reservation keeps a path from a command (SPC-2 clause 7.21).
+    fn is_reserved_from(&self, nexus: &Nexus, command: &Command) -> bool {
+        let harmless = matches!(
+            command,
+            Command::Inquiry { .. }
+                | Command::ReportLuns { .. }
+                | Command::RequestSense { .. }
+                | Command::Release
+        );
+        let holder = self.reserved.borrow();
+        !harmless && holder.as_ref().is_some_and(|holder| holder != nexus)
+    }
+
+    /// Carries out a command that was admitted, with the data that came for it.
+    pub async fn perform(&self, nexus: &Nexus, command: Command, data: Vec<Bytes>) -> Done {
+        let done = match command {
+            Command::PersistentOut {
+                action, scope_type, ..
+            } => persistent::out(self, nexus, action, scope_type, &data.concat()).await,
+            Command::PersistentIn { action, allocation } => persistent::report(self, action, allocation),
+            _ if blocks::is_about_blocks(&command) => blocks::perform(self, command, data).await,
+            _ => management::perform(self, nexus, &command, &data.concat()),
+        };
+        done.unwrap_or_else(|done| done)
+    }
+
+    /// What a path leaves behind is undone when its session ends.
+    pub fn leave(&self, nexus: &Nexus) {
+        let mut reserved = self.reserved.borrow_mut();
+        if reserved.as_ref() == Some(nexus) {
+            *reserved = None;
+        }
+        self.attentions.borrow_mut().forget(nexus);
+    }
+
+    /// A reset by a task management function: reservations of the older kind go, persistent ones stay, and all paths
+    /// are told.
+    pub fn reset(&self) {
+        *self.reserved.borrow_mut() = None;
+        self.mode.set(ModeState::default());
+        self.attentions.borrow_mut().tell_all(Sense::RESET);
+    }
+}
+
+/// What is answered where there is no unit.
+pub fn perform_nowhere(cdb: &[u8; 16]) -> Done {
+    match decode(cdb) {
+        Ok(Command::Inquiry {
+            page: None,
+            allocation,
+        }) => Done::data(absent(), allocation),
+        Ok(Command::RequestSense {
+            descriptor,
+            allocation,
+        }) => Done::data(Sense::NO_UNIT.encode(descriptor), allocation),
+        _ => Sense::NO_UNIT.into(),
+    }
+}

@@ -1,0 +1,98 @@
+//! Commands that need no blocks: what a unit is, how it is set, who has reserved it by the older kind of reservation.
+
+use crate::reservation::Nexus;
+use crate::scsi::command::Command;
+use crate::scsi::sense::{Sense, status};
+use crate::scsi::{inquiry, mode, operations, provisioning};
+use crate::unit::{Done, Unit};
+
+/// Carries out a command.
+pub fn perform(unit: &Unit, nexus: &Nexus, command: &Command, data: &[u8]) -> Result<Done, Done> {
+    let medium = unit.medium();
+    Ok(match *command {
+        Command::RequestSense {
+            descriptor,
+            allocation,
+        } => {
+            let attention = unit.attentions.borrow_mut().take(nexus);
+            Done::data(attention.unwrap_or(Sense::NONE).encode(descriptor), allocation)
+        }
+        Command::Inquiry {
+            page: None,
+            allocation,
+        } => Done::data(inquiry::standard(), allocation),
+        Command::Inquiry {
+            page: Some(page),
+            allocation,
+        } => Done::data(
+            inquiry::page(page, &unit.identity, medium.block_size)?,
+            allocation,
+        ),
+        Command::ReadCapacity => Done::data(provisioning::capacity(medium), 8),
+        Command::ReadCapacityLong { allocation } => {
+            Done::data(provisioning::capacity_long(medium), allocation)
+        }
+        Command::ModeSense { query, allocation } => {
+            Done::data(mode::sense(query, unit.mode.get(), medium)?, allocation)
+        }
+        Command::ModeSelect { long, length } => mode_select(unit, nexus, long, data, length)?,
+        Command::StartStop { condition, .. } if condition != 0 => return Err(Sense::cdb(4).into()),
+        Command::Reserve => {
+            *unit.reserved.borrow_mut() = Some(nexus.clone());
+            Done::good()
+        }
+        Command::Release => {
+            let mut reserved = unit.reserved.borrow_mut();
+            // Whoever releases what is another's is told that all is well (SPC-2 clause 7.17).
+            if reserved.as_ref() == Some(nexus) {
+                *reserved = None;
+            }
+            Done::good()
+        }
+        Command::ReportTargetPortGroups { extended, allocation } => {
+            Done::data(port_groups(unit.identity.portal_group, extended), allocation)
+        }
+        Command::ReportOperations {
+            asked,
+            timeouts,
+            allocation,
+        } => Done::data(operations::report(asked, timeouts)?, allocation),
+        Command::ReportTaskManagement { extended, allocation } => {
+            if allocation < 4 {
+                return Err(Sense::cdb(6).into());
+            }
+            Done::data(operations::report_task_management(extended), allocation)
+        }
+        Command::TestUnitReady | Command::StartStop { .. } | Command::PreventRemoval { .. } => Done::good(),
+        _ => Done::status(status::BUSY),
+    })
+}
+
+fn mode_select(unit: &Unit, nexus: &Nexus, long: bool, data: &[u8], length: usize) -> Result<Done, Done> {
+    if data.len() < length {
+        return Err(Sense::PARAMETER_LENGTH.into());
+    }
+    let state = mode::select(long, data, unit.mode.get(), unit.medium())?;
+    if unit.mode.replace(state) != state {
+        unit.attentions
+            .borrow_mut()
+            .tell_others(nexus, Sense::MODE_CHANGED);
+    }
+    Ok(Done::good())
+}
+
+/// One group with one port, which is active and optimised (SPC-4 clause 6.37): the volume's owner is asked by whoever
+/// serves the port.
+fn port_groups(group: u16, extended: bool) -> Vec<u8> {
+    let [high, low] = group.to_be_bytes();
+    let descriptor = [
+        // Active and optimised; all states that are not supported are left out; no reason; one port.
+        0x00, 0x01, high, low, 0, 0, 0, 1, 0, 0, high, low,
+    ];
+    let header: &[u8] = if extended {
+        &[0, 0, 0, 16, 0x10, 0, 0, 0]
+    } else {
+        &[0, 0, 0, 12]
+    };
+    [header, &descriptor].concat()
+}

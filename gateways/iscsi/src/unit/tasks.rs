@@ -1,0 +1,103 @@
+//! The task set of a unit: what is under way, for whom, and how it is aborted (SAM-5 clause 8, SPC-4 clause 5.13.11.2).
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use crate::reservation::Nexus;
+
+/// One task.
+pub struct Task {
+    /// The path that it came by.
+    pub nexus: Nexus,
+    /// The initiator's name for it.
+    pub tag: u32,
+    aborted: Cell<bool>,
+    ended: Cell<bool>,
+    /// The device has been asked: what it does will be done.
+    started: Cell<bool>,
+    changed: Notify,
+}
+
+/// All tasks of a unit, by the order in which they came.
+#[derive(Default)]
+pub struct Tasks {
+    next: Cell<u64>,
+    tasks: Rc<RefCell<BTreeMap<u64, Rc<Task>>>>,
+}
+
+/// A task's place among all; given back when it is dropped.
+pub struct TaskPlace {
+    number: u64,
+    /// The task.
+    pub task: Rc<Task>,
+    tasks: Rc<RefCell<BTreeMap<u64, Rc<Task>>>>,
+}
+
+impl Task {
+    /// Whether nobody wants an answer any more.
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.get()
+    }
+
+    /// From here on the task cannot be undone.
+    pub fn start(&self) {
+        self.started.set(true);
+    }
+}
+
+impl Drop for TaskPlace {
+    fn drop(&mut self) {
+        self.tasks.borrow_mut().remove(&self.number);
+        self.task.ended.set(true);
+        self.task.changed.notify_waiters();
+    }
+}
+
+impl Tasks {
+    /// A task begins.
+    pub fn begin(&self, nexus: &Nexus, tag: u32) -> TaskPlace {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        let task = Rc::new(Task {
+            nexus: nexus.clone(),
+            tag,
+            aborted: Cell::new(false),
+            ended: Cell::new(false),
+            started: Cell::new(false),
+            changed: Notify::new(),
+        });
+        self.tasks.borrow_mut().insert(number, Rc::clone(&task));
+        TaskPlace {
+            number,
+            task,
+            tasks: Rc::clone(&self.tasks),
+        }
+    }
+
+    /// Marks the tasks that `of` names as aborted; gives those of them that were there.
+    pub fn abort(&self, of: impl Fn(&Task) -> bool) -> Vec<Rc<Task>> {
+        let tasks = self.tasks.borrow();
+        let chosen: Vec<Rc<Task>> = tasks.values().filter(|task| of(task)).cloned().collect();
+        for task in &chosen {
+            task.aborted.set(true);
+        }
+        chosen
+    }
+}
+
+/// Waits until aborted tasks can change nothing any more: those that the device was asked to do have ended. Those that
+/// were not asked never will be.
+pub async fn settled(tasks: Vec<Rc<Task>>) {
+    for task in tasks {
+        loop {
+            let changed = task.changed.notified();
+            if task.ended.get() || !task.started.get() {
+                break;
+            }
+            changed.await;
+        }
+    }
+}

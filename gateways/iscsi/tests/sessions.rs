@@ -1,0 +1,155 @@
+//! Whole sessions over a socket: data that is asked for, connections that share an order, rules that are broken.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+#[path = "initiator/dialogue.rs"]
+mod dialogue;
+
+use dialogue::{Initiator, with_gateway};
+use storaged_iscsi::wire::header::Header;
+
+const READ: u8 = 0x40;
+const WRITE: u8 = 0x20;
+const WRITE_16_BLOCKS: [u8; 10] = [0x2a, 0, 0, 0, 0, 3, 0, 0, 16, 0];
+const READ_16_BLOCKS: [u8; 10] = [0x28, 0, 0, 0, 0, 3, 0, 0, 16, 0];
+
+#[test]
+fn data_that_is_asked_for_is_read_back() {
+    with_gateway(|address| async move {
+        let mut initiator =
+            Initiator::log_in(address, "a", 0, 0, "MaxBurstLength=4096\0ImmediateData=Yes\0").await;
+        initiator.be_told().await;
+        let data: Vec<u8> = (0..8192u32).map(|at| u8::try_from(at % 249).unwrap()).collect();
+        initiator
+            .command(1, WRITE, 8192, &WRITE_16_BLOCKS, &data[..512])
+            .await;
+        let mut at = 512;
+        while at < data.len() {
+            let wish = initiator.receive().await.unwrap();
+            assert_eq!(
+                (wish.header.opcode(), wish.header.u32(40)),
+                (0x31, u32::try_from(at).unwrap())
+            );
+            let length = usize::try_from(wish.header.u32(44)).unwrap();
+            let mut header = Header::new(0x05, 0x80, 1);
+            header.set_u32(20, wish.header.u32(20));
+            header.set_u32(40, wish.header.u32(40));
+            initiator.send(header, &data[at..at + length]).await;
+            at += length;
+        }
+        assert_eq!(initiator.status(1).await, 0);
+        initiator.command(2, READ, 8192, &READ_16_BLOCKS, &[]).await;
+        let mut read = Vec::new();
+        while read.len() < data.len() {
+            read.extend(initiator.receive().await.unwrap().data);
+        }
+        assert!(read == data, "what was written is read");
+    });
+}
+
+#[test]
+fn a_command_waits_for_the_one_before_it_that_comes_by_another_connection() {
+    with_gateway(|address| async move {
+        let mut first = Initiator::log_in(address, "a", 0, 0, "MaxConnections=2\0").await;
+        first.be_told().await;
+        let mut second = Initiator::log_in(address, "a", 1, first.tsih, "").await;
+        assert_eq!(second.tsih, first.tsih);
+        let next = first.command_number;
+        second.numbered(next + 1, 7, 0, 0, &[0; 6], &[]).await;
+        first.numbered(next, 6, 0, 0, &[0; 6], &[]).await;
+        assert_eq!(first.status(6).await, 0);
+        assert_eq!(second.status(7).await, 0);
+    });
+}
+
+#[test]
+fn a_new_session_of_the_same_names_ends_the_old_one() {
+    with_gateway(|address| async move {
+        let mut old = Initiator::log_in(address, "a", 0, 0, "").await;
+        let mut new = Initiator::log_in(address, "a", 0, 0, "").await;
+        assert!(old.receive().await.is_none(), "the old one is closed");
+        new.be_told().await;
+        new.command(1, 0, 0, &[0; 6], &[]).await;
+        assert_eq!(new.status(1).await, 0);
+    });
+}
+
+#[test]
+fn what_is_reserved_by_one_initiator_is_not_written_by_another() {
+    with_gateway(|address| async move {
+        let mut a = Initiator::log_in(address, "a", 0, 0, "").await;
+        let mut b = Initiator::log_in(address, "b", 0, 0, "").await;
+        a.be_told().await;
+        b.be_told().await;
+        let mut keys = [0; 24];
+        keys[15] = 1;
+        a.command(1, WRITE, 24, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24], &keys)
+            .await;
+        assert_eq!(a.status(1).await, 0);
+        keys = [0; 24];
+        keys[7] = 1;
+        a.command(2, WRITE, 24, &[0x5f, 1, 1, 0, 0, 0, 0, 0, 24], &keys)
+            .await;
+        assert_eq!(a.status(2).await, 0);
+        let block = [9; 512];
+        let write = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+        b.command(3, WRITE, 512, &write, &block).await;
+        assert_eq!(b.status(3).await, 0x18, "a reservation conflict");
+        a.command(3, WRITE, 512, &write, &block).await;
+        assert_eq!(a.status(3).await, 0);
+    });
+}
+
+#[test]
+fn a_pdu_that_is_too_long_ends_the_connection_and_others_go_on() {
+    with_gateway(|address| async move {
+        let mut broken = Initiator::log_in(address, "a", 0, 0, "").await;
+        let mut other = Initiator::log_in(address, "b", 0, 0, "").await;
+        let mut header = Header::new(0x05, 0x80, 1);
+        header.0[5..8].copy_from_slice(&[0xff; 3]);
+        // As it is: `send` would put the true length in.
+        broken.send_raw(&header.0).await;
+        assert!(broken.receive().await.is_none());
+        other.be_told().await;
+    });
+}
+
+#[test]
+fn an_unknown_opcode_is_rejected_and_the_session_goes_on() {
+    with_gateway(|address| async move {
+        let mut initiator = Initiator::log_in(address, "a", 0, 0, "").await;
+        initiator.send(Header::new(0x1c, 0x80, 1), &[]).await;
+        let reject = initiator.receive().await.unwrap();
+        assert_eq!(
+            (reject.header.opcode(), reject.header.0[2], reject.data.len()),
+            (0x3f, 5, 48)
+        );
+        initiator.be_told().await;
+    });
+}
+
+#[test]
+fn reads_that_announce_no_data_are_counted_by_what_they_hold() {
+    with_gateway(|address| async move {
+        let mut initiator = Initiator::log_in(address, "a", 0, 0, "").await;
+        initiator.be_told().await;
+        // Each reads 32 MiB, and says that it takes nothing. They come in one piece, so that none ends before all are there.
+        let mut bytes = Vec::new();
+        for tag in 0..6 {
+            let mut header = Header::new(0x01, 0x80, tag);
+            header.set_u32(24, initiator.command_number + tag);
+            header.0[32..42].copy_from_slice(&[0x28, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0]);
+            bytes.extend_from_slice(&header.0);
+        }
+        initiator.send_raw(&bytes).await;
+        let mut full = 0;
+        for _ in 0..6 {
+            let response = initiator.receive().await.unwrap();
+            match response.header.0[3] {
+                0 => {}
+                0x28 => full += 1,
+                other => panic!("status {other:#x}"),
+            }
+        }
+        assert!(full > 0, "some are told that the task set is full");
+    });
+}
