@@ -16,9 +16,10 @@ use std::time::Duration;
 use attached::Attached;
 
 use client::transport::{Link, Stream};
-use coordination::Revision;
+use coordination::keys::Key;
 use coordination::map::MapWatch;
 use coordination::records::OwnerRecord;
+use coordination::{ClusterMap, Revision};
 use protocol::codec::Message;
 use protocol::session::{
     CredentialsView, ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest,
@@ -226,7 +227,7 @@ impl FrontEnd {
                 volume,
                 snapshot: Some(snapshot),
                 ..
-            } => self.open_snapshot(&volume, snapshot).map(Some),
+            } => self.open_snapshot(&volume, snapshot).await.map(Some),
             SessionRequest::Open {
                 volume,
                 snapshot: None,
@@ -253,7 +254,7 @@ impl FrontEnd {
                 });
                 self.try_waiting().await
             }
-            SessionRequest::Look { volume } => self.look(&volume).map(Some),
+            SessionRequest::Look { volume } => self.look(&volume).await.map(Some),
             SessionRequest::Resume { volume, generation } => self.resume(volume, generation).await.map(Some),
             SessionRequest::Renew { volume, generation } => {
                 let owned = self.owned(volume, generation)?;
@@ -322,8 +323,20 @@ impl FrontEnd {
         self.sessions.complain(suspicion);
     }
 
+    /// Returns when the map has what a front end names, or shows all that was committed before this call: another node
+    /// may have made it a moment ago.
+    async fn catch_up(&mut self, is_known: impl Fn(&ClusterMap) -> bool) -> Result<(), Refused> {
+        if !is_known(&self.map.current()) {
+            let schema = Key::Schema.to_text();
+            let now = self.sessions.store.range(&schema).await?.revision;
+            self.map.at_least(now).await;
+        }
+        Ok(())
+    }
+
     /// Tells what a volume is, whoever has it open.
-    fn look(&self, name: &str) -> Result<SessionReply, Refused> {
+    async fn look(&mut self, name: &str) -> Result<SessionReply, Refused> {
+        self.catch_up(|map| map.volume_named(name).is_some()).await?;
         let volume = self.map.current().volume_named(name);
         let view = volume.and_then(|volume| self.owner_view(volume, Generation(0), false));
         let view = view
@@ -366,6 +379,8 @@ impl FrontEnd {
         let Some(mut waiting) = self.waiting.take() else {
             return Ok(None);
         };
+        self.catch_up(|map| map.volume_named(&waiting.volume).is_some())
+            .await?;
         let map = self.map.current_and_seen();
         let Some(volume) = map.volume_named(&waiting.volume) else {
             let message = format!("there is no volume {:?}", waiting.volume);
@@ -516,12 +531,14 @@ impl FrontEnd {
         Some(view)
     }
 
-    fn open_snapshot(&mut self, name: &str, snapshot: String) -> Result<SessionReply, Refused> {
-        let map = self.map.current();
-        let view = map
-            .volume_named(name)
-            .and_then(|volume| map.snapshot_view(volume, &snapshot, self.sessions.settings.node));
-        let Some(view) = view else {
+    async fn open_snapshot(&mut self, name: &str, snapshot: String) -> Result<SessionReply, Refused> {
+        let node = self.sessions.settings.node;
+        let view_of = |map: &ClusterMap| {
+            let volume = map.volume_named(name)?;
+            map.snapshot_view(volume, &snapshot, node)
+        };
+        self.catch_up(|map| view_of(map).is_some()).await?;
+        let Some(view) = view_of(&self.map.current()) else {
             let message = format!("there is no snapshot {snapshot:?} of a volume {name:?}");
             return Err(Refused::new(SessionRefusal::NotFound, message));
         };

@@ -125,6 +125,7 @@ impl FrontEnd {
             let message = format!("a front end that shares a volume has 1 to {ADDRESSES_MAX} addresses");
             return Err(Refused::new(SessionRefusal::Invalid, message));
         }
+        self.catch_up(|map| map.volume_named(name).is_some()).await?;
         let missing = || Refused::new(SessionRefusal::NotFound, format!("there is no volume {name:?}"));
         let volume = self.map.current().volume_named(name).ok_or_else(missing)?;
         let store = self.sessions.store.as_ref();

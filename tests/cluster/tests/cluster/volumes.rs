@@ -7,7 +7,7 @@ use admin_api::tasks::{Task, TaskList, TaskState};
 use serde_json::Value;
 use test_node::Cluster;
 
-use crate::guest::{ask, disks_of, fill, open, refused, run, until, value};
+use crate::guest::{ask, disks_of, fill, look, open, refused, run, until, value};
 
 const MIB: u64 = 1 << 20;
 
@@ -121,4 +121,24 @@ async fn finished(cluster: &Cluster) {
             let _: Task = ask(node, &format!("task wait {}", task.id)).await;
         }
     }
+}
+
+#[test]
+fn what_one_node_made_is_there_on_another_one_at_once() {
+    // Of a run on a busy machine: a volume was created by one node, and another one, which had not heard of it yet,
+    // said that there is none. Each round is a chance to be too early.
+    run(async {
+        let cluster = Cluster::start(2, 1).unwrap();
+        let _: Pool = ask(&cluster.nodes[0], "pool create main --copies 1 --groups 2").await;
+        for round in 0..24 {
+            let _: Value = ask(&cluster.nodes[1], &format!("volume create v{round} 4M")).await;
+            let found = look(&cluster.nodes[0], &format!("v{round}")).await;
+            assert_eq!(found.size, 4 << 20);
+            let _: Value = ask(&cluster.nodes[1], &format!("volume snapshot v{round} s")).await;
+            open(&cluster.nodes[0], &format!("v{round}@s"))
+                .await
+                .close()
+                .await;
+        }
+    });
 }
