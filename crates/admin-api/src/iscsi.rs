@@ -74,7 +74,7 @@ pub struct Portal {
 }
 
 /// A target, with secrets: for gateways.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Target {
     /// Its name: `iqn.NAME`, `eui.DIGITS` or `naa.DIGITS`, in lower case.
     pub name: String,
@@ -89,6 +89,14 @@ pub struct Target {
     pub portals: Vec<Portal>,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+}
+
+impl Target {
+    /// What an initiator must show to log in; nothing if it may not at all.
+    pub fn lets_in(&self, initiator: &str) -> Option<&Access> {
+        let mut known = self.access.iter();
+        known.find(|access| access.initiator.eq_ignore_ascii_case(initiator))
+    }
 }
 
 /// All that a gateway must know.
@@ -274,6 +282,21 @@ mod tests {
             shown.contains("host") && !shown.contains("very-secret-word"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_stranger_is_not_let_in_and_capitals_do_not_matter() {
+        let access = Access {
+            initiator: "iqn.2026-11.org.example:a".to_owned(),
+            chap: None,
+        };
+        let target = Target {
+            access: vec![access],
+            ..Target::default()
+        };
+        assert!(target.lets_in("iqn.2026-11.org.example:A").is_some());
+        assert!(target.lets_in("iqn.2026-11.org.example:ab").is_none());
+        assert!(Target::default().lets_in("").is_none());
     }
 
     #[test]

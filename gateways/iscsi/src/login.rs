@@ -7,9 +7,9 @@ pub mod chap;
 pub mod parameters;
 pub mod security;
 
-use crate::configuration::Credentials;
 use crate::wire::request::LoginRequest;
 use crate::wire::text::{TEXT_MAX, Text, TextError};
+use admin_api::iscsi::Credentials;
 use parameters::Parameters;
 use security::{Proof, Security};
 

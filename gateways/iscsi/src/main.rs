@@ -2,43 +2,64 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use admin_api::iscsi::{Access, Configuration, Credentials, Lun, Target};
+use admin_client::IscsiDirectory;
 use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
-use storaged_iscsi::configuration::{Access, Configuration, Credentials, Lun, Target};
+use client::transport::Address;
+use storaged_iscsi::directory::{Announcement, first, follow};
 use storaged_iscsi::portal::{Portals, Settings};
-use storaged_iscsi::source::Source;
+use storaged_iscsi::source::{Cluster, Source};
 use telemetry::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 
 /// Page-sized buffers are most of what a disk holds in memory. The system's allocator takes twice their
 /// size for them, and gives large ones back to the kernel after each use (docs/benchmarks.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Serve volumes over iSCSI.
+/// Serve volumes of the cluster over iSCSI.
+///
+/// Which targets there are, and who may log in, is the cluster's: see `storagectl iscsi --help`. Every gateway serves all
+/// of them. It must run as the user that storaged runs as.
 #[derive(Parser, Debug)]
-#[command(version)]
+#[command(version, after_help = EXAMPLES)]
 struct Arguments {
+    /// Where this node's storaged is: a socket's path or tcp:HOST:PORT (several: the best first)
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "memory")]
+    storaged: Vec<Address>,
+    /// The admin socket of this node's storaged
+    #[arg(long, value_name = "PATH", default_value = ADMIN_SOCKET)]
+    admin_socket: PathBuf,
     /// Where initiators come in: ADDRESS:PORT or [ADDRESS]:PORT (may be given several times)
     #[arg(long, value_name = "ADDRESS:PORT", required = true)]
     listen: Vec<SocketAddr>,
-    /// The tag of the portal group that these addresses are
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    portal_group: u16,
+    /// Where initiators are told that this gateway is, if that is not where it listens (may be given several times)
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "memory")]
+    announce: Vec<SocketAddr>,
+    /// The tag of the portal group that these addresses are: no other gateway of the cluster may have it. The node's
+    /// number if left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    portal_group: Option<u16>,
+    /// How many seconds a login waits for a volume that somebody else has open alone
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    wait: u16,
     /// Connections at once; each may hold 128 MiB
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
     /// How log lines look. `RUST_LOG` says which there are
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// Serve volumes in memory, for trials: NAME=BYTES, or NAME=BYTES/4096 for long blocks. They are the units of one
-    /// target, in order
-    #[arg(long, value_name = "NAME=BYTES", hide = true, required = true)]
+    /// Serve volumes in memory instead of the cluster's, for trials: NAME=BYTES, or NAME=BYTES/4096 for long blocks. They
+    /// are the units of one target, in order
+    #[arg(long, value_name = "NAME=BYTES", hide = true, conflicts_with = "storaged")]
     memory: Vec<String>,
     /// The name of the target in memory
     #[arg(
@@ -55,6 +76,17 @@ struct Arguments {
     #[arg(long, value_name = "USER/SECRET", hide = true)]
     memory_mutual: Option<String>,
 }
+
+/// Where `storaged` has its admin socket unless it is configured otherwise.
+const ADMIN_SOCKET: &str = "/var/lib/storaged/admin.sock";
+
+const EXAMPLES: &str = "\
+Examples:
+  storagectl iscsi target create iqn.2026-11.org.example:disks
+  storagectl iscsi lun add iqn.2026-11.org.example:disks my-disk
+  storagectl iscsi acl add iqn.2026-11.org.example:disks iqn.1993-08.org.debian:01:host --chap-generate
+  storaged-iscsi --storaged /run/storaged/storaged.sock --listen 192.0.2.1:3260
+  storaged-iscsi --storaged /run/storaged/storaged.sock --listen '[::]:3260' --announce 192.0.2.1:3260";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -77,36 +109,117 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         let (leave, leaving) = watch::channel(false);
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let (volumes, target) = in_memory(&arguments)?;
-        let configuration = Configuration {
-            revision: 1,
-            targets: vec![target],
-            portals: Vec::new(),
-        };
-        let (_configure, configured) = watch::channel(Arc::new(configuration));
-        let portals = Portals::bind(Settings {
-            source: Source::Memory(volumes),
-            configured,
-            listen: arguments.listen,
-            portal_group: arguments.portal_group,
-            connections: usize::from(arguments.connections),
-        })
-        .await
-        .context("listen for initiators")?;
-        for address in portals.addresses()? {
-            // For whoever started this process: from here on an initiator can connect.
-            println!("listening on {address}");
-        }
-        tokio::task::spawn_local(async move {
+        let portals = Portals::bind(&arguments.listen)
+            .await
+            .context("listen for initiators")?;
+        let signalled = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            leave.send_replace(true);
-        });
-        portals.run(leaving).await;
-        Ok(())
+        };
+        let serving = async {
+            if arguments.memory.is_empty() {
+                serve_cluster(&arguments, portals, leaving).await
+            } else {
+                serve_memory(&arguments, portals, leaving).await
+            }
+        };
+        tokio::pin!(serving);
+        tokio::select! {
+            done = &mut serving => return done,
+            () = signalled => {}
+        }
+        leave.send_replace(true);
+        serving.await
     })
+}
+
+/// Serves what the cluster says, and tells it where.
+async fn serve_cluster(
+    arguments: &Arguments,
+    portals: Portals,
+    mut leaving: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let directory = IscsiDirectory::new(&arguments.admin_socket)?;
+    let addresses = announced(arguments, &portals)?;
+    let prepared = async {
+        let configuration = first(&directory).await?;
+        let announcement = Announcement::begin(directory.clone(), &addresses, arguments.portal_group).await?;
+        anyhow::Ok((configuration, announcement))
+    };
+    let (configuration, announcement) = tokio::select! {
+        prepared = prepared => prepared.context("learn what to serve")?,
+        _ = leaving.wait_for(|raised| *raised) => return Ok(()),
+    };
+    let (configure, configured) = watch::channel(Arc::new(configuration));
+    let settings = Settings {
+        source: Source::Cluster(Cluster {
+            storaged: arguments.storaged.clone(),
+            admin_socket: arguments.admin_socket.clone(),
+            wait: Duration::from_secs(arguments.wait.into()),
+        }),
+        configured,
+        portal_group: announcement
+            .group()
+            .context("storaged has not kept the announcement: name a portal group")?,
+        connections: usize::from(arguments.connections),
+    };
+    report(&portals)?;
+    let following = spawn_local(follow(directory, configure));
+    tokio::select! {
+        () = announcement.keep() => {}
+        () = portals.run(settings, leaving) => {}
+    }
+    following.abort();
+    announcement.withdraw().await;
+    Ok(())
+}
+
+/// Where initiators are told to come: who listens on all addresses must say which of them.
+fn announced(arguments: &Arguments, portals: &Portals) -> anyhow::Result<Vec<SocketAddr>> {
+    if !arguments.announce.is_empty() {
+        return Ok(arguments.announce.clone());
+    }
+    let addresses = portals.addresses()?;
+    for address in &addresses {
+        ensure!(
+            !address.ip().is_unspecified(),
+            "initiators cannot be told to come to {address}: say with --announce which address they reach"
+        );
+    }
+    Ok(addresses)
+}
+
+/// For whoever started this process: from here on an initiator can connect.
+fn report(portals: &Portals) -> anyhow::Result<()> {
+    for address in portals.addresses()? {
+        println!("listening on {address}");
+    }
+    Ok(())
+}
+
+async fn serve_memory(
+    arguments: &Arguments,
+    portals: Portals,
+    leaving: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let (volumes, target) = in_memory(arguments)?;
+    let configuration = Configuration {
+        revision: 1,
+        targets: vec![target],
+        portals: Vec::new(),
+    };
+    let (_configure, configured) = watch::channel(Arc::new(configuration));
+    let settings = Settings {
+        source: Source::Memory(volumes),
+        configured,
+        portal_group: arguments.portal_group.unwrap_or(1),
+        connections: usize::from(arguments.connections),
+    };
+    report(&portals)?;
+    portals.run(settings, leaving).await;
+    Ok(())
 }
 
 /// The target in memory, and the volumes behind it.

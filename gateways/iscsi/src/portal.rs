@@ -32,14 +32,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long targets may take to end once the process leaves. Then it leaves without them: fencing keeps that safe.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 
-/// What a gateway is to be.
+/// What a gateway serves.
 pub struct Settings {
     /// Where volumes come from.
     pub source: Source,
     /// What targets there are.
     pub configured: Configured,
-    /// Where initiators come in.
-    pub listen: Vec<SocketAddr>,
     /// The tag of the portal group that these portals are.
     pub portal_group: u16,
     /// Connections at once. Each may hold 128 MiB.
@@ -48,7 +46,6 @@ pub struct Settings {
 
 /// The portals of one process.
 pub struct Portals {
-    settings: Settings,
     listeners: Vec<TcpListener>,
 }
 
@@ -60,13 +57,16 @@ struct Door {
 }
 
 impl Portals {
-    /// Makes the sockets.
-    pub async fn bind(settings: Settings) -> io::Result<Self> {
+    /// Makes the sockets. Who connects waits until [`Portals::run`].
+    pub async fn bind(listen: &[SocketAddr]) -> io::Result<Self> {
         let mut listeners = Vec::new();
-        for address in &settings.listen {
-            listeners.push(TcpListener::bind(address).await?);
+        for address in listen {
+            let listener = TcpListener::bind(address).await;
+            let listener =
+                listener.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
+            listeners.push(listener);
         }
-        Ok(Self { settings, listeners })
+        Ok(Self { listeners })
     }
 
     /// Where they listen, with the ports that were taken.
@@ -75,14 +75,13 @@ impl Portals {
     }
 
     /// Serves until `leaving` is raised. Must run in a [`tokio::task::LocalSet`].
-    pub async fn run(self, mut leaving: watch::Receiver<bool>) {
+    pub async fn run(self, settings: Settings, mut leaving: watch::Receiver<bool>) {
         let Settings {
             source,
             configured,
             portal_group,
             connections,
-            ..
-        } = self.settings;
+        } = settings;
         let (alive, mut ended) = mpsc::channel(1);
         let door = Rc::new(Door {
             targets: Targets::new(source, configured.clone(), portal_group, leaving.clone(), alive),

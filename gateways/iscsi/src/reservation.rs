@@ -3,15 +3,13 @@
 //! A change is made of one record and gives the next; whoever calls swaps the two in the cluster. Refuses to know how.
 
 pub mod access;
+pub mod following;
 pub mod request;
 pub mod status;
 
-use crate::configuration::{Holder, Registration, Reservations};
 use crate::scsi::sense::Sense;
+use admin_api::iscsi::{Holder, REGISTRATIONS_MAX, Registration, Reservations};
 use request::{Action, Moved, Parameters};
-
-/// Registrations of one volume. A record with all of them stays small enough for the coordination store.
-pub const REGISTRATIONS_MAX: usize = 256;
 
 /// A path from an initiator to a target: an `I_T` nexus.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,50 +81,45 @@ pub struct Change {
     pub abort: Vec<Nexus>,
 }
 
-impl Registration {
-    /// The path that it is of.
-    pub fn nexus(&self) -> Nexus {
-        Nexus {
-            initiator: self.initiator.clone(),
-            isid: self.isid.clone(),
-            target: self.target.clone(),
-            portal_group: self.portal_group,
-        }
+/// The path that a registration is of.
+pub fn nexus_of(known: &Registration) -> Nexus {
+    Nexus {
+        initiator: known.initiator.clone(),
+        isid: known.isid.clone(),
+        target: known.target.clone(),
+        portal_group: known.portal_group,
     }
 }
 
-impl Holder {
-    fn new(nexus: &Nexus, scope_type: u8) -> Self {
-        Self {
-            initiator: nexus.initiator.clone(),
-            isid: nexus.isid.clone(),
-            target: nexus.target.clone(),
-            portal_group: nexus.portal_group,
-            scope_type,
-        }
-    }
-
-    fn is(&self, nexus: &Nexus) -> bool {
-        self.initiator == nexus.initiator
-            && self.isid == nexus.isid
-            && self.target == nexus.target
-            && self.portal_group == nexus.portal_group
+fn holder_of(nexus: &Nexus, scope_type: u8) -> Holder {
+    Holder {
+        initiator: nexus.initiator.clone(),
+        isid: nexus.isid.clone(),
+        target: nexus.target.clone(),
+        portal_group: nexus.portal_group,
+        scope_type,
     }
 }
 
-impl Reservations {
-    /// The key that a path has registered.
-    pub fn key_of(&self, nexus: &Nexus) -> Option<u64> {
-        let found = self.registrations.iter().find(|known| known.nexus() == *nexus);
-        found.map(|known| known.key)
-    }
+fn is_of(holder: &Holder, nexus: &Nexus) -> bool {
+    holder.initiator == nexus.initiator
+        && holder.isid == nexus.isid
+        && holder.target == nexus.target
+        && holder.portal_group == nexus.portal_group
+}
 
-    /// Whether a path holds the reservation.
-    pub fn is_holder(&self, nexus: &Nexus) -> bool {
-        self.holder.as_ref().is_some_and(|holder| {
-            holder.is(nexus) || (is_held_by_all(holder.scope_type) && self.key_of(nexus).is_some())
-        })
-    }
+/// The key that a path has registered.
+pub fn key_of(record: &Reservations, nexus: &Nexus) -> Option<u64> {
+    let mut registrations = record.registrations.iter();
+    let found = registrations.find(|known| nexus_of(known) == *nexus);
+    found.map(|known| known.key)
+}
+
+/// Whether a path holds the reservation.
+pub fn is_holder(record: &Reservations, nexus: &Nexus) -> bool {
+    record.holder.as_ref().is_some_and(|holder| {
+        is_of(holder, nexus) || (is_held_by_all(holder.scope_type) && key_of(record, nexus).is_some())
+    })
 }
 
 /// Carries out a PERSISTENT RESERVE OUT of a path on a record.
@@ -144,7 +137,7 @@ pub fn change(
         },
         nexus,
     };
-    let key = record.key_of(nexus);
+    let key = key_of(record, nexus);
     match action {
         Action::Register | Action::RegisterIgnoring => {
             if action == Action::Register && key.unwrap_or(0) != parameters.key {
@@ -180,13 +173,7 @@ impl Work<'_> {
 
     /// Tells all registered paths but the own one.
     fn tell_others(&mut self, sense: Sense) {
-        let others: Vec<Nexus> = self
-            .change
-            .record
-            .registrations
-            .iter()
-            .map(Registration::nexus)
-            .collect();
+        let others: Vec<Nexus> = self.change.record.registrations.iter().map(nexus_of).collect();
         let told = others.into_iter().filter(|other| other != self.nexus);
         self.change.attentions.extend(told.map(|other| (other, sense)));
     }
@@ -206,7 +193,7 @@ impl Work<'_> {
 
     fn put(&mut self, nexus: Nexus, key: u64) -> Result<(), Refusal> {
         let registrations = &mut self.change.record.registrations;
-        if let Some(known) = registrations.iter_mut().find(|known| known.nexus() == nexus) {
+        if let Some(known) = registrations.iter_mut().find(|known| nexus_of(known) == nexus) {
             known.key = key;
             return Ok(());
         }
@@ -232,15 +219,15 @@ impl Work<'_> {
     /// Who leaves gives up what it holds; if all hold it, the last one does.
     fn unregister(&mut self) {
         let nexus = self.nexus;
-        let was_holder = self.change.record.is_holder(nexus);
+        let was_holder = is_holder(&self.change.record, nexus);
         let record = self.record();
-        record.registrations.retain(|known| known.nexus() != *nexus);
+        record.registrations.retain(|known| nexus_of(known) != *nexus);
         let Some(holder) = record.holder.clone().filter(|_| was_holder) else {
             return;
         };
-        match record.registrations.first().map(Registration::nexus) {
+        match record.registrations.first().map(nexus_of) {
             Some(other) if is_held_by_all(holder.scope_type) => {
-                record.holder = Some(Holder::new(&other, holder.scope_type));
+                record.holder = Some(holder_of(&other, holder.scope_type));
             }
             _ => {
                 record.holder = None;
@@ -255,8 +242,8 @@ impl Work<'_> {
         let nexus = self.nexus;
         let record = self.record();
         match &record.holder {
-            None => record.holder = Some(Holder::new(nexus, scope_type)),
-            Some(holder) if holder.scope_type == scope_type && record.is_holder(nexus) => {}
+            None => record.holder = Some(holder_of(nexus, scope_type)),
+            Some(holder) if holder.scope_type == scope_type && is_holder(record, nexus) => {}
             Some(_) => return Err(Refusal::Conflict),
         }
         Ok(())
@@ -268,7 +255,7 @@ impl Work<'_> {
         let Some(present) = record.holder.as_ref().map(|holder| holder.scope_type) else {
             return Ok(());
         };
-        if !record.is_holder(nexus) {
+        if !is_holder(record, nexus) {
             return Ok(());
         }
         if present != scope_type {
@@ -297,7 +284,7 @@ impl Work<'_> {
                 .record
                 .registrations
                 .iter()
-                .find(|known| holder.is(&known.nexus()));
+                .find(|known| is_of(holder, &nexus_of(known)));
             (holder.scope_type, by_all, key.map(|known| known.key))
         });
         let (takes, everyone) = match held {
@@ -314,11 +301,11 @@ impl Work<'_> {
         let mut found = false;
         self.change.record.registrations.retain(|known| {
             found |= is_victim(known);
-            let own = known.nexus() == *nexus;
+            let own = nexus_of(known) == *nexus;
             // Whoever takes the reservation stays registered; else its own key goes, too.
             let goes = is_victim(known) && !(own && takes);
             if goes {
-                removed.push(known.nexus());
+                removed.push(nexus_of(known));
             }
             !goes
         });
@@ -326,7 +313,7 @@ impl Work<'_> {
             return Err(Refusal::Conflict);
         }
         if takes {
-            self.record().holder = Some(Holder::new(nexus, scope_type));
+            self.record().holder = Some(holder_of(nexus, scope_type));
             if held.is_some_and(|(former, _, _)| former != scope_type) {
                 self.tell_others(Sense::RESERVATIONS_RELEASED);
             }
@@ -352,10 +339,13 @@ impl Work<'_> {
         let Some(holder) = record.holder.clone() else {
             return;
         };
-        let stays = record.registrations.iter().any(|known| holder.is(&known.nexus()));
+        let stays = record
+            .registrations
+            .iter()
+            .any(|known| is_of(&holder, &nexus_of(known)));
         if !stays {
-            let next = record.registrations.first().map(Registration::nexus);
-            record.holder = next.map(|next| Holder::new(&next, holder.scope_type));
+            let next = record.registrations.first().map(nexus_of);
+            record.holder = next.map(|next| holder_of(&next, holder.scope_type));
         }
     }
 
@@ -363,7 +353,7 @@ impl Work<'_> {
         let moved = moved.ok_or(Sense::PARAMETER_LENGTH)?;
         let scope_type = match &self.change.record.holder {
             Some(holder) if is_held_by_all(holder.scope_type) => return Err(Refusal::Conflict),
-            Some(holder) if holder.is(self.nexus) => holder.scope_type,
+            Some(holder) if is_of(holder, self.nexus) => holder.scope_type,
             _ => return Err(Refusal::Conflict),
         };
         let destination = Nexus {
@@ -378,10 +368,10 @@ impl Work<'_> {
         self.put(destination.clone(), parameters.service_key)?;
         let nexus = self.nexus;
         let record = self.record();
-        record.holder = Some(Holder::new(&destination, scope_type));
+        record.holder = Some(holder_of(&destination, scope_type));
         record.aptpl = parameters.aptpl;
         if moved.unregister {
-            record.registrations.retain(|known| known.nexus() != *nexus);
+            record.registrations.retain(|known| nexus_of(known) != *nexus);
         }
         self.generation();
         Ok(())

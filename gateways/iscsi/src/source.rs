@@ -1,9 +1,14 @@
 //! Where volumes and their reservations come from: the cluster behind the local `storaged`, or this process's memory.
 
+pub mod keeper;
+
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use admin_api::iscsi::Lun;
+use admin_client::IscsiDirectory;
 use client::device::{BlockDevice, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::{SECTOR_SIZE, Sectors};
@@ -11,7 +16,7 @@ use client::shared::SharedVolume;
 use client::transport::Address;
 use client::volume::Options;
 
-use crate::configuration::{Lun, Reservations};
+use keeper::Keeper;
 
 /// What this program is called in messages of `storaged`.
 const PROGRAM: &str = "iscsi";
@@ -46,8 +51,18 @@ pub enum Source {
 pub struct Cluster {
     /// Where `storaged` can be reached, best first.
     pub storaged: Vec<Address>,
+    /// Its admin socket: reservations are kept there.
+    pub admin_socket: PathBuf,
     /// How long a login waits for a volume that somebody else has open alone.
     pub wait: Duration,
+}
+
+/// What one thread opens volumes with.
+pub enum Volumes {
+    /// See [`Source::Cluster`].
+    Cluster(Cluster, IscsiDirectory),
+    /// See [`Source::Memory`].
+    Memory(Vec<(String, u64)>),
 }
 
 /// A volume that is open on this thread.
@@ -76,10 +91,27 @@ impl OpenVolume {
 }
 
 impl Source {
+    /// To be asked for on the thread that opens volumes: connections belong to its event loop.
+    pub fn volumes(&self) -> Result<Volumes, SourceError> {
+        Ok(match self {
+            Self::Cluster(cluster) => {
+                Volumes::Cluster(cluster.clone(), IscsiDirectory::new(&cluster.admin_socket)?)
+            }
+            Self::Memory(volumes) => Volumes::Memory(volumes.clone()),
+        })
+    }
+
+    /// Whether what nobody uses is to be given back. What is in memory would be lost.
+    pub fn gives_back(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+}
+
+impl Volumes {
     /// Opens a unit's volume on this thread.
     pub async fn open(&self, lun: &Lun) -> Result<OpenVolume, SourceError> {
         match self {
-            Self::Cluster(cluster) => cluster.open(lun).await,
+            Self::Cluster(cluster, _) => cluster.open(lun).await,
             Self::Memory(volumes) => {
                 let found = volumes.iter().find(|(name, _)| *name == lun.volume);
                 let (name, size) = found.ok_or_else(|| SourceError::Volume {
@@ -99,13 +131,14 @@ impl Source {
     }
 
     /// Where a volume's reservations are kept.
-    pub fn keeper(&self) -> Keeper {
-        Keeper::Memory(RefCell::default())
-    }
-
-    /// Whether a target must stay while nobody uses it.
-    pub fn stays_open(&self) -> bool {
-        matches!(self, Self::Memory(_))
+    pub fn keeper(&self, volume: u64) -> Keeper {
+        match self {
+            Self::Cluster(_, directory) => Keeper::Cluster {
+                directory: directory.clone(),
+                volume,
+            },
+            Self::Memory(_) => Keeper::Memory(RefCell::default()),
+        }
     }
 }
 
@@ -130,38 +163,5 @@ impl Cluster {
             reason: error.to_string(),
         })?);
         Ok(OpenVolume::new(volume.clone(), Some(volume), lun.block_size))
-    }
-}
-
-/// Where the reservations of one volume are kept.
-pub enum Keeper {
-    /// In this process, gone with it.
-    Memory(RefCell<Reservations>),
-}
-
-impl Keeper {
-    /// The present record.
-    pub fn load(&self) -> Result<Reservations, SourceError> {
-        match self {
-            Self::Memory(record) => Ok(record.borrow().clone()),
-        }
-    }
-
-    /// Puts a record in place of the one that it was made from. Gives the record as it is kept, or the newer one that is
-    /// there instead.
-    pub fn swap(&self, next: &Reservations) -> Result<Result<Reservations, Reservations>, SourceError> {
-        match self {
-            Self::Memory(record) => {
-                let mut present = record.borrow_mut();
-                if present.revision != next.revision {
-                    return Ok(Err(present.clone()));
-                }
-                *present = Reservations {
-                    revision: next.revision + 1,
-                    ..next.clone()
-                };
-                Ok(Ok(present.clone()))
-            }
-        }
     }
 }

@@ -8,21 +8,27 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::device::DeviceEvent;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
+use tokio::time::sleep;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
-use crate::configuration::{Configuration, Lun, Target};
 use crate::connection::{self, stream::Pdu};
 use crate::scsi::identification::Identity;
-use crate::source::{OpenVolume, Source, serial};
+use crate::source::{OpenVolume, Source, SourceError, Volumes, serial};
 use crate::unit::Unit;
+use crate::unit::persistent::follow;
+use admin_api::iscsi::{Configuration, Lun, Target};
 use session::Session;
 
 /// Newcomers that may wait for a target's thread.
 pub const NEWCOMERS_MAX: usize = 64;
+/// How long a target that nobody uses keeps its volumes: an initiator that lost its connection is back by then. Whoever
+/// wants a volume for himself must wait so long.
+const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Sessions of one target.
 pub const SESSIONS_MAX: usize = 256;
 
@@ -45,17 +51,24 @@ pub struct Newcomer {
 pub struct Home {
     /// Its name.
     pub name: String,
-    source: Source,
+    volumes: Volumes,
     configured: Configured,
-    units: RefCell<BTreeMap<u16, Rc<Unit>>>,
-    volumes: RefCell<BTreeMap<u16, OpenVolume>>,
+    units: RefCell<BTreeMap<u16, Opened>>,
     sessions: RefCell<BTreeMap<u16, Rc<Session>>>,
     next_tsih: Cell<u16>,
     portal_group: u16,
 }
 
-/// Starts the thread of a target. It ends when the last connection and the last sender of `newcomers` are gone, or when
-/// `leaving` is raised.
+/// A unit whose volume is open.
+struct Opened {
+    unit: Rc<Unit>,
+    volume: OpenVolume,
+    /// Follows the volume's reservations.
+    following: AbortHandle,
+}
+
+/// Starts the thread of a target. It ends when the last connection is gone for some time, when the last sender of
+/// `newcomers` is, or when `leaving` is raised.
 pub fn start(
     name: String,
     portal_group: u16,
@@ -70,17 +83,24 @@ pub fn start(
         .build()?;
     let work = move || {
         let span = info_span!("target", target = %name);
+        let gives_back = source.gives_back();
+        let volumes = match source.volumes() {
+            Ok(volumes) => volumes,
+            Err(error) => return span.in_scope(|| warn!(%error, "a target cannot be served")),
+        };
         let home = Home {
             name,
-            source,
+            volumes,
             configured,
             units: RefCell::default(),
-            volumes: RefCell::default(),
             sessions: RefCell::default(),
             next_tsih: Cell::new(1),
             portal_group,
         };
-        LocalSet::new().block_on(&runtime, Rc::new(home).run(newcomers, leaving).instrument(span));
+        LocalSet::new().block_on(
+            &runtime,
+            Rc::new(home).run(newcomers, gives_back, leaving).instrument(span),
+        );
         drop(alive);
     };
     // The kernel cuts a thread's name at 15 bytes.
@@ -94,6 +114,7 @@ impl Home {
     async fn run(
         self: Rc<Self>,
         mut newcomers: mpsc::Receiver<Newcomer>,
+        gives_back: bool,
         mut leaving: watch::Receiver<bool>,
     ) {
         let mut configured = self.configured.clone();
@@ -111,18 +132,20 @@ impl Home {
                     None if connections.is_empty() => break,
                     None => { let _ = connections.join_next().await; }
                 },
+                // Whoever comes at this very moment is sent away, and comes again.
+                () = sleep(IDLE_MAX), if gives_back && connections.is_empty() => break,
                 Some(_) = connections.join_next() => {}
                 // An error means that nobody can change it any more.
                 Ok(()) = configured.changed() => self.follow_configuration().await,
                 _ = leaving.wait_for(|raised| *raised) => break,
             }
         }
+        drop(newcomers);
         self.end_sessions(|_| true);
         while connections.join_next().await.is_some() {}
-        self.units.borrow_mut().clear();
-        let volumes = std::mem::take(&mut *self.volumes.borrow_mut());
-        for volume in volumes.into_values() {
-            volume.close().await;
+        let units = std::mem::take(&mut *self.units.borrow_mut());
+        for opened in units.into_values() {
+            opened.close().await;
         }
         info!("closed");
     }
@@ -139,12 +162,14 @@ impl Home {
 
     /// A unit, by its number.
     pub fn unit(&self, number: u16) -> Option<Rc<Unit>> {
-        self.units.borrow().get(&number).cloned()
+        let units = self.units.borrow();
+        units.get(&number).map(|opened| Rc::clone(&opened.unit))
     }
 
     /// All units.
     pub fn units(&self) -> Vec<Rc<Unit>> {
-        self.units.borrow().values().cloned().collect()
+        let units = self.units.borrow();
+        units.values().map(|opened| Rc::clone(&opened.unit)).collect()
     }
 
     /// All sessions.
@@ -172,7 +197,7 @@ impl Home {
         self.next_tsih.set(tsih.wrapping_add(1));
         let session = Rc::new(make(tsih));
         sessions.insert(tsih, Rc::clone(&session));
-        for unit in self.units.borrow().values() {
+        for unit in self.units() {
             unit.attentions.borrow_mut().begin(&session.nexus);
         }
         Some(session)
@@ -183,7 +208,7 @@ impl Home {
         let mut sessions = self.sessions.borrow_mut();
         sessions.remove(&session.tsih);
         if sessions.values().all(|other| other.nexus != session.nexus) {
-            for unit in self.units.borrow().values() {
+            for unit in self.units() {
                 unit.leave(&session.nexus);
             }
         }
@@ -200,23 +225,22 @@ impl Home {
         self.end_sessions(|session| {
             target
                 .as_ref()
-                .is_none_or(|target| target.access(&session.nexus.initiator).is_none())
+                .is_none_or(|target| target.lets_in(&session.nexus.initiator).is_none())
         });
         let gone: Vec<u16> = {
             let units = self.units.borrow();
-            let stays = |unit: &Unit| luns.contains(&unit.lun);
+            let stays = |unit: &Unit| luns.iter().any(|lun| is_same(lun, &unit.lun));
             units
                 .iter()
-                .filter(|(_, unit)| !stays(unit))
+                .filter(|(_, opened)| !stays(&opened.unit))
                 .map(|(number, _)| *number)
                 .collect()
         };
         let mut changed = !gone.is_empty();
         for number in gone {
-            self.units.borrow_mut().remove(&number);
-            let volume = self.volumes.borrow_mut().remove(&number);
-            if let Some(volume) = volume {
-                volume.close().await;
+            let removed = self.units.borrow_mut().remove(&number);
+            if let Some(opened) = removed {
+                opened.close().await;
             }
         }
         changed |= self.open(&luns).await;
@@ -250,10 +274,10 @@ impl Home {
         opened
     }
 
-    async fn open_unit(&self, lun: &Lun) -> Result<(), crate::source::SourceError> {
-        let volume = self.source.open(lun).await?;
-        let keeper = self.source.keeper();
-        let record = keeper.load()?;
+    async fn open_unit(&self, lun: &Lun) -> Result<(), SourceError> {
+        let keeper = self.volumes.keeper(lun.volume_id);
+        let record = keeper.load().await?;
+        let volume = self.volumes.open(lun).await?;
         let identity = Identity::new(&serial(lun.volume_id), &self.name, self.portal_group);
         let device = Rc::clone(&volume.device);
         let unit = Rc::new(Unit::new(lun.clone(), device, identity, keeper, record));
@@ -272,8 +296,26 @@ impl Home {
             unit.attentions.borrow_mut().begin(&session.nexus);
         }
         debug!(lun = lun.number, volume = lun.volume, "a logical unit is there");
-        self.units.borrow_mut().insert(lun.number, unit);
-        self.volumes.borrow_mut().insert(lun.number, volume);
+        let following = follow(Rc::clone(&unit), self.portal_group);
+        let opened = Opened {
+            following: spawn_local(following.in_current_span()).abort_handle(),
+            unit,
+            volume,
+        };
+        self.units.borrow_mut().insert(lun.number, opened);
         Ok(())
     }
+}
+
+impl Opened {
+    async fn close(self) {
+        self.following.abort();
+        self.volume.close().await;
+    }
+}
+
+/// Whether a unit can stay as it is. A volume's name may change.
+fn is_same(a: &Lun, b: &Lun) -> bool {
+    let lasting = |lun: &Lun| (lun.number, lun.volume_id, lun.read_only, lun.block_size);
+    lasting(a) == lasting(b)
 }

@@ -15,8 +15,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use client::device::BlockDevice;
+use tokio::sync::Mutex;
 
-use crate::configuration::{Lun, Reservations};
 use crate::reservation::Nexus;
 use crate::reservation::access::conflicts;
 use crate::scsi::command::{Command, decode};
@@ -24,7 +24,8 @@ use crate::scsi::identification::Identity;
 use crate::scsi::inquiry::absent;
 use crate::scsi::mode::{Medium, ModeState};
 use crate::scsi::sense::{Sense, status};
-use crate::source::Keeper;
+use crate::source::keeper::Keeper;
+use admin_api::iscsi::{Lun, Reservations};
 use attention::Attentions;
 use ranges::Ranges;
 use tasks::Tasks;
@@ -93,6 +94,8 @@ pub struct Unit {
     /// The newest record of persistent reservations that is known here.
     pub(crate) record: RefCell<Reservations>,
     pub(crate) keeper: Keeper,
+    /// Held by whoever replaces `record`.
+    pub(crate) changing: Mutex<()>,
     /// What is under way.
     pub tasks: Tasks,
     pub(crate) ranges: Ranges,
@@ -118,6 +121,7 @@ impl Unit {
             reserved: RefCell::default(),
             record: RefCell::new(record),
             keeper,
+            changing: Mutex::default(),
             tasks: Tasks::default(),
             ranges: Ranges::default(),
             size,
@@ -179,7 +183,9 @@ impl Unit {
             Command::PersistentOut {
                 action, scope_type, ..
             } => persistent::out(self, nexus, action, scope_type, &data.concat()).await,
-            Command::PersistentIn { action, allocation } => persistent::report(self, action, allocation),
+            Command::PersistentIn { action, allocation } => {
+                persistent::report(self, action, allocation).await
+            }
             _ if blocks::is_about_blocks(&command) => blocks::perform(self, command, data).await,
             _ => management::perform(self, nexus, &command, &data.concat()),
         };

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use storaged_iscsi::configuration::{Credentials, Reservations};
+use admin_api::iscsi::{Credentials, Reservations};
 use storaged_iscsi::connection::stream::{Digests, PduReader};
 use storaged_iscsi::login::parameters::{BURST_MAX, RECEIVE_MAX};
 use storaged_iscsi::login::security::Proof;

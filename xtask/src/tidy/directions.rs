@@ -120,7 +120,7 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "storaged-iscsi",
-        uses: &["admin-api", "client", "protocol", "telemetry"],
+        uses: &["admin-api", "admin-client", "client", "protocol", "telemetry"],
         never: STORAGE,
     },
     Place {

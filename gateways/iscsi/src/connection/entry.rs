@@ -174,7 +174,7 @@ fn begin(home: &Home, first: &Pdu, portal_group: u16) -> Result<(String, Login),
     let text = Text::parse(&first.data).map_err(|_| Refusal::Initiator)?;
     let names = Names::of(&text)?;
     let target = home.target().ok_or(Refusal::NotFound)?;
-    let access = target.access(&names.initiator).ok_or(Refusal::Authorization)?;
+    let access = target.lets_in(&names.initiator).ok_or(Refusal::Authorization)?;
     let demands = Demands {
         chap: access.chap.clone(),
         mutual: target.mutual.clone(),

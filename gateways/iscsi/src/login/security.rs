@@ -1,9 +1,9 @@
 //! Security negotiation (RFC 7143 section 12): whether, and how, an initiator proves who it is.
 
-use crate::configuration::Credentials;
 use crate::login::chap::{Algorithm, answer_to, is_same};
 use crate::login::{Demands, Refusal};
 use crate::wire::text::{Text, binary, hexadecimal, number};
+use admin_api::iscsi::Credentials;
 
 /// Bytes of a challenge of ours.
 const CHALLENGE_LENGTH: usize = 32;

@@ -170,7 +170,7 @@ impl Discovery {
         let allowed = configuration
             .targets
             .iter()
-            .filter(|target| target.access(&self.initiator).is_some());
+            .filter(|target| target.lets_in(&self.initiator).is_some());
         for target in allowed.filter(|target| wanted == "All" || wanted == target.name) {
             answer.add("TargetName", target.name.as_str());
             let portals = if target.portals.is_empty() {

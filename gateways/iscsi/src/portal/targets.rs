@@ -1,4 +1,4 @@
-//! Which targets have threads: one each, gone with the last of its connections.
+//! Which targets have threads: one each, gone some time after the last of its connections.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -66,7 +66,9 @@ impl Targets {
             self.leaving.clone(),
             self.alive.clone(),
         )?;
-        self.known.borrow_mut().insert(name, way.clone());
+        let mut known = self.known.borrow_mut();
+        known.retain(|_, way| !way.is_closed());
+        known.insert(name, way.clone());
         Ok(way)
     }
 }

@@ -1,8 +1,8 @@
 //! Which commands a reservation lets whom do (SPC-4 table 76, SBC-3 table 13).
 
-use crate::configuration::Reservations;
-use crate::reservation::{Nexus, kind, lets_registrants};
+use crate::reservation::{Nexus, is_holder, key_of, kind, lets_registrants};
 use crate::scsi::command::Command;
+use admin_api::iscsi::Reservations;
 
 /// What a command does with what is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub fn conflicts(record: &Reservations, nexus: &Nexus, command: &Command) -> boo
     let Some(holder) = &record.holder else {
         return false;
     };
-    let registered = record.key_of(nexus).is_some();
-    if record.is_holder(nexus) || (registered && lets_registrants(holder.scope_type)) {
+    let registered = key_of(record, nexus).is_some();
+    if is_holder(record, nexus) || (registered && lets_registrants(holder.scope_type)) {
         return false;
     }
     let exclusive = matches!(

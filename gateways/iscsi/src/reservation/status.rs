@@ -1,9 +1,9 @@
 //! The answers to PERSISTENT RESERVE IN (SPC-4 clause 6.15).
 
-use crate::configuration::{Registration, Reservations};
-use crate::reservation::is_held_by_all;
+use crate::reservation::{is_held_by_all, is_holder, nexus_of};
 use crate::scsi::fields::{length16, length32};
 use crate::scsi::sense::Sense;
+use admin_api::iscsi::{Registration, Reservations};
 
 /// The answer to one service action.
 pub fn answer(record: &Reservations, action: u8) -> Result<Vec<u8>, Sense> {
@@ -31,8 +31,8 @@ fn reservation(record: &Reservations) -> Vec<u8> {
     };
     let mut body = vec![0; 16];
     let key = record.registrations.iter().find(|known| {
-        let nexus = known.nexus();
-        !is_held_by_all(holder.scope_type) && nexus.initiator == holder.initiator && record.is_holder(&nexus)
+        let nexus = nexus_of(known);
+        !is_held_by_all(holder.scope_type) && nexus.initiator == holder.initiator && is_holder(record, &nexus)
     });
     body[..8].copy_from_slice(&key.map_or(0, |known| known.key).to_be_bytes());
     body[13] = holder.scope_type;
@@ -50,13 +50,13 @@ fn capabilities(record: &Reservations) -> Vec<u8> {
 }
 
 fn full(record: &Reservations, known: &Registration) -> Vec<u8> {
-    let nexus = known.nexus();
+    let nexus = nexus_of(known);
     let mut name = format!("{},i,0x{}\0", known.initiator, known.isid).into_bytes();
     name.resize(name.len().next_multiple_of(4).max(20), 0);
     let transport = [&[0x45, 0][..], &length16(name.len()), &name].concat();
     let mut bytes = vec![0; 24];
     bytes[..8].copy_from_slice(&known.key.to_be_bytes());
-    if record.is_holder(&nexus) {
+    if is_holder(record, &nexus) {
         bytes[12] = 1;
         bytes[13] = record.holder.as_ref().map_or(0, |holder| holder.scope_type);
     }

@@ -57,7 +57,7 @@ fn a_wrong_key_is_a_conflict_and_ignoring_helps() {
     let changed = change(&record, &nexus(1), Action::RegisterIgnoring, &keys(0, 3))
         .unwrap()
         .record;
-    assert_eq!((changed.key_of(&nexus(1)), changed.generation), (Some(3), 3));
+    assert_eq!((key_of(&changed, &nexus(1)), changed.generation), (Some(3), 3));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_preempted_holder_is_gone_and_told() {
         abort: true,
     };
     let change = change(&reserved(1), &nexus(2), action, &keys(2, 1)).unwrap();
-    assert!(change.record.is_holder(&nexus(2)) && change.record.key_of(&nexus(1)).is_none());
+    assert!(is_holder(&change.record, &nexus(2)) && key_of(&change.record, &nexus(1)).is_none());
     assert_eq!(change.attentions, [(nexus(1), Sense::REGISTRATIONS_PREEMPTED)]);
     assert_eq!(change.abort, [nexus(1)]);
 }
@@ -137,7 +137,7 @@ fn a_holder_that_leaves_gives_it_up_unless_all_hold_it() {
     assert_eq!(left.record.holder, None);
     assert_eq!(left.attentions, [(nexus(2), Sense::RESERVATIONS_RELEASED)]);
     let left = change(&reserved(7), &nexus(1), Action::Register, &keys(1, 0)).unwrap();
-    assert!(left.record.is_holder(&nexus(2)) && left.attentions.is_empty());
+    assert!(is_holder(&left.record, &nexus(2)) && left.attentions.is_empty());
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn a_reservation_moves_to_a_path_that_is_named() {
     let record = change(&reserved(1), &nexus(1), Action::RegisterAndMove, &parameters)
         .unwrap()
         .record;
-    assert!(record.is_holder(&nexus(3)) && record.key_of(&nexus(3)) == Some(7));
-    assert_eq!(record.key_of(&nexus(1)), None);
+    assert!(is_holder(&record, &nexus(3)) && key_of(&record, &nexus(3)) == Some(7));
+    assert_eq!(key_of(&record, &nexus(1)), None);
     let parameters = Parameters { key: 2, ..parameters };
     assert_eq!(
         change(&reserved(1), &nexus(2), Action::RegisterAndMove, &parameters),
@@ -192,7 +192,7 @@ proptest! {
             }
             prop_assert!(record.registrations.len() <= 3);
             if let Some(holder) = &record.holder {
-                prop_assert!(record.registrations.iter().any(|known| holder.is(&known.nexus())));
+                prop_assert!(record.registrations.iter().any(|known| is_of(holder, &nexus_of(known))));
             }
         }
     }

@@ -7,6 +7,7 @@ mod figures;
 mod gateway;
 mod guest;
 mod health;
+mod iscsi;
 mod joining;
 mod members;
 mod moves;

@@ -1,22 +1,19 @@
 //! Whole sessions over a socket: data that is asked for, connections that share an order, rules that are broken.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-#[path = "initiator/dialogue.rs"]
-mod dialogue;
+mod gateway;
 
-use dialogue::{Initiator, with_gateway};
+use gateway::{log_in, with_gateway};
 use storaged_iscsi::wire::header::Header;
+use test_initiator::{READ, WRITE};
 
-const READ: u8 = 0x40;
-const WRITE: u8 = 0x20;
 const WRITE_16_BLOCKS: [u8; 10] = [0x2a, 0, 0, 0, 0, 3, 0, 0, 16, 0];
 const READ_16_BLOCKS: [u8; 10] = [0x28, 0, 0, 0, 0, 3, 0, 0, 16, 0];
 
 #[test]
 fn data_that_is_asked_for_is_read_back() {
     with_gateway(|address| async move {
-        let mut initiator =
-            Initiator::log_in(address, "a", 0, 0, "MaxBurstLength=4096\0ImmediateData=Yes\0").await;
+        let mut initiator = log_in(address, "a", 0, 0, "MaxBurstLength=4096\0ImmediateData=Yes\0").await;
         initiator.be_told().await;
         let data: Vec<u8> = (0..8192u32).map(|at| u8::try_from(at % 249).unwrap()).collect();
         initiator
@@ -49,9 +46,9 @@ fn data_that_is_asked_for_is_read_back() {
 #[test]
 fn a_command_waits_for_the_one_before_it_that_comes_by_another_connection() {
     with_gateway(|address| async move {
-        let mut first = Initiator::log_in(address, "a", 0, 0, "MaxConnections=2\0").await;
+        let mut first = log_in(address, "a", 0, 0, "MaxConnections=2\0").await;
         first.be_told().await;
-        let mut second = Initiator::log_in(address, "a", 1, first.tsih, "").await;
+        let mut second = log_in(address, "a", 1, first.tsih, "").await;
         assert_eq!(second.tsih, first.tsih);
         let next = first.command_number;
         second.numbered(next + 1, 7, 0, 0, &[0; 6], &[]).await;
@@ -64,8 +61,8 @@ fn a_command_waits_for_the_one_before_it_that_comes_by_another_connection() {
 #[test]
 fn a_new_session_of_the_same_names_ends_the_old_one() {
     with_gateway(|address| async move {
-        let mut old = Initiator::log_in(address, "a", 0, 0, "").await;
-        let mut new = Initiator::log_in(address, "a", 0, 0, "").await;
+        let mut old = log_in(address, "a", 0, 0, "").await;
+        let mut new = log_in(address, "a", 0, 0, "").await;
         assert!(old.receive().await.is_none(), "the old one is closed");
         new.be_told().await;
         new.command(1, 0, 0, &[0; 6], &[]).await;
@@ -76,34 +73,23 @@ fn a_new_session_of_the_same_names_ends_the_old_one() {
 #[test]
 fn what_is_reserved_by_one_initiator_is_not_written_by_another() {
     with_gateway(|address| async move {
-        let mut a = Initiator::log_in(address, "a", 0, 0, "").await;
-        let mut b = Initiator::log_in(address, "b", 0, 0, "").await;
+        let mut a = log_in(address, "a", 0, 0, "").await;
+        let mut b = log_in(address, "b", 0, 0, "").await;
         a.be_told().await;
         b.be_told().await;
-        let mut keys = [0; 24];
-        keys[15] = 1;
-        a.command(1, WRITE, 24, &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24], &keys)
-            .await;
-        assert_eq!(a.status(1).await, 0);
-        keys = [0; 24];
-        keys[7] = 1;
-        a.command(2, WRITE, 24, &[0x5f, 1, 1, 0, 0, 0, 0, 0, 24], &keys)
-            .await;
-        assert_eq!(a.status(2).await, 0);
+        assert!(a.reserve_out(0, 0, (0, 1)).await.is_good());
+        assert!(a.reserve_out(1, 1, (1, 0)).await.is_good());
         let block = [9; 512];
-        let write = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
-        b.command(3, WRITE, 512, &write, &block).await;
-        assert_eq!(b.status(3).await, 0x18, "a reservation conflict");
-        a.command(3, WRITE, 512, &write, &block).await;
-        assert_eq!(a.status(3).await, 0);
+        assert!(b.write(0, &block).await.is_conflict());
+        assert!(a.write(0, &block).await.is_good());
     });
 }
 
 #[test]
 fn a_pdu_that_is_too_long_ends_the_connection_and_others_go_on() {
     with_gateway(|address| async move {
-        let mut broken = Initiator::log_in(address, "a", 0, 0, "").await;
-        let mut other = Initiator::log_in(address, "b", 0, 0, "").await;
+        let mut broken = log_in(address, "a", 0, 0, "").await;
+        let mut other = log_in(address, "b", 0, 0, "").await;
         let mut header = Header::new(0x05, 0x80, 1);
         header.0[5..8].copy_from_slice(&[0xff; 3]);
         // As it is: `send` would put the true length in.
@@ -116,7 +102,7 @@ fn a_pdu_that_is_too_long_ends_the_connection_and_others_go_on() {
 #[test]
 fn an_unknown_opcode_is_rejected_and_the_session_goes_on() {
     with_gateway(|address| async move {
-        let mut initiator = Initiator::log_in(address, "a", 0, 0, "").await;
+        let mut initiator = log_in(address, "a", 0, 0, "").await;
         initiator.send(Header::new(0x1c, 0x80, 1), &[]).await;
         let reject = initiator.receive().await.unwrap();
         assert_eq!(
@@ -130,7 +116,7 @@ fn an_unknown_opcode_is_rejected_and_the_session_goes_on() {
 #[test]
 fn reads_that_announce_no_data_are_counted_by_what_they_hold() {
     with_gateway(|address| async move {
-        let mut initiator = Initiator::log_in(address, "a", 0, 0, "").await;
+        let mut initiator = log_in(address, "a", 0, 0, "").await;
         initiator.be_told().await;
         // Each reads 32 MiB, and says that it takes nothing. They come in one piece, so that none ends before all are there.
         let mut bytes = Vec::new();

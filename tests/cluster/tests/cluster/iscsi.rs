@@ -1,0 +1,197 @@
+//! `storaged-iscsi` on two nodes: both portals know the same targets, volumes and reservations, at any time.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use admin_api::iscsi::PortalList;
+use serde_json::Value;
+use tempfile::TempDir;
+use test_initiator::{Initiator, Names};
+use test_node::{Cluster, Node, Process};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::guest::{ask, open, run, value};
+
+const TARGET: &str = "iqn.2026-11.org.example:disks";
+const HOSTS: [&str; 2] = ["iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b"];
+/// Unit attentions (SPC-4 annex F): the capacity is another one; the path's registration was preempted.
+const CAPACITY_CHANGED: (u8, u8) = (0x2a, 0x09);
+const PREEMPTED: (u8, u8) = (0x2a, 0x05);
+/// Between looks.
+const LOOK_LIMIT: Duration = Duration::from_millis(50);
+
+/// A gateway on a node.
+struct Portal {
+    process: Process,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Portal {
+    fn start(node: &Node) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let words = [
+            "--storaged".to_owned(),
+            node.session_socket().display().to_string(),
+            "--admin-socket".to_owned(),
+            node.admin_socket().display().to_string(),
+            "--listen".to_owned(),
+            "127.0.0.1:0".to_owned(),
+        ];
+        let log = folder.path().join("log");
+        let mut process = Process::start("storaged-iscsi", words, &log).unwrap();
+        let address = process.wait_for("the portal's address", || {
+            let said = std::fs::read_to_string(&log).ok()?;
+            let mut lines = said.lines();
+            let line = lines.find_map(|line| line.strip_prefix("listening on "))?;
+            line.parse().ok()
+        });
+        Self {
+            address: address.unwrap(),
+            process,
+            _folder: folder,
+        }
+    }
+
+    /// Logs a host in; the news that the unit was powered on is taken.
+    async fn log_in(&self, host: &str) -> Initiator {
+        let names = Names {
+            initiator: host,
+            target: TARGET,
+            keys: "",
+        };
+        let mut initiator = Initiator::log_in(self.address, names, 0, 0).await;
+        initiator.be_told().await;
+        initiator
+    }
+}
+
+/// Two nodes, a volume of 16 MiB that is the one LUN of a target for two hosts, and a portal on each node.
+async fn prepare() -> (Cluster, [Portal; 2]) {
+    let cluster = Cluster::start(2, 1).unwrap();
+    let [one, two] = [&cluster.nodes[0], &cluster.nodes[1]];
+    let _: Value = ask(one, "pool create main --copies 2 --groups 8").await;
+    let _: Value = ask(two, "volume create a 16M").await;
+    let _: Value = ask(one, &format!("iscsi target create {TARGET}")).await;
+    let _: Value = ask(two, &format!("iscsi lun add {TARGET} a")).await;
+    for host in HOSTS {
+        let _: Value = ask(one, &format!("iscsi acl add {TARGET} {host}")).await;
+    }
+    let portals = [Portal::start(one), Portal::start(two)];
+    (cluster, portals)
+}
+
+/// Waits until a path is told something.
+async fn be_told(path: &mut Initiator, wanted: (u8, u8)) {
+    let mut looks = interval(LOOK_LIMIT);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let attention = path.ready().await.attention();
+        if attention == Some(wanted) {
+            return;
+        }
+        assert_eq!(attention, None, "and not {wanted:?}");
+    }
+}
+
+#[test]
+fn what_is_written_by_one_portal_is_read_by_the_other_and_either_may_die() {
+    run(async {
+        let (cluster, [mut one, mut two]) = prepare().await;
+        let known: PortalList = ask(&cluster.nodes[0], "iscsi portal list").await;
+        let groups: Vec<u16> = known.portals.iter().map(|portal| portal.group).collect();
+        assert_eq!(groups, [1, 2], "each has its node's number");
+        let mut first = one.log_in(HOSTS[0]).await;
+        let mut second = two.log_in(HOSTS[0]).await;
+        assert!(first.write(7, &[1; 4096]).await.is_good());
+        assert_eq!(second.read(7, 8).await, [1; 4096]);
+        assert!(second.write(9, &[2; 1024]).await.is_good());
+        assert_eq!(
+            first.read(8, 4).await[..1536],
+            [vec![1; 512], vec![2; 1024]].concat()
+        );
+        // The first portal's front end was the first, and owns the volume.
+        one.process.kill().unwrap();
+        assert!(second.write(7, &[3; 512]).await.is_good());
+        assert_eq!(
+            second.read(7, 3).await,
+            [vec![3; 512], vec![1; 512], vec![2; 512]].concat()
+        );
+        let again = Portal::start(&cluster.nodes[0]);
+        two.process.kill().unwrap();
+        let mut first = again.log_in(HOSTS[0]).await;
+        assert_eq!(
+            first.read(7, 3).await,
+            [vec![3; 512], vec![1; 512], vec![2; 512]].concat()
+        );
+    });
+}
+
+#[test]
+fn a_reservation_holds_at_both_portals_and_whoever_is_preempted_is_told() {
+    run(async {
+        let (_cluster, [one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        assert!(a.reserve_out(0, 0, (0, 0xa)).await.is_good(), "a registers");
+        assert!(a.reserve_out(1, 1, (0xa, 0)).await.is_good(), "a reserves");
+        assert!(b.reserve_out(0, 0, (0, 0xb)).await.is_good(), "b registers");
+        assert!(b.reserve_out(1, 1, (0xb, 0)).await.is_conflict());
+        assert!(b.write(0, &[2; 512]).await.is_conflict());
+        assert!(a.write(0, &[1; 512]).await.is_good());
+        assert!(b.reserve_out(4, 1, (0xb, 0xa)).await.is_good(), "b preempts a");
+        assert!(b.write(0, &[3; 512]).await.is_good());
+        be_told(&mut a, PREEMPTED).await;
+        assert!(a.write(0, &[4; 512]).await.is_conflict());
+        assert_eq!(a.read(0, 1).await, [3; 512], "it is write exclusive");
+        // Both portals' processes may go: the reservation stays.
+        drop((one, two));
+    });
+}
+
+#[test]
+fn what_changes_reaches_sessions_that_are_there() {
+    run(async {
+        let (cluster, [one, two]) = prepare().await;
+        let node = &cluster.nodes[1];
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        let _: Value = ask(node, "volume grow a 32M").await;
+        be_told(&mut a, CAPACITY_CHANGED).await;
+        be_told(&mut b, CAPACITY_CHANGED).await;
+        let last = (32 << 20) / 512 - 1;
+        assert!(a.write(last, &[9; 512]).await.is_good());
+        let _: Value = ask(node, "volume rename a b").await;
+        assert_eq!(b.read(last, 1).await, [9; 512]);
+        let _: Value = ask(node, &format!("iscsi acl remove {TARGET} {} --yes", HOSTS[0])).await;
+        assert!(a.receive().await.is_none(), "it is sent away");
+        assert!(b.write(0, &[5; 4096]).await.is_good());
+        node.storagectl(&["iscsi", "target", "delete", TARGET, "--yes"])
+            .unwrap();
+        assert!(b.receive().await.is_none(), "it is sent away");
+        // Whoever wants the volume for himself has it as soon as the portals have given it back.
+        let alone = open(node, "b").await;
+        assert_eq!(value(&alone, 0, 512 * 8).await, 5);
+    });
+}
+
+#[test]
+fn a_portal_outlives_its_storaged() {
+    run(async {
+        let (mut cluster, [one, _two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        assert!(a.write(0, &[1; 512]).await.is_good());
+        cluster.nodes[0].kill().unwrap();
+        cluster.nodes[0].start_again().unwrap();
+        assert!(a.write(1, &[2; 512]).await.is_good());
+        assert_eq!(a.read(0, 2).await, [[1; 512], [2; 512]].concat());
+        assert!(a.reserve_out(0, 0, (0, 0xa)).await.is_good());
+        let _: Value = ask(
+            &cluster.nodes[1],
+            &format!("iscsi acl remove {TARGET} {} --yes", HOSTS[0]),
+        )
+        .await;
+        assert!(a.receive().await.is_none(), "it is sent away");
+    });
+}

@@ -1,0 +1,238 @@
+//! A small iSCSI initiator for tests: it says what a test tells it to say, right or wrong, byte by byte.
+//!
+//! It panics when what a test takes for granted does not happen. Refuses to know what a target should answer.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on should stop"
+)]
+
+use std::net::SocketAddr;
+
+use storaged_iscsi::wire::header::Header;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// What is said at a login.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// Who logs in.
+    pub initiator: &'a str,
+    /// Where.
+    pub target: &'a str,
+    /// Further keys, each ended by a zero byte.
+    pub keys: &'a str,
+}
+
+/// A PDU.
+pub struct Pdu {
+    /// Its first 48 bytes.
+    pub header: Header,
+    /// Its data, without padding.
+    pub data: Vec<u8>,
+}
+
+/// What came of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The status (SAM-5 table 41): 0 if all is well.
+    pub status: u8,
+    /// Why it was not done, or what there is to tell.
+    pub sense: Option<Sense>,
+}
+
+/// The part of sense data that matters here (SPC-4 clause 4.5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sense {
+    /// The sense key.
+    pub key: u8,
+    /// The additional sense code and its qualifier.
+    pub code: (u8, u8),
+}
+
+impl Outcome {
+    /// Whether all is well.
+    pub fn is_good(&self) -> bool {
+        self.status == 0
+    }
+
+    /// Whether a reservation keeps the command from being done.
+    pub fn is_conflict(&self) -> bool {
+        self.status == 0x18
+    }
+
+    /// Which unit attention it is (SPC-4 table 56, sense key 6), if it is one.
+    pub fn attention(&self) -> Option<(u8, u8)> {
+        let sense = self.sense.filter(|sense| sense.key == 6);
+        sense.map(|sense| sense.code)
+    }
+}
+
+/// Flags of a command: it takes data, or it brings some (RFC 7143 section 11.3.1).
+pub const READ: u8 = 0x40;
+/// See [`READ`].
+pub const WRITE: u8 = 0x20;
+
+fn ten(opcode: u8, block: u32, count: u16) -> [u8; 10] {
+    let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), count.to_be_bytes());
+    [opcode, 0, a, b, c, d, 0, e, f, 0]
+}
+
+/// A connection.
+pub struct Initiator {
+    stream: TcpStream,
+    /// The next `CmdSN`.
+    pub command_number: u32,
+    /// Our part of the session's name, and the target's.
+    pub tsih: u16,
+}
+
+impl Initiator {
+    /// Logs in without proof. A session that is there already is named by its number.
+    pub async fn log_in(address: SocketAddr, names: Names<'_>, connection: u16, tsih: u16) -> Self {
+        let mut initiator = Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            command_number: 1,
+            tsih,
+        };
+        let mut header = Header::new(0x43, 0x87, 0);
+        header.0[8..14].copy_from_slice(&[0x80, 0, 0, 0, 0, 1]);
+        header.set_u16(14, tsih);
+        header.set_u16(20, connection);
+        header.set_u32(24, 1);
+        let Names {
+            initiator: own,
+            target,
+            keys,
+        } = names;
+        let names = format!("InitiatorName={own}\0TargetName={target}\0SessionType=Normal\0{keys}");
+        initiator.send(header, names.as_bytes()).await;
+        let response = initiator.receive().await.unwrap();
+        assert_eq!(response.header.opcode(), 0x23);
+        assert_eq!(response.header.u16(36), 0, "the login's status");
+        initiator.tsih = response.header.u16(14);
+        initiator
+    }
+
+    /// Sends a PDU as it is.
+    pub async fn send(&mut self, mut header: Header, data: &[u8]) {
+        header.set_data_length(data.len());
+        let mut bytes = header.0.to_vec();
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    /// Sends bytes.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// Sends a SCSI command with its next number.
+    pub async fn command(&mut self, tag: u32, flags: u8, expected: u32, cdb: &[u8], immediate: &[u8]) {
+        let number = self.command_number;
+        self.command_number += 1;
+        self.numbered(number, tag, flags, expected, cdb, immediate).await;
+    }
+
+    /// Sends a SCSI command with a number of its own.
+    pub async fn numbered(
+        &mut self,
+        number: u32,
+        tag: u32,
+        flags: u8,
+        expected: u32,
+        cdb: &[u8],
+        immediate: &[u8],
+    ) {
+        let mut header = Header::new(0x01, 0x80 | flags, tag);
+        header.set_u32(20, expected);
+        header.set_u32(24, number);
+        header.0[32..32 + cdb.len()].copy_from_slice(cdb);
+        self.send(header, immediate).await;
+    }
+
+    /// The next PDU; nothing if the gateway has closed.
+    pub async fn receive(&mut self) -> Option<Pdu> {
+        let mut bytes = [0; 48];
+        self.stream.read_exact(&mut bytes).await.ok()?;
+        let header = Header(bytes);
+        let mut data = vec![0; header.data_length().next_multiple_of(4)];
+        self.stream.read_exact(&mut data).await.ok()?;
+        data.truncate(header.data_length());
+        Some(Pdu { header, data })
+    }
+
+    /// Receives the response to a command: its status.
+    pub async fn status(&mut self, tag: u32) -> u8 {
+        self.outcome(tag).await.status
+    }
+
+    /// Receives the response to a command.
+    pub async fn outcome(&mut self, tag: u32) -> Outcome {
+        let response = self.receive().await.unwrap();
+        assert_eq!(
+            (response.header.opcode(), response.header.task_tag()),
+            (0x21, tag)
+        );
+        // Two bytes say how long the sense data is (RFC 7143 section 11.4.7.2), which has the fixed format.
+        let sense = (response.data.len() >= 16).then(|| Sense {
+            key: response.data[4] & 0x0f,
+            code: (response.data[14], response.data[15]),
+        });
+        Outcome {
+            status: response.header.0[3],
+            sense,
+        }
+    }
+
+    /// Reads blocks of 512 bytes.
+    pub async fn read(&mut self, block: u32, count: u16) -> Vec<u8> {
+        let length = u32::from(count) * 512;
+        let tag = self.command_number;
+        self.command(tag, READ, length, &ten(0x28, block, count), &[])
+            .await;
+        let mut data = Vec::new();
+        while data.len() < usize::try_from(length).unwrap() {
+            let pdu = self.receive().await.unwrap();
+            assert_eq!(pdu.header.opcode(), 0x25, "{:?}", pdu.data);
+            data.extend(pdu.data);
+        }
+        data
+    }
+
+    /// Writes blocks of 512 bytes, at most 8192 bytes: they go with the command.
+    pub async fn write(&mut self, block: u32, data: &[u8]) -> Outcome {
+        let tag = self.command_number;
+        let count = u16::try_from(data.len() / 512).unwrap();
+        let length = u32::try_from(data.len()).unwrap();
+        self.command(tag, WRITE, length, &ten(0x2a, block, count), data)
+            .await;
+        self.outcome(tag).await
+    }
+
+    /// TEST UNIT READY.
+    pub async fn ready(&mut self) -> Outcome {
+        let tag = self.command_number;
+        self.command(tag, 0, 0, &[0; 6], &[]).await;
+        self.outcome(tag).await
+    }
+
+    /// PERSISTENT RESERVE OUT (SPC-4 clause 6.16), with the own key and the one of the service action.
+    pub async fn reserve_out(&mut self, action: u8, scope_type: u8, keys: (u64, u64)) -> Outcome {
+        let mut parameters = [0; 24];
+        parameters[..8].copy_from_slice(&keys.0.to_be_bytes());
+        parameters[8..16].copy_from_slice(&keys.1.to_be_bytes());
+        let tag = self.command_number;
+        let cdb = [0x5f, action, scope_type, 0, 0, 0, 0, 0, 24];
+        self.command(tag, WRITE, 24, &cdb, &parameters).await;
+        self.outcome(tag).await
+    }
+
+    /// Takes the unit attention that tells a new session that the unit was powered on.
+    pub async fn be_told(&mut self) {
+        let outcome = self.ready().await;
+        assert_eq!(outcome.attention(), Some((0x29, 0)));
+    }
+}
