@@ -130,6 +130,23 @@ fn a_shard_that_is_away_is_computed_from_others_that_are_asked_at_once() {
 }
 
 #[test]
+fn a_block_of_a_front_that_is_damaged_on_all_who_keep_fronts_is_not_waited_for() {
+    // Seeds 7659 and 8401 of the large worlds of rows: a disk without a front could not say that its copy is damaged, too.
+    let mut bed = open(false);
+    let fronts = write(&mut bed, 1);
+    assert_eq!(fronts.len(), 2);
+    acknowledge(&mut bed, &fronts);
+    let damaged = Response::Refused(Refusal::Damaged { index: 0, block: 0 });
+    let first = sent(&bed.read());
+    let second = sent(&bed.answer(&first[0], damaged.clone()));
+    assert_eq!((first[0].0, second[0].0), (A, B));
+    assert_eq!(
+        results(&bed.answer(&second[0], damaged)),
+        [Err(Failure::Damaged { offset: 0 })]
+    );
+}
+
+#[test]
 fn a_write_that_is_acknowledged_after_a_later_one_does_not_cover_it() {
     // Seed 38 of the large worlds of rows, of its time: zeros, and data over them, of which the data was acknowledged first.
     let mut bed = open(true);
