@@ -43,6 +43,12 @@ pub(crate) const NBD_CLIENTS: &[Need] = &[
 
 /// iSCSI initiators that others wrote, with their conformance suite.
 pub(crate) const ISCSI_CLIENTS: &[Need] = &[
+    ("qemu-utils", "qemu-img"),
+    ("qemu-utils", "qemu-io"),
+    (
+        "qemu-block-extra",
+        "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
+    ),
     ("libiscsi-bin", "iscsi-ls"),
     ("libiscsi-bin", "iscsi-inq"),
     ("libiscsi-bin", "iscsi-test-cu"),

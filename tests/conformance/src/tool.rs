@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 
-/// No program here takes longer than this, in seconds, unless it hangs.
-const SECONDS_MAX: &str = "120";
+/// No program here takes longer than this, in seconds, unless it hangs or is known for it.
+const SECONDS_MAX: u32 = 120;
 
 /// Whether a program is in one of the folders of `PATH`.
 pub fn is_installed(name: &str) -> bool {
@@ -16,8 +16,13 @@ pub fn is_installed(name: &str) -> bool {
 
 /// A program with its arguments, to be ended if it takes too long.
 pub fn bounded(program: impl AsRef<OsStr>) -> Command {
+    bounded_by(SECONDS_MAX, program)
+}
+
+/// The same with a bound of its own, in seconds.
+pub fn bounded_by(seconds: u32, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", SECONDS_MAX]).arg(program);
+    command.args(["--kill-after=5", &seconds.to_string()]).arg(program);
     command
 }
 

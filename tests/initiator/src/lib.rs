@@ -75,8 +75,11 @@ pub const READ: u8 = 0x40;
 pub const WRITE: u8 = 0x20;
 
 fn ten(opcode: u8, block: u32, count: u16) -> [u8; 10] {
-    let ([a, b, c, d], [e, f]) = (block.to_be_bytes(), count.to_be_bytes());
-    [opcode, 0, a, b, c, d, 0, e, f, 0]
+    let mut cdb = [0; 10];
+    cdb[0] = opcode;
+    cdb[2..6].copy_from_slice(&block.to_be_bytes());
+    cdb[7..9].copy_from_slice(&count.to_be_bytes());
+    cdb
 }
 
 /// A connection.

@@ -19,6 +19,9 @@ const INSTALLED: &[Need] = &[
     ("sqlite3", "sqlite3"),
 ];
 
+/// Packages that are built from one source with `qemu-utils`.
+const WITH_QEMU: &[&str] = &["qemu-system-x86", "qemu-block-extra"];
+
 /// Installs what guests need and what is missing, and says so.
 pub fn install() -> Result<()> {
     ensure(INSTALLED)
@@ -45,7 +48,10 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     run(as_root("apt-get")?.args(["-qq", "update"]))?;
     // QEMU's packages must all be of one version. If this machine has a newer qemu-utils, from
     // backports, the rest must come from there as well.
-    if missing.contains(&"qemu-system-x86") && !same_version("qemu-utils", "qemu-system-x86")? {
+    let of_qemu = missing.iter().find(|package| WITH_QEMU.contains(package));
+    if let Some(package) = of_qemu
+        && !same_version("qemu-utils", package)?
+    {
         let suite = add_backports(sources.path())?;
         let parts = format!("Dir::Etc::sourceparts={}", sources.path().display());
         run(as_root("apt-get")?.args(["-qq", "-o", &parts, "update"]))?;

@@ -28,7 +28,11 @@ fn discovery(stage: &mut Portal) -> Finding {
     let portal = stage.portal("")?;
     let seen = succeed("iscsi-ls", ["-s", "-i", TRUSTED, &portal])?;
     ensure!(seen.contains(TARGET), "the target is not listed: {seen}");
-    ensure!(seen.matches("DIRECT_ACCESS").count() == 2, "two units: {seen}");
+    let units = 2 * stage.paths();
+    ensure!(
+        seen.matches("DIRECT_ACCESS").count() == units,
+        "{units} units: {seen}"
+    );
     let seen = succeed("iscsi-ls", ["-i", "iqn.2026-01.example:stranger", &portal])?;
     ensure!(!seen.contains(TARGET), "a stranger sees {seen}");
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 
 use crate::iscsi::{LONG_BLOCKS, Portal, SHORT_BLOCKS};
 use crate::suite::{Check, Finding};
-use crate::tool::bounded;
+use crate::tool::bounded_by;
 
 pub(super) const CHECKS: &[Check<Portal>] = &[
     Check {
@@ -53,6 +53,9 @@ fn long_blocks(stage: &mut Portal) -> Finding {
     run(stage, LONG_BLOCKS, &[], SKIPPED_WITH_LONG_BLOCKS)
 }
 
+/// The suite writes whole units again and again, to a cluster all copies of them.
+const SUITE_SECONDS_MAX: u32 = 400;
+
 /// What became of one test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -62,10 +65,10 @@ enum Fate {
 }
 
 fn run(stage: &mut Portal, unit: u32, wrong: &[&str], more: &'static [(&str, usize)]) -> Finding {
-    let url = stage.unit("", unit)?;
-    // Twice the same: the second is the second path.
-    let output = bounded("iscsi-test-cu")
-        .args(["--dataloss", "--verbose", "--test", "ALL", &url, &url])
+    // With one gateway twice the same: the second connection is the second path.
+    let (one, two) = (stage.path(0, unit)?, stage.unit("", unit)?);
+    let output = bounded_by(SUITE_SECONDS_MAX, "iscsi-test-cu")
+        .args(["--dataloss", "--verbose", "--test", "ALL", &one, &two])
         .output()
         .context("run iscsi-test-cu")?;
     let said = String::from_utf8_lossy(&output.stdout);
