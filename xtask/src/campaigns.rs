@@ -128,6 +128,13 @@ pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
     programs::test(profile, CONFORMANCE, PRODUCT, &[name.to_owned()])
 }
 
+/// The same of iSCSI, without what takes minutes.
+pub(crate) fn brief_iscsi(profile: Profile) -> Result<Tally> {
+    debian::ensure(debian::ISCSI_CLIENTS)?;
+    let arguments = ["iscsi", "--brief"].map(str::to_owned);
+    programs::test(profile, CONFORMANCE, PRODUCT, &arguments)
+}
+
 /// Real guests under QEMU.
 pub(crate) fn guests(profile: Profile) -> Result<Tally> {
     programs::test(profile, GUESTS, PRODUCT, &[])

@@ -128,6 +128,10 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
             "NBD clients",
             Box::new(move || campaigns::conformance(profile, "nbd")),
         ),
+        (
+            "iSCSI initiators",
+            Box::new(move || campaigns::brief_iscsi(profile)),
+        ),
         ("real guests", Box::new(move || campaigns::guests(profile))),
         (
             "simulation",

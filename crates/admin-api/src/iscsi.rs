@@ -241,7 +241,7 @@ pub struct Holder {
     pub target: String,
     /// The tag of the portal group.
     pub portal_group: u16,
-    /// The reservation's type (SPC-4 clause 6.15.3.3): 1, 3, 5, 6, 7 or 8.
+    /// The reservation's type (SPC-4 clause 6.15.3.3): 1, 3, 5, 6, 7 or 8; 0 for the older kind.
     pub scope_type: u8,
 }
 
@@ -261,6 +261,17 @@ pub struct Reservations {
     pub holder: Option<Holder>,
     /// Whether it is to outlive a loss of power. It does in any case.
     pub aptpl: bool,
+    /// Who has the unit for himself by the older command RESERVE (SPC-2 clause 7.21); its type is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Holder>,
+    /// How often the unit was reset by a task management function: all portals take note.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub resets: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none_yet(count: &u64) -> bool {
+    *count == 0
 }
 
 #[cfg(test)]

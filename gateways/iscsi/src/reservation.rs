@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod following;
+pub mod older;
 pub mod request;
 pub mod status;
 

@@ -20,7 +20,7 @@ use crate::connection::{self, stream::Pdu};
 use crate::scsi::identification::Identity;
 use crate::source::{OpenVolume, Source, SourceError, Volumes, serial};
 use crate::unit::Unit;
-use crate::unit::persistent::follow;
+use crate::unit::reservations::{begin, follow};
 use admin_api::iscsi::{Configuration, Lun, Target};
 use session::Session;
 
@@ -292,11 +292,17 @@ impl Home {
                 (DeviceEvent::Lost, _) => warn!("a volume was taken over by another process"),
                 _ => {}
             }));
+        if begin(&unit).await.is_err() {
+            warn!(
+                lun = lun.number,
+                "what a former gateway's initiators reserved stays reserved for now"
+            );
+        }
         for session in self.sessions() {
             unit.attentions.borrow_mut().begin(&session.nexus);
         }
         debug!(lun = lun.number, volume = lun.volume, "a logical unit is there");
-        let following = follow(Rc::clone(&unit), self.portal_group);
+        let following = follow(Rc::clone(&unit));
         let opened = Opened {
             following: spawn_local(following.in_current_span()).abort_handle(),
             unit,

@@ -6,8 +6,8 @@
 pub mod attention;
 pub mod blocks;
 pub mod management;
-pub mod persistent;
 pub mod ranges;
+pub mod reservations;
 pub mod tasks;
 
 use std::cell::{Cell, RefCell};
@@ -16,9 +16,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use client::device::BlockDevice;
 use tokio::sync::Mutex;
+use tokio::task::spawn_local;
 
 use crate::reservation::Nexus;
 use crate::reservation::access::conflicts;
+use crate::reservation::older;
 use crate::scsi::command::{Command, decode};
 use crate::scsi::identification::Identity;
 use crate::scsi::inquiry::absent;
@@ -89,9 +91,7 @@ pub struct Unit {
     pub(crate) mode: Cell<ModeState>,
     /// Who must be told what.
     pub attentions: RefCell<Attentions>,
-    /// Who has reserved the unit by the older kind of reservation.
-    pub(crate) reserved: RefCell<Option<Nexus>>,
-    /// The newest record of persistent reservations that is known here.
+    /// The newest record of reservations that is known here.
     pub(crate) record: RefCell<Reservations>,
     pub(crate) keeper: Keeper,
     /// Held by whoever replaces `record`.
@@ -118,7 +118,6 @@ impl Unit {
             identity,
             mode: Cell::default(),
             attentions: RefCell::default(),
-            reserved: RefCell::default(),
             record: RefCell::new(record),
             keeper,
             changing: Mutex::default(),
@@ -155,26 +154,12 @@ impl Unit {
             return Err(attention.into());
         }
         let command = decode(cdb)?;
-        let conflict =
-            self.is_reserved_from(nexus, &command) || conflicts(&self.record.borrow(), nexus, &command);
-        if conflict {
+        let record = self.record.borrow();
+        if older::conflicts(&record, nexus, &command) || conflicts(&record, nexus, &command) {
             return Err(Done::status(status::RESERVATION_CONFLICT));
         }
         blocks::check(self, &command)?;
         Ok(command)
-    }
-
-    /// Whether the older kind of reservation keeps a path from a command (SPC-2 clause 7.21).
-    fn is_reserved_from(&self, nexus: &Nexus, command: &Command) -> bool {
-        let harmless = matches!(
-            command,
-            Command::Inquiry { .. }
-                | Command::ReportLuns { .. }
-                | Command::RequestSense { .. }
-                | Command::Release
-        );
-        let holder = self.reserved.borrow();
-        !harmless && holder.as_ref().is_some_and(|holder| holder != nexus)
     }
 
     /// Carries out a command that was admitted, with the data that came for it.
@@ -182,9 +167,11 @@ impl Unit {
         let done = match command {
             Command::PersistentOut {
                 action, scope_type, ..
-            } => persistent::out(self, nexus, action, scope_type, &data.concat()).await,
+            } => reservations::out(self, nexus, action, scope_type, &data.concat()).await,
+            Command::Reserve => reservations::reserve(self, nexus).await,
+            Command::Release => reservations::release(self, nexus).await.map(|()| Done::good()),
             Command::PersistentIn { action, allocation } => {
-                persistent::report(self, action, allocation).await
+                reservations::report(self, action, allocation).await
             }
             _ if blocks::is_about_blocks(&command) => blocks::perform(self, command, data).await,
             _ => management::perform(self, nexus, &command, &data.concat()),
@@ -192,19 +179,16 @@ impl Unit {
         done.unwrap_or_else(|done| done)
     }
 
-    /// What a path leaves behind is undone when its session ends.
-    pub fn leave(&self, nexus: &Nexus) {
-        let mut reserved = self.reserved.borrow_mut();
-        if reserved.as_ref() == Some(nexus) {
-            *reserved = None;
-        }
+    /// What a path leaves behind is undone when its session ends. What it had reserved is free soon after.
+    pub fn leave(self: &Rc<Self>, nexus: &Nexus) {
         self.attentions.borrow_mut().forget(nexus);
+        let (unit, nexus) = (Rc::clone(self), nexus.clone());
+        // Without a record of it there is nothing to ask the cluster for.
+        spawn_local(async move { reservations::release(&unit, &nexus).await });
     }
 
-    /// A reset by a task management function: reservations of the older kind go, persistent ones stay, and all paths
-    /// are told.
-    pub fn reset(&self) {
-        *self.reserved.borrow_mut() = None;
+    /// A reset by a task management function, as far as it concerns this portal's paths: all are told.
+    fn forget_settings(&self) {
         self.mode.set(ModeState::default());
         self.attentions.borrow_mut().tell_all(Sense::RESET);
     }

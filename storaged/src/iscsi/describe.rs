@@ -69,14 +69,20 @@ pub fn reservations(kept: Option<&Versioned<ReservationsRecord>>) -> Reservation
         revision: modified.0,
         generation: record.generation,
         registrations: record.registrations.iter().map(registration).collect(),
-        holder: record.holder.as_ref().map(|holder| Holder {
-            initiator: holder.initiator.clone(),
-            isid: holder.isid.clone(),
-            target: holder.target.clone(),
-            portal_group: holder.portal_group,
-            scope_type: holder.scope_type,
-        }),
+        holder: record.holder.as_ref().map(holder),
         aptpl: record.aptpl,
+        reserved: record.reserved.as_ref().map(holder),
+        resets: record.resets,
+    }
+}
+
+fn holder(record: &HolderRecord) -> Holder {
+    Holder {
+        initiator: record.initiator.clone(),
+        isid: record.isid.clone(),
+        target: record.target.clone(),
+        portal_group: record.portal_group,
+        scope_type: record.scope_type,
     }
 }
 
@@ -92,14 +98,20 @@ pub(super) fn kept(said: &Reservations) -> ReservationsRecord {
     ReservationsRecord {
         generation: said.generation,
         registrations: registrations.collect(),
-        holder: said.holder.as_ref().map(|holder| HolderRecord {
-            initiator: holder.initiator.clone(),
-            isid: holder.isid.clone(),
-            target: holder.target.clone(),
-            portal_group: holder.portal_group,
-            scope_type: holder.scope_type,
-        }),
+        holder: said.holder.as_ref().map(kept_holder),
         aptpl: said.aptpl,
+        reserved: said.reserved.as_ref().map(kept_holder),
+        resets: said.resets,
+    }
+}
+
+fn kept_holder(holder: &Holder) -> HolderRecord {
+    HolderRecord {
+        initiator: holder.initiator.clone(),
+        isid: holder.isid.clone(),
+        target: holder.target.clone(),
+        portal_group: holder.portal_group,
+        scope_type: holder.scope_type,
     }
 }
 

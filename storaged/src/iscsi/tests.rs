@@ -72,6 +72,8 @@ fn reserved(revision: u64, key: u64) -> Reservations {
             scope_type: 5,
         }),
         aptpl: true,
+        reserved: None,
+        resets: 0,
     }
 }
 

@@ -62,6 +62,8 @@ fn reserved(revision: u64) -> Reservations {
             scope_type: 6,
         }),
         aptpl: true,
+        reserved: None,
+        resets: 0,
     }
 }
 

@@ -5,9 +5,7 @@ mod images;
 mod paths;
 mod suite_of_libiscsi;
 
-use std::cell::RefCell;
 use std::process::Command;
-use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -47,7 +45,6 @@ struct Portal {
     /// For the check's own files.
     folder: TempDir,
     gateways: Vec<Server>,
-    node: Option<Rc<RefCell<Node>>>,
 }
 
 impl Portal {
@@ -63,27 +60,22 @@ impl Portal {
         Ok(Self {
             folder: tempfile::tempdir()?,
             gateways: vec![Server::start(&mut command, 1)?],
-            node: None,
         })
     }
 
     /// Two gateways on one node. Volumes and target are new.
-    fn in_cluster(node: Rc<RefCell<Node>>) -> Result<Self> {
+    fn in_cluster(node: &Node) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        prepare(&node.borrow(), &folder)?;
+        prepare(node, &folder)?;
         let mut gateways = Vec::new();
         for group in ["1", "2"] {
             let mut command = gateway()?;
-            command.arg("--storaged").arg(node.borrow().session_socket());
-            command.arg("--admin-socket").arg(node.borrow().admin_socket());
+            command.arg("--storaged").arg(node.session_socket());
+            command.arg("--admin-socket").arg(node.admin_socket());
             command.args(["--portal-group", group]);
             gateways.push(Server::start(&mut command, 1)?);
         }
-        Ok(Self {
-            folder,
-            gateways,
-            node: Some(node),
-        })
+        Ok(Self { folder, gateways })
     }
 
     /// How many paths there are.
@@ -165,19 +157,20 @@ fn prepare(node: &Node, folder: &TempDir) -> Result<()> {
 }
 
 /// Runs the selected checks, first against a gateway that serves volumes from memory, so that what fails there is the
-/// gateway's fault, then against two in front of a cluster.
-pub fn run(selection: &Selection) -> Tally {
+/// gateway's fault, then against two in front of a cluster. The brief run leaves out what takes minutes.
+pub fn run(selection: &Selection, brief: bool) -> Tally {
     let mut tally = Tally::default();
-    let both = [access::CHECKS, images::CHECKS, suite_of_libiscsi::CHECKS];
-    for checks in both {
+    let both = [access::CHECKS, images::CHECKS];
+    let long = if brief { &[][..] } else { suite_of_libiscsi::LONG };
+    for checks in both.into_iter().chain([suite_of_libiscsi::SHORT, long]) {
         tally.run("iscsi in memory", checks, selection, Portal::in_memory);
     }
     match start() {
         Ok(node) => {
-            let node = Rc::new(RefCell::new(node));
-            for checks in both.into_iter().chain([paths::CHECKS]) {
+            let short = if brief { &[][..] } else { suite_of_libiscsi::SHORT };
+            for checks in both.into_iter().chain([paths::CHECKS, short, long]) {
                 tally.run("iscsi in a cluster", checks, selection, || {
-                    Portal::in_cluster(node.clone())
+                    Portal::in_cluster(&node)
                 });
             }
         }

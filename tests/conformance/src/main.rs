@@ -22,11 +22,14 @@ enum Suite {
         #[arg(default_value = "")]
         only: String,
     },
-    /// libiscsi's tools and its conformance suite against storaged-iscsi
+    /// libiscsi's tools, its conformance suite and QEMU's initiator against storaged-iscsi
     Iscsi {
         /// Only checks whose names contain this
         #[arg(default_value = "")]
         only: String,
+        /// Leave out what takes minutes: the suite over a cluster, and over long blocks
+        #[arg(long)]
+        brief: bool,
     },
     /// Debian's libvirt with a disk of vhost-blk, and a real guest that uses it
     Libvirt {
@@ -42,7 +45,7 @@ enum Suite {
 fn main() -> ExitCode {
     let tally = match Arguments::parse().suite {
         Suite::Nbd { only } => conformance::nbd::run(&Selection { only }),
-        Suite::Iscsi { only } => conformance::iscsi::run(&Selection { only }),
+        Suite::Iscsi { only, brief } => conformance::iscsi::run(&Selection { only }, brief),
         Suite::Libvirt { only, folder } => conformance::libvirt::run(&Selection { only }, &folder),
     };
     println!("{tally}");

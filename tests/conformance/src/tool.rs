@@ -22,7 +22,9 @@ pub fn bounded(program: impl AsRef<OsStr>) -> Command {
 /// The same with a bound of its own, in seconds.
 pub fn bounded_by(seconds: u32, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", &seconds.to_string()]).arg(program);
+    command
+        .args(["--kill-after=5", &seconds.to_string()])
+        .arg(program);
     command
 }
 

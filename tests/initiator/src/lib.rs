@@ -222,6 +222,29 @@ impl Initiator {
         self.outcome(tag).await
     }
 
+    /// RESERVE (SPC-2 clause 7.21).
+    pub async fn reserve(&mut self) -> Outcome {
+        let tag = self.command_number;
+        self.command(tag, 0, 0, &[0x16, 0, 0, 0, 0, 0], &[]).await;
+        self.outcome(tag).await
+    }
+
+    /// Resets the unit by a task management function, as an immediate request (RFC 7143 section 11.5); its answer, which
+    /// is 0 if it was done.
+    pub async fn reset_unit(&mut self) -> u8 {
+        let tag = self.command_number;
+        let mut header = Header::new(0x42, 0x85, tag);
+        header.set_u32(20, u32::MAX);
+        header.set_u32(24, self.command_number);
+        self.send(header, &[]).await;
+        let response = self.receive().await.unwrap();
+        assert_eq!(
+            (response.header.opcode(), response.header.task_tag()),
+            (0x22, tag)
+        );
+        response.header.0[2]
+    }
+
     /// PERSISTENT RESERVE OUT (SPC-4 clause 6.16), with the own key and the one of the service action.
     pub async fn reserve_out(&mut self, action: u8, scope_type: u8, keys: (u64, u64)) -> Outcome {
         let mut parameters = [0; 24];

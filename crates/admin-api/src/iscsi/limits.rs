@@ -93,6 +93,18 @@ impl Reservations {
                 return Err(format!("{initiator} is registered twice through one port"));
             }
         }
+        match &self.reserved {
+            None => {}
+            Some(holder) if holder.scope_type == 0 => {
+                check_port(&holder.initiator, &holder.isid, &holder.target)?;
+            }
+            Some(holder) => {
+                return Err(format!(
+                    "the older kind of reservation has no type {}",
+                    holder.scope_type
+                ));
+            }
+        }
         match &self.holder {
             None => Ok(()),
             Some(holder) if RESERVATION_TYPES.contains(&holder.scope_type) => {

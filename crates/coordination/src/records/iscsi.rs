@@ -94,6 +94,17 @@ pub struct ReservationsRecord {
     /// Whether the initiators asked for it to outlive a loss of power.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub aptpl: bool,
+    /// Who has the unit by the older kind of reservation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<HolderRecord>,
+    /// How often the unit was reset.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub resets: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none_yet(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A registration, through one port of the initiator and one of ours.
@@ -222,6 +233,8 @@ mod tests {
                 scope_type: 5,
             }),
             aptpl: true,
+            reserved: None,
+            resets: 0,
         };
         let port = concat!(
             r#""initiator":"iqn.2026-11.org.example:h","isid":"0123456789ab","#,
@@ -235,5 +248,21 @@ mod tests {
             decode::<ReservationsRecord>(&entry(&golden)).unwrap(),
             reservations
         );
+        let older = ReservationsRecord {
+            registrations: Vec::new(),
+            holder: None,
+            aptpl: false,
+            reserved: reservations.holder.map(|holder| HolderRecord {
+                scope_type: 0,
+                ..holder
+            }),
+            resets: 3,
+            ..reservations
+        };
+        let golden = format!(
+            r#"{{"format":1,"generation":2,"registrations":[],"reserved":{{{port},"scope_type":0}},"resets":3}}"#
+        );
+        assert_eq!(&*encode(&older).unwrap(), golden.as_bytes());
+        assert_eq!(decode::<ReservationsRecord>(&entry(&golden)).unwrap(), older);
     }
 }

@@ -8,6 +8,7 @@ use crate::connection::Connection;
 use crate::connection::commands::unit_number;
 use crate::scsi::sense::Sense;
 use crate::unit::Unit;
+use crate::unit::reservations::reset;
 use crate::unit::tasks::{Task, settled};
 use crate::wire::response::task_management_response;
 
@@ -26,14 +27,25 @@ mod answer {
     pub(super) const NO_UNIT: u8 = 2;
     pub(super) const NO_REASSIGNMENT: u8 = 4;
     pub(super) const NOT_SUPPORTED: u8 = 5;
+    pub(super) const REJECTED: u8 = 255;
 }
 
 /// Carries a function out; its answer is sent when aborted tasks can change nothing any more.
 pub(super) fn start(connection: &Rc<Connection>, tag: u32, function: u8, lun: [u8; 8], referenced: u32) {
-    let (tasks, answer) = match function {
-        TARGET_WARM_RESET | TARGET_COLD_RESET => (reset_target(connection), answer::COMPLETE),
+    let mut resets = Vec::new();
+    let (tasks, mut answer) = match function {
+        TARGET_WARM_RESET | TARGET_COLD_RESET => {
+            resets = connection.home.units();
+            let tasks = resets.iter().flat_map(|unit| unit.tasks.abort(|_| true));
+            (tasks.collect(), answer::COMPLETE)
+        }
         TASK_REASSIGN => (Vec::new(), answer::NO_REASSIGNMENT),
         ABORT_TASK..=UNIT_RESET => match unit_number(lun).and_then(|number| connection.home.unit(number)) {
+            Some(unit) if function == UNIT_RESET => {
+                let tasks = unit.tasks.abort(|_| true);
+                resets.push(unit);
+                (tasks, answer::COMPLETE)
+            }
             Some(unit) => on_unit(connection, &unit, function, referenced),
             None => (Vec::new(), answer::NO_UNIT),
         },
@@ -43,6 +55,12 @@ pub(super) fn start(connection: &Rc<Connection>, tag: u32, function: u8, lun: [u
     let connection = Rc::clone(connection);
     spawn_local(async move {
         settled(tasks).await;
+        for unit in resets {
+            // Other portals do not know of it then.
+            if reset(&unit).await.is_err() {
+                answer = answer::REJECTED;
+            }
+        }
         connection.outbox.send(task_management_response(tag, answer));
         if function == TARGET_COLD_RESET {
             connection.home.end_sessions(|_| true);
@@ -72,23 +90,9 @@ fn on_unit(connection: &Connection, unit: &Unit, function: u8, referenced: u32) 
             }
             (aborted, answer::COMPLETE)
         }
-        UNIT_RESET => {
-            let aborted = unit.tasks.abort(|_| true);
-            unit.reset();
-            (aborted, answer::COMPLETE)
-        }
         // CLEAR ACA: there is never one.
         _ => (Vec::new(), answer::NOT_SUPPORTED),
     }
-}
-
-fn reset_target(connection: &Connection) -> Vec<Rc<Task>> {
-    let mut aborted = Vec::new();
-    for unit in connection.home.units() {
-        aborted.extend(unit.tasks.abort(|_| true));
-        unit.reset();
-    }
-    aborted
 }
 
 impl Connection {

@@ -14,6 +14,8 @@ pub struct Consequences {
     pub attentions: Vec<(Nexus, Sense)>,
     /// Whose tasks are to be aborted.
     pub abort: Vec<Nexus>,
+    /// The unit was reset: everybody is told, and all tasks are aborted.
+    pub reset: bool,
 }
 
 /// What follows from `new`, which replaced `old`, for paths through a portal group.
@@ -22,7 +24,10 @@ pub struct Consequences {
 /// was one that aborts is not in the record: tasks are aborted in either case, for whoever preempts wants the path to
 /// write no more.
 pub fn consequences(old: &Reservations, new: &Reservations, portal_group: u16) -> Consequences {
-    let mut found = Consequences::default();
+    let mut found = Consequences {
+        reset: old.resets != new.resets,
+        ..Consequences::default()
+    };
     let released = is_released(old, new);
     let own = old.registrations.iter().map(nexus_of);
     for nexus in own.filter(|nexus| nexus.portal_group == portal_group) {
@@ -90,6 +95,16 @@ mod tests {
         assert_eq!(here.attentions, [(nexus_of(&a), Sense::REGISTRATIONS_PREEMPTED)]);
         assert_eq!(here.abort, [nexus_of(&a)]);
         assert_eq!(consequences(&old, &new, 2), Consequences::default());
+    }
+
+    #[test]
+    fn a_reset_elsewhere_is_a_reset_here() {
+        let old = record(&[registration("a", 1, 1)], None);
+        let new = Reservations {
+            resets: 1,
+            ..old.clone()
+        };
+        assert!(consequences(&old, &new, 1).reset && !consequences(&new, &new, 1).reset);
     }
 
     #[test]

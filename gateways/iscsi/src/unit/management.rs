@@ -1,4 +1,4 @@
-//! Commands that need no blocks: what a unit is, how it is set, who has reserved it by the older kind of reservation.
+//! Commands that need no blocks and no record of reservations: what a unit is, and how it is set.
 
 use crate::reservation::Nexus;
 use crate::scsi::command::Command;
@@ -37,18 +37,6 @@ pub fn perform(unit: &Unit, nexus: &Nexus, command: &Command, data: &[u8]) -> Re
         }
         Command::ModeSelect { long, length } => mode_select(unit, nexus, long, data, length)?,
         Command::StartStop { condition, .. } if condition != 0 => return Err(Sense::cdb(4).into()),
-        Command::Reserve => {
-            *unit.reserved.borrow_mut() = Some(nexus.clone());
-            Done::good()
-        }
-        Command::Release => {
-            let mut reserved = unit.reserved.borrow_mut();
-            // Whoever releases what is another's is told that all is well (SPC-2 clause 7.17).
-            if reserved.as_ref() == Some(nexus) {
-                *reserved = None;
-            }
-            Done::good()
-        }
         Command::ReportTargetPortGroups { extended, allocation } => {
             Done::data(port_groups(unit.identity.portal_group, extended), allocation)
         }

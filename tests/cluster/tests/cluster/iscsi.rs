@@ -17,6 +17,8 @@ const HOSTS: [&str; 2] = ["iqn.2026-11.org.example:a", "iqn.2026-11.org.example:
 /// Unit attentions (SPC-4 annex F): the capacity is another one; the path's registration was preempted.
 const CAPACITY_CHANGED: (u8, u8) = (0x2a, 0x09);
 const PREEMPTED: (u8, u8) = (0x2a, 0x05);
+/// The unit was reset.
+const RESET: (u8, u8) = (0x29, 0x03);
 /// Between looks.
 const LOOK_LIMIT: Duration = Duration::from_millis(50);
 
@@ -147,6 +149,36 @@ fn a_reservation_holds_at_both_portals_and_whoever_is_preempted_is_told() {
         assert_eq!(a.read(0, 1).await, [3; 512], "it is write exclusive");
         // Both portals' processes may go: the reservation stays.
         drop((one, two));
+    });
+}
+
+#[test]
+fn the_older_kind_of_reservation_holds_at_both_portals_until_the_unit_is_reset() {
+    run(async {
+        let (cluster, [mut one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        assert!(a.reserve().await.is_good());
+        assert!(b.reserve().await.is_conflict());
+        assert!(b.write(0, &[2; 512]).await.is_conflict());
+        assert_eq!(b.reset_unit().await, 0);
+        be_told(&mut a, RESET).await;
+        be_told(&mut b, RESET).await;
+        assert!(b.write(0, &[2; 512]).await.is_good());
+        assert!(b.reserve().await.is_good());
+        assert!(a.reserve().await.is_conflict());
+        // Its session ends, and the reservation with it; where a whole gateway ends, the next one frees it.
+        drop(b);
+        let mut looks = interval(LOOK_LIMIT);
+        while !a.reserve().await.is_good() {
+            looks.tick().await;
+        }
+        one.process.kill().unwrap();
+        let mut b = two.log_in(HOSTS[1]).await;
+        assert!(b.reserve().await.is_conflict());
+        let again = Portal::start(&cluster.nodes[0]);
+        let _a = again.log_in(HOSTS[0]).await;
+        assert!(b.reserve().await.is_good());
     });
 }
 

@@ -8,18 +8,17 @@ use crate::iscsi::{LONG_BLOCKS, Portal, SHORT_BLOCKS};
 use crate::suite::{Check, Finding};
 use crate::tool::bounded_by;
 
-pub(super) const CHECKS: &[Check<Portal>] = &[
-    Check {
-        name: "libiscsi's suite passes on a unit with blocks of 512 bytes",
-        tools: &["iscsi-test-cu"],
-        run: short_blocks,
-    },
-    Check {
-        name: "libiscsi's suite passes on a unit with blocks of 4096 bytes",
-        tools: &["iscsi-test-cu"],
-        run: long_blocks,
-    },
-];
+pub(super) const SHORT: &[Check<Portal>] = &[Check {
+    name: "libiscsi's suite passes on a unit with blocks of 512 bytes",
+    tools: &["iscsi-test-cu"],
+    run: short_blocks,
+}];
+
+pub(super) const LONG: &[Check<Portal>] = &[Check {
+    name: "libiscsi's suite passes on a unit with blocks of 4096 bytes",
+    tools: &["iscsi-test-cu"],
+    run: long_blocks,
+}];
 
 /// Tests that do not apply to a thin disk that is always writable and does not copy by itself, by suite
 /// (docs/protocol/iscsi.md says why of each).
