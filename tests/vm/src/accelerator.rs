@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::guest::{Guest, Options};
+use crate::guest::{Guest, Load, Options};
 use crate::image::Image;
 
 /// How long a guest may take to boot with KVM before it counts as not working. It takes two seconds.
@@ -32,7 +32,7 @@ impl Accelerator {
         }
         let options = Options {
             disks: Vec::new(),
-            fio: false,
+            load: Load::None,
             accelerator: Self::Kvm,
         };
         match Guest::boot_within(image, &options, KVM_BOOT) {

@@ -44,13 +44,24 @@ impl Disk {
     }
 }
 
+/// What a guest has besides its file systems' tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nothing: it boots faster.
+    None,
+    /// fio and sqlite3.
+    Fio,
+    /// These, and an iSCSI initiator; and a network, in which the host's loopback is `10.0.2.2`.
+    Host,
+}
+
 /// What kind of guest.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Its disks.
     pub disks: Vec<Disk>,
-    /// Whether it has fio and sqlite3.
-    pub fio: bool,
+    /// What it has besides its file systems' tools.
+    pub load: Load,
     /// How QEMU runs it.
     pub accelerator: Accelerator,
 }
@@ -227,10 +238,10 @@ impl Drop for Machine {
 
 fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<String>> {
     let path = |path: &Path| path.display().to_string();
-    let initramfs = if options.fio {
-        &image.initramfs_with_fio
-    } else {
-        &image.initramfs
+    let initramfs = match options.load {
+        Load::None => &image.initramfs,
+        Load::Fio => &image.initramfs_with_fio,
+        Load::Host => &image.initramfs_of_host,
     };
     let mut arguments: Vec<String> = [
         "-nodefaults",
@@ -269,6 +280,15 @@ fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<Stri
         format!("socket,id=console,path={}", path(&folder.join("console.sock"))),
     ]);
     arguments.extend(["-serial".to_owned(), "chardev:console".to_owned()]);
+    if options.load == Load::Host {
+        let network = [
+            "-netdev",
+            "user,id=network",
+            "-device",
+            "virtio-net-pci,netdev=network",
+        ];
+        arguments.extend(network.map(str::to_owned));
+    }
     let reconnect = if qemu_version()? >= MILLISECONDS_SINCE {
         "reconnect-ms=200"
     } else {

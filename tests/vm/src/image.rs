@@ -9,13 +9,19 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::archive::Archive;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, WANTED, WANTED_BY_HOSTS};
 use crate::packages;
 
 /// Programs of this machine that every guest has, with the libraries that they need.
 const TOOLS: &[&str] = &["mkfs.ext4", "e2fsck", "resize2fs", "mkfs.xfs", "xfs_repair"];
 /// Programs that only some guests have, as their libraries make the guest's boot longer.
 const LOADS: &[&str] = &["fio", "sqlite3"];
+
+/// What the hosts of a storage network have besides, from packages that are unpacked only: installed they would begin to
+/// serve this machine.
+const INITIATOR: &[&str] = &["iscsid", "iscsiadm", "dmsetup"];
+/// These packages, with the libraries that this machine may not have.
+const INITIATOR_PACKAGES: &[&str] = &["open-iscsi", "libopeniscsiusr", "libisns0", "dmsetup"];
 
 const INIT: &str = include_str!("init.sh");
 
@@ -28,6 +34,8 @@ pub struct Image {
     pub initramfs: PathBuf,
     /// The same with fio and sqlite3.
     pub initramfs_with_fio: PathBuf,
+    /// The same with fio, an iSCSI initiator and several paths to one disk.
+    pub initramfs_of_host: PathBuf,
 }
 
 impl Image {
@@ -37,15 +45,19 @@ impl Image {
             kernel: folder.join("vmlinuz"),
             initramfs: folder.join("initramfs.cpio"),
             initramfs_with_fio: folder.join("initramfs-with-fio.cpio"),
+            initramfs_of_host: folder.join("initramfs-of-host.cpio"),
         };
         let stamp = folder.join("stamp");
-        let recipe = format!("{TOOLS:?} {LOADS:?}\n{INIT}");
+        let recipe = format!(
+            "{TOOLS:?} {LOADS:?} {INITIATOR:?} {INITIATOR_PACKAGES:?} {WANTED:?} {WANTED_BY_HOSTS:?}\n{INIT}"
+        );
         if fs::read_to_string(&stamp).is_ok_and(|built| built == recipe) {
             return Ok(image);
         }
         packages::install()?;
         println!("Building the guest's image in {}", folder.display());
-        let unpacked = folder.join("unpacked");
+        fs::create_dir_all(folder)?;
+        let unpacked = folder.canonicalize()?.join("unpacked");
         if unpacked.exists() {
             // A build that was cut off: its kernel may be an older one.
             fs::remove_dir_all(&unpacked)?;
@@ -53,11 +65,23 @@ impl Image {
         let package = packages::dependency("linux-image-cloud-amd64", "linux-image-")?;
         packages::unpack(&package, &unpacked).with_context(|| format!("fetch {package}"))?;
         packages::unpack("busybox-static", &unpacked).context("fetch busybox-static")?;
+        for package in INITIATOR_PACKAGES {
+            packages::unpack(package, &unpacked).with_context(|| format!("fetch {package}"))?;
+        }
         let kernel = Kernel::find(&unpacked)?;
         fs::copy(&kernel.image, &image.kernel).context("keep the kernel")?;
-        write(&image.initramfs, &unpacked, &kernel, TOOLS).context("build the initramfs")?;
-        let all = [TOOLS, LOADS].concat();
-        write(&image.initramfs_with_fio, &unpacked, &kernel, &all).context("build the initramfs with fio")?;
+        let build = |to: &Path, tools: &[&str], modules: &[&str]| {
+            write(to, &unpacked, &kernel.load_order(modules)?, tools)
+                .with_context(|| format!("build {}", to.display()))
+        };
+        build(&image.initramfs, TOOLS, WANTED)?;
+        build(&image.initramfs_with_fio, &[TOOLS, LOADS].concat(), WANTED)?;
+        let tools = [TOOLS, LOADS, INITIATOR].concat();
+        build(
+            &image.initramfs_of_host,
+            &tools,
+            &[WANTED, WANTED_BY_HOSTS].concat(),
+        )?;
         fs::remove_dir_all(&unpacked)?;
         // Last, so that a build that was cut off is done again.
         fs::write(stamp, recipe)?;
@@ -65,7 +89,7 @@ impl Image {
     }
 }
 
-fn write(to: &Path, unpacked: &Path, kernel: &Kernel, tools: &[&str]) -> Result<()> {
+fn write(to: &Path, unpacked: &Path, modules: &[(String, PathBuf)], tools: &[&str]) -> Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(to)?));
     for folder in ["proc", "sys", "dev", "tmp", "mnt", "sbin"] {
         archive.folder(folder)?;
@@ -75,7 +99,7 @@ fn write(to: &Path, unpacked: &Path, kernel: &Kernel, tools: &[&str]) -> Result<
     // mke2fs asks for the list of mounted file systems.
     archive.link("etc/mtab", "/proc/mounts")?;
     let mut order = String::new();
-    for (name, file) in kernel.load_order()? {
+    for (name, file) in modules {
         let path = format!("modules/{name}.ko");
         archive.file(&path, &fs::read(file)?)?;
         order.extend(["/", &path, "\n"]);
@@ -83,13 +107,16 @@ fn write(to: &Path, unpacked: &Path, kernel: &Kernel, tools: &[&str]) -> Result<
     archive.file("modules/order", order.as_bytes())?;
     let mut libraries = BTreeSet::new();
     for tool in tools {
-        let path = packages::find(tool).with_context(|| format!("{tool} is not installed"))?;
+        let path = find(tool, unpacked).with_context(|| format!("{tool} is not installed"))?;
         archive.program(&format!("usr/bin/{tool}"), &fs::read(&path)?)?;
-        libraries.extend(libraries_of(&path)?);
+        libraries.extend(libraries_of(&path, unpacked)?);
     }
     for library in libraries {
         // Under the name by which the loader looks for it; links are followed.
-        let name = library.to_string_lossy();
+        let name = library
+            .strip_prefix(unpacked)
+            .unwrap_or(&library)
+            .to_string_lossy();
         archive.program(name.trim_start_matches('/'), &fs::read(&library)?)?;
     }
     archive
@@ -98,9 +125,20 @@ fn write(to: &Path, unpacked: &Path, kernel: &Kernel, tools: &[&str]) -> Result<
         .map_err(|error: io::Error| error.into())
 }
 
-/// The loader and the libraries of a program.
-fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().context("run ldd")?;
+/// A program that was unpacked, or is installed.
+fn find(tool: &str, unpacked: &Path) -> Option<PathBuf> {
+    let folders = ["sbin", "usr/sbin", "usr/bin"].map(|folder| unpacked.join(folder).join(tool));
+    let found = folders.into_iter().find(|path| path.is_file());
+    found.or_else(|| packages::find(tool))
+}
+
+/// The loader and the libraries of a program. Those that were unpacked go before those of this machine.
+fn libraries_of(program: &Path, unpacked: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd")
+        .arg(program)
+        .env("LD_LIBRARY_PATH", unpacked.join("usr/lib/x86_64-linux-gnu"))
+        .output()
+        .context("run ldd")?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text
         .split_whitespace()

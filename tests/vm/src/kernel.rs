@@ -7,15 +7,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// The modules that are asked for; those that they depend on come by themselves, those that are part
+/// The modules that all guests load; those that they depend on come by themselves, those that are part
 /// of the kernel's image are left out.
-const WANTED: &[&str] = &[
+pub const WANTED: &[&str] = &[
     "crc32c_intel",
     "crc32c_generic",
     "virtio_pci",
     "virtio_blk",
     "ext4",
     "xfs",
+];
+/// What hosts of a storage network load besides.
+pub const WANTED_BY_HOSTS: &[&str] = &[
+    "virtio_net",
+    "iscsi_tcp",
+    "sd_mod",
+    "dm_multipath",
+    "dm_round_robin",
 ];
 
 /// An unpacked kernel package.
@@ -39,9 +47,9 @@ impl Kernel {
     }
 
     /// The modules to load, each after those that it depends on: name and file.
-    pub fn load_order(&self) -> Result<Vec<(String, PathBuf)>> {
+    pub fn load_order(&self, wanted: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         let mut order = Vec::new();
-        for name in WANTED {
+        for name in wanted {
             self.add(name, &mut order)?;
         }
         Ok(order)
@@ -121,7 +129,7 @@ mod tests {
         .unwrap();
         fs::write(modules.join("jbd2.ko"), b"ELF\0depends=\0").unwrap();
         fs::write(modules.join("mb-cache.ko"), b"ELF\0depends=jbd2\0").unwrap();
-        let order = Kernel::find(folder.path()).unwrap().load_order().unwrap();
+        let order = Kernel::find(folder.path()).unwrap().load_order(WANTED).unwrap();
         let names: Vec<&str> = order.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["jbd2", "mb_cache", "ext4"]);
     }

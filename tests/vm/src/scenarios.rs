@@ -1,6 +1,7 @@
 //! What is tried with real guests. Each scenario is one promise, from an empty folder to a verdict.
 
 mod device;
+mod iscsi;
 pub mod killed;
 pub mod migrated;
 mod volume;
@@ -11,7 +12,7 @@ use anyhow::Result;
 pub use device::fio_verify;
 
 use crate::accelerator::Accelerator;
-use crate::guest::{Disk, Guest, Options};
+use crate::guest::{Disk, Guest, Load, Options};
 use crate::image::Image;
 
 /// What all scenarios share.
@@ -32,23 +33,25 @@ impl Setting {
 
     /// Boots a guest with these disks.
     pub fn boot(&self, disks: Vec<Disk>) -> Result<Guest> {
-        Guest::boot(
-            &self.image,
-            &Options {
-                disks,
-                fio: false,
-                accelerator: self.accelerator,
-            },
-        )
+        self.boot_loaded(disks, Load::None)
     }
 
     /// Boots a guest with these disks, and fio.
     pub fn boot_with_fio(&self, disks: Vec<Disk>) -> Result<Guest> {
+        self.boot_loaded(disks, Load::Fio)
+    }
+
+    /// Boots a host of a storage network.
+    pub fn boot_host(&self) -> Result<Guest> {
+        self.boot_loaded(Vec::new(), Load::Host)
+    }
+
+    fn boot_loaded(&self, disks: Vec<Disk>, load: Load) -> Result<Guest> {
         Guest::boot(
             &self.image,
             &Options {
                 disks,
-                fio: true,
+                load,
                 accelerator: self.accelerator,
             },
         )
@@ -108,5 +111,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "a snapshot of two volumes holds one instant of both",
         run: volume::group_snapshot,
+    },
+    Scenario {
+        name: "a host with two iSCSI paths goes on when one dies, and sees growth and gives space back",
+        run: iscsi::two_paths,
     },
 ];

@@ -13,7 +13,7 @@ use test_node::Node;
 use super::Setting;
 use super::device::fio_verify;
 use crate::backend::Backend;
-use crate::guest::{Disk, Guest, Machine, Options};
+use crate::guest::{Disk, Guest, Load, Machine, Options};
 use crate::patience::wait_for;
 
 /// Moves in the short form, which every change must pass: one of each kind at least.
@@ -187,7 +187,7 @@ impl<'a> Stage<'a> {
         let door = self.node.folder().join(format!("{name}.move"));
         let options = Options {
             disks: vec![Disk::at(backend.socket())],
-            fio: true,
+            load: Load::Fio,
             accelerator: self.setting.accelerator,
         };
         let besides = ["-incoming".to_owned(), format!("unix:{}", door.display())];

@@ -1,0 +1,188 @@
+//! What a Linux host sees of a volume over iSCSI: open-iscsi, two gateways as two paths, device mapper's multipath target.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use test_node::{Node, Process};
+
+use super::Setting;
+use super::device::fio_verify;
+use crate::guest::Guest;
+use crate::patience::wait_for;
+
+const TARGET: &str = "iqn.2026-11.org.example:disks";
+const HOST: &str = "iqn.2026-11.org.example:host";
+const SECRET: &str = "secret-of-the-host";
+/// The host that runs the guest, as the guest sees it.
+const GATEWAYS: &str = "10.0.2.2";
+/// How long the guest may take to see what the host did.
+const PATIENCE: Duration = Duration::from_mins(2);
+const MIB: u64 = 1 << 20;
+
+/// A gateway that the guest reaches by its port.
+struct Gateway {
+    process: Process,
+    port: u16,
+}
+
+impl Gateway {
+    fn start(node: &Node, group: u16) -> Result<Self> {
+        // Hosts are told another address than the one where the gateway listens, so the port must be known before.
+        let free: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let port = free.port();
+        let words = [
+            "--storaged".to_owned(),
+            node.session_socket().display().to_string(),
+            "--admin-socket".to_owned(),
+            node.admin_socket().display().to_string(),
+            "--listen".to_owned(),
+            free.to_string(),
+            "--announce".to_owned(),
+            format!("{GATEWAYS}:{port}"),
+            "--portal-group".to_owned(),
+            group.to_string(),
+        ];
+        let log = node.folder().join(format!("gateway-{group}.log"));
+        let mut process = Process::start("storaged-iscsi", words, &log)?;
+        process.wait_for("the gateway to listen", || says_so(&log))?;
+        Ok(Self { process, port })
+    }
+}
+
+fn says_so(log: &Path) -> Option<()> {
+    let said = std::fs::read_to_string(log).ok()?;
+    said.contains("listening on ").then_some(())
+}
+
+/// CHAP, discovery, a file system on two paths of which one is killed under load; then growth, and space that is given
+/// back.
+pub(super) fn two_paths(setting: &Setting) -> Result<()> {
+    let node = prepare()?;
+    let gateways = [Gateway::start(&node, 1)?, Gateway::start(&node, 2)?];
+    let mut guest = setting.boot_host()?;
+    log_in(&mut guest, &gateways)?;
+    join_paths(&mut guest)?;
+    guest.run("mkfs.ext4 -q /dev/dm-0 && mount /dev/dm-0 /mnt && cp /bin/busybox /mnt/before")?;
+    let fio = fio_verify("/mnt/file", 64);
+    guest.run(&format!(
+        "(for round in 1 2 3; do {fio} --size=32M || exit; done > /tmp/fio 2>&1; echo $? > /tmp/status) > /dev/null 2>&1 &"
+    ))?;
+    let [mut first, _second] = gateways;
+    wait_for("fio to write", PATIENCE, || {
+        Ok((guest.try_run("test $(stat -c %b /mnt/file) -gt 1000")?.status == 0).then_some(()))
+    })?;
+    first.process.kill()?;
+    let status = wait_for("fio to end", PATIENCE * 3, || {
+        let output = guest.try_run("cat /tmp/status")?;
+        Ok((output.status == 0).then_some(output.text))
+    })?;
+    let said = guest.run("tail -n 20 /tmp/fio")?;
+    ensure!(status.trim() == "0", "fio ended with {}: {said}", status.trim());
+    let table = guest.run("dmsetup status")?;
+    ensure!(table.matches(" F ").count() == 1, "one path has failed: {table}");
+    guest.run("cmp /bin/busybox /mnt/before")?;
+    gives_space_back(&mut guest, &node)?;
+    guest.run("umount /mnt && e2fsck -fn /dev/dm-0")?;
+    grows(&mut guest, &node)?;
+    guest.power_off()
+}
+
+/// A volume that is the LUN of a target for a host with a secret.
+fn prepare() -> Result<Node> {
+    let node = Node::start(3)?;
+    let secret = node.folder().join("secret");
+    std::fs::write(&secret, SECRET)?;
+    let secret = secret.display().to_string();
+    let chap = ["--chap-user", "host", "--chap-secret-file", &secret];
+    node.storagectl(&["pool", "create", "main", "--copies", "3"])?;
+    node.storagectl(&["volume", "create", "disk", "256M"])?;
+    node.storagectl(&["iscsi", "target", "create", TARGET])?;
+    node.storagectl(&["iscsi", "lun", "add", TARGET, "disk"])?;
+    node.storagectl(&[&["iscsi", "acl", "add", TARGET, HOST], &chap[..]].concat())?;
+    Ok(node)
+}
+
+/// Finds both portals by one of them, and logs in by both.
+fn log_in(guest: &mut Guest, gateways: &[Gateway; 2]) -> Result<()> {
+    guest.run("ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0")?;
+    guest.run(&format!(
+        "mkdir -p /etc/iscsi /var/lib/iscsi /run/lock /var/lock && echo InitiatorName={HOST} > /etc/iscsi/initiatorname.iscsi \
+         && echo node.startup = manual > /etc/iscsi/iscsid.conf && echo root:x:0:0::/:/bin/sh > /etc/passwd && iscsid"
+    ))?;
+    let found = guest.run(&format!(
+        "iscsiadm -m discovery -t sendtargets -p {GATEWAYS}:{} 2>&1",
+        gateways[0].port
+    ))?;
+    ensure!(found.matches(TARGET).count() == 2, "two portals: {found}");
+    let refused = guest.try_run(&format!("iscsiadm -m node -T {TARGET} --login 2>&1"))?;
+    ensure!(
+        refused.status != 0 && refused.text.contains("authorization failure"),
+        "without its secret the host is not let in: {}",
+        refused.text
+    );
+    for (name, value) in [
+        ("node.session.auth.authmethod", "CHAP"),
+        ("node.session.auth.username", "host"),
+        ("node.session.auth.password", SECRET),
+        // Paths that are dead are given up at once: there is another one.
+        ("node.session.timeo.replacement_timeout", "1"),
+    ] {
+        guest.run(&format!(
+            "iscsiadm -m node -T {TARGET} -o update -n {name} -v {value}"
+        ))?;
+    }
+    guest.run(&format!("iscsiadm -m node -T {TARGET} --login 2>&1"))?;
+    wait_for("the guest to see two disks", PATIENCE, || {
+        Ok((guest.try_run("test -b /dev/sda && test -b /dev/sdb")?.status == 0).then_some(()))
+    })?;
+    Ok(())
+}
+
+/// Makes one disk of the two, if they say that they are the same.
+fn join_paths(guest: &mut Guest) -> Result<()> {
+    let names = guest.run("cat /sys/block/sda/device/wwid /sys/block/sdb/device/wwid")?;
+    let mut lines = names.split_whitespace();
+    ensure!(
+        lines.next() == lines.next(),
+        "two disks and not two paths: {names}"
+    );
+    guest.run(
+        "dmsetup create --noudevsync --noudevrules paths --table \
+         \"0 $(cat /sys/block/sda/size) multipath 1 queue_if_no_path 0 1 1 round-robin 0 2 1 8:0 1 8:16 1\"",
+    )?;
+    Ok(())
+}
+
+/// Files are deleted, and what they took up is free in the cluster.
+fn gives_space_back(guest: &mut Guest, node: &Node) -> Result<()> {
+    guest.run("dd if=/dev/urandom of=/mnt/large bs=1M count=64 conv=fsync 2>/dev/null")?;
+    let before = used(node)?;
+    guest.run("rm /mnt/large && sync && fstrim /mnt")?;
+    wait_for("space to be free again", PATIENCE, || {
+        Ok((used(node)? + 150 * MIB < before).then_some(()))
+    })
+}
+
+/// Bytes that all disks of the node have in use.
+fn used(node: &Node) -> Result<u64> {
+    let list: Value = serde_json::from_str(&node.storagectl(&["--json", "disk", "list"])?)?;
+    let disks = list["disks"].as_array().context("no disks")?;
+    disks
+        .iter()
+        .map(|disk| disk["used"].as_u64().context("no space in use"))
+        .sum()
+}
+
+/// The volume grows, and the host sees it when it looks.
+fn grows(guest: &mut Guest, node: &Node) -> Result<()> {
+    node.storagectl(&["volume", "grow", "disk", "512M"])?;
+    guest.try_run("iscsiadm -m session --rescan 2>&1")?;
+    let sectors = (512 * MIB / 512).to_string();
+    wait_for("the guest to see the new size", PATIENCE, || {
+        let sizes = guest.run("cat /sys/block/sda/size /sys/block/sdb/size")?;
+        Ok(sizes.split_whitespace().any(|size| size == sectors).then_some(()))
+    })
+}
