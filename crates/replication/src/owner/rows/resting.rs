@@ -237,7 +237,10 @@ impl Owner {
             self.learn_range(index);
             return self.writes.ranges.resting.put_off(place);
         };
-        if !layout.pays(row) {
+        // What is on its way to the front is not in the layout yet, and may be what makes it pay.
+        let blocks = self.blocks_of(row);
+        let written = blocks.is_some_and(|blocks| !self.writes.overlapping(index, blocks).is_empty());
+        if !layout.pays(row) && !written {
             return;
         }
         let chunks = layout.shape().chunks(row);

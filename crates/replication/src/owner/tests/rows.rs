@@ -8,6 +8,7 @@ use protocol::storage::{ChunkState, ObjectState};
 use protocol::{LayerId, ObjectId, checksum};
 
 use super::*;
+use crate::owner::limits::ROW_REST_MS;
 
 mod together;
 
@@ -262,4 +263,58 @@ fn what_lies_in_a_front_and_is_at_rest_is_written_as_a_row_unless_somebody_write
     rows.retain(|(.., request)| matches!(request, Request::Write { .. }));
     assert_eq!(rows.len(), 3, "a shard to each disk: {rows:?}");
     assert_eq!(bed.owner.encoded_at_rest(), 1);
+}
+
+#[test]
+fn a_row_that_pays_only_with_a_write_that_is_under_way_is_looked_at_again() {
+    // Seed 26520 of the small worlds of rows: a write to the second chunk of a front was on its way for longer than a row
+    // must rest. Without it the row did not pay, and was not looked at when it was acknowledged.
+    let mut bed = open(false);
+    // What the first write left, for the owner looks at all ranges.
+    let stamp = Stamp {
+        generation: Generation(2),
+        count: 1,
+    };
+    let chunk = ChunkState {
+        chunk: 0,
+        stamp,
+        present: 1,
+        zero: 0,
+    };
+    let front = ObjectState {
+        stamp,
+        chunks: vec![chunk],
+        ..written(0, 1)
+    };
+    let pass = |bed: &mut Bed, ms: u64| {
+        let mut reads = 0;
+        for _ in 0..ms / 50 {
+            bed.now = bed.now + 50;
+            for request in sent(&bed.event(Event::Renewed { sent: bed.now })) {
+                if let Request::Column { index, .. } = request.2 {
+                    let objects = if is_rows(index) {
+                        Vec::new()
+                    } else {
+                        vec![front.clone()]
+                    };
+                    bed.answer(&request, Response::Column { objects });
+                }
+                reads += usize::from(matches!(request.2, Request::Read { .. }));
+            }
+        }
+        reads
+    };
+    let first = write(&mut bed, 1);
+    acknowledge(&mut bed, &first);
+    // Then it is due soon after it has rested for as long as it must.
+    assert_eq!(pass(&mut bed, ROW_REST_MS - 50), 0);
+    let bytes = Bytes::from(vec![1; 4096]);
+    let second = sent(&bed.submit(Operation::Write {
+        offset: u64::from(CHUNK_SIZE),
+        checksums: checksum::of_blocks(&bytes),
+        bytes,
+    }));
+    assert_eq!(pass(&mut bed, ROW_REST_MS + 500), 0);
+    assert_eq!(results(&acknowledge(&mut bed, &second)), [Ok(Outcome::Done)]);
+    assert!(pass(&mut bed, 3 * ROW_REST_MS) > 0);
 }
