@@ -202,8 +202,10 @@ pub(crate) fn different(
         let id = ours.object;
         pairs.entry(id.layer).or_insert_with(|| (empty(id), empty(id))).1 = ours;
     }
+    // What a merge left here without a stamp and a block is equal to nothing, and would stay when its layer is gone.
+    let at_source = |id: ObjectId| source.iter().any(|theirs| theirs.object == id);
     let wrong = pairs.into_values().rev().filter_map(|(theirs, ours)| {
-        if theirs == ours {
+        if theirs == ours && at_source(ours.object) {
             return None;
         }
         let keeps = ours.stamp > theirs.stamp && stays(ours.object, ours.stamp, theirs.stamp);
@@ -264,6 +266,21 @@ mod tests {
         let (source, own) = ([object(1, 3, 1)], vec![object(1, 4, 1)]);
         assert!(different(&source, own.clone(), |_, _, _| true).is_empty());
         assert_eq!(layers(&different(&source, own, |_, _, _| false)), [1]);
+    }
+
+    #[test]
+    fn what_a_merge_left_empty_goes_if_the_source_has_nothing_of_it() {
+        // Seed 5836 of the large worlds of rows: all of a parent's front was older than its row. The layer was dropped while
+        // the disk was away, and the object without a stamp and a block stayed for ever.
+        let left = ObjectState {
+            stamp: protocol::Stamp::ZERO,
+            chunks: Vec::new(),
+            ..object(1, 3, 1)
+        };
+        let source = [object(2, 4, 1)];
+        let own = vec![left.clone(), object(2, 4, 1)];
+        assert_eq!(layers(&different(&source, own.clone(), |_, _, _| true)), [1]);
+        assert!(different(&[left, object(2, 4, 1)], own, |_, _, _| true).is_empty());
     }
 
     #[test]

@@ -143,7 +143,9 @@ impl Rebuilding {
             let stays = |at: Stamp| at > stamp && confirmed(object, at);
             let (ours, theirs) = (of_layer(own, layer), of_layer(first, layer));
             let change = self.change(object, stamp, (ours, theirs), stays);
-            if change.is_needed() {
+            // What a merge left here without a stamp and a chunk is as good as nothing, but stays when its layer is gone.
+            let left = theirs.is_none() && ours.is_some_and(is_nothing);
+            if left || change.is_needed() {
                 changes.push_back(change);
             }
         }
@@ -293,6 +295,10 @@ impl Change {
     fn is_needed(&self) -> bool {
         self.follows != self.stamp || !self.wanted.is_empty() || !self.gone.is_empty()
     }
+}
+
+fn is_nothing(state: &ObjectState) -> bool {
+    state.stamp == Stamp::ZERO && state.chunks.is_empty()
 }
 
 fn of_layer(objects: &[ObjectState], layer: LayerId) -> Option<&ObjectState> {

@@ -159,3 +159,20 @@ fn what_has_gone_at_a_source_meanwhile_is_looked_at_again() {
     rebuilding.sent(B, &sent(1, 6, &[(0, 6)], 3), false);
     assert_eq!(rebuilding.delta(&Parity), None);
 }
+
+#[test]
+fn what_a_merge_left_empty_goes_if_the_sources_have_nothing_of_it() {
+    // As of fronts, seed 5836 of the large worlds of rows.
+    let theirs = || column(1, 4, &[(0, 4)]);
+    let mut own = column(0, 0, &[]);
+    own[0].stamp = Stamp::ZERO;
+    own.extend(theirs());
+    let mut rebuilding = rebuilding(theirs(), theirs(), own);
+    plan(&mut rebuilding);
+    assert_eq!(rebuilding.wishes(), [], "nobody has anything of it");
+    let (delta, doubt) = rebuilding.delta(&Parity).unwrap();
+    assert_eq!((delta.object, delta.stamp), (object(0), Stamp::ZERO));
+    assert!(delta.chunks.is_empty() && !doubt);
+    rebuilding.stored();
+    assert_eq!(rebuilding.next(), None);
+}
