@@ -14,6 +14,7 @@ mod fill;
 mod flight;
 mod judge;
 mod look;
+mod overtaken;
 mod parity;
 mod rebuild;
 mod reclaim;

@@ -193,6 +193,9 @@ pub(crate) enum Doing {
     Asking(Broken, DiskId),
     /// For the store to take it.
     Storing(Broken, DiskId),
+    /// For our own rows of a chunk that nobody has; then, if these are newer, for the store to take it away.
+    LookingAtRow(Broken),
+    TakingAway(Broken),
     /// For our own shards of some rows, then for those of the disk that keeps this shard of data.
     ParityHere(ParityLook),
     ParityThere(ParityLook, u8),

@@ -264,6 +264,8 @@ impl Replica {
                 self.not_mended(&broken, Reason::Changing, out);
             }
             (Doing::Storing(broken, _), Err(_)) => self.not_mended(&broken, Reason::Refused, out),
+            (Doing::LookingAtRow(broken), result) => self.row_looked_at(broken, result, out),
+            (Doing::TakingAway(broken), result) => self.taken_away(&broken, &result, out),
             _ => self.tell(NOTHING, out),
         }
     }
@@ -338,8 +340,7 @@ impl Replica {
 
     fn ask_for_chunk(&mut self, mut broken: Broken, out: &mut Vec<Action>) {
         let Some(peer) = broken.peers.pop_front() else {
-            let reason = broken.reason;
-            return self.not_mended(&broken, reason, out);
+            return self.nobody_has(broken, out);
         };
         let object = broken.state.object;
         let have = broken.have();
@@ -348,7 +349,7 @@ impl Replica {
     }
 
     /// Nobody had the chunk as it must be. It may be written just now: then all are asked again, after a while.
-    fn not_mended(&mut self, broken: &Broken, reason: Reason, out: &mut Vec<Action>) {
+    pub(super) fn not_mended(&mut self, broken: &Broken, reason: Reason, out: &mut Vec<Action>) {
         let window = broken.window();
         let tries = self.scrub.tries.entry(window).or_default();
         *tries += 1;

@@ -17,6 +17,7 @@ use super::{Action, ConnectionId, Event, Remembered, Replica};
 
 mod coming_back;
 mod map;
+mod overtaken;
 mod reclaiming;
 mod rows;
 mod scrubbing;
