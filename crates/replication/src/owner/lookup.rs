@@ -347,11 +347,13 @@ impl Owner {
         group.in_sync().filter(fit).min_by_key(rank)
     }
 
-    /// Whether all disks in sync that have a copy have said that theirs is damaged. One that had not may have left since.
+    /// Whether all disks in sync that keep what is looked for have said that theirs is damaged. One that had not may have
+    /// left since.
     fn is_damaged_everywhere(&self, pg: PgId, lookup: &Lookup) -> bool {
-        let damaged = |disk| lookup.damaged.contains_key(&disk) || !self.may_answer(pg, disk, lookup.target);
+        let keeps = |disk: &DiskId| self.may_answer(pg, *disk, lookup.target);
         let group = self.groups.get(&pg);
-        !lookup.damaged.is_empty() && group.is_some_and(|group| group.in_sync().all(damaged))
+        let damaged = |disk: DiskId| lookup.damaged.contains_key(&disk);
+        !lookup.damaged.is_empty() && group.is_some_and(|group| group.in_sync().filter(keeps).all(damaged))
     }
 
     fn send_lookup(&mut self, now: Moment, id: u64, pg: PgId, disk: DiskId, out: &mut Vec<Action>) {

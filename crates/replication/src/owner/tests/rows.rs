@@ -3,7 +3,7 @@
 
 use protocol::geometry::CHUNK_SIZE;
 use protocol::profile::Profile;
-use protocol::rows::is_rows;
+use protocol::rows::{is_rows, rows_index};
 use protocol::storage::{ChunkState, ObjectState};
 use protocol::{LayerId, ObjectId, checksum};
 
@@ -44,7 +44,11 @@ fn open(row: bool) -> Bed {
 
 /// An owner that serves, of a volume in which so many rows were written, with disks of this version.
 fn open_to(rows: u8, version: u16) -> Bed {
-    let mut bed = Bed::unconnected(encoded());
+    open_as(encoded(), rows, version)
+}
+
+fn open_as(view: VolumeView, rows: u8, version: u16) -> Bed {
+    let mut bed = Bed::unconnected(view);
     let fences = [A, B, C].map(|disk| sent(&bed.event(Event::Connected { disk, version })));
     let fences = fences.concat();
     bed.serve(fences);
@@ -317,4 +321,63 @@ fn a_row_that_pays_only_with_a_write_that_is_under_way_is_looked_at_again() {
     assert_eq!(pass(&mut bed, ROW_REST_MS + 500), 0);
     assert_eq!(results(&acknowledge(&mut bed, &second)), [Ok(Outcome::Done)]);
     assert!(pass(&mut bed, 3 * ROW_REST_MS) > 0);
+}
+
+#[test]
+fn a_read_fails_if_all_that_keep_a_front_have_it_damaged_whoever_else_is_in_sync() {
+    // Seeds 7659 and 8401 of the large worlds of rows: the other disk that kept the front was dead. The one in sync that
+    // keeps parity only was waited for as if it might have a good copy, and the read was never answered.
+    let mut view = encoded();
+    view.groups[0].slots[1].state = SlotState::Down;
+    let mut bed = open_as(view, 0, *VERSIONS.end());
+    let front = write(&mut bed, 1);
+    assert_eq!(front.len(), 1, "A is left of those that keep it");
+    acknowledge(&mut bed, &front);
+    let read = sent(&bed.read());
+    let damaged = Response::Refused(Refusal::Damaged { index: 0, block: 0 });
+    let out = bed.answer(&read[0], damaged);
+    assert_eq!(results(&out), [Err(Failure::Damaged { offset: 0 })]);
+}
+
+#[test]
+fn a_damaged_shard_is_asked_for_again_when_too_few_others_are_left_to_make_it_of() {
+    // As of fronts: whoever keeps another shard has no copy of this one.
+    let mut bed = open(true);
+    let read = sent(&bed.read());
+    assert_eq!(read[0].0, A);
+    bed.event(Event::Disconnected { disk: C });
+    let damaged = Response::Refused(Refusal::Damaged {
+        index: rows_index(0),
+        block: 0,
+    });
+    assert!(
+        results(&bed.answer(&read[0], damaged.clone())).is_empty(),
+        "C may be back"
+    );
+    let mut view = encoded();
+    view.groups[0].interval = Interval(2);
+    view.groups[0].slots[2].state = SlotState::Down;
+    let fences = sent(&bed.event(Event::View(Box::new(view))));
+    let mut out = Vec::new();
+    for fence in &fences {
+        let doubt = Response::Doubt {
+            objects: Vec::new(),
+            more: false,
+        };
+        out.extend(bed.answer(fence, doubt));
+    }
+    let reads = |out: &[Action]| {
+        let is_read = |sent: &Sent| matches!(sent, (A, _, Request::Read { .. }));
+        sent(out).into_iter().find(is_read)
+    };
+    let limit = bed.now + 1_000;
+    while reads(&out).is_none() && bed.now < limit {
+        bed.now = bed.owner.deadline(bed.now).unwrap();
+        out = bed.event(Event::Tick);
+    }
+    let again = reads(&out).expect("A is asked again");
+    assert_eq!(
+        results(&bed.answer(&again, damaged)),
+        [Err(Failure::Damaged { offset: 0 })]
+    );
 }
