@@ -101,7 +101,8 @@ enum Wait {
     Map,
     Generation(VolumeId),
     Interval(PgId),
-    /// A fence, for the end of the writes in flight that older owners sent.
+    /// A fence, for the end of the writes in flight that older owners sent; what looks at an object to make it level, for
+    /// the end of all that is in flight for it.
     Drain,
     /// A write to rows, for the end of a merge that goes by what these are now.
     Merged(ObjectId),

@@ -1,13 +1,13 @@
-//! Requests that look at an object through layers: which layers these are, and that they stay meanwhile. What there is to
-//! be seen is the store's business.
+//! Requests that look at an object through layers: which layers these are, that they stay meanwhile, and that what counts
+//! as done is durable. What there is to be seen is the store's business.
 
-use protocol::message::{Refusal, Response, Scope};
+use protocol::message::{Refusal, Request, Response, Scope};
 use protocol::storage::{StorageError, StorageReply, StorageRequest};
-use protocol::{BlockRanges, FamilyId, LayerChain, LayerId};
+use protocol::{BlockRanges, FamilyId, LayerChain, LayerId, ObjectId, Stamp};
 
 use super::event::Action;
 use super::flight::Asker;
-use super::{Asked, Replica, request};
+use super::{Asked, Replica, Wait, request};
 
 impl Replica {
     /// Reads of an object through the layers from one down.
@@ -57,6 +57,55 @@ impl Replica {
             return Err(Refusal::Invalid);
         }
         self.map.chain(family, layer).ok_or(Refusal::Invalid)
+    }
+
+    /// Rule 7 c. What is told of an object that is written to counts as done: a change that is on its way to the disk is
+    /// shown by the store already, and a crash could still take it away. So it is waited for, whoever's it is: an owner
+    /// whose connection broke does not know what became of its own.
+    pub(super) fn pull(
+        &mut self,
+        asker: Asker,
+        scope: Scope,
+        object: ObjectId,
+        above: Stamp,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        self.bench().writable(&scope, object)?;
+        if self.flight.concerns(object) {
+            let pull = Request::Pull { scope, object, above };
+            self.park(asker, pull, Wait::Drain);
+        } else {
+            self.ask(Asked::Answer(asker), StorageRequest::Pull { object, above }, out);
+        }
+        Ok(())
+    }
+
+    /// As a pull.
+    pub(super) fn look_at_column(
+        &mut self,
+        asker: Asker,
+        scope: Scope,
+        object: ObjectId,
+        out: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let ObjectId { family, index, layer } = object;
+        let chain = self.chain(&scope, family, layer, index)?;
+        if self.flight.concerns(object) {
+            let column = Request::Column {
+                scope,
+                family,
+                layer,
+                index,
+            };
+            self.park(asker, column, Wait::Drain);
+        } else {
+            self.ask(
+                Asked::Column(asker, chain),
+                StorageRequest::Column { family, index },
+                out,
+            );
+        }
+        Ok(())
     }
 
     /// What the store has of an object, of the layers that were asked about.

@@ -142,9 +142,7 @@ impl Replica {
                 };
                 self.ask(Asked::Answer(asker), places, out);
             }),
-            Request::Pull { object, above, .. } => self.bench().writable(&scope, object).map(|()| {
-                self.ask(Asked::Answer(asker), StorageRequest::Pull { object, above }, out);
-            }),
+            Request::Pull { object, above, .. } => self.pull(asker, scope, object, above, out),
             Request::Write { write, .. } => self.write(asker, &scope, write, out),
             Request::Level { follows, delta, .. } => self.level(asker, &scope, follows, delta, out),
             Request::Replace { follows, delta, .. } => {
@@ -152,10 +150,10 @@ impl Replica {
             }
             Request::Column {
                 family, layer, index, ..
-            } => self.chain(&scope, family, layer, index).map(|chain| {
-                let column = StorageRequest::Column { family, index };
-                self.ask(Asked::Column(asker, chain), column, out);
-            }),
+            } => {
+                let object = ObjectId { family, index, layer };
+                self.look_at_column(asker, scope, object, out)
+            }
             Request::Ping { .. } => {
                 self.vouching.vouch(&scope);
                 self.ask(Asked::Answer(asker), StorageRequest::Probe, out);

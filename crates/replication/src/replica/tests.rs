@@ -307,6 +307,35 @@ fn a_duplicate_does_not_inherit_a_refusal() {
 }
 
 #[test]
+fn what_is_told_of_an_object_to_make_it_level_is_durable() {
+    // World 9965 of encoded: the owner's connection broke over a replace, and it asked for the column anew. The store showed
+    // the replace, the take-over ended, and the disk crashed and had it not. It would have served what was there before.
+    let mut bed = Bed::fenced(2);
+    let level = bed.request(bed.level(2, stamp(1, 5)));
+    let looks = |bed: &mut Bed, object: ObjectId| {
+        let scope = bed.scope(2);
+        let (family, layer, index) = (object.family, object.layer, object.index);
+        let pull = bed.request(Request::Pull {
+            scope,
+            object,
+            above: Stamp::ZERO,
+        });
+        let column = bed.request(Request::Column {
+            scope,
+            family,
+            layer,
+            index,
+        });
+        tokens(&pull).len() + tokens(&column).len()
+    };
+    assert_eq!(looks(&mut bed, object()), 0);
+    let other = ObjectId { index: 1, ..object() };
+    assert_eq!(looks(&mut bed, other), 2, "of another one nothing is on its way");
+    let out = bed.stored(&level, Ok(StorageReply::Done));
+    assert_eq!((responses(&out), tokens(&out).len()), (vec![Response::Ok], 2));
+}
+
+#[test]
 fn what_was_levelled_is_in_doubt_until_it_is_said_to_be_complete() {
     // W3: a take-over that is cut off leaves others unequal, and must be found again.
     let mut bed = Bed::fenced(2);
