@@ -155,6 +155,15 @@ impl Lookups {
         })
     }
 
+    /// The lookups that wait to be sent for the sake of others, and the shards that they look for.
+    pub(super) fn wanted_shards(&self) -> Vec<(u64, u8)> {
+        let wanted = |id: &u64| match self.all.get(id)?.target {
+            Target::Shard { shard, parent, .. } => parent.map(|_| (*id, shard)),
+            _ => None,
+        };
+        self.ready.iter().filter_map(wanted).collect()
+    }
+
     /// Those that look for shards for the sake of this one.
     fn children_of(&self, id: u64) -> Vec<u64> {
         let children = self.all.iter().filter(|(_, lookup)| Self::is_child(lookup, id));
@@ -281,6 +290,7 @@ impl Owner {
     pub(super) fn send_lookups(&mut self, now: Moment, out: &mut Vec<Action>) {
         self.give_up_stalled(now);
         if self.encoding.is_some() {
+            self.give_up_rebuilding(now);
             self.cut_lookups(now, out);
         }
         // Whoever begins to rebuild wants other shards, at once: there may be no other event for a long time.
@@ -347,13 +357,18 @@ impl Owner {
         group.in_sync().filter(fit).min_by_key(rank)
     }
 
-    /// Whether all disks in sync that keep what is looked for have said that theirs is damaged. One that had not may have
-    /// left since.
+    /// Whether all disks in sync that keep what is looked for have said that theirs is damaged, or too few are left to make a
+    /// shard of theirs. One that had not said so may have left since.
     fn is_damaged_everywhere(&self, pg: PgId, lookup: &Lookup) -> bool {
+        let Some(group) = self.groups.get(&pg).filter(|_| !lookup.damaged.is_empty()) else {
+            return false;
+        };
+        if matches!(lookup.target, Target::Shard { .. }) {
+            return self.is_lost(group, &lookup.damaged);
+        }
         let keeps = |disk: &DiskId| self.may_answer(pg, *disk, lookup.target);
-        let group = self.groups.get(&pg);
-        let damaged = |disk: DiskId| lookup.damaged.contains_key(&disk);
-        !lookup.damaged.is_empty() && group.is_some_and(|group| group.in_sync().filter(keeps).all(damaged))
+        let mut keepers = group.in_sync().filter(keeps);
+        keepers.all(|disk| lookup.damaged.contains_key(&disk))
     }
 
     fn send_lookup(&mut self, now: Moment, id: u64, pg: PgId, disk: DiskId, out: &mut Vec<Action>) {

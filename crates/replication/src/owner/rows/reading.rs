@@ -4,7 +4,7 @@
 //! The layout shows what is acknowledged. A place, and a front's blocks, may be given to something newer while a read of
 //! them is under way: then the read is begun anew (see [`Area`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use protocol::rows::{Row, RowPlace, rows_index};
@@ -15,6 +15,7 @@ use super::Area;
 use crate::moment::Moment;
 use crate::owner::Owner;
 use crate::owner::event::{Action, Failure};
+use crate::owner::group::Group;
 use crate::owner::lookup::{Answer, Purpose, State};
 use crate::owner::operation::Part;
 use crate::rows::layout::{Layout, Source};
@@ -216,6 +217,19 @@ impl Owner {
         }
     }
 
+    /// A shard that is wanted to rebuild another one, and whose keeper has left, is waited for only if another one can be had
+    /// instead. Else what is to be rebuilt is looked for anew, where it was damaged: it is mended by now, or the read fails.
+    pub(in crate::owner) fn give_up_rebuilding(&mut self, now: Moment) {
+        for (id, shard) in self.lookups.wanted_shards() {
+            let lookup = self.lookups.get(id);
+            let group = lookup.and_then(|lookup| self.groups.get(&self.group_of(lookup.part.index)));
+            let left = group.is_some_and(|group| group.serving() && group.keeper(shard).is_none());
+            if left && self.substitutes(now, id).is_empty() {
+                self.look_anew(id);
+            }
+        }
+    }
+
     /// Whether a disk may answer a lookup, by the shard that it keeps.
     pub(in crate::owner) fn may_answer(&self, pg: PgId, disk: DiskId, target: Target) -> bool {
         let (Some(encoding), Some(group)) = (&self.encoding, self.groups.get(&pg)) else {
@@ -398,21 +412,21 @@ impl Owner {
         let Some(group) = self.groups.get(&self.group_of(lookup.part.index)) else {
             return;
         };
-        let good = group
-            .in_sync()
-            .filter(|disk| !lookup.damaged.contains_key(disk))
-            .count();
-        let needed = self
-            .encoding
-            .as_ref()
-            .map_or(0, |encoding| usize::from(encoding.data()));
-        if good < needed {
+        if self.is_lost(group, &lookup.damaged) {
             self.drop_children(subject);
             self.fail_lookup(subject, out);
         } else {
             self.lookup_again(id, None);
             self.rebuild_instead(now, id);
         }
+    }
+
+    /// Whether too few shards are left on disks in sync that have not said that theirs is damaged.
+    pub(in crate::owner) fn is_lost(&self, group: &Group, damaged: &BTreeMap<DiskId, u32>) -> bool {
+        let good = group.in_sync().filter(|disk| !damaged.contains_key(disk));
+        let shards: BTreeSet<u8> = good.filter_map(|disk| group.shard_of(disk)).collect();
+        let encoding = self.encoding.as_ref();
+        encoding.is_some_and(|encoding| shards.len() < usize::from(encoding.data()))
     }
 
     /// Each block is read alone, so that only those fail that cannot be had.

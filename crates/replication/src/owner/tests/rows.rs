@@ -339,21 +339,8 @@ fn a_read_fails_if_all_that_keep_a_front_have_it_damaged_whoever_else_is_in_sync
     assert_eq!(results(&out), [Err(Failure::Damaged { offset: 0 })]);
 }
 
-#[test]
-fn a_damaged_shard_is_asked_for_again_when_too_few_others_are_left_to_make_it_of() {
-    // As of fronts: whoever keeps another shard has no copy of this one.
-    let mut bed = open(true);
-    let read = sent(&bed.read());
-    assert_eq!(read[0].0, A);
-    bed.event(Event::Disconnected { disk: C });
-    let damaged = Response::Refused(Refusal::Damaged {
-        index: rows_index(0),
-        block: 0,
-    });
-    assert!(
-        results(&bed.answer(&read[0], damaged.clone())).is_empty(),
-        "C may be back"
-    );
+/// C leaves. Gives what A is asked to read then.
+fn asked_without_c(bed: &mut Bed) -> Sent {
     let mut view = encoded();
     view.groups[0].interval = Interval(2);
     view.groups[0].slots[2].state = SlotState::Down;
@@ -375,9 +362,41 @@ fn a_damaged_shard_is_asked_for_again_when_too_few_others_are_left_to_make_it_of
         bed.now = bed.owner.deadline(bed.now).unwrap();
         out = bed.event(Event::Tick);
     }
-    let again = reads(&out).expect("A is asked again");
-    assert_eq!(
-        results(&bed.answer(&again, damaged)),
-        [Err(Failure::Damaged { offset: 0 })]
-    );
+    reads(&out).expect("A is asked again")
+}
+
+fn damaged_shard() -> Response {
+    Response::Refused(Refusal::Damaged {
+        index: rows_index(0),
+        block: 0,
+    })
+}
+
+#[test]
+fn a_damaged_shard_is_asked_for_again_when_too_few_others_are_left_to_make_it_of() {
+    // As of fronts: whoever keeps another shard has no copy of this one.
+    let mut bed = open(true);
+    let read = sent(&bed.read());
+    assert_eq!(read[0].0, A);
+    bed.event(Event::Disconnected { disk: C });
+    let waits = bed.answer(&read[0], damaged_shard());
+    assert!(results(&waits).is_empty(), "C may be back");
+    let again = asked_without_c(&mut bed);
+    let out = bed.answer(&again, damaged_shard());
+    assert_eq!(results(&out), [Err(Failure::Damaged { offset: 0 })]);
+}
+
+#[test]
+fn a_rebuild_that_waits_for_a_disk_that_has_left_begins_anew_where_the_damage_was() {
+    // The shard that it waits for is on no disk in sync any more: it was waited for until that one came back, if ever.
+    let mut bed = open(true);
+    let read = sent(&bed.read());
+    let shards = sent(&bed.answer(&read[0], damaged_shard()));
+    let disks: Vec<DiskId> = shards.iter().map(|(disk, ..)| *disk).collect();
+    assert_eq!(disks, [B, C]);
+    bed.answer(&shards[0], data(&shards[0], 5));
+    let again = asked_without_c(&mut bed);
+    let mended = bed.answer(&again, data(&again, 7));
+    let expected = Outcome::Data(vec![Bytes::from(vec![7; 4096])]);
+    assert_eq!(results(&mended), [Ok(expected)]);
 }
