@@ -91,7 +91,7 @@ Examples:
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log::start(arguments.log_format);
-    match run(arguments) {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("storaged-iscsi: {error:#}");
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -120,9 +120,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         };
         let serving = async {
             if arguments.memory.is_empty() {
-                serve_cluster(&arguments, portals, leaving).await
+                serve_cluster(arguments, portals, leaving).await
             } else {
-                serve_memory(&arguments, portals, leaving).await
+                serve_memory(arguments, portals, leaving).await
             }
         };
         tokio::pin!(serving);

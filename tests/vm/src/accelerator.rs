@@ -33,6 +33,7 @@ impl Accelerator {
         let options = Options {
             disks: Vec::new(),
             load: Load::None,
+            starts_from: None,
             accelerator: Self::Kvm,
         };
         match Guest::boot_within(image, &options, KVM_BOOT) {

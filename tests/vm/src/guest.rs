@@ -62,6 +62,8 @@ pub struct Options {
     pub disks: Vec<Disk>,
     /// What it has besides its file systems' tools.
     pub load: Load,
+    /// The disk that it starts from, as QEMU's `-drive` takes it; its kernel is given to it if there is none.
+    pub starts_from: Option<String>,
     /// How QEMU runs it.
     pub accelerator: Accelerator,
 }
@@ -236,39 +238,51 @@ impl Drop for Machine {
     }
 }
 
-fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<String>> {
-    let path = |path: &Path| path.display().to_string();
-    let initramfs = match options.load {
+/// What every QEMU here is told.
+const FIXED: [&str; 13] = [
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-no-reboot",
+    "-m",
+    "1024",
+    "-smp",
+    "2",
+    "-machine",
+    "q35,memory-backend=memory",
+    "-object",
+    "memory-backend-memfd,id=memory,size=1024M,share=on",
+];
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// How a guest gets its kernel from QEMU.
+fn kernel(image: &Image, load: Load) -> [String; 6] {
+    let initramfs = match load {
         Load::None => &image.initramfs,
         Load::Fio => &image.initramfs_with_fio,
         Load::Host => &image.initramfs_of_host,
     };
-    let mut arguments: Vec<String> = [
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-        "-m",
-        "1024",
-        "-smp",
-        "2",
-        "-machine",
-        "q35,memory-backend=memory",
-        "-object",
-        "memory-backend-memfd,id=memory,size=1024M,share=on",
-        "-append",
-        "console=ttyS0 panic=-1 loglevel=6 rdinit=/init",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    arguments.extend(options.accelerator.arguments().map(str::to_owned));
-    arguments.extend([
+    [
+        "-append".to_owned(),
+        "console=ttyS0 panic=-1 loglevel=6 rdinit=/init".to_owned(),
         "-kernel".to_owned(),
         path(&image.kernel),
         "-initrd".to_owned(),
         path(initramfs),
-    ]);
+    ]
+}
+
+fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<String>> {
+    let mut arguments: Vec<String> = FIXED.map(str::to_owned).to_vec();
+    arguments.extend(options.accelerator.arguments().map(str::to_owned));
+    arguments.extend(match &options.starts_from {
+        Some(drive) => ["-drive".to_owned(), drive.clone()].to_vec(),
+        None => kernel(image, options.load).to_vec(),
+    });
     arguments.extend([
         "-serial".to_owned(),
         format!("file:{}", path(&folder.join(KERNEL_LOG))),

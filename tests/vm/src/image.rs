@@ -6,7 +6,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::archive::Archive;
 use crate::kernel::{Kernel, WANTED, WANTED_BY_HOSTS};
@@ -23,6 +23,20 @@ const INITIATOR: &[&str] = &["iscsid", "iscsiadm", "dmsetup"];
 /// These packages, with the libraries that this machine may not have.
 const INITIATOR_PACKAGES: &[&str] = &["open-iscsi", "libopeniscsiusr", "libisns0", "dmsetup"];
 
+/// What makes a disk that starts by itself.
+const LOADER_PACKAGES: &[&str] = &["syslinux", "syslinux-common", "mtools", "dosfstools"];
+/// Bytes of that disk.
+const BOOT_DISK: u64 = 64 << 20;
+/// What the loader on it is told.
+const LOADER: &str = "\
+DEFAULT linux
+PROMPT 0
+LABEL linux
+  KERNEL vmlinuz
+  INITRD initrd
+  APPEND console=ttyS0 panic=-1 loglevel=6 rdinit=/init
+";
+
 const INIT: &str = include_str!("init.sh");
 
 /// What QEMU boots.
@@ -36,6 +50,8 @@ pub struct Image {
     pub initramfs_with_fio: PathBuf,
     /// The same with fio, an iSCSI initiator and several paths to one disk.
     pub initramfs_of_host: PathBuf,
+    /// A raw disk that starts by itself: a loader, the kernel and the small initramfs.
+    pub boot_disk: PathBuf,
 }
 
 impl Image {
@@ -46,10 +62,12 @@ impl Image {
             initramfs: folder.join("initramfs.cpio"),
             initramfs_with_fio: folder.join("initramfs-with-fio.cpio"),
             initramfs_of_host: folder.join("initramfs-of-host.cpio"),
+            boot_disk: folder.join("boot.img"),
         };
         let stamp = folder.join("stamp");
         let recipe = format!(
-            "{TOOLS:?} {LOADS:?} {INITIATOR:?} {INITIATOR_PACKAGES:?} {WANTED:?} {WANTED_BY_HOSTS:?}\n{INIT}"
+            "{TOOLS:?} {LOADS:?} {INITIATOR:?} {INITIATOR_PACKAGES:?} {WANTED:?} {WANTED_BY_HOSTS:?} \
+             {LOADER_PACKAGES:?} {BOOT_DISK}\n{LOADER}\n{INIT}"
         );
         if fs::read_to_string(&stamp).is_ok_and(|built| built == recipe) {
             return Ok(image);
@@ -65,7 +83,7 @@ impl Image {
         let package = packages::dependency("linux-image-cloud-amd64", "linux-image-")?;
         packages::unpack(&package, &unpacked).with_context(|| format!("fetch {package}"))?;
         packages::unpack("busybox-static", &unpacked).context("fetch busybox-static")?;
-        for package in INITIATOR_PACKAGES {
+        for package in INITIATOR_PACKAGES.iter().chain(LOADER_PACKAGES) {
             packages::unpack(package, &unpacked).with_context(|| format!("fetch {package}"))?;
         }
         let kernel = Kernel::find(&unpacked)?;
@@ -82,10 +100,47 @@ impl Image {
             &tools,
             &[WANTED, WANTED_BY_HOSTS].concat(),
         )?;
+        image.make_boot_disk(&unpacked).context("make the boot disk")?;
         fs::remove_dir_all(&unpacked)?;
         // Last, so that a build that was cut off is done again.
         fs::write(stamp, recipe)?;
         Ok(image)
+    }
+}
+
+impl Image {
+    /// A FAT file system without a partition table, in whose first sector the loader begins.
+    fn make_boot_disk(&self, unpacked: &Path) -> Result<()> {
+        let disk = &self.boot_disk;
+        File::create(disk)?.set_len(BOOT_DISK)?;
+        let configuration = unpacked.join("syslinux.cfg");
+        fs::write(&configuration, LOADER)?;
+        let folders = ["usr/bin", "sbin", "usr/sbin"].map(|folder| unpacked.join(folder));
+        let own = std::env::var_os("PATH").unwrap_or_default();
+        // The loader's installer calls mtools by their names.
+        let path = std::env::join_paths(folders.into_iter().chain(std::env::split_paths(&own)))?;
+        let run = |program: &str, arguments: &[&std::ffi::OsStr]| {
+            let found = find(program, unpacked).with_context(|| format!("{program} was not unpacked"))?;
+            let output = Command::new(found).args(arguments).env("PATH", &path).output()?;
+            ensure!(
+                output.status.success(),
+                "{program}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            Ok(())
+        };
+        run("mkfs.vfat", &["-F".as_ref(), "32".as_ref(), disk.as_ref()])?;
+        for (file, name) in [
+            (&self.kernel, "::vmlinuz"),
+            (&self.initramfs, "::initrd"),
+            (&configuration, "::syslinux.cfg"),
+        ] {
+            run(
+                "mcopy",
+                &["-i".as_ref(), disk.as_ref(), file.as_ref(), name.as_ref()],
+            )?;
+        }
+        run("syslinux", &["--install".as_ref(), disk.as_ref()])
     }
 }
 

@@ -13,6 +13,11 @@ pub type Need = (&'static str, &'static str);
 /// What guests need on this machine.
 const INSTALLED: &[Need] = &[
     ("qemu-system-x86", "qemu-system-x86_64"),
+    ("qemu-utils", "qemu-img"),
+    (
+        "qemu-block-extra",
+        "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
+    ),
     ("e2fsprogs", "mkfs.ext4"),
     ("xfsprogs", "mkfs.xfs"),
     ("fio", "fio"),

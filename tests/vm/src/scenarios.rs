@@ -46,12 +46,26 @@ impl Setting {
         self.boot_loaded(Vec::new(), Load::Host)
     }
 
+    /// Boots a guest from a disk, as QEMU's `-drive` takes it, on which the image's boot disk is.
+    pub fn boot_from(&self, drive: String) -> Result<Guest> {
+        Guest::boot(
+            &self.image,
+            &Options {
+                disks: Vec::new(),
+                load: Load::None,
+                starts_from: Some(drive),
+                accelerator: self.accelerator,
+            },
+        )
+    }
+
     fn boot_loaded(&self, disks: Vec<Disk>, load: Load) -> Result<Guest> {
         Guest::boot(
             &self.image,
             &Options {
                 disks,
                 load,
+                starts_from: None,
                 accelerator: self.accelerator,
             },
         )
@@ -115,5 +129,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "a host with two iSCSI paths goes on when one dies, and sees growth and gives space back",
         run: iscsi::two_paths,
+    },
+    Scenario {
+        name: "a guest boots from a volume over iSCSI by QEMU's own initiator",
+        run: iscsi::boots,
     },
 ];

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -139,6 +140,30 @@ fn log_in(guest: &mut Guest, gateways: &[Gateway; 2]) -> Result<()> {
         Ok((guest.try_run("test -b /dev/sda && test -b /dev/sdb")?.status == 0).then_some(()))
     })?;
     Ok(())
+}
+
+/// QEMU is the initiator: it writes a disk that starts by itself into a volume, and starts a guest from there.
+pub(super) fn boots(setting: &Setting) -> Result<()> {
+    let node = prepare()?;
+    // The name by which QEMU's tools log in.
+    node.storagectl(&["iscsi", "acl", "add", TARGET, "iqn.2008-11.org.linux-kvm"])?;
+    let gateway = Gateway::start(&node, 1)?;
+    let unit = format!("iscsi://127.0.0.1:{}/{TARGET}/0", gateway.port);
+    let image = setting.image.boot_disk.display().to_string();
+    let written = Command::new("qemu-img")
+        .args(["convert", "-n", "-f", "raw", "-O", "raw", &image, &unit])
+        .output()?;
+    let said = String::from_utf8_lossy(&written.stderr);
+    ensure!(written.status.success(), "qemu-img: {said}");
+    let mut guest = setting.boot_from(format!("file={unit},format=raw,if=virtio,cache=none"))?;
+    guest.run(
+        "test $(cat /sys/block/vda/size) = 524288",
+    )?;
+    guest.run("dd if=/dev/urandom of=/tmp/a bs=1M count=8 2>/dev/null && dd if=/tmp/a of=/dev/vda bs=1M seek=100 conv=fsync 2>/dev/null")?;
+    guest.run(
+        "echo 3 > /proc/sys/vm/drop_caches && dd if=/dev/vda bs=1M skip=100 count=8 2>/dev/null | cmp - /tmp/a",
+    )?;
+    guest.power_off()
 }
 
 /// Makes one disk of the two, if they say that they are the same.

@@ -188,6 +188,7 @@ impl<'a> Stage<'a> {
         let options = Options {
             disks: vec![Disk::at(backend.socket())],
             load: Load::Fio,
+            starts_from: None,
             accelerator: self.setting.accelerator,
         };
         let besides = ["-incoming".to_owned(), format!("unix:{}", door.display())];
