@@ -555,7 +555,7 @@ impl Pending {
         let status = match result {
             Ok(Outcome::Done) => VIRTIO_BLK_S_OK,
             Ok(Outcome::Data(pieces)) => self.deliver(&pieces),
-            Ok(Outcome::Map(_)) => VIRTIO_BLK_S_IOERR,
+            Ok(Outcome::Map(_) | Outcome::Differs { .. }) => VIRTIO_BLK_S_IOERR,
             Err(cause) => {
                 if let Some(count) = self.ring.backing.complaint() {
                     warn!(ring = self.ring.index, count, %cause, "a request has failed");

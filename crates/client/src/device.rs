@@ -9,6 +9,10 @@ use bytes::Bytes;
 use direct::area::Piece;
 use protocol::storage::MapKind;
 
+/// The most bytes in the blocks that a [`Operation::CompareAndWrite`] touches. The longest that SCSI can ask for are 255
+/// sectors of 512 bytes (SBC-3, 5.3), wherever they begin in a block.
+pub const COMPARE_MAX: u32 = 256 * 1024;
+
 /// One request. Offsets and lengths are in bytes and are multiples of
 /// [`DeviceInfo::alignment`]; a length is not zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,17 @@ pub enum Operation {
         /// How much.
         length: u64,
     },
+    /// Write `data` if the range holds `expected`, with nothing of anybody's in between: every other request that
+    /// overlaps it comes before or after as a whole. Answered with [`Outcome::Done`] or [`Outcome::Differs`].
+    CompareAndWrite {
+        /// Where to. The blocks of 4 KiB that the range touches lie in one object of 4 MiB, and have at most
+        /// [`COMPARE_MAX`] bytes.
+        offset: u64,
+        /// What must be there; as many bytes as `data`.
+        expected: Bytes,
+        /// What is there afterwards.
+        data: Bytes,
+    },
     /// Answered when all writes that were submitted before are answered. Costs no round trip.
     Flush,
     /// Which parts of a range hold data; answered with [`Outcome::Map`].
@@ -55,8 +70,13 @@ pub enum Operation {
 /// The answer to an [`Operation`] that went well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A write, a discard or a flush is done.
+    /// A write, a discard, a compare-and-write or a flush is done.
     Done,
+    /// A compare-and-write found something else; nothing was written.
+    Differs {
+        /// The volume's byte that differs first.
+        offset: u64,
+    },
     /// What was read, in order; the pieces' lengths add up to the request's.
     Data(Vec<Bytes>),
     /// Runs that touch and cover the range, in order: length in bytes, and what is there.
@@ -71,6 +91,26 @@ pub enum DeviceError {
     Invalid {
         /// The volume's size in bytes.
         size: u64,
+    },
+    /// A compare-and-write that no device takes. Nothing was done.
+    #[error(
+        "a compare-and-write has as many bytes to compare as to write, in at most {} KiB of whole blocks within one object",
+        COMPARE_MAX / 1024
+    )]
+    NotComparable,
+    /// A compare-and-write was under way when the owner of a shared volume died, and the range holds what it was to
+    /// write: that may be its own doing, or have been so before. It will not be done any more.
+    #[error("it is not known whether the compare-and-write was done: read what is there")]
+    NotKnown,
+    /// Who owns the shared volume cannot do this. Nothing was done.
+    #[error("the shared volume is owned by an older program, which has no compare-and-write: upgrade it")]
+    OlderOwner,
+    /// Others who share the volume changed the same block again and again. Of a write that is longer than a part of one
+    /// block, the rest may have been done.
+    #[error("others who share the volume changed the same 4 KiB block {rounds} times meanwhile")]
+    Contended {
+        /// How often it was tried.
+        rounds: u32,
     },
     /// The device is open for reading only.
     #[error("the volume is open for reading only")]

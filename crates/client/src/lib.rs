@@ -9,6 +9,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod device;
+mod exclusion;
 pub mod greeting;
 pub mod memory;
 mod pieces;

@@ -147,6 +147,18 @@ impl State {
                 self.zero(offset, length);
                 Ok(Outcome::Done)
             }
+            Operation::CompareAndWrite {
+                offset,
+                expected,
+                data,
+            } => {
+                let found = self.read(offset, data.len() as u64);
+                if let Some(at) = request::first_difference(&found, &expected) {
+                    return Ok(Outcome::Differs { offset: offset + at });
+                }
+                self.write(offset, &[data]);
+                Ok(Outcome::Done)
+            }
             Operation::Flush => Ok(Outcome::Done),
             Operation::Map { offset, length } => Ok(Outcome::Map(self.map(offset, length))),
         }
@@ -341,6 +353,27 @@ mod tests {
                 }
             ),
             wrong
+        );
+    }
+
+    #[test]
+    fn what_is_compared_is_written_as_a_whole_or_not_at_all() {
+        let device = MemoryDevice::new(3 * 4096);
+        let blocks = |first: u8, second: u8| Bytes::from([vec![first; 4096], vec![second; 4096]].concat());
+        let compare = |expected, data| Operation::CompareAndWrite {
+            offset: 4096,
+            expected,
+            data,
+        };
+        assert_eq!(
+            run(&device, compare(blocks(0, 0), blocks(1, 2))),
+            Ok(Outcome::Done)
+        );
+        let differs = Ok(Outcome::Differs { offset: 8192 });
+        assert_eq!(run(&device, compare(blocks(1, 1), blocks(3, 3))), differs);
+        assert_eq!(
+            run(&device, compare(blocks(1, 2), blocks(4, 4))),
+            Ok(Outcome::Done)
         );
     }
 }

@@ -12,6 +12,7 @@ use protocol::shared::PIECE_MAX;
 use protocol::storage::MapKind;
 
 use crate::device::{Continuation, DeviceError, Operation, Outcome};
+use crate::exclusion::{Span, overlap};
 
 /// One piece's number. Never used twice by one attachment.
 pub(crate) type Number = u64;
@@ -33,11 +34,16 @@ pub(crate) enum What {
     Map,
     Write(Bytes),
     Zero,
+    /// Never cut: it lies in one object.
+    CompareAndWrite {
+        expected: Bytes,
+        data: Bytes,
+    },
 }
 
 impl What {
     pub(crate) fn writes(&self) -> bool {
-        matches!(self, Self::Write(_) | Self::Zero)
+        matches!(self, Self::Write(_) | Self::Zero | Self::CompareAndWrite { .. })
     }
 }
 
@@ -53,6 +59,11 @@ impl Piece {
                 data: vec![bytes.clone()],
             },
             What::Zero => Operation::WriteZeroes { offset, length },
+            What::CompareAndWrite { expected, data } => Operation::CompareAndWrite {
+                offset,
+                expected: expected.clone(),
+                data: data.clone(),
+            },
         }
     }
 }
@@ -61,6 +72,7 @@ struct Request {
     left: usize,
     writes: bool,
     failure: Option<DeviceError>,
+    differs: Option<u64>,
     data: BTreeMap<u64, Vec<Bytes>>,
     runs: BTreeMap<u64, Vec<(u64, MapKind)>>,
     done: Continuation,
@@ -104,6 +116,15 @@ impl Pieces {
                 let bytes = joined(data);
                 (offset, bytes.len() as u64, What::Write(bytes))
             }
+            Operation::CompareAndWrite {
+                offset,
+                expected,
+                data,
+            } => (
+                offset,
+                data.len() as u64,
+                What::CompareAndWrite { expected, data },
+            ),
         };
         let mut numbers = Vec::new();
         let mut at = offset;
@@ -132,6 +153,7 @@ impl Pieces {
             left: numbers.len(),
             writes: what.writes(),
             failure: None,
+            differs: None,
             data: BTreeMap::new(),
             runs: BTreeMap::new(),
             done,
@@ -143,6 +165,15 @@ impl Pieces {
     /// A piece that is not answered.
     pub(crate) fn get(&self, number: Number) -> Option<&Piece> {
         self.known.get(&number)
+    }
+
+    /// Whether a piece that is not answered has a byte in common with this range.
+    pub(crate) fn touch(&self, span: Span) -> bool {
+        let mut spans = self
+            .known
+            .values()
+            .map(|piece| (piece.offset, piece.offset + piece.length));
+        spans.any(|other| overlap(span, other))
     }
 
     /// Whether everything is answered.
@@ -160,6 +191,7 @@ impl Pieces {
         };
         match result {
             Ok(Outcome::Done) => {}
+            Ok(Outcome::Differs { offset }) => request.differs = Some(offset),
             Ok(Outcome::Data(data)) => {
                 request.data.insert(piece.offset, data);
             }
@@ -211,11 +243,12 @@ impl Pieces {
 
 impl Request {
     fn answer(self) -> Answered {
-        let result = match self.failure {
-            Some(error) => Err(error),
-            None if !self.runs.is_empty() => Ok(Outcome::Map(self.runs.into_values().flatten().collect())),
-            None if !self.data.is_empty() => Ok(Outcome::Data(self.data.into_values().flatten().collect())),
-            None => Ok(Outcome::Done),
+        let result = match (self.failure, self.differs) {
+            (Some(error), _) => Err(error),
+            (None, Some(offset)) => Ok(Outcome::Differs { offset }),
+            _ if !self.runs.is_empty() => Ok(Outcome::Map(self.runs.into_values().flatten().collect())),
+            _ if !self.data.is_empty() => Ok(Outcome::Data(self.data.into_values().flatten().collect())),
+            _ => Ok(Outcome::Done),
         };
         (self.done, result)
     }
@@ -227,7 +260,7 @@ pub(crate) fn next_cut(at: u64, what: &What) -> u64 {
     let border = (at / object + 1) * object;
     match what {
         What::Read | What::Write(_) => border.min(at + u64::from(PIECE_MAX)),
-        What::Map | What::Zero => border,
+        What::Map | What::Zero | What::CompareAndWrite { .. } => border,
     }
 }
 

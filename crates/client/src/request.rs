@@ -2,9 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 use protocol::storage::MapKind;
+use protocol::{BLOCK_SIZE, OBJECT_SIZE};
 use tokio::sync::oneshot;
 
-use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Operation, Outcome};
+use crate::device::{BlockDevice, COMPARE_MAX, Continuation, DeviceError, DeviceInfo, Operation, Outcome};
 
 impl Operation {
     /// First byte and length in bytes; nothing for a flush. A length that no device has, because
@@ -21,6 +22,7 @@ impl Operation {
                     .fold(0u64, |sum, piece| sum.saturating_add(piece.len() as u64));
                 Some((*offset, length))
             }
+            Self::CompareAndWrite { offset, data, .. } => Some((*offset, data.len() as u64)),
             Self::Flush => None,
         }
     }
@@ -29,7 +31,10 @@ impl Operation {
     pub fn is_change(&self) -> bool {
         matches!(
             self,
-            Self::Write { .. } | Self::WriteZeroes { .. } | Self::Discard { .. }
+            Self::Write { .. }
+                | Self::WriteZeroes { .. }
+                | Self::Discard { .. }
+                | Self::CompareAndWrite { .. }
         )
     }
 }
@@ -46,11 +51,38 @@ pub fn check(operation: &Operation, info: &DeviceInfo) -> Result<(), DeviceError
     let alignment = u64::from(info.alignment);
     let aligned = offset.is_multiple_of(alignment) && length.is_multiple_of(alignment) && length > 0;
     let inside = offset.checked_add(length).is_some_and(|end| end <= info.size);
-    if aligned && inside {
-        Ok(())
-    } else {
-        Err(DeviceError::Invalid { size: info.size })
+    if !aligned || !inside {
+        return Err(DeviceError::Invalid { size: info.size });
     }
+    match operation {
+        Operation::CompareAndWrite { expected, data, .. }
+            if expected.len() != data.len() || !is_comparable(offset, length) =>
+        {
+            Err(DeviceError::NotComparable)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a range may be compared and written at once. It is not empty, and its end is a number.
+fn is_comparable(offset: u64, length: u64) -> bool {
+    let (block, object) = (u64::from(BLOCK_SIZE), u64::from(OBJECT_SIZE));
+    let last = offset + length - 1;
+    let blocks = last / block - offset / block + 1;
+    offset / object == last / object && blocks * block <= u64::from(COMPARE_MAX)
+}
+
+/// Where two texts of the same length differ first; nothing if they are the same. What is missing of one differs.
+pub(crate) fn first_difference(found: &[u8], expected: &[u8]) -> Option<u64> {
+    // Equality of whole slices is much faster than a walk, and is what mostly comes out.
+    if found == expected {
+        return None;
+    }
+    let differs = found
+        .iter()
+        .zip(expected)
+        .position(|(found, expected)| found != expected);
+    Some(differs.unwrap_or(found.len().min(expected.len())) as u64)
 }
 
 /// Starts an operation and awaits its answer.
@@ -72,7 +104,7 @@ pub(crate) async fn answered(start: impl FnOnce(Continuation)) -> Result<Outcome
 pub async fn read(device: &dyn BlockDevice, offset: u64, length: u64) -> Result<Bytes, DeviceError> {
     match perform(device, Operation::Read { offset, length }).await? {
         Outcome::Data(pieces) => Ok(joined(pieces)),
-        Outcome::Done | Outcome::Map(_) => Err(DeviceError::Closed),
+        Outcome::Done | Outcome::Map(_) | Outcome::Differs { .. } => Err(DeviceError::Closed),
     }
 }
 
@@ -87,6 +119,25 @@ pub async fn write(device: &dyn BlockDevice, offset: u64, data: Bytes) -> Result
     )
     .await
     .map(drop)
+}
+
+/// Writes `data` at `offset` if `expected` is there. Gives the byte that differs first if it is not.
+pub async fn compare_and_write(
+    device: &dyn BlockDevice,
+    offset: u64,
+    expected: Bytes,
+    data: Bytes,
+) -> Result<Option<u64>, DeviceError> {
+    let operation = Operation::CompareAndWrite {
+        offset,
+        expected,
+        data,
+    };
+    match perform(device, operation).await? {
+        Outcome::Done => Ok(None),
+        Outcome::Differs { offset } => Ok(Some(offset)),
+        Outcome::Data(_) | Outcome::Map(_) => Err(DeviceError::Closed),
+    }
 }
 
 /// Makes a range read as zeros and gives its space back.
@@ -116,7 +167,7 @@ pub async fn map(
 ) -> Result<Vec<(u64, MapKind)>, DeviceError> {
     match perform(device, Operation::Map { offset, length }).await? {
         Outcome::Map(runs) => Ok(runs),
-        Outcome::Done | Outcome::Data(_) => Err(DeviceError::Closed),
+        Outcome::Done | Outcome::Data(_) | Outcome::Differs { .. } => Err(DeviceError::Closed),
     }
 }
 

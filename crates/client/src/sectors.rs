@@ -3,9 +3,11 @@
 //! What is aligned to blocks passes through. Of a write that is not, the edge blocks are read,
 //! merged and written as whole blocks (`docs/decisions/0002-whole-blocks.md`); changes of the same
 //! blocks wait meanwhile, or their bytes would be lost. Reads never wait: before the answer to a
-//! write either of the two is right. Knows nothing of what the device below is.
+//! write either of the two is right. Where others change the device below as well, an edge block is written only if it
+//! still holds what was read (`docs/decisions/0063-compare-and-write.md`). Knows nothing else of what the device below is.
 
 mod changes;
+mod merge;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,25 +35,38 @@ pub struct Sectors {
 
 struct Shared {
     device: Rc<dyn BlockDevice>,
+    /// Whether others change the device too, without coming by here.
+    others: bool,
     changes: RefCell<Changes>,
 }
 
 impl Sectors {
     /// Sectors on top of `device`. What changes the device must all come by here.
     pub fn new(device: Rc<dyn BlockDevice>) -> Self {
-        Self::with_unit(device, SECTOR_SIZE)
+        Self::with_unit(device, SECTOR_SIZE, false)
+    }
+
+    /// Sectors on top of a device that others change at the same time, block by block or by layers like this.
+    pub fn of_shared(device: Rc<dyn BlockDevice>) -> Self {
+        Self::with_unit(device, SECTOR_SIZE, true)
     }
 
     /// As [`Sectors::new`], for clients that address single bytes, as some of NBD do.
     pub fn bytes(device: Rc<dyn BlockDevice>) -> Self {
-        Self::with_unit(device, 1)
+        Self::with_unit(device, 1, false)
     }
 
-    fn with_unit(device: Rc<dyn BlockDevice>, unit: u32) -> Self {
+    /// As [`Sectors::of_shared`], for clients that address single bytes.
+    pub fn bytes_of_shared(device: Rc<dyn BlockDevice>) -> Self {
+        Self::with_unit(device, 1, true)
+    }
+
+    fn with_unit(device: Rc<dyn BlockDevice>, unit: u32, others: bool) -> Self {
         Self {
             unit,
             shared: Rc::new(Shared {
                 device,
+                others,
                 changes: RefCell::new(Changes::default()),
             }),
         }
@@ -97,6 +112,7 @@ impl BlockDevice for Sectors {
             Operation::Read { .. } | Operation::Map { .. } => device.submit(operation, done),
             Operation::Flush
             | Operation::Write { .. }
+            | Operation::CompareAndWrite { .. }
             | Operation::WriteZeroes { .. }
             | Operation::Discard { .. } => {
                 self.shared.changes.borrow_mut().hold(operation, done);
@@ -141,49 +157,81 @@ impl Shared {
                 let length = data.iter().map(|piece| piece.len() as u64).sum();
                 if is_whole(offset, length) {
                     this.device.submit(Operation::Write { offset, data }, finish);
+                } else if this.others {
+                    let part = |at, length| Operation::Write {
+                        offset: at,
+                        data: slices(&data, at - offset, length),
+                    };
+                    this.in_parts(offset, length, &part, finish);
                 } else {
                     rewrite(&this.device, offset, length, data, finish);
                 }
             }
+            Operation::CompareAndWrite {
+                offset,
+                expected,
+                data,
+            } if !is_whole(offset, data.len() as u64) => {
+                merge::compare(&this.device, offset, expected, data, finish);
+            }
             Operation::WriteZeroes { offset, length } => {
                 let middle = |offset, length| Operation::WriteZeroes { offset, length };
-                zero(&this.device, offset, length, middle, finish);
+                this.zero(offset, length, &middle, finish);
             }
             Operation::Discard { offset, length } => {
                 let middle = |offset, length| Operation::Discard { offset, length };
-                zero(&this.device, offset, length, middle, finish);
+                this.zero(offset, length, &middle, finish);
             }
             other => this.device.submit(other, finish),
         }
     }
+
+    /// Zeros whole blocks by `middle`, and the parts of blocks at the edges by writing zeros.
+    fn zero(&self, offset: u64, length: u64, middle: &dyn Fn(u64, u64) -> Operation, done: Continuation) {
+        let change = |at, part| match is_whole(at, part) {
+            true => middle(at, part),
+            false => Operation::Write {
+                offset: at,
+                data: vec![zeros(part)],
+            },
+        };
+        self.in_parts(offset, length, &change, done);
+    }
+
+    /// Changes a range that may begin or end within a block in at most three parts: a part of a block at each end, and
+    /// the whole blocks between. `change` gives what is to be done with each; of a part of a block it is a write.
+    fn in_parts(&self, offset: u64, length: u64, change: &dyn Fn(u64, u64) -> Operation, done: Continuation) {
+        let parts = parts(offset, length);
+        let joint = split(done, parts.len());
+        for ((at, length), done) in parts.into_iter().zip(joint) {
+            match change(at, length) {
+                Operation::Write { offset, data } if !is_whole(at, length) => {
+                    if self.others {
+                        merge::write(&self.device, offset, joined(data), done);
+                    } else {
+                        rewrite(&self.device, offset, length, data, done);
+                    }
+                }
+                whole => self.device.submit(whole, done),
+            }
+        }
+    }
 }
 
-/// Zeros whole blocks by `middle`, and the parts of blocks at the edges by writing zeros.
-fn zero(
-    device: &Rc<dyn BlockDevice>,
-    offset: u64,
-    length: u64,
-    middle: impl Fn(u64, u64) -> Operation,
-    done: Continuation,
-) {
+/// A range as the part of a block that it begins with, whole blocks, and the part of one that it ends with: first byte
+/// and length of each that there is.
+fn parts(offset: u64, length: u64) -> Vec<(u64, u64)> {
     let end = offset + length;
     let (first, last) = (offset.next_multiple_of(BLOCK), end / BLOCK * BLOCK);
     if first > last {
         // All within one block.
-        return rewrite(device, offset, length, vec![zeros(length)], done);
+        return vec![(offset, length)];
     }
-    let edges = [(offset, first - offset), (last, end - last)]
-        .into_iter()
-        .filter(|(_, length)| *length > 0);
-    let parts: Vec<_> = edges.collect();
-    let has_middle = first < last;
-    let mut rest = split(done, parts.len() + usize::from(has_middle)).into_iter();
-    for ((offset, length), done) in parts.into_iter().zip(rest.by_ref()) {
-        rewrite(device, offset, length, vec![zeros(length)], done);
-    }
-    if let Some(done) = rest.next() {
-        device.submit(middle(first, last - first), done);
-    }
+    let parts = [(offset, first), (first, last), (last, end)].into_iter();
+    parts
+        .filter(|(from, to)| from < to)
+        .map(|(from, to)| (from, to - from))
+        .collect()
 }
 
 /// Writes `data`, which begins or ends within a block, as whole blocks.
@@ -292,9 +340,14 @@ fn zeros(length: u64) -> Bytes {
 
 /// `length` bytes from `skip` on of the data that covers them.
 fn cut_data(outcome: Outcome, skip: u64, length: u64) -> Outcome {
-    let Outcome::Data(pieces) = outcome else {
-        return outcome;
-    };
+    match outcome {
+        Outcome::Data(pieces) => Outcome::Data(slices(&pieces, skip, length)),
+        other => other,
+    }
+}
+
+/// `length` bytes from `skip` on of pieces that have at least so many.
+fn slices(pieces: &[Bytes], skip: u64, length: u64) -> Vec<Bytes> {
     let (mut skip, mut left) = (skip, length);
     let mut kept = Vec::with_capacity(pieces.len());
     for piece in pieces {
@@ -308,7 +361,7 @@ fn cut_data(outcome: Outcome, skip: u64, length: u64) -> Outcome {
         skip -= from;
         left -= until - from;
     }
-    Outcome::Data(kept)
+    kept
 }
 
 /// The runs of `length` bytes from `skip` on of a map that covers them.

@@ -186,6 +186,9 @@ impl BlockDevice for SharedVolume {
         if let Err(error) = request::check(&operation, &inner.info.borrow()) {
             return done(Err(error));
         }
+        if let Operation::CompareAndWrite { .. } = operation {
+            return done(Err(DeviceError::OlderOwner));
+        }
         let (numbers, answered) = inner.pieces.borrow_mut().submit(operation, done, &next_cut);
         inner.queue.borrow_mut().extend(numbers);
         inner.call(answered);

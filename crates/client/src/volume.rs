@@ -7,6 +7,7 @@
 //! pool it has two owners, and [`transit`] leads operations to the right one.
 
 mod again;
+mod comparison;
 mod connection;
 pub(crate) mod credentials;
 mod direct;
@@ -220,9 +221,9 @@ impl BlockDevice for Volume {
 }
 
 /// The owner's words for a device operation. Checksums are made here, once, before anything else
-/// touches the bytes.
-fn owner_operation(operation: Operation) -> owner::Operation {
-    match operation {
+/// touches the bytes. An owner has no compare-and-write.
+fn owner_operation(operation: Operation) -> Result<owner::Operation, DeviceError> {
+    Ok(match operation {
         Operation::Read { offset, length } => owner::Operation::Read { offset, length },
         Operation::Write { offset, data } => {
             let bytes = aligned(data);
@@ -235,9 +236,10 @@ fn owner_operation(operation: Operation) -> owner::Operation {
         Operation::WriteZeroes { offset, length } | Operation::Discard { offset, length } => {
             owner::Operation::Zero { offset, length }
         }
+        Operation::CompareAndWrite { .. } => return Err(DeviceError::NotComparable),
         Operation::Flush => owner::Operation::Flush,
         Operation::Map { offset, length } => owner::Operation::Map { offset, length },
-    }
+    })
 }
 
 /// The pieces of a write as one. A copy only if there are several; its address is then a multiple

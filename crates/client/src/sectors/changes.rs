@@ -1,6 +1,6 @@
 //! The order of changes that touch the same blocks.
 //!
-//! A change that must read before it writes is alone on its blocks; changes of whole blocks may
+//! A change that must read before it writes, or compares, is alone on its blocks; changes of whole blocks may
 //! overlap one another, as they may on any disk. A change waits behind an earlier one that it must
 //! not overtake, so none waits for ever.
 
@@ -23,7 +23,7 @@ struct Claim {
     ticket: u64,
     /// Bytes, whole blocks; empty for a flush.
     bytes: Range<u64>,
-    /// Whether it reads before it writes.
+    /// Whether it reads before it writes, or compares.
     alone: bool,
 }
 
@@ -40,7 +40,7 @@ impl Claim {
         Self {
             ticket,
             bytes: from..until,
-            alone: !is_whole(offset, length),
+            alone: !is_whole(offset, length) || matches!(operation, Operation::CompareAndWrite { .. }),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Laws: no byte of a neighbour is lost, whatever overlaps in flight; a flush covers what came
+//! Laws: no byte of a neighbour is lost, whatever overlaps in flight and whoever else is there; a flush covers what came
 //! before it; nothing waits for ever.
 
 use std::cell::Cell;
@@ -24,31 +24,51 @@ struct Record {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Submit { kind: u8, start: u64, count: u64 },
-    Release { position: usize },
+    Submit {
+        layer: usize,
+        kind: u8,
+        start: u64,
+        count: u64,
+    },
+    Release {
+        position: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let submit = (0u8..5, 0..SECTORS, 1u64..20).prop_map(|(kind, start, count)| Step::Submit {
-        kind,
-        start,
-        count: count.min(SECTORS - start),
-    });
+    let submit =
+        (0..2usize, 0u8..5, 0..SECTORS, 1u64..20).prop_map(|(layer, kind, start, count)| Step::Submit {
+            layer,
+            kind,
+            start,
+            count: count.min(SECTORS - start),
+        });
     let release = (0usize..8).prop_map(|position| Step::Release { position });
     prop::collection::vec(prop_oneof![submit, release], 1..120)
 }
 
-/// Runs steps on sectors over a held device, answers what is left over, and gives the history.
-fn run(steps: &[Step]) -> Vec<Record> {
+/// One layer that has the device to itself.
+fn alone(device: &Rc<MemoryDevice>) -> Vec<Sectors> {
+    vec![Sectors::new(Rc::clone(device) as Rc<dyn BlockDevice>)]
+}
+
+/// Two layers on one device, as two front ends that share a volume have them.
+fn sharing(device: &Rc<MemoryDevice>) -> Vec<Sectors> {
+    let layer = || Sectors::of_shared(Rc::clone(device) as Rc<dyn BlockDevice>);
+    vec![layer(), layer()]
+}
+
+/// Runs steps on layers over a held device, answers what is left over, and gives the history.
+fn run(steps: &[Step], layers: fn(&Rc<MemoryDevice>) -> Vec<Sectors>) -> Vec<Record> {
     let device = Rc::new(MemoryDevice::held(SECTORS * 512));
-    let sectors = Sectors::new(Rc::clone(&device) as Rc<dyn BlockDevice>);
+    let layers = layers(&device);
     let history: Rc<RefCell<Vec<Record>>> = Rc::default();
     let clock = Rc::new(Cell::new(0u32));
     let tick = |clock: &Cell<u32>| {
         clock.set(clock.get() + 1);
         clock.get()
     };
-    let submit = |kind: u8, start: u64, count: u64| {
+    let submit = |layer: usize, kind: u8, start: u64, count: u64| {
         let id = history.borrow().len();
         let value = u32::try_from(id).unwrap() + 1;
         let (offset, length) = (start * 512, count * 512);
@@ -85,11 +105,16 @@ fn run(steps: &[Step]) -> Vec<Record> {
                 history[id].found = whole.chunks_exact(512).map(words).collect();
             }
         });
-        sectors.submit(operation, done);
+        layers[layer % layers.len()].submit(operation, done);
     };
     for step in steps {
         match *step {
-            Step::Submit { kind, start, count } => submit(kind, start, count),
+            Step::Submit {
+                layer,
+                kind,
+                start,
+                count,
+            } => submit(layer, kind, start, count),
             Step::Release { position } => {
                 device.release(position.min(device.waiting().saturating_sub(1)));
             }
@@ -98,7 +123,7 @@ fn run(steps: &[Step]) -> Vec<Record> {
     while device.waiting() > 0 {
         assert!(device.release(0));
     }
-    submit(0, 0, SECTORS);
+    submit(0, 0, 0, SECTORS);
     assert!(device.release(0));
     history.take()
 }
@@ -118,19 +143,259 @@ fn may_find(history: &[Record], read: &Record, sector: u64, value: u32) -> bool 
     initial || changes().any(fits)
 }
 
+fn judge(history: &[Record]) -> Result<(), TestCaseError> {
+    for record in history {
+        prop_assert!(record.answered > 0, "never answered: {record:?}");
+        for (sector, value) in record.sectors.clone().zip(&record.found) {
+            prop_assert!(
+                may_find(history, record, sector, *value),
+                "sector {sector} has {value} in {record:?}\n{history:#?}"
+            );
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn no_byte_of_a_neighbour_is_lost_whatever_overlaps_in_flight(steps in steps()) {
-        let history = run(&steps);
-        for record in &history {
-            prop_assert!(record.answered > 0, "never answered: {record:?}");
-            for (sector, value) in record.sectors.clone().zip(&record.found) {
-                prop_assert!(
-                    may_find(&history, record, sector, *value),
-                    "sector {sector} has {value} in {record:?}\n{history:#?}"
-                );
+        judge(&run(&steps, alone))?;
+    }
+
+    #[test]
+    fn no_byte_is_lost_when_others_change_the_same_blocks(steps in steps()) {
+        judge(&run(&steps, sharing))?;
+    }
+
+    #[test]
+    fn no_increment_by_compare_and_write_is_lost(order in prop::collection::vec(0usize..8, 0..200)) {
+        for layers in [alone, sharing] {
+            let device = Rc::new(MemoryDevice::held(2 * 4096));
+            let layers = layers(&device);
+            // Three clients for each of two neighbours in one block, and one whose sectors lie in two blocks.
+            let clients: Vec<Rc<Counter>> = [512, 1024, 512, 1024, 512, 1024, 3584, 3584]
+                .iter()
+                .enumerate()
+                .map(|(number, offset)| Counter::start(&layers[number % layers.len()], *offset))
+                .collect();
+            let mut order = order.iter();
+            while device.waiting() > 0 {
+                let position = order.next().copied().unwrap_or(0);
+                device.release(position.min(device.waiting() - 1));
+            }
+            for client in &clients {
+                prop_assert_eq!(client.left.get(), 0);
+            }
+            for (offset, count) in [(512, 3), (1024, 3), (3584, 2)] {
+                prop_assert_eq!(Counter::value(&layers[0], &device, offset), count * Counter::TIMES);
             }
         }
+    }
+}
+
+/// A client that counts two sectors up by compare-and-writes, again and again.
+struct Counter {
+    device: Sectors,
+    offset: u64,
+    left: Cell<u32>,
+}
+
+impl Counter {
+    const TIMES: u32 = 4;
+
+    fn start(device: &Sectors, offset: u64) -> Rc<Self> {
+        let device = Sectors {
+            shared: Rc::clone(&device.shared),
+            unit: device.unit,
+        };
+        let counter = Rc::new(Self {
+            device,
+            offset,
+            left: Cell::new(Self::TIMES),
+        });
+        Rc::clone(&counter).attempt(Bytes::from(vec![0; Self::length(offset)]));
+        counter
+    }
+
+    /// One sector in the middle of a block, two where they lie in two blocks.
+    fn length(offset: u64) -> usize {
+        if offset == 3584 { 1024 } else { 512 }
+    }
+
+    fn attempt(self: Rc<Self>, expected: Bytes) {
+        if self.left.get() == 0 {
+            return;
+        }
+        let before = u32::from_le_bytes(expected[..4].try_into().unwrap());
+        let data = Bytes::from((before + 1).to_le_bytes().repeat(expected.len() / 4));
+        let compare = Operation::CompareAndWrite {
+            offset: self.offset,
+            expected,
+            data: data.clone(),
+        };
+        let counter = Rc::clone(&self);
+        let next: Continuation = Box::new(move |answer| match answer.unwrap() {
+            Outcome::Done => {
+                counter.left.set(counter.left.get() - 1);
+                counter.attempt(data);
+            }
+            Outcome::Differs { offset } => {
+                assert_eq!(offset, counter.offset, "all bytes of a sector change together");
+                counter.look();
+            }
+            other => panic!("not an answer to a compare-and-write: {other:?}"),
+        });
+        self.device.submit(compare, next);
+    }
+
+    fn look(self: Rc<Self>) {
+        let read = Operation::Read {
+            offset: self.offset,
+            length: Self::length(self.offset) as u64,
+        };
+        let counter = Rc::clone(&self);
+        let next: Continuation = Box::new(move |answer| {
+            let Outcome::Data(pieces) = answer.unwrap() else {
+                panic!("a read gives data")
+            };
+            counter.attempt(joined(pieces));
+        });
+        self.device.submit(read, next);
+    }
+
+    fn value(layer: &Sectors, device: &MemoryDevice, offset: u64) -> u32 {
+        let found = Rc::new(Cell::new(0));
+        let place = Rc::clone(&found);
+        layer.submit(
+            Operation::Read { offset, length: 512 },
+            Box::new(move |answer| {
+                if let Ok(Outcome::Data(pieces)) = answer {
+                    place.set(u32::from_le_bytes(joined(pieces)[..4].try_into().unwrap()));
+                }
+            }),
+        );
+        while device.waiting() > 0 {
+            device.release(0);
+        }
+        found.get()
+    }
+}
+
+/// A device on which others change each block between a read and a write of it.
+struct Restless {
+    changes: Cell<u32>,
+}
+
+impl BlockDevice for Restless {
+    fn info(&self) -> DeviceInfo {
+        MemoryDevice::new(8192).info()
+    }
+
+    fn submit(&self, operation: Operation, done: Continuation) {
+        self.changes.set(self.changes.get() + 1);
+        done(Ok(match operation {
+            Operation::Read { length, .. } => {
+                let bytes = self.changes.get().to_le_bytes().repeat(within_block(length) / 4);
+                Outcome::Data(vec![Bytes::from(bytes)])
+            }
+            Operation::CompareAndWrite { offset, .. } => Outcome::Differs { offset },
+            other => panic!("a part of a block is changed by nothing else: {other:?}"),
+        }));
+    }
+
+    fn listen(&self, _: Listener) {}
+}
+
+/// Law: who never gets on is told so, and does not try for ever.
+#[test]
+fn a_block_that_others_change_all_the_time_is_given_up() {
+    let device = Rc::new(Restless {
+        changes: Cell::new(0),
+    });
+    let sectors = Sectors::of_shared(Rc::clone(&device) as Rc<dyn BlockDevice>);
+    let answer = Rc::new(RefCell::new(None));
+    let place = Rc::clone(&answer);
+    let write = Operation::Write {
+        offset: 512,
+        data: vec![Bytes::from(vec![1; 512])],
+    };
+    sectors.submit(write, Box::new(move |result| *place.borrow_mut() = Some(result)));
+    let rounds = merge::ROUNDS_MAX;
+    assert_eq!(answer.take(), Some(Err(DeviceError::Contended { rounds })));
+    assert_eq!(device.changes.get(), 2 * rounds);
+}
+
+/// Law: whoever wrote it, a block that holds what was to be written was written.
+#[test]
+fn it_need_not_be_known_who_wrote_a_part_of_a_block_but_who_compared_it_is_told() {
+    struct Doubtful(MemoryDevice);
+    impl BlockDevice for Doubtful {
+        fn info(&self) -> DeviceInfo {
+            self.0.info()
+        }
+        fn submit(&self, operation: Operation, done: Continuation) {
+            match operation {
+                Operation::CompareAndWrite { .. } => done(Err(DeviceError::NotKnown)),
+                other => self.0.submit(other, done),
+            }
+        }
+        fn listen(&self, _: Listener) {}
+    }
+    let sectors = Sectors::of_shared(Rc::new(Doubtful(MemoryDevice::new(8192))));
+    let run = |operation| {
+        let answer = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&answer);
+        sectors.submit(
+            operation,
+            Box::new(move |result| *place.borrow_mut() = Some(result)),
+        );
+        answer.take().unwrap()
+    };
+    let sector = Bytes::from(vec![0; 512]);
+    let data = vec![sector.clone()];
+    assert_eq!(run(Operation::Write { offset: 512, data }), Ok(Outcome::Done));
+    let compare = Operation::CompareAndWrite {
+        offset: 512,
+        expected: sector.clone(),
+        data: sector,
+    };
+    assert_eq!(run(compare), Err(DeviceError::NotKnown));
+}
+
+/// Law: what cannot be compared at once is refused before anything is done, wherever it begins in a block.
+#[test]
+fn a_compare_and_write_has_a_longest_length_and_lies_in_one_object() {
+    let object = u64::from(protocol::OBJECT_SIZE);
+    let sectors = Sectors::new(Rc::new(MemoryDevice::new(2 * object)));
+    let limit = crate::device::COMPARE_MAX as usize;
+    for (offset, length, other, fits) in [
+        (0, limit, limit, true),
+        (512, 255 * 512, 255 * 512, true),
+        (512, limit, limit, false),
+        (0, limit + 512, limit + 512, false),
+        (object - 512, 512, 512, true),
+        (object - 512, 1024, 1024, false),
+        (0, 1024, 512, false),
+    ] {
+        let expected = Bytes::from(vec![0; other]);
+        let data = Bytes::from(vec![0; length]);
+        let operation = Operation::CompareAndWrite {
+            offset,
+            expected,
+            data,
+        };
+        let answer = Rc::new(RefCell::new(None));
+        let place = Rc::clone(&answer);
+        sectors.submit(
+            operation,
+            Box::new(move |result| *place.borrow_mut() = Some(result)),
+        );
+        let wanted = if fits {
+            Ok(Outcome::Done)
+        } else {
+            Err(DeviceError::NotComparable)
+        };
+        assert_eq!(answer.take(), Some(wanted), "{length} bytes from {offset}");
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) fn request(volume: VolumeId, generation: Generation, piece: &Piece) -
             });
         }
         What::Zero => Change::Zero,
+        What::CompareAndWrite { .. } => return None,
         What::Write(bytes) => Change::Data {
             bytes: bytes.clone(),
             checksums: checksum::of_blocks(bytes),
@@ -123,6 +124,7 @@ pub(super) fn response(offset: u64, result: Result<Outcome, DeviceError>) -> Res
                 bytes,
             }
         }
+        Ok(Outcome::Differs { .. }) => Response::Refused(Refusal::Invalid),
         Ok(Outcome::Map(runs)) => map(offset, &runs).unwrap_or(Response::Refused(Refusal::Invalid)),
         Err(error) => Response::Refused(refusal(&error)),
     }
@@ -154,7 +156,13 @@ fn refusal(error: &DeviceError) -> Refusal {
             }
         }
         DeviceError::Full => Refusal::Full,
-        DeviceError::Invalid { .. } | DeviceError::Lost | DeviceError::Closed => Refusal::Invalid,
+        DeviceError::Invalid { .. }
+        | DeviceError::NotComparable
+        | DeviceError::NotKnown
+        | DeviceError::OlderOwner
+        | DeviceError::Contended { .. }
+        | DeviceError::Lost
+        | DeviceError::Closed => Refusal::Invalid,
     }
 }
 

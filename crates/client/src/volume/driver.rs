@@ -32,6 +32,7 @@ use super::open::Open;
 use super::{OpenError, device_error, timer};
 use crate::clock::now;
 use crate::device::{self, Continuation, DeviceError, WriteBuffer};
+use crate::exclusion::{Span, overlap};
 use crate::request;
 
 /// Writes from this length on are worth a place in shared memory: less has no whole chunk.
@@ -54,7 +55,8 @@ pub(super) struct Driver {
     events: RefCell<VecDeque<Event>>,
     draining: Cell<bool>,
     next_io: Cell<u64>,
-    operations: RefCell<HashMap<IoId, Continuation>>,
+    /// Which bytes each has to do with, and who is told.
+    operations: RefCell<HashMap<IoId, (Option<Span>, Continuation)>>,
     /// Somebody waits for operations to be answered.
     barrier: Notify,
     barriers: Cell<usize>,
@@ -166,7 +168,7 @@ impl Driver {
             } => self.send(disk, number, &request),
             Action::Complete { id, result } => {
                 let done = self.operations.borrow_mut().remove(&id);
-                if let Some(done) = done {
+                if let Some((_, done)) = done {
                     done(self.answer(result));
                 }
                 if self.barriers.get() > 0 {
@@ -304,7 +306,8 @@ impl Driver {
 
     pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
         let id = IoId(self.next_io.replace(self.next_io.get() + 1));
-        self.operations.borrow_mut().insert(id, done);
+        let span = span_of(&operation);
+        self.operations.borrow_mut().insert(id, (span, done));
         self.event(Event::Submit { id, operation });
     }
 
@@ -316,12 +319,25 @@ impl Driver {
     /// Waits until all that was submitted before is answered.
     pub(super) async fn settled(&self) {
         let before = self.next_io.get();
+        self.until_none(&|id, _| id.0 < before).await;
+    }
+
+    /// Waits until all that was submitted before and overlaps this range is answered.
+    pub(super) async fn settled_at(&self, span: Span) {
+        let before = self.next_io.get();
+        let concerns =
+            |id: IoId, other: Option<Span>| id.0 < before && other.is_some_and(|other| overlap(span, other));
+        self.until_none(&concerns).await;
+    }
+
+    /// Waits until nothing that is not answered is meant.
+    async fn until_none(&self, meant: &dyn Fn(IoId, Option<Span>) -> bool) {
         self.barriers.set(self.barriers.get() + 1);
         loop {
             let mut answered = pin!(self.barrier.notified());
             answered.as_mut().enable();
-            let left = self.operations.borrow().keys().any(|id| id.0 < before);
-            if !left {
+            let left = |(id, (span, _)): (&IoId, &(Option<Span>, Continuation))| meant(*id, *span);
+            if !self.operations.borrow().iter().any(left) {
                 break;
             }
             answered.await;
@@ -379,6 +395,18 @@ impl Driver {
             task.abort();
         }
     }
+}
+
+/// Which bytes an operation has to do with; none if it is a flush.
+fn span_of(operation: &Operation) -> Option<Span> {
+    let (offset, length) = match operation {
+        Operation::Read { offset, length }
+        | Operation::Zero { offset, length }
+        | Operation::Map { offset, length } => (*offset, *length),
+        Operation::Write { offset, bytes, .. } => (*offset, bytes.len() as u64),
+        Operation::Flush => return None,
+    };
+    Some((offset, offset.saturating_add(length)))
 }
 
 /// Sends what has gathered in the outboxes, once a turn of the loop.

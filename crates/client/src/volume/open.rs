@@ -14,11 +14,13 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{error, info};
 
+use super::comparison::{self, Comparisons};
 use super::driver::{Driver, Side};
 use super::session::{self, OpenedSession, Session};
 use super::transit::Transit;
 use super::{OpenError, ReadRing, again, owner_operation};
 use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation};
+use crate::exclusion::Span;
 use crate::request;
 
 /// How far an open volume is.
@@ -48,6 +50,8 @@ pub(super) struct Open {
     renewed: Cell<Moment>,
     /// The generation is over, and it is not known yet whether there is another one.
     deposed: Cell<bool>,
+    /// Compare-and-writes, and what waits for them.
+    comparisons: Comparisons,
     /// A token, and how many owners have said that all is quiet.
     quiet: Cell<(u64, usize)>,
     tasks: RefCell<Vec<AbortHandle>>,
@@ -79,6 +83,7 @@ impl Open {
             phase: watch::Sender::new(Phase::Opening),
             renewed: Cell::new(leased),
             deposed: Cell::new(false),
+            comparisons: Comparisons::default(),
             quiet: Cell::new((0, 0)),
             tasks: RefCell::default(),
         });
@@ -183,12 +188,47 @@ impl Open {
         }
     }
 
-    pub(super) fn submit(&self, operation: Operation, done: Continuation) {
+    pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
+        if let Operation::CompareAndWrite {
+            offset,
+            expected,
+            data,
+        } = operation
+        {
+            if self.closing.get() {
+                return done(Err(DeviceError::Closed));
+            }
+            return comparison::start(self, offset, expected, data, done);
+        }
+        if let Some((operation, done)) = self.comparisons.pass(operation, done) {
+            self.lead(operation, done);
+        }
+    }
+
+    pub(super) fn comparisons(&self) -> &Comparisons {
+        &self.comparisons
+    }
+
+    /// Waits until no operation that overlaps this range is without an answer. Who asks sees to it that none comes.
+    pub(super) async fn settled_at(&self, span: Span) {
+        if let Some((_, transit)) = self.source() {
+            transit.settled_at(span).await;
+        }
+        for half in self.halves() {
+            half.settled_at(span).await;
+        }
+    }
+
+    /// Has an operation done by the owner whose it is. It is no compare-and-write.
+    pub(super) fn lead(&self, operation: Operation, done: Continuation) {
         if let Some((_, transit)) = self.source() {
             return transit.submit(operation, done);
         }
         if let Some(head) = self.head() {
-            head.submit(owner_operation(operation), done);
+            match owner_operation(operation) {
+                Ok(operation) => head.submit(operation, done),
+                Err(error) => done(Err(error)),
+            }
         }
     }
 
@@ -423,6 +463,7 @@ impl Open {
 
     pub(super) async fn close(self: &Rc<Self>) {
         self.closing.set(true);
+        self.comparisons.ended().await;
         // Nothing of the volume may be between two owners.
         if let Some((_, transit)) = self.source() {
             transit.come_to_rest().await;
@@ -440,6 +481,7 @@ impl Open {
 
     /// Ends all tasks, and with them all connections.
     pub(super) fn stop(&self) {
+        self.comparisons.stop();
         for half in self.halves() {
             half.stop();
         }

@@ -21,6 +21,7 @@ use super::driver::Driver;
 use super::open::Open;
 use super::owner_operation;
 use crate::device::{Continuation, DeviceError, Operation, Outcome};
+use crate::exclusion::Span;
 use crate::pieces::{Answered, Number, Pieces};
 use route::{Owned, Route};
 
@@ -46,6 +47,8 @@ pub(super) struct Transit {
     rested: Cell<bool>,
     /// One of these changed.
     changed: Notify,
+    /// A piece was answered.
+    answered: Notify,
     task: RefCell<Option<AbortHandle>>,
 }
 
@@ -71,6 +74,7 @@ impl Transit {
             stopping: Cell::new(false),
             rested: Cell::new(false),
             changed: Notify::new(),
+            answered: Notify::new(),
             task: RefCell::default(),
         });
         let task = spawn_local(mover::run(Rc::clone(&transit)));
@@ -136,6 +140,7 @@ impl Transit {
         self.stop();
         let failed = self.pieces.borrow_mut().fail_all(&DeviceError::Lost);
         call(failed);
+        self.answered.notify_waiters();
     }
 
     /// Ends whatever is under way.
@@ -161,13 +166,29 @@ impl Transit {
             };
             let transit = Rc::clone(self);
             let done = Box::new(move |result| transit.answered(number, result));
-            driver.submit(owner_operation(piece.operation()), done);
+            match owner_operation(piece.operation()) {
+                Ok(operation) => driver.submit(operation, done),
+                Err(error) => self.answered(number, Err(error)),
+            }
         }
     }
 
     fn answered(&self, number: Number, result: Result<Outcome, DeviceError>) {
         let answered = self.pieces.borrow_mut().answer(number, result);
         call(answered);
+        self.answered.notify_waiters();
+    }
+
+    /// Waits until no operation that overlaps this range is without an answer.
+    pub(super) async fn settled_at(&self, span: Span) {
+        loop {
+            let mut answered = std::pin::pin!(self.answered.notified());
+            answered.as_mut().enable();
+            if !self.pieces.borrow().touch(span) {
+                return;
+            }
+            answered.await;
+        }
     }
 
     fn open_window(&self, to: u64, last: bool) {

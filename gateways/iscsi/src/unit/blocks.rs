@@ -202,11 +202,15 @@ pub async fn perform(unit: &Unit, command: Command, data: Vec<Bytes>) -> Result<
 fn sense_of(unit: &Unit, error: &DeviceError) -> Done {
     let block = |offset: u64| offset / u64::from(unit.lun.block_size);
     match error {
-        DeviceError::Invalid { .. } => Sense::OUT_OF_RANGE,
+        DeviceError::Invalid { .. } | DeviceError::NotComparable => Sense::OUT_OF_RANGE,
         DeviceError::ReadOnly => Sense::WRITE_PROTECTED,
         DeviceError::Damaged { offset } => Sense::UNREADABLE.at(block(*offset)),
         DeviceError::Full => Sense::NO_SPACE,
-        DeviceError::Lost | DeviceError::Closed => Sense::NOT_ACCESSIBLE,
+        DeviceError::Lost
+        | DeviceError::Closed
+        | DeviceError::NotKnown
+        | DeviceError::OlderOwner
+        | DeviceError::Contended { .. } => Sense::NOT_ACCESSIBLE,
     }
     .into()
 }
@@ -235,7 +239,7 @@ async fn read_blocks(unit: &Unit, span: Span) -> Result<Done, Done> {
     };
     match done(unit, operation).await? {
         Outcome::Data(data) => Ok(Done { data, ..Done::good() }),
-        Outcome::Done | Outcome::Map(_) => Err(Sense::NOT_ACCESSIBLE.into()),
+        Outcome::Done | Outcome::Map(_) | Outcome::Differs { .. } => Err(Sense::NOT_ACCESSIBLE.into()),
     }
 }
 

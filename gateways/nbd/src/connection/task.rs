@@ -196,9 +196,10 @@ fn state(kind: MapKind) -> u32 {
 
 fn failure(replier: Replier, error: &DeviceError) -> Vec<Bytes> {
     let (errno, at) = match error {
-        DeviceError::Invalid { .. } => (Errno::Invalid, None),
+        DeviceError::Invalid { .. } | DeviceError::NotComparable => (Errno::Invalid, None),
         DeviceError::ReadOnly => (Errno::NotPermitted, None),
         DeviceError::Damaged { offset } => (Errno::Io, Some(*offset)),
+        DeviceError::NotKnown | DeviceError::OlderOwner | DeviceError::Contended { .. } => (Errno::Io, None),
         DeviceError::Full => (Errno::NoSpace, None),
         DeviceError::Lost | DeviceError::Closed => (Errno::Shutdown, None),
     };

@@ -206,9 +206,8 @@ async fn copy_one(
     let Outcome::Data(data) = source.ask(Asked::Read { offset, length }).await? else {
         return Err(DeviceError::Closed);
     };
-    head.ask(owner_operation(Operation::Write { offset, data }))
-        .await
-        .map(drop)
+    let write = owner_operation(Operation::Write { offset, data })?;
+    head.ask(write).await.map(drop)
 }
 
 async fn zero(driver: &Rc<Driver>, offset: u64, length: u64) -> Result<(), DeviceError> {
@@ -222,7 +221,7 @@ async fn map(driver: &Rc<Driver>, from: u64, to: u64) -> Result<Vec<(u64, MapKin
     };
     match driver.ask(asked).await? {
         Outcome::Map(runs) => Ok(runs),
-        Outcome::Done | Outcome::Data(_) => Err(DeviceError::Closed),
+        Outcome::Done | Outcome::Data(_) | Outcome::Differs { .. } => Err(DeviceError::Closed),
     }
 }
 
