@@ -11,7 +11,7 @@ use protocol::storage::MapKind;
 
 /// The most bytes in the blocks that a [`Operation::CompareAndWrite`] touches. The longest that SCSI can ask for are 255
 /// sectors of 512 bytes (SBC-3, 5.3), wherever they begin in a block.
-pub const COMPARE_MAX: u32 = 256 * 1024;
+pub const COMPARE_MAX: u32 = protocol::shared::COMPARE_MAX;
 
 /// One request. Offsets and lengths are in bytes and are multiples of
 /// [`DeviceInfo::alignment`]; a length is not zero.

@@ -96,6 +96,13 @@ impl MemoryDevice {
         true
     }
 
+    /// Drops all operations that wait, neither carried out nor answered: whoever asked for them has died.
+    pub fn forget(&self) {
+        // Not borrowed while they are dropped: who hears of it may come by here.
+        let waiting = std::mem::take(&mut self.state.borrow_mut().waiting);
+        drop(waiting);
+    }
+
     /// Sets another size in bytes, and tells the listener.
     pub fn resize(&self, size: u64) {
         let mut state = self.state.borrow_mut();

@@ -8,6 +8,7 @@ mod attachment;
 mod gate;
 mod host;
 mod lines;
+mod redo;
 mod tasks;
 mod words;
 
@@ -15,7 +16,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use protocol::message::Response;
 use protocol::session::SessionRefusal;
 use protocol::shared::{AttachmentView, REQUESTS_MAX};
 use tokio::sync::Notify;
@@ -186,9 +186,6 @@ impl BlockDevice for SharedVolume {
         if let Err(error) = request::check(&operation, &inner.info.borrow()) {
             return done(Err(error));
         }
-        if let Operation::CompareAndWrite { .. } = operation {
-            return done(Err(DeviceError::OlderOwner));
-        }
         let (numbers, answered) = inner.pieces.borrow_mut().submit(operation, done, &next_cut);
         inner.queue.borrow_mut().extend(numbers);
         inner.call(answered);
@@ -252,10 +249,16 @@ impl Inner {
         // Not borrowed meanwhile: the answer may come at once.
         let host = match &*self.place.borrow() {
             Place::Nowhere => return,
-            Place::There(forward) => return forward.send(number, &piece),
-            Place::Here(host) => Rc::clone(host),
+            Place::There(forward) if forward.takes(&piece.what) => return forward.send(number, &piece),
+            Place::There(_) => None,
+            Place::Here(host) => Some(Rc::clone(host)),
         };
-        host.take_own(number, &piece, again);
+        match host {
+            Some(host) => host.take_own(number, &piece, again),
+            // A former owner may have done it, and this one cannot find out.
+            None if again => self.answered(number, Err(DeviceError::NotKnown)),
+            None => self.answered(number, Err(DeviceError::OlderOwner)),
+        }
     }
 
     /// A piece was done, or cannot be.
@@ -267,10 +270,10 @@ impl Inner {
     }
 
     /// The owner has answered.
-    fn told(&self, forward: &Forward, number: Number, response: Response) {
+    fn told(&self, forward: &Forward, number: Number, answer: words::Answer) {
         let size = self.info.borrow().size;
         let writes = self.pieces.borrow().get(number).map(|piece| piece.what.writes());
-        match words::result(response, size) {
+        match words::result(answer, size) {
             None => self.send(number, true),
             Some(result) => {
                 self.answered(number, result);
@@ -331,3 +334,6 @@ fn device_info(view: &AttachmentView, read_only: bool) -> DeviceInfo {
         alignment: protocol::BLOCK_SIZE,
     }
 }
+
+#[cfg(test)]
+mod tests;

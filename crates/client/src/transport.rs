@@ -316,6 +316,13 @@ pub struct Link {
 }
 
 impl Link {
+    /// The end of a connection whose other end is not there: for tests that carry what is in the outbox themselves.
+    #[cfg(test)]
+    pub(crate) fn loose() -> Self {
+        let (end, _) = UnixStream::pair().expect("the system has sockets, and a runtime was entered");
+        Self::new(prepared_unix(end).expect("a socket that was just made"))
+    }
+
     /// A link over a socket that was just opened.
     pub fn new(stream: Stream) -> Self {
         Self {

@@ -11,6 +11,7 @@ mod ranges;
 mod recovery;
 mod request;
 mod response;
+mod shared;
 mod vouch;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,6 +20,7 @@ use crate::checksum::crc;
 use crate::frame::{HEADER_LEN, Header, Kind, WireError};
 use crate::message::{Request, Response};
 use crate::session::{SessionPush, SessionReply, SessionRequest};
+use crate::shared::{CompareAndWrite, Compared};
 
 /// Anything that a frame can carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub enum Message {
     SessionReply(SessionReply),
     /// From `storaged` to a front end, unasked.
     SessionPush(SessionPush),
+    /// From one who shares a volume to its owner.
+    Compare(CompareAndWrite),
+    /// The answer to that.
+    Compared(Compared),
 }
 
 /// Appends a request's header and body to `out` and gives the payload to be sent right after.
@@ -69,6 +75,10 @@ pub fn encode(out: &mut BytesMut, number: u64, message: &Message) -> Bytes {
         Message::SessionRequest(request) => encode_session_request(out, number, request),
         Message::SessionReply(reply) => encode_session_reply(out, number, reply),
         Message::SessionPush(push) => encode_session_push(out, push),
+        Message::Compare(compare) => return framed(out, number, |out| shared::put_compare(out, compare)),
+        Message::Compared(compared) => {
+            return framed(out, number, |out| shared::put_compared(out, *compared));
+        }
     }
     Bytes::new()
 }
@@ -136,6 +146,8 @@ pub fn decode(kind: Kind, body: &[u8], payload: Bytes) -> Result<Message, WireEr
         Kind::SessionRequest => read_json(kind, body).map(Message::SessionRequest),
         Kind::SessionReply => read_json(kind, body).map(Message::SessionReply),
         Kind::SessionPush => read_json(kind, body).map(Message::SessionPush),
+        Kind::Compare => shared::read_compare(kind, body, payload).map(Message::Compare),
+        Kind::Compared => shared::read_compared(kind, body).map(Message::Compared),
     }
 }
 

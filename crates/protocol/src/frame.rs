@@ -60,6 +60,7 @@ pub enum Kind {
     Replace = 0x11,
     WriteFront = 0x12,
     ReadSeveral = 0x13,
+    Compare = 0x14,
     SessionRequest = 0x40,
     SessionReply = 0x41,
     SessionPush = 0x42,
@@ -75,11 +76,12 @@ pub enum Kind {
     Told = 0x8a,
     Standing = 0x8b,
     Columns = 0x8c,
+    Compared = 0x8d,
 }
 
 impl Kind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Hello,
         Self::Fence,
         Self::Read,
@@ -99,6 +101,7 @@ impl Kind {
         Self::Replace,
         Self::WriteFront,
         Self::ReadSeveral,
+        Self::Compare,
         Self::SessionRequest,
         Self::SessionReply,
         Self::SessionPush,
@@ -114,6 +117,7 @@ impl Kind {
         Self::Told,
         Self::Standing,
         Self::Columns,
+        Self::Compared,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -139,6 +143,7 @@ impl Kind {
             | Self::Data
             | Self::Delta
             | Self::Told => PAYLOAD_MAX,
+            Self::Compare => 2 * crate::shared::COMPARE_MAX,
             _ => 0,
         }
     }

@@ -9,7 +9,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::codec;
+use crate::codec::{self, Message};
 use crate::message::{Request, Response};
 use crate::session::{SessionPush, SessionReply, SessionRequest};
 
@@ -41,6 +41,12 @@ impl Outbox {
     /// Whether nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds any message.
+    pub fn push(&mut self, number: u64, message: &Message) {
+        let payload = codec::encode(&mut self.head, number, message);
+        self.push_payload(payload);
     }
 
     /// Adds a request.

@@ -4,12 +4,23 @@
 //! One of them owns the volume; the others are its *peers* and have it do what their guests ask for, in the words that
 //! an owner has for disks ([`crate::message`]), with an object's index and block range, and no stamps.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::geometry::BlockRange;
 use crate::id::{Generation, VolumeId};
 
-/// The version of what peers say to each other.
-pub const VERSION: u16 = 1;
+/// The versions of what peers say to each other that this program speaks. A peer says the lowest when it joins, the owner
+/// says its highest when it lets the peer in; owners of version 1 do not say it. Since version 2 there is
+/// [`CompareAndWrite`].
+pub const VERSIONS: RangeInclusive<u16> = 1..=COMPARE_SINCE;
+/// The first version with [`CompareAndWrite`].
+pub const COMPARE_SINCE: u16 = 2;
+/// The most bytes that one [`CompareAndWrite`] compares.
+pub const COMPARE_MAX: u32 = 256 * 1024;
 /// The most bytes in one request of a peer.
 pub const PIECE_MAX: u32 = 512 * 1024;
 /// The most requests of one peer that its owner has not answered, or whose answer was not confirmed.
@@ -45,7 +56,7 @@ pub enum SharedRequest {
     Detach,
     /// To an owner, first: these are the requests of an attachment. Answered with [`SharedReply::Joined`].
     Join {
-        /// [`VERSION`].
+        /// The lowest version that the peer speaks.
         version: u16,
         /// Which cluster.
         cluster: [u8; 16],
@@ -78,7 +89,45 @@ pub enum SharedReply {
     Joined {
         /// Its generation.
         generation: Generation,
+        /// The highest version that it speaks.
+        #[serde(default = "first_version")]
+        version: u16,
     },
+}
+
+/// What an owner speaks who does not say it.
+fn first_version() -> u16 {
+    1
+}
+
+/// From a peer to an owner: write blocks if they hold what is expected. Answered with [`Compared`], or as other requests
+/// are if it cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareAndWrite {
+    /// Which volume.
+    pub volume: VolumeId,
+    /// Which object.
+    pub index: u32,
+    /// Which blocks; at most [`COMPARE_MAX`] bytes.
+    pub range: BlockRange,
+    /// One for each block that is expected, and then one for each that is to be written.
+    pub checksums: Arc<[u32]>,
+    /// The blocks that are expected, and then those that are to be written.
+    pub bytes: Bytes,
+}
+
+/// What became of a [`CompareAndWrite`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// It was written.
+    Written,
+    /// Something else is there; nothing was written.
+    Differs {
+        /// The volume's byte that differs first.
+        offset: u64,
+    },
+    /// What was to be written is there, and it is not known whether it was there before.
+    NotKnown,
 }
 
 /// What an attachment must know of its volume.

@@ -93,6 +93,19 @@ impl Attachment {
         Ok((Rc::new(attachment), listeners))
     }
 
+    /// Of a front end that knows of the others by this view and is told nothing more.
+    #[cfg(test)]
+    pub(super) fn unconnected(options: Options, view: AttachmentView) -> Rc<Self> {
+        Rc::new(Self {
+            options,
+            link: RefCell::default(),
+            view: watch::Sender::new(view),
+            credentials: None,
+            sockets: Vec::new(),
+            looking: RefCell::default(),
+        })
+    }
+
     /// What is known now.
     pub(super) fn view(&self) -> AttachmentView {
         self.view.borrow().clone()

@@ -5,15 +5,30 @@
 //! request that overlaps it is begun: nobody has seen it, and nobody has overwritten it. So when the owner dies before
 //! the answer has arrived, the attachment may have the write done once more by the next owner, and no one can tell.
 //! For the same reason a new owner does nothing but such writes, until all attachments have sent theirs.
+//!
+//! A compare-and-write keeps out even its own attachment's requests until it is confirmed, so whoever does it again finds
+//! what was there before it, or what it wrote, or what other writes that are done again have put there. A new owner does
+//! those that are sent again when all have come: after the writes, which do not look, and before everything else, which
+//! may be the first to see them (`docs/decisions/0063-compare-and-write.md`).
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use crate::exclusion::{Span, overlap};
 
 /// A request at the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Ticket(pub(super) u64);
 
-/// Bytes of the volume: from and to.
-pub(super) type Span = (u64, u64);
+/// What a request has to do with its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Looks.
+    Read,
+    /// Changes it, whatever is there.
+    Write,
+    /// Looks, and changes it then.
+    Compare,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -27,12 +42,43 @@ enum State {
 struct Claim {
     who: u64,
     span: Span,
-    write: bool,
+    access: Access,
     /// It may have been done by a former owner.
     again: bool,
     state: State,
     /// Its attachment has ended.
     orphan: bool,
+}
+
+/// When a request has its turn among those that overlap it: the lower the earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// A write that is sent again.
+    WrittenAgain,
+    /// A compare-and-write that is sent again.
+    ComparedAgain,
+    /// Anything else.
+    New,
+}
+
+impl Claim {
+    fn changes(&self) -> bool {
+        self.access != Access::Read
+    }
+
+    fn class(&self) -> Class {
+        match (self.again, self.access) {
+            (true, Access::Write) => Class::WrittenAgain,
+            (true, Access::Compare) => Class::ComparedAgain,
+            _ => Class::New,
+        }
+    }
+
+    /// Whether one of them must not begin while the other is under way, or not confirmed.
+    fn excludes(&self, other: &Self) -> bool {
+        let comparing = self.access == Access::Compare || other.access == Access::Compare;
+        self.who != other.who || comparing
+    }
 }
 
 /// See the module.
@@ -54,12 +100,12 @@ impl Gate {
     }
 
     /// A request comes.
-    pub(super) fn enter(&mut self, who: u64, span: Span, write: bool, again: bool) -> Ticket {
+    pub(super) fn enter(&mut self, who: u64, span: Span, access: Access, again: bool) -> Ticket {
         self.next += 1;
         let claim = Claim {
             who,
             span,
-            write,
+            access,
             again: again && self.awaited.contains(&who),
             state: State::Waiting,
             orphan: false,
@@ -88,16 +134,16 @@ impl Gate {
 
     fn is_free(&self, ticket: Ticket, claim: &Claim) -> bool {
         let in_the_way = |(other_ticket, other): (&Ticket, &Claim)| {
-            let meets = (claim.write || other.write) && overlap(claim.span, other.span);
+            let meets = (claim.changes() || other.changes()) && overlap(claim.span, other.span);
             let active = other.state != State::Waiting;
-            let first = *other_ticket < ticket && self.admits(other);
-            meets && ((active && other.write && other.who != claim.who) || (!active && first))
+            let first = (other.class(), *other_ticket) < (claim.class(), ticket) && self.admits(other);
+            meets && ((active && other.changes() && other.excludes(claim)) || (!active && first))
         };
         self.admits(claim) && !self.claims.iter().any(in_the_way)
     }
 
     fn admits(&self, claim: &Claim) -> bool {
-        self.awaited.is_empty() || (claim.again && claim.write)
+        self.awaited.is_empty() || claim.class() == Class::WrittenAgain
     }
 
     /// A running request was done: a write is kept until it is confirmed.
@@ -105,10 +151,23 @@ impl Gate {
         let Some(claim) = self.claims.get_mut(&ticket) else {
             return;
         };
-        if claim.write && !claim.orphan {
+        if claim.changes() && !claim.orphan {
             claim.state = State::Unconfirmed;
         } else {
             self.claims.remove(&ticket);
+        }
+    }
+
+    /// Whether a request is a compare-and-write that a former owner may have done.
+    pub(super) fn is_compared_again(&self, ticket: Ticket) -> bool {
+        let claim = self.claims.get(&ticket);
+        claim.is_some_and(|claim| claim.class() == Class::ComparedAgain)
+    }
+
+    /// A running request is not done yet after all: it waits again, for those that may have been done before it.
+    pub(super) fn retreat(&mut self, ticket: Ticket) {
+        if let Some(claim) = self.claims.get_mut(&ticket) {
+            claim.state = State::Waiting;
         }
     }
 
@@ -138,95 +197,5 @@ impl Gate {
     }
 }
 
-fn overlap(a: Span, b: Span) -> bool {
-    a.0 < b.1 && b.0 < a.1
-}
-
 #[cfg(test)]
-mod tests {
-    //! Nobody sees or overwrites what may be done a second time.
-    use super::*;
-
-    const A: u64 = 1;
-    const B: u64 = 2;
-    const BLOCK: Span = (0, 4096);
-
-    #[test]
-    fn what_is_not_confirmed_is_neither_seen_nor_overwritten_by_others() {
-        let mut gate = Gate::new([]);
-        let first = gate.enter(A, BLOCK, true, false);
-        let read = gate.enter(B, BLOCK, false, false);
-        let write = gate.enter(B, BLOCK, true, false);
-        let elsewhere = gate.enter(B, (4096, 8192), true, false);
-        assert_eq!(gate.begin(), [first, elsewhere]);
-        gate.done(first);
-        assert_eq!(gate.begin(), []);
-        gate.confirm(first);
-        // Both are of one attachment, whose own order they have; a read is nothing to wait for.
-        assert_eq!(gate.begin(), [read, write]);
-    }
-
-    #[test]
-    fn one_attachment_does_not_wait_for_itself() {
-        let mut gate = Gate::new([]);
-        let first = gate.enter(A, BLOCK, true, false);
-        let second = gate.enter(A, BLOCK, true, false);
-        let read = gate.enter(A, BLOCK, false, false);
-        assert_eq!(gate.begin(), [first, second, read]);
-    }
-
-    #[test]
-    fn its_order_is_kept_behind_what_it_waits_for() {
-        let mut gate = Gate::new([]);
-        let foreign = gate.enter(B, BLOCK, true, false);
-        assert_eq!(gate.begin(), [foreign]);
-        let first = gate.enter(A, (0, 8192), true, false);
-        let second = gate.enter(A, (4096, 8192), true, false);
-        assert_eq!(gate.begin(), []);
-        gate.done(foreign);
-        gate.confirm(foreign);
-        assert_eq!(gate.begin(), [first, second]);
-    }
-
-    #[test]
-    fn a_new_owner_does_what_is_sent_again_first_and_shows_nothing_before_all_of_that_has_come() {
-        let mut gate = Gate::new([A, B]);
-        let again = gate.enter(A, BLOCK, true, true);
-        let read = gate.enter(A, BLOCK, false, true);
-        assert_eq!(gate.begin(), [again]);
-        gate.done(again);
-        gate.confirm(again);
-        gate.rejoined(A);
-        let fresh = gate.enter(A, BLOCK, true, false);
-        assert_eq!(gate.begin(), []);
-        let late = gate.enter(B, BLOCK, true, true);
-        assert_eq!(gate.begin(), [late]);
-        gate.done(late);
-        gate.rejoined(B);
-        assert_eq!(gate.begin(), []);
-        gate.confirm(late);
-        assert_eq!(gate.begin(), [read, fresh]);
-    }
-
-    #[test]
-    fn nobody_waits_for_an_attachment_that_has_ended() {
-        let mut gate = Gate::new([A, B]);
-        let running = gate.enter(A, BLOCK, true, true);
-        assert_eq!(gate.begin(), [running]);
-        gate.rejoined(B);
-        let next = gate.enter(B, BLOCK, true, false);
-        gate.expel(A);
-        assert!(gate.awaited().is_empty());
-        // It may be on its way to the disks.
-        assert_eq!(gate.begin(), []);
-        gate.done(running);
-        assert_eq!(gate.begin(), [next]);
-    }
-
-    #[test]
-    fn who_is_not_waited_for_has_nothing_to_send_again() {
-        let mut gate = Gate::new([B]);
-        gate.enter(A, BLOCK, true, true);
-        assert_eq!(gate.begin(), []);
-    }
-}
+mod tests;

@@ -7,13 +7,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
+use protocol::codec::Message;
 use protocol::message::{Refusal, Response};
 use tokio::sync::Notify;
 
-use super::gate::{Gate, Ticket};
+use super::gate::{Access, Gate, Ticket};
+use super::redo::{Redo, Verdict};
 use super::words;
 use crate::device::{BlockDevice, DeviceError, Operation, Outcome};
 use crate::pieces::{Number, Piece};
+use crate::request::joined;
 use crate::transport::Link;
 use crate::volume::Volume;
 
@@ -25,8 +28,8 @@ pub(super) const KNOWN_MAX: usize = 2 * protocol::shared::REQUESTS_MAX;
 pub(super) type Answer = Box<dyn Fn(Number, Result<Outcome, DeviceError>)>;
 
 /// See the module.
-pub(super) struct Host {
-    volume: Rc<Volume>,
+pub(super) struct Host<V = Volume> {
+    volume: Rc<V>,
     /// The own attachment.
     own: u64,
     gate: RefCell<Gate>,
@@ -41,7 +44,7 @@ pub(super) struct Host {
 struct Job {
     who: u64,
     number: Number,
-    writes: bool,
+    access: Access,
     offset: u64,
     /// Until it is begun.
     operation: Option<Operation>,
@@ -57,7 +60,7 @@ struct Peer {
 
 struct Known {
     ticket: Ticket,
-    answer: Option<Response>,
+    answer: Option<Message>,
 }
 
 /// A peer's connection.
@@ -77,8 +80,8 @@ impl Line {
         })
     }
 
-    fn say(&self, number: Number, response: &Response) {
-        self.link.borrow_mut().outbox.push_response(number, response);
+    fn say(&self, number: Number, answer: &Message) {
+        self.link.borrow_mut().outbox.push(number, answer);
         self.wake.notify_one();
     }
 
@@ -88,9 +91,9 @@ impl Line {
     }
 }
 
-impl Host {
+impl<V: BlockDevice + 'static> Host<V> {
     /// Of a volume that was just opened. Its attachments are waited for before anything new is done.
-    pub(super) fn new(volume: Rc<Volume>, own: u64, attachments: &[u64], answer: Answer) -> Rc<Self> {
+    pub(super) fn new(volume: Rc<V>, own: u64, attachments: &[u64], answer: Answer) -> Rc<Self> {
         Rc::new(Self {
             volume,
             own,
@@ -104,7 +107,7 @@ impl Host {
     }
 
     /// The volume.
-    pub(super) fn volume(&self) -> &Rc<Volume> {
+    pub(super) fn volume(&self) -> &Rc<V> {
         &self.volume
     }
 
@@ -163,7 +166,7 @@ impl Host {
         let job = Job {
             who: self.own,
             number,
-            writes: piece.what.writes(),
+            access: words::access(&piece.what),
             offset: piece.offset,
             operation: Some(piece.operation()),
         };
@@ -178,7 +181,7 @@ impl Host {
 
     fn enter(self: &Rc<Self>, job: Job, length: u64, again: bool) -> Ticket {
         let span = (job.offset, job.offset + length);
-        let ticket = self.gate.borrow_mut().enter(job.who, span, job.writes, again);
+        let ticket = self.gate.borrow_mut().enter(job.who, span, job.access, again);
         self.jobs.borrow_mut().insert(ticket, job);
         self.pump();
         ticket
@@ -204,13 +207,13 @@ impl Host {
         let job = Job {
             who,
             number,
-            writes: asked.writes,
+            access: asked.access,
             offset: asked.offset,
             operation: Some(asked.operation),
         };
         let span = (job.offset, job.offset + asked.length);
         // Whether it may be one of those that a former owner has done: while this peer is waited for, all may.
-        let ticket = self.gate.borrow_mut().enter(who, span, asked.writes, true);
+        let ticket = self.gate.borrow_mut().enter(who, span, asked.access, true);
         let known = Known { ticket, answer: None };
         if let Some(peer) = self.peers.borrow_mut().get_mut(&who) {
             peer.known.insert(number, known);
@@ -259,11 +262,69 @@ impl Host {
                 .borrow_mut()
                 .get_mut(&ticket)
                 .and_then(|job| job.operation.take());
-            let Some(operation) = operation else { continue };
-            let host = Rc::clone(self);
-            self.volume
-                .submit(operation, Box::new(move |result| host.finished(ticket, result)));
+            if let Some(operation) = operation {
+                self.carry_out(ticket, operation);
+            }
         }
+    }
+
+    fn carry_out(self: &Rc<Self>, ticket: Ticket, operation: Operation) {
+        if self.gate.borrow().is_compared_again(ticket)
+            && let Some(redo) = Redo::of(&operation)
+        {
+            return self.compare_again(ticket, redo);
+        }
+        let host = Rc::clone(self);
+        self.volume
+            .submit(operation, Box::new(move |result| host.finished(ticket, result)));
+    }
+
+    /// Does a compare-and-write that a former owner may have done. Nobody else is at its range until it is confirmed.
+    fn compare_again(self: &Rc<Self>, ticket: Ticket, redo: Redo) {
+        let read = Operation::Read {
+            offset: redo.offset,
+            length: redo.data.len() as u64,
+        };
+        let host = Rc::clone(self);
+        let judge = move |result: Result<Outcome, DeviceError>| match result {
+            Ok(Outcome::Data(pieces)) => host.judge(ticket, redo, &joined(pieces)),
+            other => host.finished(ticket, other),
+        };
+        self.volume.submit(read, Box::new(judge));
+    }
+
+    fn judge(self: &Rc<Self>, ticket: Ticket, redo: Redo, found: &[u8]) {
+        let before = self.may_be_done(ticket, redo.offset, found);
+        if !before.is_empty() {
+            // What they compared with, and what they wrote, is to be nobody's ground before they have heard.
+            self.gate.borrow_mut().retreat(ticket);
+            if let Some(job) = self.jobs.borrow_mut().get_mut(&ticket) {
+                job.operation = Some(redo.operation());
+            }
+            for other in before {
+                self.finished(other, Err(DeviceError::NotKnown));
+            }
+            return;
+        }
+        match redo.judge(found) {
+            Verdict::Answer(answer) => self.finished(ticket, answer),
+            Verdict::Do => {
+                let host = Rc::clone(self);
+                let done = move |result| host.finished(ticket, result);
+                self.volume.submit(redo.operation(), Box::new(done));
+            }
+        }
+    }
+
+    /// The other compare-and-writes sent again that may have been done, as far as what was found at `start` tells.
+    fn may_be_done(&self, ticket: Ticket, start: u64, found: &[u8]) -> Vec<Ticket> {
+        let gate = self.gate.borrow();
+        let done = |(other, job): (&Ticket, &Job)| {
+            let redo = job.operation.as_ref().and_then(Redo::of)?;
+            let meant = *other != ticket && gate.is_compared_again(*other);
+            (meant && redo.may_be_done(start, found)).then_some(*other)
+        };
+        self.jobs.borrow().iter().filter_map(done).collect()
     }
 
     fn finished(self: &Rc<Self>, ticket: Ticket, result: Result<Outcome, DeviceError>) {
@@ -282,32 +343,32 @@ impl Host {
             self.gate.borrow_mut().confirm(ticket);
             (self.answer)(job.number, result);
         } else {
-            self.tell(&job, &words::response(job.offset, result));
+            self.tell(&job, &words::answer(job.offset, job.access, result));
         }
         self.pump();
     }
 
-    fn tell(&self, job: &Job, response: &Response) {
+    fn tell(&self, job: &Job, answer: &Message) {
         let mut peers = self.peers.borrow_mut();
         let Some(peer) = peers.get_mut(&job.who) else {
             return;
         };
-        if job.writes {
+        if job.access != Access::Read {
             if let Some(known) = peer.known.get_mut(&job.number) {
-                known.answer = Some(response.clone());
+                known.answer = Some(answer.clone());
             }
         } else {
             peer.known.remove(&job.number);
         }
         if let Some(line) = &peer.line {
-            line.say(job.number, response);
+            line.say(job.number, answer);
         }
     }
 
     /// Tells a peer that its request makes no sense, or was damaged on the way.
     pub(super) fn refuse(&self, who: u64, number: Number, refusal: Refusal) {
         if let Some(line) = self.peers.borrow().get(&who).and_then(|peer| peer.line.as_ref()) {
-            line.say(number, &Response::Refused(refusal));
+            line.say(number, &Message::Response(Response::Refused(refusal)));
         }
     }
 }

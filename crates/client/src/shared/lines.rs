@@ -7,16 +7,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use protocol::codec::Message;
-use protocol::message::{Request, Response};
+use protocol::message::Refusal;
 use protocol::session::{SessionRefusal, SessionReply, SessionRequest};
-use protocol::shared::{AttachmentView, SharedReply, SharedRequest, SharingOwner, VERSION};
+use protocol::shared::{AttachmentView, COMPARE_SINCE, SharedReply, SharedRequest, SharingOwner, VERSIONS};
 use protocol::{Generation, VolumeId};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::host::{Host, Line};
-use super::words;
-use crate::pieces::{Number, Piece};
+use super::words::{self, Answer, Asked};
+use crate::device::BlockDevice;
+use crate::pieces::{Number, Piece, What};
 use crate::transport::{self, Address, Credentials, Link, Role, Stream};
 
 /// How long the first words on a connection may take.
@@ -24,10 +25,12 @@ const GREETING_LIMIT: Duration = Duration::from_secs(5);
 
 /// A peer's connection to the owner.
 pub(super) struct Forward {
-    link: RefCell<Link>,
+    pub(super) link: RefCell<Link>,
     wake: Notify,
     volume: VolumeId,
     generation: Generation,
+    /// The highest version that both speak.
+    version: u16,
     /// Writes whose answers have come since the last confirmation.
     arrived: RefCell<Vec<Number>>,
 }
@@ -46,14 +49,8 @@ pub(super) async fn reach(
     {
         let attempt = timeout(GREETING_LIMIT, greet(&address, view, credentials)).await;
         match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok((link, generation)) => {
-                return Ok(Rc::new(Forward {
-                    link: RefCell::new(link),
-                    wake: Notify::new(),
-                    volume: view.volume,
-                    generation,
-                    arrived: RefCell::default(),
-                }));
+            Ok((link, generation, version)) => {
+                return Ok(Rc::new(Forward::new(link, view.volume, generation, version)));
             }
             Err(error) => last = error,
         }
@@ -65,18 +62,18 @@ async fn greet(
     address: &Address,
     view: &AttachmentView,
     credentials: Option<&Credentials>,
-) -> io::Result<(Link, Generation)> {
+) -> io::Result<(Link, Generation, u16)> {
     let mut link = Link::new(transport::connect(address, credentials).await?);
     let join = SharedRequest::Join {
-        version: VERSION,
+        version: *VERSIONS.start(),
         cluster: view.cluster,
         volume: view.volume,
         attachment: view.attachment,
     };
     link.outbox.push_session_request(0, &SessionRequest::Shared(join));
     match link.converse().await? {
-        (_, Message::SessionReply(SessionReply::Shared(SharedReply::Joined { generation }))) => {
-            Ok((link, generation))
+        (_, Message::SessionReply(SessionReply::Shared(SharedReply::Joined { generation, version }))) => {
+            Ok((link, generation, version.min(*VERSIONS.end())))
         }
         (_, Message::SessionReply(SessionReply::Refused { message, .. })) => {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
@@ -86,6 +83,22 @@ async fn greet(
 }
 
 impl Forward {
+    pub(super) fn new(link: Link, volume: VolumeId, generation: Generation, version: u16) -> Self {
+        Self {
+            link: RefCell::new(link),
+            wake: Notify::new(),
+            volume,
+            generation,
+            version,
+            arrived: RefCell::default(),
+        }
+    }
+
+    /// Whether the owner knows what this is.
+    pub(super) fn takes(&self, what: &What) -> bool {
+        self.version >= COMPARE_SINCE || !matches!(what, What::CompareAndWrite { .. })
+    }
+
     /// The owner's generation.
     pub(super) fn generation(&self) -> Generation {
         self.generation
@@ -94,7 +107,7 @@ impl Forward {
     /// Has the owner do a piece.
     pub(super) fn send(&self, number: Number, piece: &Piece) {
         if let Some(request) = words::request(self.volume, self.generation, piece) {
-            self.link.borrow_mut().outbox.push_request(number, &request);
+            self.link.borrow_mut().outbox.push(number, &request);
             self.wake.notify_one();
         }
     }
@@ -111,8 +124,18 @@ impl Forward {
         self.arrived.borrow_mut().push(number);
     }
 
+    /// Says which answers have come.
+    pub(super) fn confirm(&self, link: &mut Link) {
+        let numbers = std::mem::take(&mut *self.arrived.borrow_mut());
+        if !numbers.is_empty() {
+            let confirm = SharedRequest::Confirm { numbers };
+            link.outbox
+                .push_session_request(0, &SessionRequest::Shared(confirm));
+        }
+    }
+
     /// Hands answers to `answered` until the connection ends; the error says why it did.
-    pub(super) async fn run(&self, answered: impl Fn(Number, Response)) -> io::Error {
+    pub(super) async fn run(&self, answered: impl Fn(Number, Answer)) -> io::Error {
         let stream = self.link.borrow().stream();
         loop {
             let interest = match self.take_in(&answered) {
@@ -125,7 +148,7 @@ impl Forward {
         }
     }
 
-    fn take_in(&self, answered: &impl Fn(Number, Response)) -> io::Result<tokio::io::Interest> {
+    fn take_in(&self, answered: &impl Fn(Number, Answer)) -> io::Result<tokio::io::Interest> {
         loop {
             let next = {
                 let mut link = self.link.borrow_mut();
@@ -133,19 +156,15 @@ impl Forward {
                     Some(message) => message,
                     None if link.receive()? => continue,
                     None => {
-                        let numbers = std::mem::take(&mut *self.arrived.borrow_mut());
-                        if !numbers.is_empty() {
-                            let confirm = SharedRequest::Confirm { numbers };
-                            link.outbox
-                                .push_session_request(0, &SessionRequest::Shared(confirm));
-                        }
+                        self.confirm(&mut link);
                         link.send()?;
                         return Ok(link.interest());
                     }
                 }
             };
             match next {
-                (number, Message::Response(response)) => answered(number, response),
+                (number, Message::Response(response)) => answered(number, Answer::Response(response)),
+                (number, Message::Compared(compared)) => answered(number, Answer::Compared(compared)),
                 _ => return Err(out_of_turn()),
             }
         }
@@ -180,7 +199,7 @@ pub(super) async fn attend(
         return Err(out_of_turn());
     };
     let found = host().filter(|host| {
-        let ours = host.volume().identity() == volume && named == cluster && version == VERSION;
+        let ours = host.volume().identity() == volume && named == cluster && version <= *VERSIONS.end();
         ours && host.knows(attachment)
     });
     let Some(host) = found else {
@@ -193,7 +212,10 @@ pub(super) async fn attend(
         return link.send();
     };
     let generation = host.volume().generation();
-    let joined = SessionReply::Shared(SharedReply::Joined { generation });
+    let joined = SessionReply::Shared(SharedReply::Joined {
+        generation,
+        version: *VERSIONS.end(),
+    });
     link.outbox.push_session_reply(number, &joined);
     let line = Line::new(link);
     host.join(attachment, &line);
@@ -222,21 +244,41 @@ fn take_in(host: &Rc<Host>, who: u64, line: &Line) -> io::Result<tokio::io::Inte
             // Somebody may have been told that nothing of it is done any more.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        match next {
-            (number, Message::Request(request)) => request_came(host, who, number, request)?,
-            (_, Message::SessionRequest(SessionRequest::Shared(SharedRequest::Rejoined))) => {
-                host.rejoined(who);
-            }
-            (_, Message::SessionRequest(SessionRequest::Shared(SharedRequest::Confirm { numbers }))) => {
-                host.confirm(who, &numbers);
-            }
-            _ => return Err(out_of_turn()),
-        }
+        let (number, message) = next;
+        hear(host, host.volume().identity(), who, number, message)?;
     }
 }
 
-fn request_came(host: &Rc<Host>, who: u64, number: Number, request: Request) -> io::Result<()> {
-    match words::asked(host.volume().identity(), request) {
+/// A peer of this volume says something.
+pub(super) fn hear<V: BlockDevice + 'static>(
+    host: &Rc<Host<V>>,
+    volume: VolumeId,
+    who: u64,
+    number: Number,
+    message: Message,
+) -> io::Result<()> {
+    match message {
+        Message::Request(request) => request_came(host, who, number, words::asked(volume, request)),
+        Message::Compare(compare) => request_came(host, who, number, words::compare(volume, &compare)),
+        Message::SessionRequest(SessionRequest::Shared(SharedRequest::Rejoined)) => {
+            host.rejoined(who);
+            Ok(())
+        }
+        Message::SessionRequest(SessionRequest::Shared(SharedRequest::Confirm { numbers })) => {
+            host.confirm(who, &numbers);
+            Ok(())
+        }
+        _ => Err(out_of_turn()),
+    }
+}
+
+fn request_came<V: BlockDevice + 'static>(
+    host: &Rc<Host<V>>,
+    who: u64,
+    number: Number,
+    asked: Result<Asked, Refusal>,
+) -> io::Result<()> {
+    match asked {
         Ok(asked) => {
             let taken = host.take(who, number, asked);
             taken.ok_or_else(|| io::Error::other("it has more under way than it may"))

@@ -68,7 +68,7 @@ impl Inner {
                 .is_none_or(|owner| owner.generation > generation)
         });
         let reason = tokio::select! {
-            error = forward.run(|number, response| self.told(&forward, number, response)) => error.to_string(),
+            error = forward.run(|number, answer| self.told(&forward, number, answer)) => error.to_string(),
             _ = deposed => "it owns the volume no more".to_owned(),
         };
         info!(%generation, reason, "the owner of the shared volume is gone");

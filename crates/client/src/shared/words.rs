@@ -1,26 +1,46 @@
 //! The words between peers: pieces as the requests that owners have for disks, and answers as theirs.
 
 use bytes::Bytes;
+use protocol::codec::Message;
 use protocol::geometry::extents;
 use protocol::message::{Refusal, Request, Response, Scope};
+use protocol::shared::{CompareAndWrite, Compared};
 use protocol::storage::{Change, MapRun, ObjectWrite};
 use protocol::{
     BLOCK_SIZE, BlockRange, FamilyId, Generation, LayerId, OBJECT_SIZE, ObjectId, Stamp, VolumeId, checksum,
 };
 
+use super::gate::Access;
 use crate::device::{DeviceError, Operation, Outcome};
 use crate::pieces::{Piece, What};
+
+/// What an owner answers.
+pub(super) enum Answer {
+    /// As a disk would.
+    Response(Response),
+    /// To a compare-and-write.
+    Compared(Compared),
+}
 
 /// What a peer asks for.
 pub(super) struct Asked {
     pub(super) offset: u64,
     pub(super) length: u64,
-    pub(super) writes: bool,
+    pub(super) access: Access,
     pub(super) operation: Operation,
 }
 
+/// What a piece has to do with its range.
+pub(super) fn access(what: &What) -> Access {
+    match what {
+        What::Read | What::Map => Access::Read,
+        What::Write(_) | What::Zero => Access::Write,
+        What::CompareAndWrite { .. } => Access::Compare,
+    }
+}
+
 /// A piece as a request. Nothing if it is no whole number of blocks in one object, which cannot be.
-pub(super) fn request(volume: VolumeId, generation: Generation, piece: &Piece) -> Option<Request> {
+pub(super) fn request(volume: VolumeId, generation: Generation, piece: &Piece) -> Option<Message> {
     let extent = extents(piece.offset, piece.length).next()?;
     let scope = Scope {
         pg: protocol::PgId::default(),
@@ -33,25 +53,34 @@ pub(super) fn request(volume: VolumeId, generation: Generation, piece: &Piece) -
     let (index, range) = (extent.index, extent.range);
     let change = match &piece.what {
         What::Read => {
-            return Some(Request::Read {
+            return Some(Message::Request(Request::Read {
                 scope,
                 family,
                 layer,
                 index,
                 range,
-            });
+            }));
         }
         What::Map => {
-            return Some(Request::Map {
+            return Some(Message::Request(Request::Map {
                 scope,
                 family,
                 layer,
                 index,
                 range,
-            });
+            }));
         }
         What::Zero => Change::Zero,
-        What::CompareAndWrite { .. } => return None,
+        What::CompareAndWrite { expected, data } => {
+            let bytes: Bytes = [&expected[..], &data[..]].concat().into();
+            return Some(Message::Compare(CompareAndWrite {
+                volume,
+                index,
+                range,
+                checksums: checksum::of_blocks(&bytes),
+                bytes,
+            }));
+        }
         What::Write(bytes) => Change::Data {
             bytes: bytes.clone(),
             checksums: checksum::of_blocks(bytes),
@@ -66,16 +95,38 @@ pub(super) fn request(volume: VolumeId, generation: Generation, piece: &Piece) -
         use_reserve: false,
         floor: Stamp::ZERO,
     };
-    Some(Request::Write { scope, write })
+    Some(Message::Request(Request::Write { scope, write }))
+}
+
+/// First byte and length of blocks of an object.
+fn place(index: u32, range: BlockRange) -> (u64, u64) {
+    let offset = u64::from(index) * u64::from(OBJECT_SIZE) + u64::from(range.start()) * u64::from(BLOCK_SIZE);
+    (offset, range.byte_len() as u64)
+}
+
+/// A compare-and-write of a peer of this volume.
+pub(super) fn compare(volume: VolumeId, compare: &CompareAndWrite) -> Result<Asked, Refusal> {
+    if compare.volume != volume {
+        return Err(Refusal::Stranger);
+    }
+    checksum::verify(&compare.bytes, &compare.checksums).map_err(|_| Refusal::Mismatch)?;
+    let (offset, length) = place(compare.index, compare.range);
+    let middle = compare.range.byte_len().min(compare.bytes.len());
+    let operation = Operation::CompareAndWrite {
+        offset,
+        expected: compare.bytes.slice(..middle),
+        data: compare.bytes.slice(middle..),
+    };
+    Ok(Asked {
+        offset,
+        length,
+        access: Access::Compare,
+        operation,
+    })
 }
 
 /// A request of a peer about this volume.
 pub(super) fn asked(volume: VolumeId, request: Request) -> Result<Asked, Refusal> {
-    let place = |index: u32, range: BlockRange| {
-        let offset =
-            u64::from(index) * u64::from(OBJECT_SIZE) + u64::from(range.start()) * u64::from(BLOCK_SIZE);
-        (offset, range.byte_len() as u64)
-    };
     let (scope, index, range) = match &request {
         Request::Read {
             scope, index, range, ..
@@ -107,13 +158,22 @@ pub(super) fn asked(volume: VolumeId, request: Request) -> Result<Asked, Refusal
     Ok(Asked {
         offset,
         length,
-        writes,
+        access: if writes { Access::Write } else { Access::Read },
         operation,
     })
 }
 
 /// An answer to a request that begins at this byte of the volume.
-pub(super) fn response(offset: u64, result: Result<Outcome, DeviceError>) -> Response {
+pub(super) fn answer(offset: u64, access: Access, result: Result<Outcome, DeviceError>) -> Message {
+    Message::Compared(match result {
+        Ok(Outcome::Done) if access == Access::Compare => Compared::Written,
+        Ok(Outcome::Differs { offset }) => Compared::Differs { offset },
+        Err(DeviceError::NotKnown) => Compared::NotKnown,
+        other => return Message::Response(response(offset, other)),
+    })
+}
+
+fn response(offset: u64, result: Result<Outcome, DeviceError>) -> Response {
     match result {
         Ok(Outcome::Done) => Response::Ok,
         Ok(Outcome::Data(pieces)) => {
@@ -167,7 +227,13 @@ fn refusal(error: &DeviceError) -> Refusal {
 }
 
 /// What an answer says of a piece of a volume of this size. Nothing if it was damaged on the way: it is asked again.
-pub(super) fn result(response: Response, size: u64) -> Option<Result<Outcome, DeviceError>> {
+pub(super) fn result(answer: Answer, size: u64) -> Option<Result<Outcome, DeviceError>> {
+    let response = match answer {
+        Answer::Response(response) => response,
+        Answer::Compared(Compared::Written) => return Some(Ok(Outcome::Done)),
+        Answer::Compared(Compared::Differs { offset }) => return Some(Ok(Outcome::Differs { offset })),
+        Answer::Compared(Compared::NotKnown) => return Some(Err(DeviceError::NotKnown)),
+    };
     Some(match response {
         Response::Ok => Ok(Outcome::Done),
         Response::Data { checksums, bytes, .. } => {

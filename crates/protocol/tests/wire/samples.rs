@@ -8,6 +8,7 @@ use protocol::message::{Refusal, Request, Response, Scope, Vouch};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::recovery::{Ask, Question, Told};
 use protocol::session::{OpenMode, SessionPush, SessionReply, SessionRequest};
+use protocol::shared::{CompareAndWrite, Compared};
 use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite};
 use protocol::{
     BlockRange, BlockRanges, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp,
@@ -206,6 +207,7 @@ pub(crate) fn all() -> Vec<(&'static str, Message)> {
     all.extend(told());
     all.extend(sessions());
     all.extend(rows());
+    all.extend(comparisons());
     all
 }
 
@@ -242,6 +244,27 @@ fn rows() -> Vec<(&'static str, Message)> {
         ("replace", Message::Request(replace)),
         ("columns", Message::Response(objects)),
         ("read-several", Message::Request(several)),
+    ]
+}
+
+/// What those who share a volume say to each other, after that.
+fn comparisons() -> Vec<(&'static str, Message)> {
+    let bytes = Bytes::from(vec![0xcd; 4 * 4096]);
+    let compare = CompareAndWrite {
+        volume: VolumeId(0x44),
+        index: 0x99,
+        range: range(),
+        checksums: checksum::of_blocks(&bytes),
+        bytes,
+    };
+    let differs = Compared::Differs {
+        offset: 0x1234_5678_9000,
+    };
+    vec![
+        ("compare", Message::Compare(compare)),
+        ("compared-written", Message::Compared(Compared::Written)),
+        ("compared-differs", Message::Compared(differs)),
+        ("compared-not-known", Message::Compared(Compared::NotKnown)),
     ]
 }
 

@@ -6,6 +6,7 @@ use protocol::codec::Message;
 use protocol::message::{Refusal, Request, Response, Scope, VOUCH_GROUPS_MAX, Vouch};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::recovery::{Ask, Question, Told};
+use protocol::shared::{COMPARE_MAX, CompareAndWrite, Compared};
 use protocol::storage::{Change, ChunkState, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite};
 use protocol::{
     BlockRange, BlockRanges, DiskId, FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp,
@@ -315,6 +316,29 @@ fn placed() -> impl Strategy<Value = Response> {
 pub(crate) fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         request().prop_map(Message::Request),
-        response().prop_map(Message::Response)
+        response().prop_map(Message::Response),
+        compare().prop_map(Message::Compare),
+        compared().prop_map(Message::Compared)
+    ]
+}
+
+prop_compose! {
+    fn compare()(start in 0..960u32, count in 1..=COMPARE_MAX / 4096, volume: u64, index: u32, seed: u32) -> CompareAndWrite {
+        let (bytes, checksums) = payload(2 * count as usize, seed);
+        CompareAndWrite {
+            volume: VolumeId(volume),
+            index,
+            range: BlockRange::new(start, count).unwrap(),
+            checksums: checksums.into(),
+            bytes,
+        }
+    }
+}
+
+fn compared() -> impl Strategy<Value = Compared> {
+    prop_oneof![
+        Just(Compared::Written),
+        any::<u64>().prop_map(|offset| Compared::Differs { offset }),
+        Just(Compared::NotKnown),
     ]
 }
