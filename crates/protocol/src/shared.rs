@@ -166,3 +166,19 @@ pub struct SharingOwner {
     /// Who it is, for people.
     pub by: String,
 }
+
+#[cfg(test)]
+mod tests {
+    //! Who does not say what it speaks speaks the first version.
+    use super::*;
+
+    #[test]
+    fn an_owner_that_does_not_say_its_version_speaks_the_first() {
+        let older = serde_json::from_str(r#"{"shared":"joined","generation":5}"#).unwrap();
+        let joined = SharedReply::Joined {
+            generation: Generation(5),
+            version: 1,
+        };
+        assert_eq!(joined, older);
+    }
+}

@@ -465,6 +465,61 @@ proptest! {
     }
 }
 
+type Answers = Rc<RefCell<Vec<(&'static str, Result<Outcome, DeviceError>)>>>;
+
+/// Compares the first block, which is all of one byte, and fills it with another one.
+fn compare(front: &SharedVolume, name: &'static str, bytes: (u8, u8), answers: &Answers) {
+    let place = Rc::clone(answers);
+    let operation = Operation::CompareAndWrite {
+        offset: 0,
+        expected: vec![bytes.0; 4096].into(),
+        data: vec![bytes.1; 4096].into(),
+    };
+    front.submit(
+        operation,
+        Box::new(move |answer| place.borrow_mut().push((name, answer))),
+    );
+}
+
+/// Defect guarded: one that compares with what another one wrote, of which nobody has heard, must not be done before that
+/// one has been told that it may have been done; nor be there when yet another owner looks.
+#[test]
+fn what_was_done_for_another_one_is_told_before_anything_is_done_on_top_of_it() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    for dies_again in [false, true] {
+        let answers = Answers::default();
+        let mut world = World::new();
+        world.settle();
+        compare(&world.fronts[0], "first", (0, 1), &answers);
+        compare(&world.fronts[1], "second", (1, 2), &answers);
+        for who in [0, 1] {
+            assert!(world.step(&Step::There(who)));
+        }
+        assert_eq!(world.device.waiting(), 1, "the second one waits for the first");
+        // The first one is done, and nobody hears of it. The second one comes to the next owner before it.
+        world.step(&Step::Die(1));
+        for who in [1, 1, 2, 0, 0] {
+            assert!(world.step(&Step::There(who)));
+        }
+        assert!(world.step(&Step::Release(0)));
+        assert_eq!(
+            world.device.waiting(),
+            0,
+            "the second one waits until the first has heard"
+        );
+        if dies_again {
+            world.step(&Step::Die(0));
+        }
+        world.settle();
+        let expected = [
+            ("first", Err(DeviceError::NotKnown)),
+            ("second", Ok(Outcome::Done)),
+        ];
+        assert_eq!(*answers.borrow(), expected);
+    }
+}
+
 /// Law: an owner that does not know of compare-and-writes is not asked for one, and what a former owner may have done is
 /// not said to be undone.
 #[test]
@@ -472,32 +527,23 @@ fn an_older_owner_is_not_asked_to_compare() {
     let runtime = runtime();
     let _entered = runtime.enter();
     let front = front(0);
-    let answers: Rc<RefCell<Vec<Result<Outcome, DeviceError>>>> = Rc::default();
-    let compare = || {
-        let place = Rc::clone(&answers);
-        let operation = Operation::CompareAndWrite {
-            offset: 0,
-            expected: vec![0; 4096].into(),
-            data: vec![1; 4096].into(),
-        };
-        front.submit(operation, Box::new(move |answer| place.borrow_mut().push(answer)));
-    };
+    let answers = Answers::default();
     let joined = |version| {
         let forward = Rc::new(Forward::new(Link::loose(), VOLUME, Generation(1), version));
         front.inner.placed(Place::There(Rc::clone(&forward)));
         forward
     };
     let first = joined(COMPARE_SINCE);
-    compare();
+    compare(&front, "first", (0, 1), &answers);
     assert!(matches!(
         taken(&mut first.link.borrow_mut())[..],
         [_, (_, Message::Compare(_))]
     ));
     front.inner.displaced();
     let older = joined(1);
-    assert_eq!(answers.take(), [Err(DeviceError::NotKnown)]);
-    compare();
-    assert_eq!(answers.take(), [Err(DeviceError::OlderOwner)]);
+    assert_eq!(answers.take(), [("first", Err(DeviceError::NotKnown))]);
+    compare(&front, "second", (0, 1), &answers);
+    assert_eq!(answers.take(), [("second", Err(DeviceError::OlderOwner))]);
     assert_eq!(
         taken(&mut older.link.borrow_mut()).len(),
         1,
