@@ -52,8 +52,8 @@ struct Arguments {
     /// Serve volumes for reading only
     #[arg(long, conflicts_with = "memory")]
     read_only: bool,
-    /// Let others have the same volumes open at the same time, all of them with --shared. The smallest request is 4096
-    /// bytes then; what guests owe each other (locks, a file system that is made for it) is theirs
+    /// Let others have the same volumes open at the same time, all of them with --shared. What guests owe each other
+    /// (locks, a file system that is made for it) is theirs
     #[arg(long, conflicts_with = "memory")]
     shared: bool,
     /// How many seconds a client waits for a volume that somebody else has open

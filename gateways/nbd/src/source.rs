@@ -16,8 +16,8 @@ use crate::export::{Description, ExportName};
 
 /// What this program is called in messages of `storaged`.
 const PROGRAM: &str = "nbd";
-/// What offsets and lengths are a multiple of on every export that is not shared, in bytes. Clients of NBD may address
-/// single bytes, as `nbdcopy` does at the end of an image.
+/// What offsets and lengths are a multiple of on every export, in bytes. Clients of NBD may address single bytes, as
+/// `nbdcopy` does at the end of an image.
 const ALIGNMENT: u32 = 1;
 
 /// Why there is no such export, or not now.
@@ -96,11 +96,11 @@ impl OpenExport {
         }
     }
 
-    /// Of a volume that others may change at the same time: a part of a block cannot be written, for whoever reads the
-    /// rest of it and writes the whole could undo what another one wrote meanwhile.
+    /// Of a volume that others may change at the same time: a part of a block is written only together with what they
+    /// wrote into the rest of it.
     fn shared(volume: Rc<SharedVolume>) -> Self {
         Self {
-            device: volume.clone(),
+            device: Rc::new(Sectors::bytes_of_shared(volume.clone())),
             behind: Behind::Shared(volume),
         }
     }
@@ -166,10 +166,7 @@ impl Source {
             name: name.to_string(),
             size: entry.size,
             read_only,
-            alignment: match self {
-                Self::Cluster(cluster) if cluster.shares(name) => protocol::BLOCK_SIZE,
-                Self::Cluster(_) | Self::Memory(_) => ALIGNMENT,
-            },
+            alignment: ALIGNMENT,
         }
     }
 

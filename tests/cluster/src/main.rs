@@ -1,7 +1,10 @@
 //! A front end that can be killed: opens a volume, fills its first block, says so, and holds on to it.
 //! `front-end SOCKET VOLUME BYTE`. With `busy` after that it goes on writing to the first blocks, two writes at once,
-//! until one fails, and then once more.
+//! until one fails, and then once more. With `count` it shares the volume and counts a sector up, as the client whose
+//! number the byte is.
 #![forbid(unsafe_code)]
+
+mod counting;
 
 use std::time::Duration;
 
@@ -23,7 +26,8 @@ fn main() -> Result<()> {
     let socket = word("socket")?;
     let volume = word("volume")?;
     let byte: u8 = word("byte")?.parse().context("the byte is no number")?;
-    let busy = words.next().is_some_and(|word| word == "busy");
+    let task = words.next();
+    let busy = task.as_ref().is_some_and(|word| word == "busy");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -36,6 +40,9 @@ fn main() -> Result<()> {
             read_only: false,
             wait: WAIT,
         };
+        if task.as_ref().is_some_and(|word| word == "count") {
+            return counting::count(options, byte.into()).await;
+        }
         let volume = Volume::open(options).await.context("open the volume")?;
         request::write(&volume, 0, vec![byte; 4096].into())
             .await

@@ -2,6 +2,7 @@
 //! guests' are.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod comparing;
 mod encoded;
 mod figures;
 mod gateway;
