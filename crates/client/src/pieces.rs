@@ -348,4 +348,22 @@ mod tests {
         call(pieces.answer(numbers[0], Ok(Outcome::Done)));
         assert_eq!(*log.borrow(), [("write", Err(DeviceError::Lost))]);
     }
+
+    #[test]
+    fn a_compare_and_write_is_one_piece_and_says_where_it_differs() {
+        let (log, mut pieces) = (Log::default(), Pieces::default());
+        let bytes = Bytes::from(vec![1; 256 << 10]);
+        let compare = Operation::CompareAndWrite {
+            offset: u64::from(OBJECT_SIZE) - (256 << 10),
+            expected: bytes.clone(),
+            data: bytes,
+        };
+        let (numbers, _) = pieces.submit(compare, note(&log, "compare"), &next_cut);
+        assert_eq!(numbers.len(), 1);
+        assert!(pieces.touch((0, u64::from(OBJECT_SIZE))));
+        assert!(!pieces.touch((0, 4096)));
+        let differs = Ok(Outcome::Differs { offset: 7 });
+        call(pieces.answer(numbers[0], differs.clone()));
+        assert_eq!(*log.borrow(), [("compare", differs)]);
+    }
 }

@@ -188,12 +188,14 @@ impl Shared {
 
     /// Zeros whole blocks by `middle`, and the parts of blocks at the edges by writing zeros.
     fn zero(&self, offset: u64, length: u64, middle: &dyn Fn(u64, u64) -> Operation, done: Continuation) {
-        let change = |at, part| match is_whole(at, part) {
-            true => middle(at, part),
-            false => Operation::Write {
+        let change = |at, part| {
+            if is_whole(at, part) {
+                return middle(at, part);
+            }
+            Operation::Write {
                 offset: at,
                 data: vec![zeros(part)],
-            },
+            }
         };
         self.in_parts(offset, length, &change, done);
     }

@@ -81,7 +81,7 @@ impl Part {
         let skip = self.offset - from;
         let length = self.data.len() as u64;
         if let Some(expected) = &self.expected {
-            let here = joined(slices(&[found.clone()], skip, length));
+            let here = joined(slices(std::slice::from_ref(&found), skip, length));
             if let Some(at) = first_difference(&here, expected) {
                 let offset = self.offset + at;
                 return done(Ok(Outcome::Differs { offset }));

@@ -287,13 +287,13 @@ impl<V: BlockDevice + 'static> Host<V> {
         };
         let host = Rc::clone(self);
         let judge = move |result: Result<Outcome, DeviceError>| match result {
-            Ok(Outcome::Data(pieces)) => host.judge(ticket, redo, &joined(pieces)),
+            Ok(Outcome::Data(pieces)) => host.judge(ticket, &redo, &joined(pieces)),
             other => host.finished(ticket, other),
         };
         self.volume.submit(read, Box::new(judge));
     }
 
-    fn judge(self: &Rc<Self>, ticket: Ticket, redo: Redo, found: &[u8]) {
+    fn judge(self: &Rc<Self>, ticket: Ticket, redo: &Redo, found: &[u8]) {
         let before = self.may_be_done(ticket, redo.offset, found);
         if !before.is_empty() {
             // What they compared with, and what they wrote, is to be nobody's ground before they have heard.
@@ -353,12 +353,10 @@ impl<V: BlockDevice + 'static> Host<V> {
         let Some(peer) = peers.get_mut(&job.who) else {
             return;
         };
-        if job.access != Access::Read {
-            if let Some(known) = peer.known.get_mut(&job.number) {
-                known.answer = Some(answer.clone());
-            }
-        } else {
+        if job.access == Access::Read {
             peer.known.remove(&job.number);
+        } else if let Some(known) = peer.known.get_mut(&job.number) {
+            known.answer = Some(answer.clone());
         }
         if let Some(line) = &peer.line {
             line.say(job.number, answer);

@@ -4,6 +4,8 @@
 //! Front ends, gate and host are the real ones, and all messages are in bytes; the volume is one in memory, and the steps
 //! of the test carry the messages and let its operations take effect.
 
+mod clients;
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 use protocol::codec::{self, Message};
@@ -16,6 +18,7 @@ use super::*;
 use crate::memory::MemoryDevice;
 use crate::sectors::Sectors;
 use crate::transport::Link;
+use clients::{Counter, Words, Writer, words_of};
 
 const VOLUME: VolumeId = VolumeId(7);
 const FRONTS: u64 = 3;
@@ -253,156 +256,6 @@ impl World {
     }
 }
 
-/// What all clients see of one sector that they count up.
-///
-/// The first number is the count. Then there is, for each client, the number of its last attempt that was written: so it
-/// can see whether an attempt came through of which that is not known.
-struct Counter {
-    sectors: Rc<Sectors>,
-    offset: u64,
-    who: usize,
-    attempts: Cell<u32>,
-    /// The last of its attempts that it knows to have come through.
-    came_through: Cell<u32>,
-    successes: Cell<u32>,
-}
-
-type Words = Vec<u32>;
-
-fn words_of(bytes: &[u8]) -> Words {
-    let words = bytes.as_chunks::<4>().0.iter();
-    words.map(|word| u32::from_le_bytes(*word)).collect()
-}
-
-fn bytes_of(words: &[u32]) -> bytes::Bytes {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-impl Counter {
-    fn start(sectors: &Rc<Sectors>, offset: u64, who: usize) -> Rc<Self> {
-        let counter = Rc::new(Self {
-            sectors: Rc::clone(sectors),
-            offset,
-            who,
-            attempts: Cell::new(0),
-            came_through: Cell::new(0),
-            successes: Cell::new(0),
-        });
-        Rc::clone(&counter).look(None);
-        counter
-    }
-
-    /// Reads; of `doubtful` it is not known whether it came through.
-    fn look(self: Rc<Self>, doubtful: Option<u32>) {
-        if doubtful.is_none() && self.successes.get() == TIMES {
-            return;
-        }
-        let read = Operation::Read {
-            offset: self.offset,
-            length: SECTOR,
-        };
-        let counter = Rc::clone(&self);
-        let next: Continuation = Box::new(move |answer| {
-            let Ok(Outcome::Data(pieces)) = answer else {
-                panic!("a read gives data: {answer:?}")
-            };
-            let found = words_of(&pieces.concat());
-            let mine = found[1 + counter.who];
-            if doubtful == Some(mine) {
-                counter.came_through.set(mine);
-                counter.successes.set(counter.successes.get() + 1);
-            }
-            assert_eq!(
-                mine,
-                counter.came_through.get(),
-                "what came through is lost, or came through and was said not to"
-            );
-            if counter.successes.get() < TIMES {
-                counter.attempt(found);
-            }
-        });
-        self.sectors.submit(read, next);
-    }
-
-    fn attempt(self: Rc<Self>, found: Words) {
-        let number = self.attempts.get() + 1;
-        self.attempts.set(number);
-        let mut words = found.clone();
-        words[0] += 1;
-        words[1 + self.who] = number;
-        let compare = Operation::CompareAndWrite {
-            offset: self.offset,
-            expected: bytes_of(&found),
-            data: bytes_of(&words),
-        };
-        let counter = Rc::clone(&self);
-        let next: Continuation = Box::new(move |answer| match answer {
-            Ok(Outcome::Done) => {
-                counter.came_through.set(number);
-                counter.successes.set(counter.successes.get() + 1);
-                counter.look(None);
-            }
-            Ok(Outcome::Differs { .. }) => counter.look(None),
-            Err(DeviceError::NotKnown) => counter.look(Some(number)),
-            other => panic!("not an answer to a compare-and-write: {other:?}"),
-        });
-        self.sectors.submit(compare, next);
-    }
-}
-
-/// Writes a sector of its own, again and again, and reads it between.
-struct Writer {
-    sectors: Rc<Sectors>,
-    offset: u64,
-    written: Cell<u32>,
-}
-
-impl Writer {
-    fn start(sectors: &Rc<Sectors>, offset: u64) -> Rc<Self> {
-        let writer = Rc::new(Self {
-            sectors: Rc::clone(sectors),
-            offset,
-            written: Cell::new(0),
-        });
-        Rc::clone(&writer).write();
-        writer
-    }
-
-    fn write(self: Rc<Self>) {
-        let number = self.written.get() + 1;
-        let write = Operation::Write {
-            offset: self.offset,
-            data: vec![bytes_of(&[number; 128])],
-        };
-        let writer = Rc::clone(&self);
-        let next: Continuation = Box::new(move |answer| {
-            assert_eq!(answer, Ok(Outcome::Done));
-            writer.written.set(number);
-            writer.read();
-        });
-        self.sectors.submit(write, next);
-    }
-
-    fn read(self: Rc<Self>) {
-        let read = Operation::Read {
-            offset: self.offset,
-            length: SECTOR,
-        };
-        let writer = Rc::clone(&self);
-        let next: Continuation = Box::new(move |answer| {
-            let Ok(Outcome::Data(pieces)) = answer else {
-                panic!("a read gives data: {answer:?}")
-            };
-            let written = writer.written.get();
-            assert_eq!(words_of(&pieces.concat()), [written; 128], "a sector is lost");
-            if written < TIMES {
-                writer.write();
-            }
-        });
-        self.sectors.submit(read, next);
-    }
-}
-
 /// Sockets need a runtime to be made, though nothing is sent through them here.
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
@@ -434,10 +287,10 @@ fn run(steps: &[Step]) {
     }
     world.settle();
     for writer in &writers {
-        assert_eq!(writer.written.get(), TIMES, "a write was never answered");
+        assert_eq!(writer.written(), TIMES, "a write was never answered");
     }
     for counter in &counters {
-        assert_eq!(counter.successes.get(), TIMES, "an attempt was never answered");
+        assert_eq!(counter.successes(), TIMES, "an attempt was never answered");
     }
     let found = Rc::new(RefCell::new(Words::new()));
     let place = Rc::clone(&found);

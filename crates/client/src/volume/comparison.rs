@@ -1,5 +1,5 @@
 //! Compare-and-writes of an open volume: a read, a comparison and a write, while nothing else that overlaps them is under
-//! way (`docs/decisions/0063-compare-and-write.md`). Which owner does the two, this does not know.
+//! way (`docs/decisions/0063-compare-and-write.md`). Every operation passes by here; which owner does it, this does not know.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -61,10 +61,40 @@ impl Comparisons {
     }
 }
 
+impl Open {
+    /// Has an operation done that was checked.
+    pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
+        if let Operation::CompareAndWrite {
+            offset,
+            expected,
+            data,
+        } = operation
+        {
+            if self.closing.get() {
+                return done(Err(DeviceError::Closed));
+            }
+            return start(self, offset, expected, data, done);
+        }
+        if let Some((operation, done)) = self.comparisons.pass(operation, done) {
+            self.lead(operation, done);
+        }
+    }
+
+    /// Waits until no operation that overlaps this range is without an answer. Who asks sees to it that none comes.
+    async fn settled_at(&self, span: Span) {
+        if let Some((_, transit)) = self.source() {
+            transit.settled_at(span).await;
+        }
+        for half in self.halves() {
+            half.settled_at(span).await;
+        }
+    }
+}
+
 /// Does one of them, which was checked.
 pub(super) fn start(open: &Rc<Open>, offset: u64, expected: Bytes, data: Bytes, done: Continuation) {
     let span = (offset, offset + data.len() as u64);
-    let comparisons = open.comparisons();
+    let comparisons = &open.comparisons;
     let turn = comparisons.exclusion.borrow_mut().enter(span);
     let mut tasks = comparisons.tasks.borrow_mut();
     // Those that have ended are only forgotten here.
@@ -72,7 +102,7 @@ pub(super) fn start(open: &Rc<Open>, offset: u64, expected: Bytes, data: Bytes, 
     let open = Rc::clone(open);
     tasks.spawn_local(async move {
         let result = carry_out(&open, turn, span, &expected, data).await;
-        let comparisons = open.comparisons();
+        let comparisons = &open.comparisons;
         let free = comparisons.exclusion.borrow_mut().leave(turn);
         for (operation, done) in free {
             open.lead(operation, done);
@@ -89,9 +119,7 @@ async fn carry_out(
     expected: &[u8],
     data: Bytes,
 ) -> Result<Outcome, DeviceError> {
-    open.comparisons()
-        .until(|exclusion| exclusion.has_turn(turn))
-        .await;
+    open.comparisons.until(|exclusion| exclusion.has_turn(turn)).await;
     open.settled_at(span).await;
     let offset = span.0;
     let read = Operation::Read {

@@ -14,13 +14,12 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{error, info};
 
-use super::comparison::{self, Comparisons};
+use super::comparison::Comparisons;
 use super::driver::{Driver, Side};
 use super::session::{self, OpenedSession, Session};
 use super::transit::Transit;
 use super::{OpenError, ReadRing, again, owner_operation};
 use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation};
-use crate::exclusion::Span;
 use crate::request;
 
 /// How far an open volume is.
@@ -41,7 +40,7 @@ pub(super) struct Open {
     pub(super) session: Session,
     volume: VolumeId,
     /// Nothing new begins.
-    closing: Cell<bool>,
+    pub(super) closing: Cell<bool>,
     halves: RefCell<Halves>,
     info: RefCell<DeviceInfo>,
     listener: RefCell<Option<Listener>>,
@@ -51,7 +50,7 @@ pub(super) struct Open {
     /// The generation is over, and it is not known yet whether there is another one.
     deposed: Cell<bool>,
     /// Compare-and-writes, and what waits for them.
-    comparisons: Comparisons,
+    pub(super) comparisons: Comparisons,
     /// A token, and how many owners have said that all is quiet.
     quiet: Cell<(u64, usize)>,
     tasks: RefCell<Vec<AbortHandle>>,
@@ -132,7 +131,7 @@ impl Open {
         halves.source = Some((Rc::clone(source), transit));
     }
 
-    fn halves(&self) -> Vec<Rc<Driver>> {
+    pub(super) fn halves(&self) -> Vec<Rc<Driver>> {
         let halves = self.halves.borrow();
         let source = halves.source.as_ref().map(|(source, _)| source);
         halves.head.iter().chain(source).cloned().collect()
@@ -142,7 +141,7 @@ impl Open {
         self.halves.borrow().head.clone()
     }
 
-    fn source(&self) -> Option<(Rc<Driver>, Rc<Transit>)> {
+    pub(super) fn source(&self) -> Option<(Rc<Driver>, Rc<Transit>)> {
         self.halves.borrow().source.clone()
     }
 
@@ -185,37 +184,6 @@ impl Open {
         if let Some(listener) = listener {
             listener(event);
             self.listener.borrow_mut().get_or_insert(listener);
-        }
-    }
-
-    pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
-        if let Operation::CompareAndWrite {
-            offset,
-            expected,
-            data,
-        } = operation
-        {
-            if self.closing.get() {
-                return done(Err(DeviceError::Closed));
-            }
-            return comparison::start(self, offset, expected, data, done);
-        }
-        if let Some((operation, done)) = self.comparisons.pass(operation, done) {
-            self.lead(operation, done);
-        }
-    }
-
-    pub(super) fn comparisons(&self) -> &Comparisons {
-        &self.comparisons
-    }
-
-    /// Waits until no operation that overlaps this range is without an answer. Who asks sees to it that none comes.
-    pub(super) async fn settled_at(&self, span: Span) {
-        if let Some((_, transit)) = self.source() {
-            transit.settled_at(span).await;
-        }
-        for half in self.halves() {
-            half.settled_at(span).await;
         }
     }
 

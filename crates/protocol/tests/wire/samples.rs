@@ -1,4 +1,4 @@
-//! One message of each kind, and each refusal, with fields that can be told apart in a dump.
+//! One message of each kind, and each refusal, with fields that can be told apart in a dump. One file because it is one list.
 
 use std::sync::Arc;
 
@@ -257,15 +257,15 @@ fn comparisons() -> Vec<(&'static str, Message)> {
         checksums: checksum::of_blocks(&bytes),
         bytes,
     };
-    let differs = Compared::Differs {
-        offset: 0x1234_5678_9000,
-    };
-    vec![
-        ("compare", Message::Compare(compare)),
-        ("compared-written", Message::Compared(Compared::Written)),
-        ("compared-differs", Message::Compared(differs)),
-        ("compared-not-known", Message::Compared(Compared::NotKnown)),
-    ]
+    let offset = 0x1234_5678_9000;
+    let compared = [
+        ("compared-written", Compared::Written),
+        ("compared-differs", Compared::Differs { offset }),
+        ("compared-not-known", Compared::NotKnown),
+    ];
+    let mut all = vec![("compare", Message::Compare(compare))];
+    all.extend(compared.map(|(name, compared)| (name, Message::Compared(compared))));
+    all
 }
 
 fn requests() -> Vec<(&'static str, Message)> {
