@@ -74,10 +74,10 @@ pub struct OpenVolume {
 
 impl OpenVolume {
     fn new(device: Rc<dyn BlockDevice>, shared: Option<Rc<SharedVolume>>, block_size: u32) -> Self {
-        let device = if block_size == SECTOR_SIZE {
-            Rc::new(Sectors::new(device))
-        } else {
-            device
+        let device = match (block_size, &shared) {
+            (SECTOR_SIZE, Some(_)) => Rc::new(Sectors::of_shared(device)),
+            (SECTOR_SIZE, None) => Rc::new(Sectors::new(device)),
+            _ => device,
         };
         Self { device, shared }
     }

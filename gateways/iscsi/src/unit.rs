@@ -1,12 +1,11 @@
 //! One logical unit: a volume with what SCSI adds to it: attentions, reservations, mode pages, tasks.
 //!
-//! `blocks` reads and writes, `management` answers what needs no blocks, `ranges` keeps read-modify-write alone,
+//! `blocks` reads and writes, `management` answers what needs no blocks, `reservations` keeps those of the cluster,
 //! `attention` and `tasks` are what they say. Lives on its target's thread. Refuses to know iSCSI.
 
 pub mod attention;
 pub mod blocks;
 pub mod management;
-pub mod ranges;
 pub mod reservations;
 pub mod tasks;
 
@@ -29,7 +28,6 @@ use crate::scsi::sense::{Sense, status};
 use crate::source::keeper::Keeper;
 use admin_api::iscsi::{Lun, Reservations};
 use attention::Attentions;
-use ranges::Ranges;
 use tasks::Tasks;
 
 /// What came of a command.
@@ -98,7 +96,6 @@ pub struct Unit {
     pub(crate) changing: Mutex<()>,
     /// What is under way.
     pub tasks: Tasks,
-    pub(crate) ranges: Ranges,
     size: Cell<u64>,
 }
 
@@ -122,7 +119,6 @@ impl Unit {
             keeper,
             changing: Mutex::default(),
             tasks: Tasks::default(),
-            ranges: Ranges::default(),
             size,
         }
     }

@@ -215,6 +215,15 @@ impl Initiator {
         self.outcome(tag).await
     }
 
+    /// COMPARE AND WRITE of one block of 512 bytes (SBC-3 clause 5.2): writes `data` where `expected` is.
+    pub async fn compare_and_write(&mut self, block: u8, expected: &[u8], data: &[u8]) -> Outcome {
+        let tag = self.command_number;
+        let cdb = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, block, 0, 0, 0, 1, 0, 0];
+        self.command(tag, WRITE, 1024, &cdb, &[expected, data].concat())
+            .await;
+        self.outcome(tag).await
+    }
+
     /// TEST UNIT READY.
     pub async fn ready(&mut self) -> Outcome {
         let tag = self.command_number;

@@ -12,8 +12,11 @@ pub const RANGE_MAX: u64 = 512 << 20;
 pub const SAME_MAX: u64 = 64 << 20;
 /// Descriptors of one UNMAP.
 pub const UNMAP_DESCRIPTORS_MAX: u32 = 256;
-/// Blocks of one COMPARE AND WRITE: what its field can say.
-pub const COMPARE_MAX: u8 = 255;
+/// Blocks of one COMPARE AND WRITE at most: what a volume does as one step, and what the field can tell.
+pub fn compare_max(block_size: u32) -> u8 {
+    u8::try_from(client::device::COMPARE_MAX / block_size.max(1)).unwrap_or(u8::MAX)
+}
+
 /// Bytes of the blocks that the cluster keeps.
 const GRAIN: u32 = 4096;
 /// What a transfer is best not longer than, in bytes.
@@ -79,7 +82,7 @@ fn block_limits(block_size: u32) -> Vec<u8> {
     let mut body = vec![0; 60];
     // WSNZ: a WRITE SAME names how many blocks.
     body[0] = 1;
-    body[1] = COMPARE_MAX;
+    body[1] = compare_max(block_size);
     body[2..4].copy_from_slice(&length16(grain as usize));
     body[4..8].copy_from_slice(&blocks32(TRANSFER_MAX));
     body[8..12].copy_from_slice(&blocks32(TRANSFER_BEST.into()));
@@ -120,6 +123,7 @@ mod tests {
 
     #[test]
     fn limits_are_in_blocks() {
+        assert_eq!((compare_max(512), compare_max(4096)), (255, 64));
         let limits = page(0xb0, &identity(), 512).unwrap();
         assert_eq!(limits[6..12], [0, 8, 0, 1, 0, 0]);
         let limits = page(0xb0, &identity(), 4096).unwrap();

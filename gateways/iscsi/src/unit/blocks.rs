@@ -1,20 +1,22 @@
 //! Commands about blocks (SBC-3 clause 5), carried out on the device.
 
 use bytes::{Bytes, BytesMut};
-use client::device::{DeviceError, Operation, Outcome};
+use client::device::{COMPARE_MAX, DeviceError, Operation, Outcome};
 use client::request::{joined, perform as ask, read};
 use protocol::storage::MapKind;
 
 use crate::scsi::command::{Area, Command, Comparison};
-use crate::scsi::inquiry::{COMPARE_MAX, RANGE_MAX, SAME_MAX, TRANSFER_MAX};
+use crate::scsi::inquiry::{RANGE_MAX, SAME_MAX, TRANSFER_MAX, compare_max};
 use crate::scsi::provisioning;
-use crate::scsi::sense::Sense;
+use crate::scsi::sense::{Sense, status};
 use crate::unit::{Done, Unit};
 
 /// What one write of WRITE SAME covers at most, in bytes.
 const SAME_PIECE: u64 = 1 << 20;
 /// What is asked of the device at once for GET LBA STATUS, in bytes: most initiators want to know of one run.
 const MAP_PIECE: u64 = 4 << 20;
+/// How often a piece of an ORWRITE is begun anew because somebody else changed it. Each time another one got on.
+const OR_TRIES_MAX: u32 = 256;
 /// Runs that one GET LBA STATUS tells at most.
 const RUNS_MAX: usize = 256;
 
@@ -113,7 +115,9 @@ pub fn check(unit: &Unit, command: &Command) -> Result<(), Done> {
     }
     let most = match command {
         Command::Synchronize(_) | Command::Prefetch(_) => u64::MAX,
-        Command::CompareAndWrite(_) => u64::from(COMPARE_MAX) * u64::from(medium.block_size),
+        Command::CompareAndWrite(_) => {
+            u64::from(compare_max(medium.block_size)) * u64::from(medium.block_size)
+        }
         Command::WriteSame { area, .. } if area.count == 0 => return Err(Sense::INVALID_FIELD.into()),
         Command::WriteSame { .. } => SAME_MAX,
         // Only what is compared with data must be held in memory.
@@ -142,8 +146,18 @@ impl Span {
         }
     }
 
-    fn range(self) -> std::ops::Range<u64> {
-        self.offset..self.offset + self.length
+    /// Pieces that a volume compares and writes as one step: none crosses a multiple of its most bytes, so none crosses an
+    /// object's border.
+    fn compared_pieces(self) -> impl Iterator<Item = Self> {
+        let (most, end) = (u64::from(COMPARE_MAX), self.offset + self.length);
+        let starts = (self.offset / most..end.div_ceil(most)).map(move |piece| piece * most);
+        starts.map(move |start| {
+            let offset = start.max(self.offset);
+            Self {
+                offset,
+                length: end.min(start + most) - offset,
+            }
+        })
     }
 
     /// Pieces of at most so many bytes.
@@ -202,15 +216,14 @@ pub async fn perform(unit: &Unit, command: Command, data: Vec<Bytes>) -> Result<
 fn sense_of(unit: &Unit, error: &DeviceError) -> Done {
     let block = |offset: u64| offset / u64::from(unit.lun.block_size);
     match error {
-        DeviceError::Invalid { .. } | DeviceError::NotComparable => Sense::OUT_OF_RANGE,
+        DeviceError::Invalid { .. } => Sense::OUT_OF_RANGE,
+        // It crosses a border within the volume, over which nothing is one step.
+        DeviceError::NotComparable => Sense::INVALID_FIELD,
+        DeviceError::NotKnown | DeviceError::Contended { .. } => Sense::INTERNAL,
         DeviceError::ReadOnly => Sense::WRITE_PROTECTED,
         DeviceError::Damaged { offset } => Sense::UNREADABLE.at(block(*offset)),
         DeviceError::Full => Sense::NO_SPACE,
-        DeviceError::Lost
-        | DeviceError::Closed
-        | DeviceError::NotKnown
-        | DeviceError::OlderOwner
-        | DeviceError::Contended { .. } => Sense::NOT_ACCESSIBLE,
+        DeviceError::Lost | DeviceError::Closed | DeviceError::OlderOwner => Sense::NOT_ACCESSIBLE,
     }
     .into()
 }
@@ -261,7 +274,6 @@ async fn write(unit: &Unit, span: Span, data: Vec<Bytes>) -> Result<(), Done> {
     if span.length == 0 {
         return Ok(());
     }
-    let _claim = unit.ranges.claim(span.range(), false).await;
     put(unit, span.offset, data).await
 }
 
@@ -301,12 +313,35 @@ async fn or_write(unit: &Unit, span: Span, data: &[u8]) -> Result<(), Done> {
     if span.length == 0 {
         return Ok(());
     }
-    let _claim = unit.ranges.claim(span.range(), true).await;
-    let mut bytes = BytesMut::from(&read_span(unit, span).await?[..]);
-    for (byte, more) in bytes.iter_mut().zip(data) {
-        *byte |= more;
+    // Bits that are set by several at once are all set, in whatever order: pieces may be one step each.
+    for piece in span.compared_pieces() {
+        let from = usize::try_from(piece.offset - span.offset).unwrap_or(usize::MAX);
+        let length = usize::try_from(piece.length).unwrap_or(usize::MAX);
+        or_piece(unit, piece, &data[from..from + length]).await?;
     }
-    put(unit, span.offset, vec![bytes.freeze()]).await
+    Ok(())
+}
+
+async fn or_piece(unit: &Unit, span: Span, data: &[u8]) -> Result<(), Done> {
+    for _ in 0..OR_TRIES_MAX {
+        let expected = read_span(unit, span).await?;
+        let mut bytes = BytesMut::from(&expected[..]);
+        for (byte, more) in bytes.iter_mut().zip(data) {
+            *byte |= more;
+        }
+        let operation = Operation::CompareAndWrite {
+            offset: span.offset,
+            expected,
+            data: bytes.freeze(),
+        };
+        match ask(&*unit.device, operation).await {
+            Ok(Outcome::Differs { .. }) => {}
+            // The bits are set, by this command or by another one.
+            Ok(_) | Err(DeviceError::NotKnown) => return Ok(()),
+            Err(error) => return Err(sense_of(unit, &error)),
+        }
+    }
+    Err(Done::status(status::BUSY))
 }
 
 async fn compare_and_write(unit: &Unit, span: Span, data: &Bytes) -> Result<(), Done> {
@@ -317,9 +352,15 @@ async fn compare_and_write(unit: &Unit, span: Span, data: &Bytes) -> Result<(), 
     if length == 0 {
         return Ok(());
     }
-    let _claim = unit.ranges.claim(span.range(), true).await;
-    compare(unit, span, &data[..length]).await?;
-    put(unit, span.offset, vec![data.slice(length..2 * length)]).await
+    let operation = Operation::CompareAndWrite {
+        offset: span.offset,
+        expected: data.slice(..length),
+        data: data.slice(length..2 * length),
+    };
+    match done(unit, operation).await? {
+        Outcome::Differs { offset } => Err(Sense::MISCOMPARE.at(offset - span.offset).into()),
+        _ => Ok(()),
+    }
 }
 
 async fn write_same(unit: &Unit, span: Span, block: &Bytes, unmap: bool, no_data: bool) -> Result<(), Done> {
@@ -327,7 +368,6 @@ async fn write_same(unit: &Unit, span: Span, block: &Bytes, unmap: bool, no_data
     if !no_data && block.len() < size {
         return Err(Sense::NOT_ENOUGH_DATA.into());
     }
-    let _claim = unit.ranges.claim(span.range(), false).await;
     let Span { offset, length } = span;
     // Zeros take no space, whether the initiator knows that or not.
     if block.iter().all(|byte| *byte == 0) {
@@ -354,7 +394,6 @@ async fn unmap(unit: &Unit, parameters: &[u8], named: usize) -> Result<(), Done>
     for area in provisioning::unmap(parameters, unit.medium())? {
         let span = Span::of(unit, area);
         if span.length > 0 {
-            let _claim = unit.ranges.claim(span.range(), false).await;
             let Span { offset, length } = span;
             done(unit, Operation::Discard { offset, length }).await?;
         }

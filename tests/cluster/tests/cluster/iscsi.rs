@@ -17,6 +17,8 @@ const HOSTS: [&str; 2] = ["iqn.2026-11.org.example:a", "iqn.2026-11.org.example:
 /// Unit attentions (SPC-4 annex F): the capacity is another one; the path's registration was preempted.
 const CAPACITY_CHANGED: (u8, u8) = (0x2a, 0x09);
 const PREEMPTED: (u8, u8) = (0x2a, 0x05);
+/// What was compared differs: sense key and code.
+const MISCOMPARE: (u8, (u8, u8)) = (0x0e, (0x1d, 0));
 /// The unit was reset.
 const RESET: (u8, u8) = (0x29, 0x03);
 /// Between looks.
@@ -149,6 +151,47 @@ fn a_reservation_holds_at_both_portals_and_whoever_is_preempted_is_told() {
         assert_eq!(a.read(0, 1).await, [3; 512], "it is write exclusive");
         // Both portals' processes may go: the reservation stays.
         drop((one, two));
+    });
+}
+
+#[test]
+fn sectors_of_one_block_that_are_written_by_two_portals_at_once_are_all_kept() {
+    run(async {
+        let (_cluster, [one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        for round in 1..=50 {
+            let (at_a, at_b) = ([round; 512], [round; 1024]);
+            let (left, right) = tokio::join!(a.write(1, &at_a), b.write(2, &at_b));
+            assert!(left.is_good() && right.is_good());
+            assert_eq!(b.read(1, 3).await, [round; 1536]);
+        }
+    });
+}
+
+#[test]
+fn a_comparison_by_one_portal_sees_what_the_other_wrote() {
+    run(async {
+        let (_cluster, [one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        // A lock that two hosts take from each other: who finds it free gets it.
+        let (free, by_a, by_b) = ([0; 512], [0xa; 512], [0xb; 512]);
+        for _ in 0..20 {
+            let (left, right) = tokio::join!(
+                a.compare_and_write(3, &free, &by_a),
+                b.compare_and_write(3, &free, &by_b)
+            );
+            assert_ne!(left.is_good(), right.is_good(), "one of them has it");
+            let (holder, present, other) = if left.is_good() {
+                (&mut a, by_a, right)
+            } else {
+                (&mut b, by_b, left)
+            };
+            assert_eq!(other.sense.map(|sense| (sense.key, sense.code)), Some(MISCOMPARE));
+            assert_eq!(holder.read(3, 1).await, present);
+            assert!(holder.compare_and_write(3, &present, &free).await.is_good());
+        }
     });
 }
 

@@ -156,9 +156,7 @@ pub(super) fn boots(setting: &Setting) -> Result<()> {
     let said = String::from_utf8_lossy(&written.stderr);
     ensure!(written.status.success(), "qemu-img: {said}");
     let mut guest = setting.boot_from(format!("file={unit},format=raw,if=virtio,cache=none"))?;
-    guest.run(
-        "test $(cat /sys/block/vda/size) = 524288",
-    )?;
+    guest.run("test $(cat /sys/block/vda/size) = 524288")?;
     guest.run("dd if=/dev/urandom of=/tmp/a bs=1M count=8 2>/dev/null && dd if=/tmp/a of=/dev/vda bs=1M seek=100 conv=fsync 2>/dev/null")?;
     guest.run(
         "echo 3 > /proc/sys/vm/drop_caches && dd if=/dev/vda bs=1M skip=100 count=8 2>/dev/null | cmp - /tmp/a",
