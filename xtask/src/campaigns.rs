@@ -162,6 +162,9 @@ pub(crate) fn bench(name: &str, arguments: &[String]) -> Result<()> {
     if matches!(name, "cluster" | "pauses") {
         debian::fetch_etcd()?;
     }
+    if name == "iscsi" {
+        debian::ensure(debian::ISCSI_TARGET)?;
+    }
     let arguments: Vec<String> = std::iter::once(name)
         .map(str::to_owned)
         .chain(arguments.iter().cloned())

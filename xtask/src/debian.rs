@@ -54,6 +54,9 @@ pub(crate) const ISCSI_CLIENTS: &[Need] = &[
     ("libiscsi-bin", "iscsi-test-cu"),
 ];
 
+/// The iSCSI target that ours is compared with.
+pub(crate) const ISCSI_TARGET: &[Need] = &[("tgt", "tgtd"), ("tgt", "tgtadm")];
+
 /// libvirt with its QEMU driver. QEMU itself comes with the guests' image.
 pub(crate) const LIBVIRT: &[Need] = &[
     ("libvirt-daemon-system", "libvirtd"),

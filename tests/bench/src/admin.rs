@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use admin_api::pools::CreatePool;
+use admin_api::iscsi::{AddAccess, AddLun, CreateTarget};
+use admin_api::pools::{CreatePool, FailureDomain};
 use admin_api::routes;
 use admin_api::snapshots::{CloneSnapshot, CreateSnapshot};
 use admin_api::volumes::CreateVolume;
@@ -65,6 +66,41 @@ impl Admin {
     pub(crate) async fn clone_snapshot(&self, volume: &str, snapshot: &str, name: &str) -> Result<Duration> {
         let path = routes::fill(routes::SNAPSHOT_CLONE, &[volume, snapshot]);
         self.post(&path, &CloneSnapshot { name: name.into() }).await
+    }
+
+    /// Makes a pool of rows over all disks, which may all be on one host.
+    pub(crate) async fn create_rows(&self, name: &str, erasure: &str) -> Result<()> {
+        let body = CreatePool {
+            name: name.into(),
+            copies: None,
+            erasure: Some(erasure.into()),
+            min_in_sync: None,
+            groups: None,
+            disks: None,
+            failure_domain: Some(FailureDomain::Disk),
+        };
+        self.post(routes::POOLS, &body).await.map(drop)
+    }
+
+    /// Makes the volume the one LUN of a target for one host that need not prove who it is.
+    pub(crate) async fn offer_iscsi(&self, target: &str, volume: &str, host: &str) -> Result<()> {
+        let create = CreateTarget { name: target.into() };
+        self.post(routes::ISCSI_TARGETS, &create).await?;
+        let lun = AddLun {
+            volume: volume.into(),
+            number: Some(0),
+            read_only: false,
+            block_size: None,
+        };
+        self.post(&routes::fill(routes::ISCSI_LUNS, &[target]), &lun)
+            .await?;
+        let access = AddAccess {
+            initiator: host.into(),
+            chap: None,
+        };
+        self.post(&routes::fill(routes::ISCSI_ACCESS, &[target]), &access)
+            .await
+            .map(drop)
     }
 
     async fn post(&self, path: &str, body: &impl Serialize) -> Result<Duration> {

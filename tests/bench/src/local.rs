@@ -94,7 +94,7 @@ pub(crate) fn start_filled(
     notification: Notification,
 ) -> Result<System> {
     let mut system = System::start(kind, folder, span, notification)?;
-    drive::prepare(&system.guest)?;
+    drive::prepare(&mut system.guest)?;
     let until = Until::Operations(span / FILL.block as u64);
     let tally = drive::run(&mut system.guest, FILL, span, 0, until).context("fill the volume")?;
     system.settle();

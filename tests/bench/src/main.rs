@@ -1,4 +1,5 @@
 //! The benchmarks: `local` and `vhost` (beside qemu-storage-daemon), `cluster` (beside Ceph and `GlusterFS`),
+//! `iscsi` (beside tgt),
 //! `pauses`, `retype`, `snapshots`, `space`, `memory`, `erasure`. `cargo xtask bench`
 //! builds and runs them; results, with the machine they were taken on, are kept in
 //! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
@@ -8,6 +9,7 @@ mod admin;
 mod cluster;
 mod erasure;
 mod fio;
+mod iscsi;
 mod local;
 mod machine;
 mod memory;
@@ -48,6 +50,8 @@ enum Benchmark {
     Vhost(vhost::Options),
     /// How long a guest waits when a node dies, stands still, or hands a volume over.
     Pauses(pauses::Options),
+    /// storaged-iscsi with one copy, three, and rows 4+2, beside tgt on a plain file.
+    Iscsi(iscsi::Options),
     /// What snapshots and clones cost, by size and by depth.
     Snapshots(snapshots::Options),
     /// What a guest notices while its disk moves to another pool, and how fast that is.
@@ -64,6 +68,7 @@ fn main() -> Result<()> {
         Benchmark::Memory(options) => memory::run(&options),
         Benchmark::Pauses(options) => pauses::run(&options),
         Benchmark::Vhost(options) => vhost::run(&options),
+        Benchmark::Iscsi(options) => iscsi::run(&options),
         Benchmark::Snapshots(options) => snapshots::run(&options),
         Benchmark::Retype(options) => retype::run(&options),
         Benchmark::Space(options) => space::run(&options),

@@ -24,6 +24,8 @@ pub(crate) struct Node {
     pub(crate) admin: Admin,
     /// Where front ends connect.
     pub(crate) socket: PathBuf,
+    /// Where the admin API is.
+    pub(crate) admin_socket: PathBuf,
 }
 
 impl Node {
@@ -44,6 +46,7 @@ impl Node {
             process,
             admin: Admin::new(&admin)?,
             socket,
+            admin_socket: admin,
         })
     }
 

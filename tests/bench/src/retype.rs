@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     node.storagectl(&["volume", "create", "disk", &span.to_string(), "--pool", "copies"])?;
     let folder = tempfile::tempdir()?;
     let (_process, mut guest) = attach(&node.session_socket(), folder.path(), "disk")?;
-    drive::prepare(&guest)?;
+    drive::prepare(&mut guest)?;
     let all = Until::Operations(span / FILL.block as u64);
     drive::run(&mut guest, FILL, span, 0, all).context("fill the volume")?;
 

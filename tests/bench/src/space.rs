@@ -109,7 +109,7 @@ fn measure(options: &Options, pool: &str, kept: [&str; 2], case: &Case) -> Resul
     let empty = used(&node)?;
     let folder = tempfile::tempdir()?;
     let (process, mut guest): (Process, _) = attach(&node.session_socket(), folder.path(), pool)?;
-    drive::prepare(&guest)?;
+    drive::prepare(&mut guest)?;
     if case.first {
         let all = Until::Operations(span / FILL.block as u64);
         drive::run(&mut guest, FILL, span, 0, all).context("fill the volume")?;

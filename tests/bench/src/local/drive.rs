@@ -1,4 +1,4 @@
-//! Runs one pattern on one guest, checks what it reads, and counts.
+//! Runs one pattern on one device, checks what it reads, and counts.
 //!
 //! Every 4 KiB block that is written begins with its own offset and a number that is never used
 //! twice, so a read that returns another block's bytes ends the benchmark.
@@ -9,10 +9,29 @@ use anyhow::{Result, ensure};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::guest::Guest;
 use super::pattern::{Direction, Order, Pattern};
 
 const BLOCK: usize = 4096;
+
+/// A client of a disk, with memory of its own: what is read comes to a place in it, what is written is taken from there.
+pub(crate) trait Device {
+    /// The disk's size, in bytes.
+    fn capacity(&self) -> u64;
+    /// Puts bytes into the memory.
+    fn store(&mut self, at: usize, bytes: &[u8]) -> Result<()>;
+    /// Takes bytes from the memory.
+    fn load(&self, at: usize, bytes: &mut [u8]) -> Result<()>;
+    /// Begins to read `length` bytes at `offset` to the place `at`, as the request `tag`.
+    fn read(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()>;
+    /// Begins to write.
+    fn write(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()>;
+    /// Begins a flush.
+    fn flush(&mut self, tag: usize) -> Result<()>;
+    /// Sends what was begun.
+    fn kick(&mut self) -> Result<()>;
+    /// Waits for the end of one request at least; `done` gets the tags of all that have ended.
+    fn wait(&mut self, done: &mut Vec<usize>) -> Result<()>;
+}
 
 /// When to stop.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +61,8 @@ struct Slot {
 }
 
 /// The state of one run.
-struct Run<'a> {
-    guest: &'a mut Guest,
+struct Run<'a, D> {
+    guest: &'a mut D,
     pattern: Pattern,
     random: SmallRng,
     /// Where a sequential pattern goes on.
@@ -53,14 +72,20 @@ struct Run<'a> {
 }
 
 /// Fills the guest's memory with bytes that do not compress.
-pub(crate) fn prepare(guest: &Guest) -> Result<()> {
+pub(crate) fn prepare(guest: &mut impl Device) -> Result<()> {
     let mut bytes = vec![0; super::pattern::IN_FLIGHT_MAX];
     SmallRng::seed_from_u64(1).fill(&mut bytes[..]);
     guest.store(0, &bytes)
 }
 
 /// Runs `pattern` over the first `span` bytes of the device.
-pub(crate) fn run(guest: &mut Guest, pattern: Pattern, span: u64, seed: u64, until: Until) -> Result<Tally> {
+pub(crate) fn run(
+    guest: &mut impl Device,
+    pattern: Pattern,
+    span: u64,
+    seed: u64,
+    until: Until,
+) -> Result<Tally> {
     ensure!(
         span <= guest.capacity(),
         "the device has only {} bytes",
@@ -115,7 +140,7 @@ pub(crate) fn run(guest: &mut Guest, pattern: Pattern, span: u64, seed: u64, unt
     Ok(tally)
 }
 
-impl Run<'_> {
+impl<D: Device> Run<'_, D> {
     /// Starts the next operation in slot `at`.
     fn start(&mut self, at: usize, span: u64) -> Result<Slot> {
         let block = self.pattern.block as u64;

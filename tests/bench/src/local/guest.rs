@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::drive::Device;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -98,76 +99,6 @@ impl Guest {
         })
     }
 
-    /// The device's size in bytes.
-    pub(crate) fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    /// Puts bytes into the guest's memory.
-    pub(crate) fn store(&self, at: usize, bytes: &[u8]) -> Result<()> {
-        self.memory
-            .write_slice(bytes, MemoryRegionAddress(at as u64))
-            .context("write guest memory")
-    }
-
-    /// Takes bytes out of the guest's memory.
-    pub(crate) fn load(&self, at: usize, bytes: &mut [u8]) -> Result<()> {
-        self.memory
-            .read_slice(bytes, MemoryRegionAddress(at as u64))
-            .context("read guest memory")
-    }
-
-    /// Queues a read of `length` bytes at `offset` of the device to `at` in the guest's memory.
-    pub(crate) fn read(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()> {
-        let buffer = self.place(at, length)?;
-        // SAFETY: `place` checked that the range lies in the mapping, which lives as long as the
-        // queue; this process looks at it only through vm-memory's volatile accesses.
-        unsafe { self.queue.read_raw(offset, buffer, length, tag) }.context("queue a read")
-    }
-
-    /// Queues a write of `length` bytes at `at` of the guest's memory to `offset` of the device.
-    pub(crate) fn write(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()> {
-        let buffer = self.place(at, length)?;
-        // SAFETY: as for `read`.
-        unsafe { self.queue.write_raw(offset, buffer, length, tag) }.context("queue a write")
-    }
-
-    /// Queues a flush.
-    pub(crate) fn flush(&mut self, tag: usize) -> Result<()> {
-        self.queue.flush(tag).context("queue a flush")
-    }
-
-    /// Tells the device of what was queued, if it wants to know.
-    pub(crate) fn kick(&mut self) -> Result<()> {
-        if self.queue.avail_notif_needed() {
-            self.kick.notify().context("kick the device")?;
-        }
-        Ok(())
-    }
-
-    /// Waits for at least one completion, and adds the tags of all that completed.
-    pub(crate) fn wait(&mut self, done: &mut Vec<usize>) -> Result<()> {
-        loop {
-            let before = done.len();
-            for completion in self.queue.completions() {
-                if completion.ret != 0 {
-                    bail!(
-                        "the device failed a request: {}",
-                        io::Error::from_raw_os_error(-completion.ret)
-                    );
-                }
-                done.push(completion.context);
-            }
-            if done.len() > before {
-                return Ok(());
-            }
-            match self.notification {
-                Notification::Polling => std::hint::spin_loop(),
-                Notification::Events => self.sleep()?,
-            }
-        }
-    }
-
     /// Sleeps until the device calls. The mark for its next call was set when the last completion was
     /// taken and the ring was looked at after that, so no call can be missed.
     fn sleep(&self) -> Result<()> {
@@ -188,5 +119,69 @@ impl Guest {
             "outside of the guest's memory"
         );
         Ok(self.memory.as_ptr().wrapping_add(at))
+    }
+}
+
+impl Device for Guest {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    fn store(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
+        self.memory
+            .write_slice(bytes, MemoryRegionAddress(at as u64))
+            .context("write guest memory")
+    }
+
+    fn load(&self, at: usize, bytes: &mut [u8]) -> Result<()> {
+        self.memory
+            .read_slice(bytes, MemoryRegionAddress(at as u64))
+            .context("read guest memory")
+    }
+
+    fn read(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()> {
+        let buffer = self.place(at, length)?;
+        // SAFETY: `place` checked that the range lies in the mapping, which lives as long as the
+        // queue; this process looks at it only through vm-memory's volatile accesses.
+        unsafe { self.queue.read_raw(offset, buffer, length, tag) }.context("queue a read")
+    }
+
+    fn write(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()> {
+        let buffer = self.place(at, length)?;
+        // SAFETY: as for `read`.
+        unsafe { self.queue.write_raw(offset, buffer, length, tag) }.context("queue a write")
+    }
+
+    fn flush(&mut self, tag: usize) -> Result<()> {
+        self.queue.flush(tag).context("queue a flush")
+    }
+
+    fn kick(&mut self) -> Result<()> {
+        if self.queue.avail_notif_needed() {
+            self.kick.notify().context("kick the device")?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, done: &mut Vec<usize>) -> Result<()> {
+        loop {
+            let before = done.len();
+            for completion in self.queue.completions() {
+                if completion.ret != 0 {
+                    bail!(
+                        "the device failed a request: {}",
+                        io::Error::from_raw_os_error(-completion.ret)
+                    );
+                }
+                done.push(completion.context);
+            }
+            if done.len() > before {
+                return Ok(());
+            }
+            match self.notification {
+                Notification::Polling => std::hint::spin_loop(),
+                Notification::Events => self.sleep()?,
+            }
+        }
     }
 }
