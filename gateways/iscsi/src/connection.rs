@@ -192,7 +192,14 @@ impl Connection {
                 self.outbox.send(reject(reason::NOT_SUPPORTED, &pdu.header));
                 continue;
             };
-            if self.awaits_turn(&request).await? && self.take(&request, pdu)? {
+            if !self.awaits_turn(&request).await? {
+                continue;
+            }
+            if let Kind::Logout { reason: 0, .. } = request.kind {
+                // Whoever is told that the session is over may have another one reserve what it had.
+                self.home.give_up(&self.session.nexus).await;
+            }
+            if self.take(&request, pdu)? {
                 return Ok(());
             }
         }

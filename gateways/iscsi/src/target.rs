@@ -17,10 +17,11 @@ use tokio::time::sleep;
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::connection::{self, stream::Pdu};
+use crate::reservation::Nexus;
 use crate::scsi::identification::Identity;
 use crate::source::{OpenVolume, Source, SourceError, Volumes, serial};
 use crate::unit::Unit;
-use crate::unit::reservations::{begin, follow};
+use crate::unit::reservations::{begin, follow, release};
 use admin_api::iscsi::{Configuration, Lun, Target};
 use session::Session;
 
@@ -210,6 +211,18 @@ impl Home {
         if sessions.values().all(|other| other.nexus != session.nexus) {
             for unit in self.units() {
                 unit.leave(&session.nexus);
+            }
+        }
+    }
+
+    /// A session logs out: what it has reserved is free when this returns, unless the cluster cannot be told.
+    pub async fn give_up(&self, nexus: &Nexus) {
+        for unit in self.units() {
+            if release(&unit, nexus).await.is_err() {
+                warn!(
+                    lun = unit.lun.number,
+                    "what a session had reserved stays reserved for now"
+                );
             }
         }
     }

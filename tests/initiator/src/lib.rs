@@ -238,6 +238,22 @@ impl Initiator {
         self.outcome(tag).await
     }
 
+    /// RELEASE (SPC-2 clause 7.17).
+    pub async fn release(&mut self) -> Outcome {
+        let tag = self.command_number;
+        self.command(tag, 0, 0, &[0x17, 0, 0, 0, 0, 0], &[]).await;
+        self.outcome(tag).await
+    }
+
+    /// Ends the session, and waits until the target has (RFC 7143 section 11.14).
+    pub async fn log_out(mut self) {
+        let mut header = Header::new(0x46, 0x80, self.command_number);
+        header.set_u32(24, self.command_number);
+        self.send(header, &[]).await;
+        let response = self.receive().await.unwrap();
+        assert_eq!((response.header.opcode(), response.header.0[2]), (0x26, 0));
+    }
+
     /// Resets the unit by a task management function, as an immediate request (RFC 7143 section 11.5); its answer, which
     /// is 0 if it was done.
     pub async fn reset_unit(&mut self) -> u8 {

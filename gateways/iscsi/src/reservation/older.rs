@@ -48,13 +48,15 @@ pub fn reset(record: &Reservations) -> Reservations {
     }
 }
 
-/// Whether it keeps a path from a command.
+/// Whether it keeps a path from a command. RESERVE itself is judged by the newest record when it is carried out: the one
+/// that is known here may be behind a release by another portal.
 pub fn conflicts(record: &Reservations, nexus: &Nexus, command: &Command) -> bool {
     let harmless = matches!(
         command,
         Command::Inquiry { .. }
             | Command::ReportLuns { .. }
             | Command::RequestSense { .. }
+            | Command::Reserve
             | Command::Release
     );
     !harmless && is_kept_from(record, nexus)

@@ -208,6 +208,19 @@ fn the_older_kind_of_reservation_holds_at_both_portals_until_the_unit_is_reset()
         be_told(&mut a, RESET).await;
         be_told(&mut b, RESET).await;
         assert!(b.write(0, &[2; 512]).await.is_good());
+        // What one of them gives up the other has at once, whatever its own portal has heard of.
+        for _ in 0..20 {
+            assert!(b.reserve().await.is_good());
+            assert!(a.reserve().await.is_conflict());
+            assert!(b.release().await.is_good());
+            assert!(a.reserve().await.is_good());
+            assert!(a.release().await.is_good());
+        }
+        let mut c = two.log_in(HOSTS[0]).await;
+        assert!(c.reserve().await.is_good());
+        c.log_out().await;
+        assert!(a.reserve().await.is_good());
+        assert!(a.release().await.is_good());
         assert!(b.reserve().await.is_good());
         assert!(a.reserve().await.is_conflict());
         // Its session ends, and the reservation with it; where a whole gateway ends, the next one frees it.
