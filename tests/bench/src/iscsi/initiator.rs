@@ -280,15 +280,6 @@ impl Initiator {
         self.memory = data;
         self.kick()
     }
-
-    fn blocks(&mut self, opcode: u8, offset: u64, length: usize) -> [u8; 16] {
-        let mut cdb = [0; 16];
-        cdb[0] = opcode;
-        cdb[2..10].copy_from_slice(&(offset / BLOCK).to_be_bytes());
-        let count = u32::try_from(length as u64 / BLOCK).unwrap_or(u32::MAX);
-        cdb[10..14].copy_from_slice(&count.to_be_bytes());
-        cdb
-    }
 }
 
 impl Device for Initiator {
@@ -309,14 +300,14 @@ impl Device for Initiator {
     }
 
     fn read(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()> {
-        let cdb = self.blocks(0x88, offset, length);
+        let cdb = blocks(0x88, offset, length);
         self.requests[tag] = Request { place: at, length };
         self.command(tag, 0x40, length, &cdb, 0..0);
         Ok(())
     }
 
     fn write(&mut self, offset: u64, at: usize, length: usize, tag: usize) -> Result<()> {
-        let cdb = self.blocks(0x8a, offset, length);
+        let cdb = blocks(0x8a, offset, length);
         self.requests[tag] = Request { place: at, length };
         self.command(
             tag,
@@ -350,4 +341,14 @@ impl Device for Initiator {
         }
         Ok(())
     }
+}
+
+/// A command of 16 bytes about blocks.
+fn blocks(opcode: u8, offset: u64, length: usize) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode;
+    cdb[2..10].copy_from_slice(&(offset / BLOCK).to_be_bytes());
+    let count = u32::try_from(length as u64 / BLOCK).unwrap_or(u32::MAX);
+    cdb[10..14].copy_from_slice(&count.to_be_bytes());
+    cdb
 }
