@@ -165,7 +165,8 @@ impl San {
         File::create(&image)?.set_len(size)?;
         // Whoever takes the port in between makes tgtd end, and so this benchmark.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let control = address.port().to_string();
+        // It names a socket, and is no port of the network; tgtd takes 15 bits of it.
+        let control = (address.port() >> 1).to_string();
         let mut command = Command::new("tgtd");
         command.args(["--foreground", "--control-port", &control]);
         command.args(["--iscsi", &format!("portal={address}")]);
