@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use vm_tests::packages::Need;
 pub(crate) use vm_tests::packages::ensure;
-use vm_tests::packages::{find, unpack};
+use vm_tests::packages::{ISCSI_MODULE, find, unpack};
 
 use crate::workspace;
 
@@ -45,10 +45,7 @@ pub(crate) const NBD_CLIENTS: &[Need] = &[
 pub(crate) const ISCSI_CLIENTS: &[Need] = &[
     ("qemu-utils", "qemu-img"),
     ("qemu-utils", "qemu-io"),
-    (
-        "qemu-block-extra",
-        "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
-    ),
+    ("qemu-block-extra", ISCSI_MODULE),
     ("libiscsi-bin", "iscsi-ls"),
     ("libiscsi-bin", "iscsi-inq"),
     ("libiscsi-bin", "iscsi-test-cu"),

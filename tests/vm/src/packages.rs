@@ -10,14 +10,14 @@ use anyhow::{Context as _, Result, bail};
 /// A package, and a program by which one sees that it is installed.
 pub type Need = (&'static str, &'static str);
 
+/// QEMU's own iSCSI initiator, which is a module and no program.
+pub const ISCSI_MODULE: &str = "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so";
+
 /// What guests need on this machine.
 const INSTALLED: &[Need] = &[
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("qemu-utils", "qemu-img"),
-    (
-        "qemu-block-extra",
-        "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so",
-    ),
+    ("qemu-block-extra", ISCSI_MODULE),
     ("e2fsprogs", "mkfs.ext4"),
     ("xfsprogs", "mkfs.xfs"),
     ("fio", "fio"),

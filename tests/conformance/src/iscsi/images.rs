@@ -4,24 +4,22 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use vm_tests::packages::ISCSI_MODULE;
 
 use crate::image;
 use crate::iscsi::{LONG_BLOCKS, Portal, SHORT_BLOCKS, UNIT};
 use crate::suite::{Check, Finding};
 use crate::tool::succeed;
 
-/// The initiator is a module of its own.
-const MODULE: &str = "/usr/lib/x86_64-linux-gnu/qemu/block-iscsi.so";
-
 pub(super) const CHECKS: &[Check<Portal>] = &[
     Check {
         name: "qemu-img convert brings an image in and out, with short and with long blocks",
-        tools: &["qemu-img", MODULE],
+        tools: &["qemu-img", ISCSI_MODULE],
         run: in_and_out,
     },
     Check {
         name: "what qemu-io discards reads as zeros and is shown as a hole",
-        tools: &["qemu-img", "qemu-io", MODULE],
+        tools: &["qemu-img", "qemu-io", ISCSI_MODULE],
         run: discard,
     },
 ];
