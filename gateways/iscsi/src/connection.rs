@@ -118,10 +118,10 @@ async fn converse(home: Rc<Home>, newcomer: Newcomer) -> Result<(), ConnectionEr
     if result.is_err() {
         session.end();
     }
-    if session.leave(cid, &ended) {
-        home.forget_session(&session);
-    }
     drop(place);
+    if session.leave(cid, &ended) {
+        home.forget_session(&session).await;
+    }
     result
 }
 

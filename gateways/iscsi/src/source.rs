@@ -100,14 +100,14 @@ impl Source {
             Self::Memory(volumes) => Volumes::Memory(volumes.clone()),
         })
     }
-
-    /// Whether what nobody uses is to be given back. What is in memory would be lost.
-    pub fn gives_back(&self) -> bool {
-        matches!(self, Self::Cluster(_))
-    }
 }
 
 impl Volumes {
+    /// Whether what nobody uses is to be given back. What is in memory would be lost.
+    pub fn give_back(&self) -> bool {
+        matches!(self, Self::Cluster(..))
+    }
+
     /// Opens a unit's volume on this thread.
     pub async fn open(&self, lun: &Lun) -> Result<OpenVolume, SourceError> {
         match self {

@@ -84,7 +84,6 @@ pub fn start(
         .build()?;
     let work = move || {
         let span = info_span!("target", target = %name);
-        let gives_back = source.gives_back();
         let volumes = match source.volumes() {
             Ok(volumes) => volumes,
             Err(error) => return span.in_scope(|| warn!(%error, "a target cannot be served")),
@@ -98,10 +97,7 @@ pub fn start(
             next_tsih: Cell::new(1),
             portal_group,
         };
-        LocalSet::new().block_on(
-            &runtime,
-            Rc::new(home).run(newcomers, gives_back, leaving).instrument(span),
-        );
+        LocalSet::new().block_on(&runtime, Rc::new(home).run(newcomers, leaving).instrument(span));
         drop(alive);
     };
     // The kernel cuts a thread's name at 15 bytes.
@@ -115,7 +111,6 @@ impl Home {
     async fn run(
         self: Rc<Self>,
         mut newcomers: mpsc::Receiver<Newcomer>,
-        gives_back: bool,
         mut leaving: watch::Receiver<bool>,
     ) {
         let mut configured = self.configured.clone();
@@ -134,7 +129,7 @@ impl Home {
                     None => { let _ = connections.join_next().await; }
                 },
                 // Whoever comes at this very moment is sent away, and comes again.
-                () = sleep(IDLE_MAX), if gives_back && connections.is_empty() => break,
+                () = sleep(IDLE_MAX), if self.volumes.give_back() && connections.is_empty() => break,
                 Some(_) = connections.join_next() => {}
                 // An error means that nobody can change it any more.
                 Ok(()) = configured.changed() => self.follow_configuration().await,
@@ -205,17 +200,18 @@ impl Home {
     }
 
     /// A session is over: what it left behind is undone, unless another session has taken its place.
-    pub fn forget_session(&self, session: &Session) {
-        let mut sessions = self.sessions.borrow_mut();
-        sessions.remove(&session.tsih);
-        if sessions.values().all(|other| other.nexus != session.nexus) {
+    pub async fn forget_session(&self, session: &Session) {
+        self.sessions.borrow_mut().remove(&session.tsih);
+        let known = self.sessions();
+        if known.iter().all(|other| other.nexus != session.nexus) {
             for unit in self.units() {
-                unit.leave(&session.nexus);
+                unit.attentions.borrow_mut().forget(&session.nexus);
             }
+            self.give_up(&session.nexus).await;
         }
     }
 
-    /// A session logs out: what it has reserved is free when this returns, unless the cluster cannot be told.
+    /// A session ends: what it has reserved is free when this returns, unless the cluster cannot be told.
     pub async fn give_up(&self, nexus: &Nexus) {
         for unit in self.units() {
             if release(&unit, nexus).await.is_err() {

@@ -15,7 +15,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 use client::device::BlockDevice;
 use tokio::sync::Mutex;
-use tokio::task::spawn_local;
 
 use crate::reservation::Nexus;
 use crate::reservation::access::conflicts;
@@ -173,14 +172,6 @@ impl Unit {
             _ => management::perform(self, nexus, &command, &data.concat()),
         };
         done.unwrap_or_else(|done| done)
-    }
-
-    /// What a path leaves behind is undone when its session ends. What it had reserved is free soon after.
-    pub fn leave(self: &Rc<Self>, nexus: &Nexus) {
-        self.attentions.borrow_mut().forget(nexus);
-        let (unit, nexus) = (Rc::clone(self), nexus.clone());
-        // Without a record of it there is nothing to ask the cluster for.
-        spawn_local(async move { reservations::release(&unit, &nexus).await });
     }
 
     /// A reset by a task management function, as far as it concerns this portal's paths: all are told.
