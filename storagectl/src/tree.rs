@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use admin_api::sizes::format_size;
 use admin_api::volumes::{Tree, TreeNode, TreeNodeKind};
 
 use crate::clock::format_time;
+use crate::output::with_notes;
 
 /// The most columns of branches: deeper ones are drawn in the last.
 const BRANCHES_MAX: usize = 40;
@@ -37,7 +39,10 @@ pub(crate) fn draw(tree: &Tree) -> String {
             node.volume.as_deref(),
         );
     }
-    text
+    if tree.unknown.is_empty() {
+        return text;
+    }
+    with_notes(text.trim_end().to_owned(), &tree.unknown)
 }
 
 /// Puts brothers on the stack so that branches come first and the line of descent goes on below them.
@@ -59,11 +64,15 @@ fn push_children<'a>(
 fn describe(node: &TreeNode) -> String {
     let volume = node.volume.as_deref().unwrap_or("?");
     let time = format_time(node.created_ms);
+    let takes = match node.bytes {
+        0 => String::new(),
+        bytes => format!("  {}", format_size(bytes)),
+    };
     match (node.kind, &node.snapshot) {
-        (TreeNodeKind::Volume, _) => format!("* {volume}"),
-        (TreeNodeKind::Snapshot, Some(snapshot)) => format!("o {volume}@{snapshot}  {time}"),
-        (TreeNodeKind::Snapshot, None) => format!("o {volume}@?  {time}"),
-        (TreeNodeKind::Deleted, _) => "x deleted".to_owned(),
+        (TreeNodeKind::Volume, _) => format!("* {volume}{takes}"),
+        (TreeNodeKind::Snapshot, Some(snapshot)) => format!("o {volume}@{snapshot}  {time}{takes}"),
+        (TreeNodeKind::Snapshot, None) => format!("o {volume}@?  {time}{takes}"),
+        (TreeNodeKind::Deleted, _) => format!("x deleted{takes}"),
     }
 }
 
@@ -86,6 +95,7 @@ mod tests {
             volume: Some(volume.into()),
             snapshot,
             created_ms: 0,
+            bytes: 0,
         }
     }
 
@@ -99,9 +109,29 @@ mod tests {
             node(5, Some(4), "web-2", None),
             node(6, Some(3), "golden", None),
         ];
-        let text = draw(&Tree { family: 1, nodes }).replace("  1970-01-01 00:00:00", "");
+        let text = draw(&tree(nodes)).replace("  1970-01-01 00:00:00", "");
         let expected = "o golden@v1\n|-* web-1\n|-o web-2@clean\n| * web-2\no golden@v2\n* golden\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_each_layer_takes_is_told_and_what_is_left_out() {
+        let mut tree = tree(vec![node(1, None, "db", None)]);
+        tree.nodes[0].bytes = 64 << 10;
+        tree.unknown.push("node-2 is down".into());
+        let text = draw(&tree);
+        assert!(
+            text.starts_with("* db  64 KiB\n") && text.contains("node-2 is down"),
+            "{text}"
+        );
+    }
+
+    fn tree(nodes: Vec<TreeNode>) -> Tree {
+        Tree {
+            family: 1,
+            nodes,
+            unknown: Vec::new(),
+        }
     }
 
     #[test]
@@ -109,7 +139,7 @@ mod tests {
         let nodes = (1..=1000)
             .map(|id| node(id, (id > 1).then(|| id - 1), "db", Some("s")))
             .collect();
-        let text = draw(&Tree { family: 1, nodes });
+        let text = draw(&tree(nodes));
         assert_eq!(text.lines().count(), 1000);
         assert!(text.lines().all(|line| line.starts_with("o db@s")));
     }
@@ -117,6 +147,6 @@ mod tests {
     #[test]
     fn a_node_with_an_unknown_parent_is_drawn_all_the_same() {
         let nodes = vec![node(7, Some(99), "db", None), node(8, None, "db2", None)];
-        assert_eq!(draw(&Tree { family: 1, nodes }).lines().count(), 2);
+        assert_eq!(draw(&tree(nodes)).lines().count(), 2);
     }
 }

@@ -238,6 +238,11 @@ impl Remote {
         self.ask(|answer| Command::Figures { answer }).await
     }
 
+    /// What the layers of a family take on the disk, in bytes.
+    pub async fn usage(&self, family: FamilyId) -> Result<Vec<(LayerId, u64)>, Stopped> {
+        self.ask(|answer| Command::Usage { family, answer }).await
+    }
+
     /// Begins a scrub, before all that are under way; gives its number, or nothing if there are too many.
     pub async fn scrub(&self, order: Order) -> Result<Option<u64>, Stopped> {
         self.ask(|answer| Command::Scrub { order, answer }).await

@@ -4,7 +4,9 @@
 //! says so, in a sentence, and goes on. What is asked is in [`words`], what is answered in `crate::admin`; where the
 //! port is, is not known here.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::ErrorBody;
@@ -22,17 +24,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 pub mod gate;
 pub mod survey;
+mod usage;
 pub mod words;
 
 /// How long one question may take, from the connection to the end of the answer. A node asks its own disks for a
 /// second at most ([`crate::disks`]); the rest is for the way.
 pub const ASK_LIMIT: Duration = Duration::from_millis(1500);
+/// Nodes that are asked at the same time.
+const ASKED_MAX: usize = 64;
 /// The longest answer, in bytes: the report of a check with all its findings, or some hundred disks.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
@@ -96,6 +102,36 @@ impl Peers {
     ) -> Result<T, Silence> {
         let body = serde_json::to_vec(words).map_err(|error| Silence::Broken(error.to_string()))?;
         self.ask(node, Method::POST, path, body).await
+    }
+
+    /// Asks nodes for what is at a path, all at once. Whoever has not answered when all have had their time has not
+    /// answered; why, is said in a sentence.
+    pub async fn ask_all<T: DeserializeOwned + Send + 'static>(
+        &self,
+        nodes: Vec<NodeId>,
+        path: &str,
+    ) -> BTreeMap<NodeId, Result<T, String>> {
+        let late = || Err(Silence::Late.to_string());
+        let mut answers: BTreeMap<_, _> = nodes.iter().map(|node| (*node, late())).collect();
+        let places = Arc::new(Semaphore::new(ASKED_MAX));
+        let mut asked = JoinSet::new();
+        for node in nodes {
+            let (peers, places, path) = (self.clone(), places.clone(), path.to_owned());
+            asked.spawn(async move {
+                // It is never closed.
+                let _place = places.acquire().await;
+                (node, peers.get::<T>(node, &path).await)
+            });
+        }
+        let gather = async {
+            while let Some(answered) = asked.join_next().await {
+                if let Ok((node, answer)) = answered {
+                    answers.insert(node, answer.map_err(|silence| silence.to_string()));
+                }
+            }
+        };
+        let _ = timeout(ASK_LIMIT, gather).await;
+        answers
     }
 
     async fn ask<T: DeserializeOwned>(

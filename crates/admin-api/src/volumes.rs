@@ -145,6 +145,21 @@ pub struct Volume {
     pub owner: Option<Owner>,
     /// The serial number that guests see.
     pub serial: String,
+    /// What it takes on disks. Only told of a volume that is asked for by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<Space>,
+}
+
+/// What a volume takes on all disks, in bytes: every copy, or data and parity, is counted, in steps of 64 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Space {
+    /// What was written since the newest snapshot, or since the volume was made: its alone.
+    pub own: u64,
+    /// What it has in common with snapshots and clones.
+    pub shared: u64,
+    /// Which disks are left out, and why, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 /// The answer to a change of a volume.
@@ -174,6 +189,9 @@ pub struct Tree {
     pub family: u64,
     /// Every node after its parent, oldest first among brothers.
     pub nodes: Vec<TreeNode>,
+    /// Which disks are left out of the bytes, and why, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 /// A snapshot or the present state of a volume, in a [`Tree`].
@@ -194,6 +212,9 @@ pub struct TreeNode {
     pub snapshot: Option<String>,
     /// When it began, in milliseconds since 1970.
     pub created_ms: u64,
+    /// What of it differs from its parent, in bytes that it takes on all disks.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// What a [`TreeNode`] is.

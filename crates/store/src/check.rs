@@ -20,6 +20,7 @@ use crate::options::{Engine, Format, Options};
 use crate::recovery::{self, Recovered};
 use crate::table::StackId;
 use crate::tables::Tables;
+use crate::usage::Taker;
 
 /// A check goes on after this many problems only to count.
 const PROBLEMS_MAX: usize = 100;
@@ -165,6 +166,7 @@ fn examine(medium: &dyn Medium, verify: bool) -> Result<Report, OpenError> {
         further_problems: 0,
     };
     let mut slots = BTreeMap::new();
+    let mut usage: BTreeMap<Taker, u64> = BTreeMap::new();
     for stack in stacks(&recovered)? {
         recovered
             .table
@@ -179,6 +181,9 @@ fn examine(medium: &dyn Medium, verify: bool) -> Result<Report, OpenError> {
             report.objects += 1;
             for (number, chunk) in &object.chunks {
                 report.chunks += 1;
+                if chunk.data() != 0 {
+                    *usage.entry((id.family, id.layer)).or_default() += 1;
+                }
                 report.blocks += u64::from(chunk.data().count_ones());
                 if let Some(slot) = chunk.slot
                     && let Some(other) = slots.insert(slot, id)
@@ -192,6 +197,7 @@ fn examine(medium: &dyn Medium, verify: bool) -> Result<Report, OpenError> {
         }
     }
     compare_allocation(&recovered, &slots, &mut report);
+    compare_usage(&recovered, usage, &mut report);
     Ok(report)
 }
 
@@ -258,6 +264,22 @@ fn compare_allocation(recovered: &Recovered, slots: &BTreeMap<Slot, ObjectId>, r
         report.problem(format!(
             "{} slots are taken by nothing",
             allocator.taken() - known
+        ));
+    }
+}
+
+fn compare_usage(recovered: &Recovered, mut counted: BTreeMap<Taker, u64>, report: &mut Report) {
+    for ((family, layer), kept) in recovered.table.usage.all() {
+        let there = counted.remove(&(family, layer)).unwrap_or(0);
+        if there != kept {
+            report.problem(format!(
+                "{layer} of {family} counts as {kept} chunks and has {there}"
+            ));
+        }
+    }
+    for ((family, layer), there) in counted {
+        report.problem(format!(
+            "{layer} of {family} counts as nothing and has {there} chunks"
         ));
     }
 }

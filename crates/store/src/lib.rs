@@ -21,6 +21,7 @@ pub mod statistics;
 pub mod store;
 mod table;
 mod tables;
+mod usage;
 
 pub use error::OpenError;
 pub use options::{Engine, Format, MemoryBudget, Options};

@@ -59,11 +59,13 @@ pub enum Mutation {
     FloorIgnored,
     /// A merge of fronts gives a child what is older than its row.
     MergeForgetsRows,
+    /// A checkpoint does not write what layers take.
+    UsageNotKept,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::LogNotDurable,
         Self::DirectNotDurable,
         Self::NoDataFlush,
@@ -90,6 +92,7 @@ impl Mutation {
         Self::DirtyEvicted,
         Self::FloorIgnored,
         Self::MergeForgetsRows,
+        Self::UsageNotKept,
     ];
 }
 

@@ -579,6 +579,12 @@ impl Store {
         Ok((found, next))
     }
 
+    /// What the layers of a family take on this disk, in bytes, as of all changes that were accepted; those that take
+    /// nothing are left out.
+    pub fn usage(&self, family: FamilyId) -> Vec<(LayerId, u64)> {
+        self.table.usage.of(family)
+    }
+
     /// The figures of this moment.
     pub fn statistics(&self) -> Statistics {
         let slot = u64::from(protocol::CHUNK_SIZE);

@@ -18,6 +18,7 @@ use crate::format::record::{LevelChunk, Piece, Place, Record, Slot};
 use crate::mutation::{self, Mutation};
 use crate::object::{BLOCK, Chunk, Object, OverlayBlock, bits, mask};
 use crate::tables::{Tables, TablesError};
+use crate::usage::Usage;
 
 /// Stacks looked at for each one that comes in, to find some that can go.
 const EVICTION_STEPS: usize = 64;
@@ -68,6 +69,8 @@ pub(crate) struct Table {
     pub(crate) dirty_generations: BTreeSet<VolumeId>,
     pub(crate) intervals: BTreeMap<PgId, Interval>,
     pub(crate) dirty_intervals: BTreeSet<PgId>,
+    /// What each layer takes.
+    pub(crate) usage: Usage,
     /// Told of each chunk before it changes.
     pub(crate) witness: Option<Witness>,
 }
@@ -95,6 +98,7 @@ impl Table {
             dirty_generations: BTreeSet::new(),
             intervals: tables.intervals()?.into_iter().collect(),
             dirty_intervals: BTreeSet::new(),
+            usage: Usage::open(tables)?,
             witness: None,
         })
     }
@@ -377,17 +381,17 @@ impl Table {
             };
             for part in parts(piece.range) {
                 if piece.place == Place::Forgotten {
-                    self.forget(&mut object, part.chunk)?;
+                    self.forget(id, &mut object, part.chunk)?;
                     forgotten |= 1 << part.chunk;
                     continue;
                 }
                 touched |= 1 << part.chunk;
                 let chunk = object.chunks.entry(part.chunk).or_insert_with(Chunk::empty);
-                self.discharge(chunk);
+                self.discharge(id, chunk);
                 chunk.stamp = stamp;
                 chunk.touched = batch;
                 self.write_part(batch, chunk, &part, &piece.place, &bytes);
-                self.charge(chunk);
+                self.charge(id, chunk);
             }
         }
         if forgotten & !touched != 0 {
@@ -403,13 +407,13 @@ impl Table {
 
     /// A chunk has no blocks any more, until the write that says so brings some. Its slot stays for these: what is in
     /// there is nobody's now, as in any slot beside the blocks that its chunk names.
-    fn forget(&mut self, object: &mut Object, number: u8) -> Result<(), Contradiction> {
+    fn forget(&mut self, id: ObjectId, object: &mut Object, number: u8) -> Result<(), Contradiction> {
         let chunk = object.chunks.get_mut(&number);
         let chunk = chunk.ok_or(Contradiction("a write forgets a chunk that is not there"))?;
-        self.discharge(chunk);
+        self.discharge(id, chunk);
         chunk.forget_overlay(u16::MAX);
         (chunk.present, chunk.zero) = (0, 0);
-        self.charge(chunk);
+        self.charge(id, chunk);
         Ok(())
     }
 
@@ -476,9 +480,9 @@ impl Table {
                 .chunks
                 .entry(level.state.chunk)
                 .or_insert_with(Chunk::empty);
-            self.discharge(chunk);
+            self.discharge(id, chunk);
             let outcome = self.level_chunk(batch, chunk, level, &bytes);
-            self.charge(chunk);
+            self.charge(id, chunk);
             outcome?;
         }
         self.put(id, object);
@@ -545,14 +549,14 @@ impl Table {
             let number = new.state.chunk;
             touched |= 1 << number;
             if let Some(mut old) = object.chunks.remove(&number) {
-                self.discard(&mut old, Freed::Replaced);
+                self.discard(id, &mut old, Freed::Replaced);
             }
             if new.state.present == 0 {
                 continue;
             }
             let mut chunk = Chunk::empty();
             self.level_chunk(batch, &mut chunk, new, &Bytes::new())?;
-            self.charge(&chunk);
+            self.charge(id, &chunk);
             object.chunks.insert(number, chunk);
         }
         if stamp == Stamp::ZERO && object.chunks.is_empty() {
@@ -589,7 +593,7 @@ impl Table {
         if chunk.present & blocks != 0 {
             return Err(Contradiction("a merge's child has the blocks already"));
         }
-        self.discharge(&chunk);
+        self.discharge(id, &chunk);
         chunk.present |= blocks;
         chunk.touched = batch;
         for (at, (block, checksum)) in bits(blocks).zip(checksums).enumerate() {
@@ -600,7 +604,7 @@ impl Table {
                 bytes: bytes.slice(at * BLOCK..(at + 1) * BLOCK),
             });
         }
-        self.charge(&chunk);
+        self.charge(id, &chunk);
         if let Some(place) = self.chunk_mut(id, number) {
             *place = chunk;
         }
@@ -626,19 +630,19 @@ impl Table {
         let mut touched = 0;
         for (number, mut old) in gone.chunks {
             if left_out >> number & 1 == 1 {
-                self.discard(&mut old, Freed::Replaced);
+                self.discard(parent_id, &mut old, Freed::Replaced);
                 continue;
             }
             touched |= 1 << number;
-            self.discharge(&old);
+            self.discharge(parent_id, &old);
             old.touched = batch;
             match object.chunks.get_mut(&number) {
                 None => {
-                    self.charge(&old);
+                    self.charge(child_id, &old);
                     object.chunks.insert(number, old);
                 }
                 Some(chunk) => {
-                    self.discharge(chunk);
+                    self.discharge(child_id, chunk);
                     let mut lacks = old.present & !chunk.present;
                     if mutation::active(Mutation::MergeLosesBlock) {
                         lacks &= lacks.wrapping_sub(1);
@@ -651,7 +655,7 @@ impl Table {
                     if let Some(slot) = old.slot {
                         self.allocator.release(slot, Freed::Replaced);
                     }
-                    self.charge(chunk);
+                    self.charge(child_id, chunk);
                 }
             }
         }
@@ -677,7 +681,7 @@ impl Table {
         };
         stack.removed = batch;
         for mut chunk in object.chunks.into_values() {
-            self.discard(&mut chunk, Freed::Discarded);
+            self.discard(id, &mut chunk, Freed::Discarded);
         }
         self.dirty.insert(id, u64::MAX);
         if self.doubts.remove(&id).is_some() {
@@ -686,23 +690,29 @@ impl Table {
     }
 
     /// A chunk goes: gives back what it has.
-    fn discard(&mut self, chunk: &mut Chunk, how: Freed) {
-        self.discharge(chunk);
+    fn discard(&mut self, id: ObjectId, chunk: &mut Chunk, how: Freed) {
+        self.discharge(id, chunk);
         if let Some(slot) = chunk.slot.take() {
             self.allocator.release(slot, how);
         }
     }
 
-    /// Takes a chunk out of the sums, before it changes.
-    pub(crate) fn discharge(&mut self, chunk: &Chunk) {
+    /// Takes a chunk of an object out of the sums, before it changes.
+    fn discharge(&mut self, id: ObjectId, chunk: &Chunk) {
         self.reserved -= u64::from(chunk.needs_slot());
         self.overlay_bytes -= (chunk.overlay.len() * BLOCK) as u64;
+        if chunk.data() != 0 {
+            self.usage.subtract(id);
+        }
     }
 
-    /// Adds a chunk to the sums, after it changed.
-    pub(crate) fn charge(&mut self, chunk: &Chunk) {
+    /// Adds a chunk of an object to the sums, after it changed.
+    fn charge(&mut self, id: ObjectId, chunk: &Chunk) {
         self.reserved += u64::from(chunk.needs_slot());
         self.overlay_bytes += (chunk.overlay.len() * BLOCK) as u64;
+        if chunk.data() != 0 {
+            self.usage.add(id);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod paged;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::{FamilyId, Generation, Interval, LayerId, ObjectId, PgId, PoolId, Stamp, VolumeId};
@@ -14,6 +15,7 @@ use crate::format::cursor::Malformed;
 use crate::format::entry::{self, CHUNK_KEY, ChunkEntry, LogStart, OBJECT_KEY, ObjectEntry};
 use crate::medium::MetaFile;
 use crate::tables::paged::Paged;
+use crate::usage::{Taker, UsageChange};
 
 const OBJECTS: TableDefinition<'_, &[u8; OBJECT_KEY], &[u8]> = TableDefinition::new("objects");
 const CHUNKS: TableDefinition<'_, &[u8; CHUNK_KEY], &[u8]> = TableDefinition::new("chunks");
@@ -21,8 +23,12 @@ const DOUBTS: TableDefinition<'_, &[u8; OBJECT_KEY], &[u8]> = TableDefinition::n
 const ALLOCATION: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("allocation");
 const GENERATIONS: TableDefinition<'_, u64, u64> = TableDefinition::new("generations");
 const INTERVALS: TableDefinition<'_, (u32, u32), u64> = TableDefinition::new("intervals");
+const USAGE: TableDefinition<'_, (u64, u64), u64> = TableDefinition::new("usage");
 const STATE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
 const LOG_START: &str = "log-start";
+/// The log's start of the checkpoint that wrote [`USAGE`] last. If it is not [`LOG_START`], a program that does not know
+/// of it has written checkpoints since.
+const USAGE_START: &str = "usage-log-start";
 
 /// Why the tables cannot be used. Pages are verified when read, so damage shows here.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,7 @@ pub(crate) struct Commit {
     pub(crate) allocation: Vec<(u32, Vec<u8>)>,
     pub(crate) generations: Vec<(VolumeId, Generation)>,
     pub(crate) intervals: Vec<(PgId, Interval)>,
+    pub(crate) usage: UsageChange,
     pub(crate) log_start: Option<LogStart>,
 }
 
@@ -133,9 +140,20 @@ impl Tables {
             for (pg, interval) in &commit.intervals {
                 intervals.insert((pg.pool.0, pg.number), interval.0)?;
             }
+            if commit.usage.replaces_all {
+                transaction.delete_table(USAGE)?;
+            }
+            let mut usage = transaction.open_table(USAGE)?;
+            for ((family, layer), chunks) in &commit.usage.chunks {
+                match chunks {
+                    0 => drop(usage.remove((family.0, layer.0))?),
+                    _ => drop(usage.insert((family.0, layer.0), chunks)?),
+                }
+            }
             let mut state = transaction.open_table(STATE)?;
             if let Some(start) = commit.log_start {
                 state.insert(LOG_START, start.encode().as_slice())?;
+                state.insert(USAGE_START, start.encode().as_slice())?;
             }
         }
         transaction.commit()?;
@@ -306,6 +324,41 @@ impl Tables {
         entries.collect()
     }
 
+    /// How many chunks with bytes each layer has; nothing if that is not known as of the last checkpoint.
+    pub(crate) fn usage(&self) -> Result<Option<BTreeMap<Taker, u64>>, TablesError> {
+        let transaction = self.0.begin_read()?;
+        let state = transaction.open_table(STATE)?;
+        let (of_log, of_usage) = (state.get(LOG_START)?, state.get(USAGE_START)?);
+        let (Some(of_log), Some(of_usage)) = (of_log, of_usage) else {
+            return Ok(None);
+        };
+        if of_log.value() != of_usage.value() {
+            return Ok(None);
+        }
+        let table = transaction.open_table(USAGE)?;
+        let entries = table.iter()?.map(|item| {
+            let (key, chunks) = item?;
+            let (family, layer) = key.value();
+            Ok(((FamilyId(family), LayerId(layer)), chunks.value()))
+        });
+        entries.collect::<Result<_, TablesError>>().map(Some)
+    }
+
+    /// Counts the chunks with bytes of each layer, by reading all entries.
+    pub(crate) fn count_chunks(&self) -> Result<BTreeMap<Taker, u64>, TablesError> {
+        let transaction = self.0.begin_read()?;
+        let mut counts = BTreeMap::new();
+        for item in transaction.open_table(CHUNKS)?.iter()? {
+            let (key, value) = item?;
+            let (object, _) = entry::parse_chunk_key(key.value())?;
+            let chunk = ChunkEntry::decode(value.value())?;
+            if chunk.present & !chunk.zero != 0 {
+                *counts.entry((object.family, object.layer)).or_default() += 1;
+            }
+        }
+        Ok(counts)
+    }
+
     /// The pages of the allocation bitmap.
     pub(crate) fn allocation(&self) -> Result<Vec<(u32, Vec<u8>)>, TablesError> {
         let transaction = self.0.begin_read()?;
@@ -315,5 +368,70 @@ impl Tables {
             Ok((key.value(), value.value().to_vec()))
         });
         entries.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! The sums are believed only if whoever wrote last keeps them.
+    use super::*;
+    use crate::format::record::Slot;
+    use crate::medium::Medium;
+    use crate::medium::memory::Disk;
+
+    fn commit(chunks: Vec<(ObjectId, u8, Option<ChunkEntry>)>, usage: UsageChange, sequence: u64) -> Commit {
+        Commit {
+            chunks,
+            usage,
+            log_start: Some(LogStart { offset: 0, sequence }),
+            ..Commit::default()
+        }
+    }
+
+    #[test]
+    fn sums_from_before_a_program_that_does_not_keep_them_are_counted_again() {
+        let tables = Tables::create(Disk::default().medium().meta()).unwrap();
+        let object = ObjectId {
+            family: FamilyId(1),
+            index: 0,
+            layer: LayerId(2),
+        };
+        let chunk = ChunkEntry {
+            stamp: Stamp::ZERO,
+            present: 3,
+            zero: 1,
+            slot: Some(Slot(0)),
+            checksums: vec![0],
+        };
+        let taker = (object.family, object.layer);
+        let change = UsageChange {
+            replaces_all: false,
+            chunks: vec![(taker, 1)],
+        };
+        let chunks = vec![(object, 0, Some(chunk.clone()))];
+        tables.commit(&commit(chunks, change, 2)).unwrap();
+        let one = BTreeMap::from([(taker, 1)]);
+        assert_eq!(tables.usage().unwrap(), Some(one));
+        // The older program writes another chunk and moves the log's start.
+        let transaction = tables.0.begin_write().unwrap();
+        {
+            let mut state = transaction.open_table(STATE).unwrap();
+            let start = LogStart {
+                offset: 0,
+                sequence: 9,
+            };
+            state.insert(LOG_START, start.encode().as_slice()).unwrap();
+            let mut chunks = transaction.open_table(CHUNKS).unwrap();
+            let key = entry::chunk_key(object, 1);
+            chunks.insert(&key, chunk.encode().as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+        assert_eq!(tables.usage().unwrap(), None);
+        let mut usage = crate::usage::Usage::open(&tables).unwrap();
+        assert_eq!(usage.of(object.family), [(object.layer, 2 * 65536)]);
+        let whole = usage.capture();
+        assert!(whole.replaces_all);
+        tables.commit(&commit(Vec::new(), whole, 10)).unwrap();
+        assert_eq!(tables.usage().unwrap(), Some(BTreeMap::from([(taker, 2)])));
     }
 }

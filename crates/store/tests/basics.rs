@@ -324,7 +324,12 @@ fn layers_show_through_and_merging_changes_no_read() {
         child: LayerId(2),
         row_chunks: None,
     };
+    assert_eq!(
+        store.usage(FamilyId(1)),
+        [(LayerId(1), 4 * 65536), (LayerId(2), 65536)]
+    );
     assert_eq!(ask(&mut store, merge.clone()), Ok(StorageReply::Done));
+    assert_eq!(store.usage(FamilyId(1)), [(LayerId(2), 3 * 65536)]);
     assert_eq!(values(&mut store, &[2], (0, 80)), before);
     assert_eq!(store.stamp(object(1)), Ok(Stamp::ZERO));
     assert_eq!(store.stamp(object(2)), Ok(stamp(3)));
@@ -345,6 +350,32 @@ fn layers_show_through_and_merging_changes_no_read() {
     disk.end_process();
     let mut store = Store::open_on(Box::new(disk.medium()), &Options::default()).unwrap();
     assert_eq!(values(&mut store, &[2], (0, 80)), before);
+    assert_eq!(store.usage(FamilyId(1)), [(LayerId(2), 3 * 65536)]);
+    assert_eq!(store.usage(FamilyId(2)), []);
+}
+
+/// Law: what a layer takes is known at once, and after a start from whatever the log holds.
+#[test]
+fn what_layers_take_follows_every_change_and_outlives_the_process() {
+    let (disk, mut store) = in_memory();
+    ask(&mut store, write(1, 0, 1, (0, 40), filled(40, 1))).unwrap();
+    checkpoint(&mut store);
+    ask(&mut store, write(1, 1, 2, (40, 1), filled(1, 1))).unwrap();
+    ask(&mut store, write(1, 2, 3, (100, 1), filled(1, 1))).unwrap();
+    assert_eq!(store.usage(FamilyId(1)), [(LayerId(1), 4 * 65536)]);
+    ask(&mut store, write(1, 3, 4, (0, 16), Change::Zero)).unwrap();
+    ask(&mut store, write(1, 4, 5, (16, 8), Change::Zero)).unwrap();
+    drop(store);
+    disk.end_process();
+    let mut store = Store::open_on(Box::new(disk.medium()), &Options::default()).unwrap();
+    assert_eq!(store.usage(FamilyId(1)), [(LayerId(1), 3 * 65536)]);
+    ask(&mut store, StorageRequest::Drop(object(1))).unwrap();
+    assert_eq!(store.usage(FamilyId(1)), []);
+    store.close().unwrap();
+    assert_eq!(
+        store::check::check_medium(&disk.medium()).unwrap().problems,
+        Vec::<String>::new()
+    );
 }
 
 /// Law: dropping and zeroing give space back, after the next checkpoint.

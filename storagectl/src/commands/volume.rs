@@ -10,8 +10,8 @@ use admin_api::sizes::{SizeInput, format_size, parse_size};
 use admin_api::snapshots::{CloneSnapshot, CreateSnapshot, Snapshot};
 use admin_api::tasks::Deleted;
 use admin_api::volumes::{
-    CreateVolume, RenameVolume, ResizeVolume, RollbackVolume, TakeOverVolume, Tree, Volume, VolumeAnswer,
-    VolumeList,
+    CreateVolume, RenameVolume, ResizeVolume, RollbackVolume, Space, TakeOverVolume, Tree, Volume,
+    VolumeAnswer, VolumeList,
 };
 use anyhow::{Result, ensure};
 
@@ -228,11 +228,12 @@ fn describe(volume: &Volume) -> String {
         .as_ref()
         .map(|origin| format!("{}@{}", origin.volume, origin.snapshot));
     let owner = volume.owner.as_ref();
-    properties(&[
+    let text = properties(&[
         ("name", volume.name.clone()),
         ("id", volume.id.to_string()),
         ("serial", volume.serial.clone()),
         ("size", exact_size(volume.size)),
+        ("takes", volume.space.as_ref().map(takes).unwrap_or_default()),
         ("pool", volume.pool.clone()),
         (
             "moves",
@@ -256,7 +257,21 @@ fn describe(volume: &Volume) -> String {
                 .map(|owner| owner.generation.to_string())
                 .unwrap_or_default(),
         ),
-    ])
+    ]);
+    let unknown = volume.space.as_ref().map(|space| space.unknown.as_slice());
+    with_notes(text, unknown.unwrap_or_default())
+}
+
+/// In one line, what a volume takes.
+fn takes(space: &Space) -> String {
+    let all = format_size(space.own + space.shared);
+    match space.shared {
+        0 => format!("{all} on all disks"),
+        shared => format!(
+            "{all} on all disks, {} of them shared with snapshots or clones",
+            format_size(shared)
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -284,6 +299,11 @@ pub(super) mod tests {
                 generation: 42,
             }),
             serial: "sd-7".into(),
+            space: Some(Space {
+                own: 3 << 30,
+                shared: 6 << 30,
+                unknown: vec!["node-3 does not tell".into()],
+            }),
         }
     }
 
@@ -317,5 +337,21 @@ pub(super) mod tests {
             "{text}"
         );
         assert!(describe(&volume()).contains("golden@v1"));
+    }
+
+    #[test]
+    fn what_a_volume_takes_is_told_and_what_is_left_out_of_it() {
+        let text = describe(&volume());
+        assert!(
+            text.contains("9.0 GiB on all disks, 6.0 GiB of them shared")
+                || text.contains("9 GiB on all disks, 6 GiB of them shared"),
+            "{text}"
+        );
+        assert!(text.contains("node-3 does not tell"), "{text}");
+        let alone = Space {
+            own: 64 << 10,
+            ..Space::default()
+        };
+        assert_eq!(takes(&alone), "64 KiB on all disks");
     }
 }

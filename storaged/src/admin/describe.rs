@@ -35,6 +35,7 @@ pub(super) fn volume(map: &ClusterMap, id: VolumeId) -> Option<Volume> {
             generation: owner.created.0,
         }),
         serial: serial(id),
+        space: None,
     })
 }
 
@@ -105,6 +106,7 @@ pub(super) fn tree(map: &ClusterMap, id: VolumeId) -> Option<Tree> {
     Some(Tree {
         family: number,
         nodes,
+        unknown: Vec::new(),
     })
 }
 
@@ -139,5 +141,6 @@ fn node(family: &Family, layer: LayerId, labels: &Labels) -> TreeNode {
         volume: label.map(|(volume, _)| volume.clone()),
         snapshot: label.and_then(|(_, snapshot)| snapshot.clone()),
         created_ms: record.map_or(0, |record| record.created_ms),
+        bytes: 0,
     }
 }

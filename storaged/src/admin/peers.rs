@@ -6,15 +6,19 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::Uri;
 use axum::routing::{get, post};
+use protocol::FamilyId;
 
 use super::answer::{Body, Failure, Reply, not_found};
 use super::{BODY_BYTES_MAX, Context, Shared};
-use crate::peers::words::{CHECK, CHECKS, DISKS, NodeDisks, PartBegun, PartOfCheck, PartOrder};
+use crate::peers::words::{
+    CHECK, CHECKS, DISKS, NodeDisks, NodeUsage, PartBegun, PartOfCheck, PartOrder, USAGE,
+};
 
 /// The answers as a service.
 pub fn router(context: Arc<Context>) -> Router {
     Router::new()
         .route(DISKS, get(disks))
+        .route(USAGE, get(usage))
         .route(CHECKS, post(begin_check))
         .route(CHECK, get(check))
         .fallback(unknown)
@@ -26,6 +30,10 @@ async fn disks(State(context): Shared) -> Reply<NodeDisks> {
     Reply(NodeDisks {
         disks: context.disks.reports().await,
     })
+}
+
+async fn usage(State(context): Shared, Path(family): Path<u64>) -> Reply<NodeUsage> {
+    Reply(context.disks.usage(FamilyId(family)).await)
 }
 
 async fn begin_check(

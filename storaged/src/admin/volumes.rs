@@ -10,7 +10,7 @@ use admin_api::volumes::{
     TakeOverVolume, Tree, Volume, VolumeAnswer, VolumeList, VolumeQuery,
 };
 use axum::extract::{Path, State};
-use protocol::{FamilyId, VolumeId};
+use protocol::{FamilyId, LayerId, VolumeId};
 
 use super::answer::{Body, Created, Failure, Params, Reply, not_found};
 use super::{Context, Shared, describe};
@@ -55,9 +55,10 @@ pub(super) async fn create(
     responses((status = 200, body = Volume), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get(State(context): Shared, Path(name): Path<String>) -> Result<Reply<Volume>, Failure> {
     let id = find(&context, &name)?;
-    describe::volume(&context.volumes.map(), id)
-        .map(Reply)
-        .ok_or_else(|| no_volume(&name))
+    let map = context.volumes.map();
+    let mut volume = describe::volume(&map, id).ok_or_else(|| no_volume(&name))?;
+    volume.space = context.surveyor.space(&map, id).await;
+    Ok(Reply(volume))
 }
 
 /// Deletes a volume. Its space comes back in the background.
@@ -156,9 +157,14 @@ pub(super) async fn take_over(
     responses((status = 200, body = Tree), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn tree(State(context): Shared, Path(name): Path<String>) -> Result<Reply<Tree>, Failure> {
     let id = find(&context, &name)?;
-    describe::tree(&context.volumes.map(), id)
-        .map(Reply)
-        .ok_or_else(|| no_volume(&name))
+    let map = context.volumes.map();
+    let mut tree = describe::tree(&map, id).ok_or_else(|| no_volume(&name))?;
+    let usage = context.surveyor.usage(&map, FamilyId(tree.family)).await;
+    for node in &mut tree.nodes {
+        node.bytes = usage.layers.get(&LayerId(node.id)).copied().unwrap_or(0);
+    }
+    tree.unknown = usage.unknown;
+    Ok(Reply(tree))
 }
 
 /// A volume's identity by its name.

@@ -32,6 +32,11 @@ pub(super) enum Command {
     },
     /// Tell the figures.
     Figures { answer: oneshot::Sender<Figures> },
+    /// Tell what the layers of a family take, in bytes.
+    Usage {
+        family: FamilyId,
+        answer: oneshot::Sender<Vec<(LayerId, u64)>>,
+    },
     /// Tell how long things took.
     Times { answer: oneshot::Sender<Times> },
     /// Begin a scrub; answered with its number, or with nothing if there are too many.

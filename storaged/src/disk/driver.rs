@@ -436,6 +436,9 @@ impl Driver {
             Command::Figures { answer } => {
                 let _ = answer.send(self.figures());
             }
+            Command::Usage { family, answer } => {
+                let _ = answer.send(self.store.borrow().usage(family));
+            }
             Command::Times { answer } => {
                 let _ = answer.send(Times {
                     requests: self.times.borrow().entries(),

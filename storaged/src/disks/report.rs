@@ -1,5 +1,6 @@
 //! How this node's disks are, in the words in which other nodes are told, and what is not as it should be with them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +8,12 @@ use std::time::Duration;
 use admin_api::disks::DiskState;
 use admin_api::sizes::format_size;
 use coordination::records::DiskRecord;
-use protocol::DiskId;
+use protocol::{DiskId, FamilyId};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::{Condition, Disks, capacity_of};
-use crate::peers::words::{DiskReport, Room};
+use super::{ANSWER_LIMIT, Condition, Disks, capacity_of};
+use crate::peers::words::{DiskReport, NodeUsage, Room};
 
 /// Of its room, in percent: a disk with less left is told of.
 const NEARLY_FULL_PERCENT: u64 = 10;
@@ -36,6 +38,36 @@ impl Disks {
         }
         reports.sort_by_key(|report: &DiskReport| report.disk);
         reports
+    }
+
+    /// What the layers of a family take on all disks of this node.
+    pub async fn usage(self: &Arc<Self>, family: FamilyId) -> NodeUsage {
+        let mut asked = JoinSet::new();
+        for id in self.ids().await {
+            let this = Arc::clone(self);
+            asked.spawn(async move {
+                let told = async { this.remote(id).await?.usage(family).await.ok() };
+                (id, timeout(ANSWER_LIMIT, told).await.ok().flatten())
+            });
+        }
+        let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut silent = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            match answered {
+                Ok((_, Some(layers))) => {
+                    for (layer, bytes) in layers {
+                        *sums.entry(layer.0).or_default() += bytes;
+                    }
+                }
+                Ok((id, None)) => silent.push(id.0),
+                Err(_) => {}
+            }
+        }
+        silent.sort_unstable();
+        NodeUsage {
+            layers: sums.into_iter().collect(),
+            silent,
+        }
     }
 }
 

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use admin_api::disks::DiskState;
 use coordination::ClusterMap;
 use protocol::{DiskId, NodeId};
-use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::Mutex;
 
+use super::Peers;
 use super::words::{DISKS, DiskReport, NodeDisks};
-use super::{ASK_LIMIT, Peers};
 use crate::disks::Disks;
 
 /// So old may the answer of another node be for who looks at disks. Scripts that ask in a loop, and several people at
@@ -22,8 +21,6 @@ pub const FRESH: Duration = Duration::from_secs(1);
 pub const ROOM_FRESH: Duration = Duration::from_secs(10);
 /// So long a node that did not answer is not asked again.
 const SILENT_FRESH: Duration = Duration::from_secs(1);
-/// Nodes that are asked at the same time.
-const ASKED_MAX: usize = 64;
 
 /// All disks that somebody asked for.
 #[derive(Clone, Debug, Default)]
@@ -47,8 +44,8 @@ pub struct Surveyed {
 
 /// Asks. Cheap to share.
 pub struct Surveyor {
-    peers: Peers,
-    disks: Arc<Disks>,
+    pub(super) peers: Peers,
+    pub(super) disks: Arc<Disks>,
     /// What others told last. Held while they are asked, so that each is asked once by all who want to know.
     told: Mutex<BTreeMap<NodeId, Told>>,
 }
@@ -146,7 +143,8 @@ impl Surveyor {
         told.retain(|node, _| map.nodes().contains_key(node));
         let stale = |node: &&NodeId| told.get(node).is_none_or(|told| !told.is_good(max_age));
         let asked: Vec<NodeId> = others.iter().filter(stale).copied().collect();
-        for (node, answer) in self.ask(asked).await {
+        for (node, answer) in self.peers.ask_all::<NodeDisks>(asked, DISKS).await {
+            let answer = answer.map(|told| told.disks);
             told.insert(
                 node,
                 Told {
@@ -160,32 +158,6 @@ impl Surveyor {
             Some((node, (told.at.elapsed(), told.answer.clone())))
         };
         others.into_iter().filter_map(of).collect()
-    }
-
-    async fn ask(&self, nodes: Vec<NodeId>) -> BTreeMap<NodeId, Result<Vec<DiskReport>, String>> {
-        let late = || format!("it did not answer within {} ms", ASK_LIMIT.as_millis());
-        let mut answers: BTreeMap<_, _> = nodes.iter().map(|node| (*node, Err(late()))).collect();
-        let places = Arc::new(Semaphore::new(ASKED_MAX));
-        let mut asked = JoinSet::new();
-        for node in nodes {
-            let (peers, places) = (self.peers.clone(), places.clone());
-            asked.spawn(async move {
-                // It is never closed.
-                let _place = places.acquire().await;
-                (node, peers.get::<NodeDisks>(node, DISKS).await)
-            });
-        }
-        let gather = async {
-            while let Some(answered) = asked.join_next().await {
-                if let Ok((node, answer)) = answered {
-                    let answer = answer.map(|told| told.disks);
-                    answers.insert(node, answer.map_err(|silence| silence.to_string()));
-                }
-            }
-        };
-        // Whoever has not answered when all have had their time has not answered.
-        let _ = tokio::time::timeout(ASK_LIMIT, gather).await;
-        answers
     }
 }
 
@@ -234,7 +206,8 @@ fn not_run(map: &ClusterMap, id: DiskId, node: NodeId) -> Surveyed {
     }
 }
 
-fn named(map: &ClusterMap, node: NodeId) -> String {
+/// A node's number and name.
+pub(super) fn named(map: &ClusterMap, node: NodeId) -> String {
     match map.nodes().get(&node) {
         Some(known) if !known.record.name.is_empty() => format!("{node} ({})", known.record.name),
         _ => node.to_string(),

@@ -13,6 +13,19 @@ pub const CHECKS: &str = "/peers/v1/checks";
 /// GET: how far that is: [`PartOfCheck`].
 pub const CHECK: &str = "/peers/v1/checks/{task}";
 
+/// GET: what the layers of a family take on the disks of the node: [`NodeUsage`].
+pub const USAGE: &str = "/peers/v1/usage/{family}";
+
+/// What a family takes on a node's disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeUsage {
+    /// Layers with their bytes, over all disks that answer. Those that take nothing are left out.
+    pub layers: Vec<(u64, u64)>,
+    /// Disks that do not answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<u32>,
+}
+
 /// A node's disks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDisks {

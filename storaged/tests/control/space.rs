@@ -1,5 +1,6 @@
 //! Space comes back: of volumes, of snapshots in any order, across restarts.
 
+use admin_api::volumes::{Tree, Volume};
 use serde_json::json;
 
 use crate::node::{Node, run};
@@ -80,6 +81,41 @@ fn snapshots_and_parents_are_deleted_in_any_order_and_the_others_keep_their_data
             status, 204,
             "a pool without volumes and without space to give back goes"
         );
+        node.stop().await;
+    });
+}
+
+#[test]
+fn a_volume_tells_what_it_takes_and_what_it_shares() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::with_pool(directory.path()).await;
+        let space = async |node: &Node, name: &str| {
+            let volume: Volume = node.get(&format!("/v1/volumes/{name}")).await;
+            let space = volume.space.unwrap();
+            assert!(space.unknown.is_empty(), "{space:?}");
+            (space.own / MIB, space.shared / MIB)
+        };
+        node.create("a", "1G").await;
+        assert_eq!(space(&node, "a").await, (0, 0));
+        node.fill("a", 0, 8 << 20, 7).await;
+        // Three copies.
+        assert_eq!(space(&node, "a").await, (24, 0));
+        node.post("/v1/volumes/a/snapshots", json!({"name": "s"})).await;
+        node.fill("a", 0, 2 << 20, 8).await;
+        assert_eq!(space(&node, "a").await, (6, 24));
+        node.post("/v1/volumes/a/snapshots/s/clone", json!({"name": "b"}))
+            .await;
+        assert_eq!(space(&node, "b").await, (0, 24));
+        let tree: Tree = node.get("/v1/volumes/b/tree").await;
+        let bytes: Vec<u64> = tree.nodes.iter().map(|node| node.bytes / MIB).collect();
+        assert_eq!(bytes.iter().sum::<u64>(), 30, "{tree:?}");
+        let device = node.open("a", None).await;
+        client::request::write_zeroes(&device, 0, 2 << 20).await.unwrap();
+        assert_eq!(space(&node, "a").await, (0, 24));
+        device.close().await;
+        let node = node.restart().await;
+        assert_eq!(space(&node, "a").await, (0, 24));
         node.stop().await;
     });
 }

@@ -124,6 +124,7 @@ impl Store {
             .iter()
             .filter_map(|id| Some((*id, *self.table.intervals.get(id)?)))
             .collect();
+        commit.usage = self.table.usage.capture();
         checkpoint.captured = self.table.allocator.capture();
         commit.allocation = std::mem::take(&mut checkpoint.captured.pages);
         self.checkpoint = Some(checkpoint);

@@ -9,6 +9,7 @@ use admin_api::disks::{Disk, DiskList};
 use admin_api::pools::Pool;
 use admin_api::scrubs::{FindingKind, ScrubReport};
 use admin_api::status::Status;
+use admin_api::volumes::{Space, Volume};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use test_node::{Cluster, Node};
@@ -37,6 +38,11 @@ async fn disks(node: &Node) -> Vec<Disk> {
     ask::<DiskList>(node, "disk list").await.disks
 }
 
+/// What the volume takes.
+async fn space(node: &Node) -> Space {
+    ask::<Volume>(node, "volume info a").await.space.unwrap()
+}
+
 #[test]
 fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_know() {
     run_for(LIMIT, async {
@@ -57,6 +63,8 @@ fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_
             let status: Status = ask(node, "status").await;
             assert_eq!((status.disks_up, status.disks_unknown), (3, 0));
             assert!(status.used.unwrap() >= 3 * SIZE * MIB, "{status:?}");
+            let space = space(node).await;
+            assert_eq!((space.own, space.unknown.len()), (3 * SIZE * MIB, 0), "{space:?}");
         }
 
         // It neither answers nor counts as down at first; what it would say is not invented.
@@ -78,6 +86,12 @@ fn every_node_tells_how_full_all_disks_are_and_of_a_silent_one_that_it_does_not_
         let status: Status = ask(&cluster.nodes[0], "status").await;
         assert_eq!(status.disks_unknown, 1);
         assert!(status.used.unwrap() >= 2 * SIZE * MIB, "{status:?}");
+        let part = space(&cluster.nodes[0]).await;
+        assert_eq!(part.own, 2 * SIZE * MIB);
+        assert!(
+            part.unknown[0].starts_with("node-3 (host-3) does not tell"),
+            "{part:?}"
+        );
         // The pool's figures may be some seconds old, and say so.
         let main = async || ask::<Pool>(&cluster.nodes[0], "pool info main").await;
         until(async || main().await.unknown.is_some()).await;

@@ -189,14 +189,10 @@ fn gives_space_back(guest: &mut Guest, node: &Node) -> Result<()> {
     })
 }
 
-/// Bytes that all disks of the node have in use.
+/// Bytes that the volume takes on all disks.
 fn used(node: &Node) -> Result<u64> {
-    let list: Value = serde_json::from_str(&node.storagectl(&["--json", "disk", "list"])?)?;
-    let disks = list["disks"].as_array().context("no disks")?;
-    disks
-        .iter()
-        .map(|disk| disk["used"].as_u64().context("no space in use"))
-        .sum()
+    let info: Value = serde_json::from_str(&node.storagectl(&["--json", "volume", "info", "disk"])?)?;
+    info["space"]["own"].as_u64().context("no space is told")
 }
 
 /// The volume grows, and the host sees it when it looks.
