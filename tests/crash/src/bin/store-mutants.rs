@@ -63,7 +63,8 @@ impl Oracle {
             | Mutation::MergeTakesOlder
             | Mutation::LevelKeepsZeros
             | Mutation::SettleNotKept
-            | Mutation::MergeForgetsRows => Self::PowerCuts(2),
+            | Mutation::MergeForgetsRows
+            | Mutation::UsageNotKept => Self::PowerCuts(2),
             Mutation::FailedLogIgnored
             | Mutation::FailedDirectIgnored
             | Mutation::FailedCheckpointIgnored
