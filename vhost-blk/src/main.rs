@@ -163,7 +163,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         DeviceEvent::Lost => {
             error!("the volume was taken over by another process: all requests fail from now on");
         }
-        DeviceEvent::Wanted => {}
+        DeviceEvent::Wanted | DeviceEvent::OwnerMoved => {}
     }));
     // Before anybody can see that we listen: a signal between the two must not cut anything off.
     let shutdown = shutdown()?;

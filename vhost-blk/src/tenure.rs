@@ -159,7 +159,7 @@ impl Tenure {
                 self.info.borrow_mut().size = size;
                 self.tell(event);
             }
-            DeviceEvent::Lost => self.tell(event),
+            DeviceEvent::Lost | DeviceEvent::OwnerMoved => self.tell(event),
         }
     }
 

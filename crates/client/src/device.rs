@@ -158,6 +158,8 @@ pub enum DeviceEvent {
     Resized(u64),
     /// The volume belongs to somebody else: [`DeviceError::Lost`] from now on.
     Lost,
+    /// The volume, which is shared, has its owner on another node now.
+    OwnerMoved,
     /// Somebody waits for the volume: whoever has no use for it just now may close it.
     Wanted,
 }

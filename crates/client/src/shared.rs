@@ -129,6 +129,11 @@ impl SharedVolume {
         }
     }
 
+    /// The name of the node on which its owner is; nothing if there is none, or an older `storaged` does not tell.
+    pub fn owner_node(&self) -> Option<String> {
+        self.inner.attachment.view().owner?.node
+    }
+
     /// What operations wait for, in sentences, for people; empty when nothing waits.
     pub fn waiting(&self) -> Vec<String> {
         match &*self.inner.place.borrow() {

@@ -123,6 +123,14 @@ impl ClusterMap {
         &self.nodes
     }
 
+    /// What a node is called, for people; its number if it has no name.
+    pub fn node_name(&self, id: NodeId) -> String {
+        let known = self.nodes.get(&id).map(|node| node.record.name.clone());
+        known
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| id.to_string())
+    }
+
     /// The nodes that are up.
     pub fn up(&self) -> &BTreeMap<NodeId, Versioned<NodeUpRecord>> {
         &self.up

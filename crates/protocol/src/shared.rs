@@ -165,6 +165,9 @@ pub struct SharingOwner {
     pub addresses: Vec<String>,
     /// Who it is, for people.
     pub by: String,
+    /// The name of the node that it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 #[cfg(test)]

@@ -23,11 +23,11 @@ use tracing::{debug, warn};
 
 use crate::login::parameters::Parameters;
 use crate::session::numbers::{Turn, WINDOW};
-use crate::target::session::Session;
+use crate::target::session::{LOG_OUT_LIMIT, Session, Stay};
 use crate::target::{Home, Newcomer};
 use crate::wire::header::NO_TAG;
 use crate::wire::request::{Kind, Request, parse};
-use crate::wire::response::{logout_response, nop_in, ping, reject, text_response};
+use crate::wire::response::{asynchronous, logout_response, nop_in, ping, reject, text_response};
 use crate::wire::text::Text;
 use commands::Write;
 use outbox::Outbox;
@@ -55,6 +55,12 @@ mod reason {
     pub(super) const NOT_SUPPORTED: u8 = 0x05;
 }
 
+/// What an initiator is told unasked (RFC 7143 section 11.9.1).
+mod event {
+    pub(super) const LOG_OUT: u8 = 1;
+    pub(super) const SESSION_ENDS: u8 = 3;
+}
+
 /// Why a connection ended other than by the initiator's wish.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -73,6 +79,9 @@ pub enum ConnectionError {
     /// It does not answer.
     #[error("the initiator does not answer")]
     Silent,
+    /// This process stood still: what waits to be read may have been given up, and done by another portal.
+    #[error("this gateway stood still, and takes no command that waited meanwhile")]
+    StoodStill,
 }
 
 /// What a connection is made of, for the tasks that it has started.
@@ -116,7 +125,7 @@ async fn converse(home: Rc<Home>, newcomer: Newcomer) -> Result<(), ConnectionEr
     let result = full_feature(home.clone(), reader, output, entered).await;
     // At error recovery level 0 a connection that breaks takes its session with it.
     if result.is_err() {
-        session.end();
+        session.limit(Stay::Over);
     }
     drop(place);
     if session.leave(cid, &ended) {
@@ -137,7 +146,9 @@ async fn full_feature(
     };
     reader.expect(digests);
     let outbox = Outbox::new(digests, entered.status_number, Rc::clone(&entered.session));
-    let mut session_ended = entered.session.ended();
+    let mut stay = entered.session.stay();
+    // It may be over already.
+    stay.mark_changed();
     let mut connection_ended = entered.ended;
     let connection = Rc::new(Connection {
         home,
@@ -148,15 +159,20 @@ async fn full_feature(
         under_way: Cell::new(0),
     });
     let mut writing = std::pin::pin!(outbox.write_to(&mut output));
-    let result = tokio::select! {
-        ended = connection.read(&mut reader) => ended,
-        written = &mut writing => {
-            // A write that waits for data holds the connection, and its place in the unit's task set.
-            connection.writes.borrow_mut().clear();
-            return written.map_err(Into::into);
+    let mut reading = std::pin::pin!(connection.read(&mut reader));
+    let result = loop {
+        tokio::select! {
+            ended = &mut reading => break ended,
+            written = &mut writing => {
+                // A write that waits for data holds the connection, and its place in the unit's task set.
+                connection.writes.borrow_mut().clear();
+                return written.map_err(Into::into);
+            }
+            Ok(()) = stay.changed() => if connection.look_at_stay(*stay.borrow_and_update()) {
+                break Ok(());
+            },
+            _ = connection_ended.wait_for(|ended| *ended) => break Ok(()),
         }
-        _ = session_ended.wait_for(|ended| *ended) => Ok(()),
-        _ = connection_ended.wait_for(|ended| *ended) => Ok(()),
     };
     connection.writes.borrow_mut().clear();
     outbox.close();
@@ -166,6 +182,22 @@ async fn full_feature(
 }
 
 impl Connection {
+    /// Tells the initiator how long its session may stay, if it does not know. Says whether it is over.
+    fn look_at_stay(&self, stay: Stay) -> bool {
+        match stay {
+            Stay::Welcome | Stay::Over => {}
+            Stay::AskedToLeave => {
+                let seconds = u16::try_from(LOG_OUT_LIMIT.as_secs()).unwrap_or(u16::MAX);
+                self.outbox.send(asynchronous(event::LOG_OUT, [0, 0, seconds]));
+            }
+            Stay::Dismissed => {
+                // It may come again at once, and finds no task of the session.
+                self.outbox.send(asynchronous(event::SESSION_ENDS, [0, 0, 0]));
+            }
+        }
+        stay >= Stay::Dismissed
+    }
+
     /// Takes requests until the initiator logs out or closes its side between two of them.
     async fn read(self: &Rc<Self>, reader: &mut PduReader<OwnedReadHalf>) -> Result<(), ConnectionError> {
         let mut pinged = false;
@@ -182,6 +214,9 @@ impl Connection {
             pinged = false;
             if !read? {
                 return Ok(());
+            }
+            if self.home.stood_still() {
+                return Err(ConnectionError::StoodStill);
             }
             let pdu = reader.read().await?;
             if pdu.damaged {
@@ -292,7 +327,7 @@ impl Connection {
         match reason {
             0 => {
                 self.outbox.send(logout_response(tag, 0));
-                self.session.end();
+                self.session.limit(Stay::Over);
                 true
             }
             1 => {

@@ -33,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
     /// Where this node's storaged is: a socket's path or tcp:HOST:PORT (several: the best first)
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "memory")]
+    #[arg(long, value_name = "ADDRESS", required_unless_present_any = ["memory", "redirect"])]
     storaged: Vec<Address>,
     /// The admin socket of this node's storaged
     #[arg(long, value_name = "PATH", default_value = ADMIN_SOCKET)]
@@ -48,6 +48,10 @@ struct Arguments {
     /// number if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     portal_group: Option<u16>,
+    /// Serve nothing, but send every login on to another gateway of the cluster: hosts need to know this address only. It
+    /// is not announced
+    #[arg(long, conflicts_with_all = ["announce", "portal_group", "memory"])]
+    redirect: bool,
     /// How many seconds a login waits for a volume that somebody else has open alone
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     wait: u16,
@@ -86,7 +90,8 @@ Examples:
   storagectl iscsi lun add iqn.2026-11.org.example:disks my-disk
   storagectl iscsi acl add iqn.2026-11.org.example:disks iqn.1993-08.org.debian:01:host --chap-generate
   storaged-iscsi --storaged /run/storaged/storaged.sock --listen 192.0.2.1:3260
-  storaged-iscsi --storaged /run/storaged/storaged.sock --listen '[::]:3260' --announce 192.0.2.1:3260";
+  storaged-iscsi --storaged /run/storaged/storaged.sock --listen '[::]:3260' --announce 192.0.2.1:3260
+  storaged-iscsi --redirect --listen 192.0.2.100:3260";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -119,7 +124,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         };
         let serving = async {
-            if arguments.memory.is_empty() {
+            if arguments.redirect {
+                redirect(arguments, portals, leaving).await
+            } else if arguments.memory.is_empty() {
                 serve_cluster(arguments, portals, leaving).await
             } else {
                 serve_memory(arguments, portals, leaving).await
@@ -133,6 +140,32 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         leave.send_replace(true);
         serving.await
     })
+}
+
+/// Sends those who log in on to where the cluster's portals are.
+async fn redirect(
+    arguments: &Arguments,
+    portals: Portals,
+    mut leaving: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let directory = IscsiDirectory::new(&arguments.admin_socket)?;
+    let configuration = tokio::select! {
+        configuration = first(&directory) => configuration.context("learn where to send initiators")?,
+        _ = leaving.wait_for(|raised| *raised) => return Ok(()),
+    };
+    let (configure, configured) = watch::channel(Arc::new(configuration));
+    let settings = Settings {
+        source: Source::Memory(Vec::new()),
+        configured,
+        portal_group: 0,
+        redirects: true,
+        connections: usize::from(arguments.connections),
+    };
+    report(&portals)?;
+    let following = spawn_local(follow(directory, configure));
+    portals.run(settings, leaving).await;
+    following.abort();
+    Ok(())
 }
 
 /// Serves what the cluster says, and tells it where.
@@ -163,6 +196,7 @@ async fn serve_cluster(
         portal_group: announcement
             .group()
             .context("storaged has not kept the announcement: name a portal group")?,
+        redirects: false,
         connections: usize::from(arguments.connections),
     };
     report(&portals)?;
@@ -215,6 +249,7 @@ async fn serve_memory(
         source: Source::Memory(volumes),
         configured,
         portal_group: arguments.portal_group.unwrap_or(1),
+        redirects: false,
         connections: usize::from(arguments.connections),
     };
     report(&portals)?;

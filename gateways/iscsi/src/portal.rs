@@ -2,6 +2,7 @@
 //! Discovery sessions, which have no target, are served here.
 
 mod discovery;
+mod redirection;
 mod targets;
 
 use std::io;
@@ -32,6 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long targets may take to end once the process leaves. Then it leaves without them: fencing keeps that safe.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 
+/// The target is at another address for now (RFC 7143 section 11.13.5).
+const MOVED_FOR_NOW: (u8, u8) = (1, 1);
+
 /// What a gateway serves.
 pub struct Settings {
     /// Where volumes come from.
@@ -40,6 +44,8 @@ pub struct Settings {
     pub configured: Configured,
     /// The tag of the portal group that these portals are.
     pub portal_group: u16,
+    /// Whether every login is sent on to a portal of another gateway.
+    pub redirects: bool,
     /// Connections at once. Each may hold 128 MiB.
     pub connections: usize,
 }
@@ -54,6 +60,7 @@ struct Door {
     targets: Targets,
     configured: Configured,
     portal_group: u16,
+    redirects: bool,
 }
 
 impl Portals {
@@ -80,6 +87,7 @@ impl Portals {
             source,
             configured,
             portal_group,
+            redirects,
             connections,
         } = settings;
         let (alive, mut ended) = mpsc::channel(1);
@@ -87,6 +95,7 @@ impl Portals {
             targets: Targets::new(source, configured.clone(), portal_group, leaving.clone(), alive),
             configured,
             portal_group,
+            redirects,
         });
         let places = Arc::new(Semaphore::new(connections));
         let mut doors = JoinSet::new();
@@ -147,10 +156,21 @@ async fn receive(door: &Door, stream: TcpStream, place: OwnedSemaphorePermit) ->
         .await
         .map_err(|_| ConnectionError::Silent)??;
     let (request, login) = login_of(&first)?;
-    let found = find(door, &first);
+    let found = find(door, reader.get_ref().local_addr(), &first);
     match found {
-        Ok(None) => discovery::serve(door, reader, first).await,
-        Ok(Some(target)) => {
+        Ok(Wanted::Discovery) => discovery::serve(door, reader, first).await,
+        Ok(Wanted::Elsewhere(address)) => {
+            let mut text = Text::default();
+            text.add("TargetAddress", address.as_str());
+            let text = text.encode().into();
+            let response = login_refusal(request.task_tag, login.isid, MOVED_FOR_NOW, text);
+            let mut stream = reader.into_inner()?;
+            let numbers = numbers(&request, request.expected_status);
+            send(&mut stream, response, numbers, Digests::default()).await?;
+            debug!(address, "an initiator was sent on");
+            Ok(())
+        }
+        Ok(Wanted::Target(target)) => {
             let newcomer = Newcomer {
                 stream: reader.into_inner()?.into_std()?,
                 first,
@@ -174,19 +194,36 @@ async fn receive(door: &Door, stream: TcpStream, place: OwnedSemaphorePermit) ->
     }
 }
 
-/// Which target is wanted; nothing for a discovery session.
-fn find(door: &Door, first: &Pdu) -> Result<Option<String>, Refusal> {
+/// Where a connection belongs.
+enum Wanted {
+    /// A discovery session.
+    Discovery,
+    /// This target, here.
+    Target(String),
+    /// A portal of another gateway.
+    Elsewhere(String),
+}
+
+/// Where a connection that came in at this address belongs.
+fn find(door: &Door, own: io::Result<SocketAddr>, first: &Pdu) -> Result<Wanted, Refusal> {
     let text = Text::parse(&first.data).map_err(|_| Refusal::Initiator)?;
-    let Some(target) = Names::of(&text)?.target else {
-        return Ok(None);
+    let names = Names::of(&text)?;
+    let Some(target) = names.target else {
+        return Ok(Wanted::Discovery);
     };
     let configuration = door.configured.borrow();
-    let known = configuration.targets.iter().any(|known| known.name == target);
-    if known {
-        Ok(Some(target))
-    } else {
-        Err(Refusal::NotFound)
+    let mut targets = configuration.targets.iter();
+    let known = targets.find(|known| known.name == target);
+    let known = known.ok_or(Refusal::NotFound)?;
+    if !door.redirects {
+        return Ok(Wanted::Target(target));
     }
+    // Proof is for the gateway that serves; who is not on the list need not learn where that is.
+    known.lets_in(&names.initiator).ok_or(Refusal::Authorization)?;
+    let own = own.map_err(|_| Refusal::Unavailable)?;
+    redirection::choose(&configuration.portals, own, &names.initiator, &target)
+        .map(Wanted::Elsewhere)
+        .ok_or(Refusal::Unavailable)
 }
 
 /// Prepares a socket that was just accepted.

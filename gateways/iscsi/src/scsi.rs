@@ -8,5 +8,6 @@ pub mod identification;
 pub mod inquiry;
 pub mod mode;
 pub mod operations;
+pub mod port_groups;
 pub mod provisioning;
 pub mod sense;

@@ -4,7 +4,7 @@ pub mod keeper;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use admin_api::iscsi::Lun;
@@ -65,6 +65,15 @@ pub enum Volumes {
     Memory(Vec<(String, u64)>),
 }
 
+/// Whether whoever opens a volume waits for somebody who has it open alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as [`Cluster::wait`] says.
+    Waits,
+    /// Not at all.
+    Asks,
+}
+
 /// A volume that is open on this thread.
 pub struct OpenVolume {
     /// What serves it; offsets are multiples of the unit's block size.
@@ -82,11 +91,26 @@ impl OpenVolume {
         Self { device, shared }
     }
 
+    /// Where it is owned, now and later, without keeping it open.
+    pub fn ways(&self) -> Ways {
+        Ways(self.shared.as_ref().map(Rc::downgrade).unwrap_or_default())
+    }
+
     /// Finishes what was submitted and gives the volume back.
     pub async fn close(self) {
         if let Some(shared) = self.shared {
             shared.close().await;
         }
+    }
+}
+
+/// Tells on which node a volume is owned.
+pub struct Ways(Weak<SharedVolume>);
+
+impl Ways {
+    /// The node's name; nothing if it is not known.
+    pub fn owner_node(&self) -> Option<String> {
+        self.0.upgrade()?.owner_node()
     }
 }
 
@@ -109,9 +133,9 @@ impl Volumes {
     }
 
     /// Opens a unit's volume on this thread.
-    pub async fn open(&self, lun: &Lun) -> Result<OpenVolume, SourceError> {
+    pub async fn open(&self, lun: &Lun, patience: Patience) -> Result<OpenVolume, SourceError> {
         match self {
-            Self::Cluster(cluster, _) => cluster.open(lun).await,
+            Self::Cluster(cluster, _) => cluster.open(lun, patience).await,
             Self::Memory(volumes) => {
                 let found = volumes.iter().find(|(name, _)| *name == lun.volume);
                 let (name, size) = found.ok_or_else(|| SourceError::Volume {
@@ -148,14 +172,17 @@ pub fn serial(volume_id: u64) -> String {
 }
 
 impl Cluster {
-    async fn open(&self, lun: &Lun) -> Result<OpenVolume, SourceError> {
+    async fn open(&self, lun: &Lun, patience: Patience) -> Result<OpenVolume, SourceError> {
         let options = Options {
             program: PROGRAM.to_owned(),
             storaged: self.storaged.clone(),
             volume: lun.volume.clone(),
             snapshot: None,
             read_only: lun.read_only,
-            wait: self.wait,
+            wait: match patience {
+                Patience::Waits => self.wait,
+                Patience::Asks => Duration::ZERO,
+            },
         };
         let opened = SharedVolume::open(options).await;
         let volume = Rc::new(opened.map_err(|error| SourceError::Volume {

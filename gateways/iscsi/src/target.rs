@@ -6,30 +6,37 @@ pub mod session;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::device::DeviceEvent;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet, LocalSet, spawn_local};
-use tokio::time::sleep;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::connection::{self, stream::Pdu};
 use crate::reservation::Nexus;
 use crate::scsi::identification::Identity;
-use crate::source::{OpenVolume, Source, SourceError, Volumes, serial};
+use crate::source::{OpenVolume, Patience, Source, SourceError, Volumes, serial};
 use crate::unit::Unit;
 use crate::unit::reservations::{begin, follow, release};
+use crate::unit::tasks::settled;
 use admin_api::iscsi::{Configuration, Lun, Target};
-use session::Session;
+use session::{LOG_OUT_LIMIT, Session, Stay};
 
 /// Newcomers that may wait for a target's thread.
 pub const NEWCOMERS_MAX: usize = 64;
 /// How long a target that nobody uses keeps its volumes: an initiator that lost its connection is back by then. Whoever
 /// wants a volume for himself must wait so long.
 const IDLE_MAX: Duration = Duration::from_secs(10);
+/// How often a target looks whether it goes on.
+const PULSE: Duration = Duration::from_millis(500);
+/// An initiator gives a path up when a ping was not answered for 5 s, as open-iscsi is set, or later.
+const STANDSTILL_MAX: Duration = Duration::from_secs(5);
+/// Between two tries to open what could not be opened.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Sessions of one target.
 pub const SESSIONS_MAX: usize = 256;
 
@@ -58,6 +65,10 @@ pub struct Home {
     sessions: RefCell<BTreeMap<u16, Rc<Session>>>,
     next_tsih: Cell<u16>,
     portal_group: u16,
+    /// When this thread was last seen to go on.
+    alive: Cell<Instant>,
+    /// A unit's volume is not ours any more.
+    lost: Rc<Notify>,
 }
 
 /// A unit whose volume is open.
@@ -66,6 +77,8 @@ struct Opened {
     volume: OpenVolume,
     /// Follows the volume's reservations.
     following: AbortHandle,
+    /// Whether nothing more can be done with the volume as it was opened.
+    lost: Rc<Cell<bool>>,
 }
 
 /// Starts the thread of a target. It ends when the last connection is gone for some time, when the last sender of
@@ -96,6 +109,8 @@ pub fn start(
             sessions: RefCell::default(),
             next_tsih: Cell::new(1),
             portal_group,
+            alive: Cell::new(Instant::now()),
+            lost: Rc::default(),
         };
         LocalSet::new().block_on(&runtime, Rc::new(home).run(newcomers, leaving).instrument(span));
         drop(alive);
@@ -115,13 +130,16 @@ impl Home {
     ) {
         let mut configured = self.configured.clone();
         let mut connections = JoinSet::new();
+        let pulse = spawn_local(pulse(Rc::downgrade(&self)));
+        let mut retries = interval(RETRY_PAUSE);
+        retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.follow_configuration().await;
         info!("serving");
         loop {
             tokio::select! {
                 newcomer = newcomers.recv() => match newcomer {
                     Some(newcomer) => {
-                        self.open_missing().await;
+                        self.open_missing(Patience::Waits).await;
                         let serving = connection::serve(Rc::clone(&self), newcomer);
                         connections.spawn_local(serving.in_current_span());
                     }
@@ -131,14 +149,21 @@ impl Home {
                 // Whoever comes at this very moment is sent away, and comes again.
                 () = sleep(IDLE_MAX), if self.volumes.give_back() && connections.is_empty() => break,
                 Some(_) = connections.join_next() => {}
+                () = self.lost.notified() => self.open_lost().await,
+                _ = retries.tick(), if self.misses_units() => self.open_missing(Patience::Asks).await,
                 // An error means that nobody can change it any more.
                 Ok(()) = configured.changed() => self.follow_configuration().await,
                 _ = leaving.wait_for(|raised| *raised) => break,
             }
         }
         drop(newcomers);
-        self.end_sessions(|_| true);
+        self.end_sessions(Stay::AskedToLeave, |_| true);
+        let left = async { while connections.join_next().await.is_some() {} };
+        // Whoever did not do as he was asked is not waited for.
+        let _ = timeout(LOG_OUT_LIMIT, left).await;
+        self.end_sessions(Stay::Dismissed, |_| true);
         while connections.join_next().await.is_some() {}
+        pulse.abort();
         let units = std::mem::take(&mut *self.units.borrow_mut());
         for opened in units.into_values() {
             opened.close().await;
@@ -173,11 +198,38 @@ impl Home {
         self.sessions.borrow().values().cloned().collect()
     }
 
-    /// Ends sessions.
-    pub fn end_sessions(&self, which: impl Fn(&Session) -> bool) {
+    /// These sessions may stay no longer than that.
+    pub fn end_sessions(&self, stay: Stay, which: impl Fn(&Session) -> bool) {
         for session in self.sessions().into_iter().filter(|session| which(session)) {
-            session.end();
+            session.limit(stay);
         }
+    }
+
+    /// A session is about to take the place of those with the same name. When this returns, these are over, and nothing
+    /// that they began is under way (RFC 7143 section 6.3.5): what the new one writes is not written over by it.
+    pub async fn make_way(&self, nexus: &Nexus) {
+        loop {
+            self.end_sessions(Stay::Over, |session| session.nexus == *nexus);
+            let units = self.units();
+            let tasks = units
+                .iter()
+                .flat_map(|unit| unit.tasks.abort(|task| task.nexus == *nexus));
+            let tasks: Vec<_> = tasks.collect();
+            if tasks.iter().all(|task| task.is_settled()) {
+                return;
+            }
+            settled(tasks).await;
+        }
+    }
+
+    /// Whether this thread stood still for longer than initiators wait; then all sessions end. What waits in their sockets
+    /// may have been given up and done again by another portal, and must not be done now.
+    pub fn stood_still(&self) -> bool {
+        let stood_still = self.alive.get().elapsed() > STANDSTILL_MAX;
+        if stood_still {
+            self.end_sessions(Stay::Dismissed, |_| true);
+        }
+        stood_still
     }
 
     /// Makes a session known, by a number that no other one has. Nothing if there are too many.
@@ -231,7 +283,7 @@ impl Home {
             .as_ref()
             .map(|target| target.luns.clone())
             .unwrap_or_default();
-        self.end_sessions(|session| {
+        self.end_sessions(Stay::Dismissed, |session| {
             target
                 .as_ref()
                 .is_none_or(|target| target.lets_in(&session.nexus.initiator).is_none())
@@ -245,6 +297,9 @@ impl Home {
                 .map(|(number, _)| *number)
                 .collect()
         };
+        for unit in self.units() {
+            unit.look_at_ways(|groups| groups.follow_portals(&self.configured.borrow().portals));
+        }
         let mut changed = !gone.is_empty();
         for number in gone {
             let removed = self.units.borrow_mut().remove(&number);
@@ -252,7 +307,7 @@ impl Home {
                 opened.close().await;
             }
         }
-        changed |= self.open(&luns).await;
+        changed |= self.open(&luns, Patience::Waits).await;
         if changed {
             for unit in self.units() {
                 unit.attentions
@@ -262,20 +317,43 @@ impl Home {
         }
     }
 
+    /// Whether there are units that could not be opened.
+    fn misses_units(&self) -> bool {
+        let units = self.units.borrow();
+        let misses = |target: Target| target.luns.iter().any(|lun| !units.contains_key(&lun.number));
+        self.target().is_some_and(misses)
+    }
+
     /// Opens units that could not be opened before.
-    async fn open_missing(&self) {
+    async fn open_missing(&self, patience: Patience) {
         if let Some(target) = self.target() {
-            self.open(&target.luns).await;
+            self.open(&target.luns, patience).await;
         }
     }
 
-    async fn open(&self, luns: &[Lun]) -> bool {
+    /// Opens units again whose volumes are somebody else's, or were given up for dead with this process.
+    async fn open_lost(&self) {
+        let numbers: Vec<u16> = {
+            let units = self.units.borrow();
+            let lost = units.iter().filter(|(_, opened)| opened.lost.get());
+            lost.map(|(number, _)| *number).collect()
+        };
+        for number in numbers {
+            let removed = self.units.borrow_mut().remove(&number);
+            if let Some(opened) = removed {
+                opened.close().await;
+            }
+        }
+        self.open_missing(Patience::Asks).await;
+    }
+
+    async fn open(&self, luns: &[Lun], patience: Patience) -> bool {
         let mut opened = false;
         for lun in luns {
             if self.units.borrow().contains_key(&lun.number) {
                 continue;
             }
-            match self.open_unit(lun).await {
+            match self.open_unit(lun, patience).await {
                 Ok(()) => opened = true,
                 Err(error) => warn!(lun = lun.number, %error, "a logical unit is missing"),
             }
@@ -283,14 +361,17 @@ impl Home {
         opened
     }
 
-    async fn open_unit(&self, lun: &Lun) -> Result<(), SourceError> {
+    async fn open_unit(&self, lun: &Lun, patience: Patience) -> Result<(), SourceError> {
         let keeper = self.volumes.keeper(lun.volume_id);
         let record = keeper.load().await?;
-        let volume = self.volumes.open(lun).await?;
+        let volume = self.volumes.open(lun, patience).await?;
         let identity = Identity::new(&serial(lun.volume_id), &self.name, self.portal_group);
         let device = Rc::clone(&volume.device);
         let unit = Rc::new(Unit::new(lun.clone(), device, identity, keeper, record));
         let told = Rc::downgrade(&unit);
+        let ways = volume.ways();
+        let (lost, all_lost) = (Rc::new(Cell::new(false)), Rc::clone(&self.lost));
+        let is_lost = Rc::clone(&lost);
         volume
             .device
             .listen(Box::new(move |event| match (event, told.upgrade()) {
@@ -298,7 +379,14 @@ impl Home {
                     info!(size, "a volume's size changed");
                     unit.look_at_size();
                 }
-                (DeviceEvent::Lost, _) => warn!("a volume was taken over by another process"),
+                (DeviceEvent::OwnerMoved, Some(unit)) => {
+                    unit.look_at_ways(|groups| groups.follow_owner(ways.owner_node()));
+                }
+                (DeviceEvent::Lost, _) => {
+                    warn!("a volume is not open here any more");
+                    is_lost.set(true);
+                    all_lost.notify_one();
+                }
                 _ => {}
             }));
         if begin(&unit).await.is_err() {
@@ -307,6 +395,10 @@ impl Home {
                 "what a former gateway's initiators reserved stays reserved for now"
             );
         }
+        let owner = volume.ways().owner_node();
+        unit.look_at_ways(|groups| {
+            groups.follow_portals(&self.configured.borrow().portals) | groups.follow_owner(owner)
+        });
         for session in self.sessions() {
             unit.attentions.borrow_mut().begin(&session.nexus);
         }
@@ -316,6 +408,7 @@ impl Home {
             following: spawn_local(following.in_current_span()).abort_handle(),
             unit,
             volume,
+            lost,
         };
         self.units.borrow_mut().insert(lun.number, opened);
         Ok(())
@@ -326,6 +419,21 @@ impl Opened {
     async fn close(self) {
         self.following.abort();
         self.volume.close().await;
+    }
+}
+
+/// Notes that the thread goes on, again and again.
+async fn pulse(home: Weak<Home>) {
+    let mut beats = interval(PULSE);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        let Some(home) = home.upgrade() else { return };
+        // Said by whoever is first to run again: this, or a connection with something to read.
+        if home.stood_still() {
+            warn!("this process stood still: all sessions begin anew");
+        }
+        home.alive.set(Instant::now());
     }
 }
 

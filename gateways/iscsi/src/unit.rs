@@ -23,6 +23,7 @@ use crate::scsi::command::{Command, decode};
 use crate::scsi::identification::Identity;
 use crate::scsi::inquiry::absent;
 use crate::scsi::mode::{Medium, ModeState};
+use crate::scsi::port_groups::PortGroups;
 use crate::scsi::sense::{Sense, status};
 use crate::source::keeper::Keeper;
 use admin_api::iscsi::{Lun, Reservations};
@@ -86,6 +87,7 @@ pub struct Unit {
     pub(crate) device: Rc<dyn BlockDevice>,
     pub(crate) identity: Identity,
     pub(crate) mode: Cell<ModeState>,
+    pub(crate) port_groups: RefCell<PortGroups>,
     /// Who must be told what.
     pub attentions: RefCell<Attentions>,
     /// The newest record of reservations that is known here.
@@ -108,11 +110,13 @@ impl Unit {
         record: Reservations,
     ) -> Self {
         let size = Cell::new(device.info().size);
+        let port_groups = RefCell::new(PortGroups::new(identity.portal_group));
         Self {
             lun,
             device,
             identity,
             mode: Cell::default(),
+            port_groups,
             attentions: RefCell::default(),
             record: RefCell::new(record),
             keeper,
@@ -137,6 +141,14 @@ impl Unit {
         let size = self.device.info().size;
         if self.size.replace(size) != size {
             self.attentions.borrow_mut().tell_all(Sense::CAPACITY_CHANGED);
+        }
+    }
+
+    /// What is known of portals, or of the volume's owner, is something else now: all are told if one of the ways to the
+    /// unit has become better or worse.
+    pub fn look_at_ways(&self, follow: impl FnOnce(&mut PortGroups) -> bool) {
+        if follow(&mut self.port_groups.borrow_mut()) {
+            self.attentions.borrow_mut().tell_all(Sense::ACCESS_STATE_CHANGED);
         }
     }
 

@@ -119,7 +119,7 @@ fn watch_for_loss(device: &dyn BlockDevice, stop: watch::Sender<bool>) -> Rc<Cel
     device.listen(Box::new(move |event| match event {
         DeviceEvent::Resized(size) => info!(size, "the size changed: clients see it when they connect again"),
         // Clients of a gateway say nothing when they stand still: the volume is closed when the last has gone.
-        DeviceEvent::Wanted => {}
+        DeviceEvent::Wanted | DeviceEvent::OwnerMoved => {}
         DeviceEvent::Lost => {
             noted.set(true);
             stop.send_replace(true);

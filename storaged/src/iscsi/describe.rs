@@ -47,8 +47,7 @@ pub fn target(map: &ClusterMap, name: &str) -> Option<TargetInfo> {
 pub fn portals(map: &ClusterMap) -> Vec<Portal> {
     let mut portals = Vec::new();
     for (node, group, portal) in map.iscsi().portals() {
-        let name = map.nodes().get(&node).map(|node| node.record.name.clone());
-        let name = name.unwrap_or_else(|| node.to_string());
+        let name = map.node_name(node);
         // Written by a program that knows larger tags, which this one could not tell a gateway.
         let Ok(group) = u16::try_from(group) else { continue };
         portals.extend(portal.record.addresses.iter().map(|address| Portal {

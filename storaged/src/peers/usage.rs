@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use admin_api::volumes::Space;
 use coordination::ClusterMap;
-use protocol::{FamilyId, LayerId, NodeId, VolumeId};
+use protocol::{FamilyId, LayerChain, LayerId, NodeId, VolumeId};
 
 use super::survey::{Surveyor, named};
 use super::words::{NodeUsage, USAGE};
@@ -76,7 +76,7 @@ fn add(space: &mut Space, map: &ClusterMap, id: VolumeId, usage: &Usage) {
     };
     let head = volume.record.head;
     let chain = family.chain(head);
-    for layer in chain.iter().flat_map(|chain| chain.layers()) {
+    for layer in chain.iter().flat_map(LayerChain::layers) {
         let bytes = usage.layers.get(layer).copied().unwrap_or(0);
         if *layer == head {
             space.own += bytes;

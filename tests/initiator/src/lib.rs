@@ -94,6 +94,18 @@ pub struct Initiator {
 impl Initiator {
     /// Logs in without proof. A session that is there already is named by its number.
     pub async fn log_in(address: SocketAddr, names: Names<'_>, connection: u16, tsih: u16) -> Self {
+        let refused = |(status, text)| panic!("the login was answered with {status:#x}, {text:?}");
+        let logged_in = Self::try_log_in(address, names, connection, tsih).await;
+        logged_in.unwrap_or_else(refused)
+    }
+
+    /// Logs in, or gives the status that was answered, and the text with it.
+    pub async fn try_log_in(
+        address: SocketAddr,
+        names: Names<'_>,
+        connection: u16,
+        tsih: u16,
+    ) -> Result<Self, (u16, String)> {
         let mut initiator = Self {
             stream: TcpStream::connect(address).await.unwrap(),
             command_number: 1,
@@ -113,9 +125,37 @@ impl Initiator {
         initiator.send(header, names.as_bytes()).await;
         let response = initiator.receive().await.unwrap();
         assert_eq!(response.header.opcode(), 0x23);
-        assert_eq!(response.header.u16(36), 0, "the login's status");
-        initiator.tsih = response.header.u16(14);
-        initiator
+        match response.header.u16(36) {
+            0 => {
+                initiator.tsih = response.header.u16(14);
+                Ok(initiator)
+            }
+            status => Err((status, String::from_utf8(response.data).unwrap())),
+        }
+    }
+
+    /// Waits until the gateway closes the connection, and says nothing else before than why; gives the last reason that it
+    /// gave (RFC 7143 section 11.9.1).
+    pub async fn until_closed(&mut self) -> Option<u8> {
+        let mut reason = None;
+        while let Some(pdu) = self.receive().await {
+            assert_eq!(pdu.header.opcode(), 0x32, "an asynchronous message");
+            reason = Some(pdu.header.0[36]);
+        }
+        reason
+    }
+
+    /// The groups of target ports, each with its access state (SPC-4 clause 6.37).
+    pub async fn port_groups(&mut self) -> Vec<(u16, u8)> {
+        let mut cdb = [0; 12];
+        (cdb[0], cdb[1], cdb[9]) = (0xa3, 0x0a, 252);
+        self.command(16, READ, 252, &cdb, &[]).await;
+        let answer = self.receive().await.unwrap();
+        assert_eq!(answer.header.opcode(), 0x25, "data");
+        let groups = answer.data[4..].chunks_exact(12);
+        groups
+            .map(|group| (u16::from_be_bytes([group[2], group[3]]), group[0] & 0x0f))
+            .collect()
     }
 
     /// Sends a PDU as it is.
@@ -207,12 +247,18 @@ impl Initiator {
 
     /// Writes blocks of 512 bytes, at most 8192 bytes: they go with the command.
     pub async fn write(&mut self, block: u32, data: &[u8]) -> Outcome {
+        let tag = self.begin_write(block, data).await;
+        self.outcome(tag).await
+    }
+
+    /// Sends a write, and gives its tag.
+    pub async fn begin_write(&mut self, block: u32, data: &[u8]) -> u32 {
         let tag = self.command_number;
         let count = u16::try_from(data.len() / 512).unwrap();
         let length = u32::try_from(data.len()).unwrap();
         self.command(tag, WRITE, length, &ten(0x2a, block, count), data)
             .await;
-        self.outcome(tag).await
+        tag
     }
 
     /// COMPARE AND WRITE of one block of 512 bytes (SBC-3 clause 5.2): writes `data` where `expected` is.

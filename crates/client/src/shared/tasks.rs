@@ -165,11 +165,18 @@ pub(super) async fn keep(inner: Rc<Inner>) {
     inner.tell(DeviceEvent::Lost);
 }
 
-/// Takes in who is there, and the volume's size.
+/// Takes in who is there, who owns the volume, and its size.
 pub(super) async fn follow(inner: Rc<Inner>) {
     let mut views = inner.attachment.watch();
+    let mut owner = None;
     loop {
         let view = views.borrow_and_update().clone();
+        let node = view.owner.as_ref().and_then(|owner| owner.node.clone());
+        // While it has none, nobody has to look for another way.
+        if node.is_some() && node != owner {
+            owner = node;
+            inner.tell(DeviceEvent::OwnerMoved);
+        }
         let host = match &*inner.place.borrow() {
             Place::Here(host) => Some(Rc::clone(host)),
             _ => None,

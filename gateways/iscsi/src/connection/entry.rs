@@ -118,14 +118,15 @@ pub(super) async fn enter<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             } => {
                 let done = transit && stages.1 == FULL_FEATURE;
                 let entered = if done {
-                    match admit(
+                    let admitted = admit(
                         home,
                         &initiator,
                         portal_group,
                         &request,
                         &login,
                         machine.parameters(),
-                    ) {
+                    );
+                    match admitted.await {
                         Ok(entered) => Some(entered),
                         Err(refusal) => return refuse(output, &request, &login, status, refusal).await,
                     }
@@ -185,7 +186,7 @@ fn begin(home: &Home, first: &Pdu, portal_group: u16) -> Result<(String, Login),
 
 /// Finds or makes the session. One of the same names that is there already ends when a new one begins (RFC 7143 section
 /// 6.3.5).
-fn admit(
+async fn admit(
     home: &Rc<Home>,
     initiator: &str,
     portal_group: u16,
@@ -200,7 +201,7 @@ fn admit(
         portal_group,
     };
     let session = if login.tsih == 0 {
-        home.end_sessions(|session| session.nexus == nexus);
+        home.make_way(&nexus).await;
         let first = request.command_number;
         let made =
             home.begin_session(|tsih| Session::new(tsih, login.isid, nexus, parameters.clone(), first));

@@ -7,6 +7,7 @@ use tokio::task::spawn_local;
 use crate::connection::Connection;
 use crate::connection::commands::unit_number;
 use crate::scsi::sense::Sense;
+use crate::target::session::Stay;
 use crate::unit::Unit;
 use crate::unit::reservations::reset;
 use crate::unit::tasks::{Task, settled};
@@ -63,7 +64,7 @@ pub(super) fn start(connection: &Rc<Connection>, tag: u32, function: u8, lun: [u
         }
         connection.outbox.send(task_management_response(tag, answer));
         if function == TARGET_COLD_RESET {
-            connection.home.end_sessions(|_| true);
+            connection.home.end_sessions(Stay::Dismissed, |_| true);
         }
     });
 }

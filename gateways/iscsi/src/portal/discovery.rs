@@ -181,7 +181,7 @@ impl Discovery {
             for portal in portals {
                 answer.add("TargetAddress", format!("{},{}", portal.address, portal.group));
             }
-            if let (true, Ok(address)) = (portals.is_empty(), &own) {
+            if let (true, false, Ok(address)) = (portals.is_empty(), door.redirects, &own) {
                 answer.add("TargetAddress", format!("{address},{}", door.portal_group));
             }
         }

@@ -119,6 +119,8 @@ impl Sense {
     pub const CAPACITY_CHANGED: Self = Self::new(key::UNIT_ATTENTION, (0x2a, 9));
     /// Tasks were cleared by another initiator.
     pub const COMMANDS_CLEARED: Self = Self::new(key::UNIT_ATTENTION, (0x2f, 0));
+    /// The unit is reached best by other portals than before.
+    pub const ACCESS_STATE_CHANGED: Self = Self::new(key::UNIT_ATTENTION, (0x2a, 6));
     /// There are other logical units now.
     pub const UNITS_CHANGED: Self = Self::new(key::UNIT_ATTENTION, (0x3f, 0xe));
 

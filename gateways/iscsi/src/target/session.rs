@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
@@ -25,8 +26,24 @@ pub struct Session {
     pub went_on: Notify,
     /// Its connections, each with what ends it.
     connections: RefCell<BTreeMap<u16, watch::Sender<bool>>>,
-    ended: watch::Sender<bool>,
+    stay: watch::Sender<Stay>,
 }
+
+/// How long a session may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stay {
+    /// As long as it likes.
+    Welcome,
+    /// The initiator is to log out, within [`LOG_OUT_LIMIT`].
+    AskedToLeave,
+    /// It ends now, and the initiator is told.
+    Dismissed,
+    /// It ends now. The initiator knows, or is not there.
+    Over,
+}
+
+/// How long an initiator that is asked to log out may take for it.
+pub const LOG_OUT_LIMIT: Duration = Duration::from_secs(3);
 
 impl Session {
     /// A session without connections.
@@ -39,7 +56,7 @@ impl Session {
             numbers: RefCell::new(CommandNumbers::new(first_command)),
             went_on: Notify::new(),
             connections: RefCell::default(),
-            ended: watch::Sender::new(false),
+            stay: watch::Sender::new(Stay::Welcome),
         }
     }
 
@@ -80,13 +97,17 @@ impl Session {
         })
     }
 
-    /// Ends all.
-    pub fn end(&self) {
-        self.ended.send_replace(true);
+    /// It may stay no longer than this.
+    pub fn limit(&self, stay: Stay) {
+        self.stay.send_if_modified(|present| {
+            let shorter = *present < stay;
+            *present = stay.max(*present);
+            shorter
+        });
     }
 
-    /// Raised when the whole session ends.
-    pub fn ended(&self) -> watch::Receiver<bool> {
-        self.ended.subscribe()
+    /// How long it may stay, now and later.
+    pub fn stay(&self) -> watch::Receiver<Stay> {
+        self.stay.subscribe()
     }
 }

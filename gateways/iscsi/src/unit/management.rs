@@ -38,7 +38,7 @@ pub fn perform(unit: &Unit, nexus: &Nexus, command: &Command, data: &[u8]) -> Re
         Command::ModeSelect { long, length } => mode_select(unit, nexus, long, data, length)?,
         Command::StartStop { condition, .. } if condition != 0 => return Err(Sense::cdb(4).into()),
         Command::ReportTargetPortGroups { extended, allocation } => {
-            Done::data(port_groups(unit.identity.portal_group, extended), allocation)
+            Done::data(unit.port_groups.borrow().report(extended), allocation)
         }
         Command::ReportOperations {
             asked,
@@ -67,20 +67,4 @@ fn mode_select(unit: &Unit, nexus: &Nexus, long: bool, data: &[u8], length: usiz
             .tell_others(nexus, Sense::MODE_CHANGED);
     }
     Ok(Done::good())
-}
-
-/// One group with one port, which is active and optimised (SPC-4 clause 6.37): the volume's owner is asked by whoever
-/// serves the port.
-fn port_groups(group: u16, extended: bool) -> Vec<u8> {
-    let [high, low] = group.to_be_bytes();
-    let descriptor = [
-        // Active and optimised; all states that are not supported are left out; no reason; one port.
-        0x00, 0x01, high, low, 0, 0, 0, 1, 0, 0, high, low,
-    ];
-    let header: &[u8] = if extended {
-        &[0, 0, 0, 16, 0x10, 0, 0, 0]
-    } else {
-        &[0, 0, 0, 12]
-    };
-    [header, &descriptor].concat()
 }

@@ -42,6 +42,11 @@ impl Task {
         self.aborted.get()
     }
 
+    /// Whether it can change nothing any more, once it is aborted.
+    pub fn is_settled(&self) -> bool {
+        self.ended.get() || !self.started.get()
+    }
+
     /// From here on the task cannot be undone.
     pub fn start(&self) {
         self.started.set(true);
@@ -94,7 +99,7 @@ pub async fn settled(tasks: Vec<Rc<Task>>) {
     for task in tasks {
         loop {
             let changed = task.changed.notified();
-            if task.ended.get() || !task.started.get() {
+            if task.is_settled() {
                 break;
             }
             changed.await;

@@ -49,6 +49,7 @@ pub(crate) fn with_gateway<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr)
             source: Source::Memory(vec![("disk".to_owned(), SIZE)]),
             configured,
             portal_group: 1,
+            redirects: false,
             connections: 8,
         };
         let address = portals.addresses().unwrap()[0];

@@ -224,6 +224,7 @@ impl FrontEnd {
                 attachment,
                 addresses: addresses.unwrap_or_default(),
                 by: ownership::name_of(&owner.record),
+                node: Some(map.node_name(owner.record.node)),
             }
         });
         let lease_ms = self.sessions.settings.lease.as_millis();

@@ -7,6 +7,7 @@ use admin_api::iscsi::PortalList;
 use serde_json::Value;
 use tempfile::TempDir;
 use test_initiator::{Initiator, Names};
+use test_node::process::Signal;
 use test_node::{Cluster, Node, Process};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,6 +22,18 @@ const PREEMPTED: (u8, u8) = (0x2a, 0x05);
 const MISCOMPARE: (u8, (u8, u8)) = (0x0e, (0x1d, 0));
 /// The unit was reset.
 const RESET: (u8, u8) = (0x29, 0x03);
+/// Another portal is the better one now.
+const ACCESS_STATE_CHANGED: (u8, u8) = (0x2a, 0x06);
+/// How well a portal reaches a unit (SPC-4 table 310).
+const OPTIMISED: u8 = 0;
+const NOT_OPTIMISED: u8 = 1;
+/// Why a target speaks unasked (RFC 7143 section 11.9.1).
+const LOG_OUT: u8 = 1;
+const SESSION_ENDS: u8 = 3;
+/// A login is answered by the name of another portal (RFC 7143 section 11.13.5).
+const MOVED_FOR_NOW: u16 = 0x0101;
+/// Longer than initiators wait for a portal that stands still.
+const STANDSTILL_LIMIT: Duration = Duration::from_secs(6);
 /// Between looks.
 const LOOK_LIMIT: Duration = Duration::from_millis(50);
 
@@ -33,15 +46,19 @@ struct Portal {
 
 impl Portal {
     fn start(node: &Node) -> Self {
+        let storaged = node.session_socket().display().to_string();
+        Self::start_as(node, ["--storaged", &storaged])
+    }
+
+    fn start_as<'a>(node: &Node, first: impl IntoIterator<Item = &'a str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let words = [
-            "--storaged".to_owned(),
-            node.session_socket().display().to_string(),
+        let common = [
             "--admin-socket".to_owned(),
             node.admin_socket().display().to_string(),
             "--listen".to_owned(),
             "127.0.0.1:0".to_owned(),
         ];
+        let words = first.into_iter().map(str::to_owned).chain(common);
         let log = folder.path().join("log");
         let mut process = Process::start("storaged-iscsi", words, &log).unwrap();
         let address = process.wait_for("the portal's address", || {
@@ -117,6 +134,7 @@ fn what_is_written_by_one_portal_is_read_by_the_other_and_either_may_die() {
         );
         // The first portal's front end was the first, and owns the volume.
         one.process.kill().unwrap();
+        be_told(&mut second, ACCESS_STATE_CHANGED).await;
         assert!(second.write(7, &[3; 512]).await.is_good());
         assert_eq!(
             second.read(7, 3).await,
@@ -229,8 +247,9 @@ fn the_older_kind_of_reservation_holds_at_both_portals_until_the_unit_is_reset()
         while !a.reserve().await.is_good() {
             looks.tick().await;
         }
-        one.process.kill().unwrap();
         let mut b = two.log_in(HOSTS[1]).await;
+        one.process.kill().unwrap();
+        be_told(&mut b, ACCESS_STATE_CHANGED).await;
         assert!(b.reserve().await.is_conflict());
         let again = Portal::start(&cluster.nodes[0]);
         let _a = again.log_in(HOSTS[0]).await;
@@ -253,11 +272,11 @@ fn what_changes_reaches_sessions_that_are_there() {
         let _: Value = ask(node, "volume rename a b").await;
         assert_eq!(b.read(last, 1).await, [9; 512]);
         let _: Value = ask(node, &format!("iscsi acl remove {TARGET} {} --yes", HOSTS[0])).await;
-        assert!(a.receive().await.is_none(), "it is sent away");
+        assert_eq!(a.until_closed().await, Some(SESSION_ENDS));
         assert!(b.write(0, &[5; 4096]).await.is_good());
         node.storagectl(&["iscsi", "target", "delete", TARGET, "--yes"])
             .unwrap();
-        assert!(b.receive().await.is_none(), "it is sent away");
+        assert_eq!(b.until_closed().await, Some(SESSION_ENDS));
         // Whoever wants the volume for himself has it as soon as the portals have given it back.
         let alone = open(node, "b").await;
         assert_eq!(value(&alone, 0, 512 * 8).await, 5);
@@ -280,6 +299,99 @@ fn a_portal_outlives_its_storaged() {
             &format!("iscsi acl remove {TARGET} {} --yes", HOSTS[0]),
         )
         .await;
-        assert!(a.receive().await.is_none(), "it is sent away");
+        assert_eq!(a.until_closed().await, Some(SESSION_ENDS));
+    });
+}
+
+#[test]
+fn the_portal_where_the_owner_is_is_the_better_one_wherever_the_owner_goes() {
+    run(async {
+        let (_cluster, [mut one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[0]).await;
+        let at_one = [(1, OPTIMISED), (2, NOT_OPTIMISED)];
+        assert_eq!(a.port_groups().await, at_one, "the first that opened it owns it");
+        assert_eq!(b.port_groups().await, at_one);
+        assert!(a.write(0, &[1; 512]).await.is_good());
+        one.process.kill().unwrap();
+        be_told(&mut b, ACCESS_STATE_CHANGED).await;
+        let groups = b.port_groups().await;
+        assert!(groups.contains(&(2, OPTIMISED)), "{groups:?}");
+        assert_eq!(b.read(0, 1).await, [1; 512]);
+    });
+}
+
+#[test]
+fn a_portal_that_ends_asks_its_hosts_to_log_out_and_waits_for_them() {
+    run(async {
+        let (_cluster, [mut one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[0]).await;
+        one.process.signal(Signal::TERM).unwrap();
+        let asked = a.receive().await.unwrap();
+        assert_eq!((asked.header.opcode(), asked.header.0[36]), (0x32, LOG_OUT));
+        // Until it has logged out, it is served.
+        assert!(a.write(3, &[7; 512]).await.is_good());
+        a.log_out().await;
+        one.process.wait_until_it_ends().unwrap();
+        be_told(&mut b, ACCESS_STATE_CHANGED).await;
+        assert_eq!(b.read(3, 1).await, [7; 512]);
+        // One that does not listen is not waited for.
+        two.process.signal(Signal::TERM).unwrap();
+        assert_eq!(b.until_closed().await, Some(SESSION_ENDS));
+    });
+}
+
+#[test]
+fn what_waited_at_a_portal_that_stood_still_is_not_done_any_more() {
+    run(async {
+        let (_cluster, [one, two]) = prepare().await;
+        // The second portal owns the volume: nothing waits for the first.
+        let mut b = two.log_in(HOSTS[0]).await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        one.process.freeze().unwrap();
+        a.begin_write(0, &[1; 512]).await;
+        // The host gives the path up, does it again by the other one, and goes on.
+        assert!(b.write(0, &[1; 512]).await.is_good());
+        assert!(b.write(0, &[2; 512]).await.is_good());
+        // For so long the portal must stand still: there is nothing to look at.
+        tokio::time::sleep(STANDSTILL_LIMIT).await;
+        one.process.thaw().unwrap();
+        a.until_closed().await;
+        assert_eq!(b.read(0, 1).await, [2; 512]);
+        let mut a = one.log_in(HOSTS[0]).await;
+        assert_eq!(a.read(0, 1).await, [2; 512]);
+    });
+}
+
+#[test]
+fn a_gateway_that_redirects_sends_hosts_to_portals_that_serve() {
+    run(async {
+        let (cluster, [one, two]) = prepare().await;
+        let door = Portal::start_as(&cluster.nodes[0], ["--redirect"]);
+        let names = |initiator| Names {
+            initiator,
+            target: TARGET,
+            keys: "",
+        };
+        let sent_on = async |host| {
+            let answered = Initiator::try_log_in(door.address, names(host), 0, 0).await;
+            answered.map(|_| "in").unwrap_err()
+        };
+        let (status, text) = sent_on(HOSTS[0]).await;
+        assert_eq!(status, MOVED_FOR_NOW);
+        let address = text
+            .strip_prefix("TargetAddress=")
+            .unwrap()
+            .trim_end_matches('\0');
+        let address: SocketAddr = address.parse().unwrap();
+        assert!([one.address, two.address].contains(&address), "{address}");
+        let mut a = Initiator::log_in(address, names(HOSTS[0]), 0, 0).await;
+        a.be_told().await;
+        assert!(a.write(0, &[1; 512]).await.is_good());
+        let (status, _) = sent_on("iqn.2026-11.org.example:stranger").await;
+        assert_eq!(status, 0x0202, "it learns nothing");
+        let known: PortalList = ask(&cluster.nodes[0], "iscsi portal list").await;
+        assert_eq!(known.portals.len(), 2, "it is no portal that serves");
     });
 }
