@@ -216,6 +216,14 @@ impl WriteBuffer {
         }
     }
 
+    /// How much goes in, in bytes.
+    pub fn length(&self) -> usize {
+        match &self.0 {
+            Room::Own(room) => room.len(),
+            Room::Shared(piece) => piece.length(),
+        }
+    }
+
     /// What was put in.
     pub fn freeze(self) -> Bytes {
         match self.0 {

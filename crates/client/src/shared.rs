@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::backoff::Backoff;
 use crate::device::{
     BlockDevice, Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation, Outcome,
+    WriteBuffer,
 };
 use crate::pieces::{Answered, Number, Pieces, next_cut};
 use crate::request;
@@ -199,6 +200,13 @@ impl BlockDevice for SharedVolume {
 
     fn listen(&self, listener: Listener) {
         *self.inner.listener.borrow_mut() = Some(listener);
+    }
+
+    fn buffer(&self, length: usize) -> WriteBuffer {
+        match &*self.inner.place.borrow() {
+            Place::Here(host) => host.volume().buffer(length),
+            Place::Nowhere | Place::There(_) => WriteBuffer::new(length),
+        }
     }
 }
 

@@ -123,6 +123,11 @@ impl Inner {
 }
 
 impl Piece {
+    /// How long it is, in bytes.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
     /// Its bytes, to be filled.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: the granules lie inside the mapping and are given to this piece alone until it is

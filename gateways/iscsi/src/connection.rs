@@ -3,6 +3,7 @@
 //! `stream` reads and writes PDUs, `outbox` queues them, `entry` is the login, `commands` carries SCSI commands out,
 //! `functions` is task management. Refuses to know which units there are: its target does.
 
+mod arrival;
 mod commands;
 pub(crate) mod entry;
 mod functions;
@@ -25,10 +26,11 @@ use crate::login::parameters::Parameters;
 use crate::session::numbers::{Turn, WINDOW};
 use crate::target::session::{LOG_OUT_LIMIT, Session, Stay};
 use crate::target::{Home, Newcomer};
-use crate::wire::header::NO_TAG;
+use crate::wire::header::{Header, NO_TAG};
 use crate::wire::request::{Kind, Request, parse};
 use crate::wire::response::{asynchronous, logout_response, nop_in, ping, reject, text_response};
 use crate::wire::text::Text;
+use arrival::Data;
 use commands::Write;
 use outbox::Outbox;
 use stream::{Digests, Pdu, PduReader, ReadError};
@@ -218,13 +220,15 @@ impl Connection {
             if self.home.stood_still() {
                 return Err(ConnectionError::StoodStill);
             }
-            let pdu = reader.read().await?;
-            if pdu.damaged {
-                self.outbox.send(reject(reason::DATA_DIGEST, &pdu.header));
+            let header = reader.header().await?;
+            let request = parse(&header).ok();
+            let (data, damaged) = self.arrive(reader, &header, request.as_ref()).await?;
+            if damaged {
+                self.outbox.send(reject(reason::DATA_DIGEST, &header));
                 return Err(ConnectionError::Protocol("a data digest was wrong"));
             }
-            let Ok(request) = parse(&pdu.header) else {
-                self.outbox.send(reject(reason::NOT_SUPPORTED, &pdu.header));
+            let Some(request) = request else {
+                self.outbox.send(reject(reason::NOT_SUPPORTED, &header));
                 continue;
             };
             if !self.awaits_turn(&request).await? {
@@ -234,7 +238,7 @@ impl Connection {
                 // Whoever is told that the session is over may have another one reserve what it had.
                 self.home.give_up(&self.session.nexus).await;
             }
-            if self.take(&request, pdu)? {
+            if self.take(&request, header, data)? {
                 return Ok(());
             }
         }
@@ -264,15 +268,31 @@ impl Connection {
     }
 
     /// Takes one request. Says whether it was the last.
-    fn take(self: &Rc<Self>, request: &Request, pdu: Pdu) -> Result<bool, ConnectionError> {
-        let tag = request.task_tag;
+    fn take(self: &Rc<Self>, request: &Request, header: Header, data: Data) -> Result<bool, ConnectionError> {
+        let (tag, length) = (request.task_tag, header.data_length());
         match request.kind {
-            Kind::Command(ref command) => self.command(request, command, pdu.data),
+            Kind::Command(ref command) => {
+                self.command(request, command, data, length);
+                return Ok(false);
+            }
             Kind::DataOut {
                 target_tag,
                 number,
                 offset,
-            } => self.data_out(tag, (target_tag, number, offset), request.last, pdu.data),
+            } => {
+                let part = (target_tag, number, offset);
+                self.data_out(tag, part, request.last, data, length);
+                return Ok(false);
+            }
+            _ => {}
+        }
+        let pdu = Pdu {
+            header,
+            data: data.alone(),
+            damaged: false,
+        };
+        match request.kind {
+            Kind::Command(_) | Kind::DataOut { .. } => {}
             // The answer to a ping of ours has no name that asks for an answer.
             Kind::NopOut { .. } if tag == NO_TAG => {}
             Kind::NopOut { .. } => {

@@ -1,7 +1,8 @@
 //! What a volume costs as an iSCSI disk: one copy, three copies and rows 4+2 behind storaged-iscsi, beside Debian's tgt on
 //! a plain file. All on one machine over loopback, with one initiator of our own for all of them.
 //!
-//! tgt acknowledges a write when it is in the page cache; only patterns with a flush compare like with like.
+//! tgt acknowledges a write when it is in the page cache, and reads from there: all of these volumes fits into it. Only patterns
+//! with a flush compare like with like, and reads with the tgt that opens its file past the cache.
 
 mod initiator;
 
@@ -71,7 +72,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ("storaged-3-copies", 3, Kept::Copies(3)),
         ("storaged-4+2", 6, Kept::Rows("4+2")),
     ];
-    let mut sans = vec![San::tgt(&directory.path().join(TGT), span)?];
+    let mut sans = Vec::new();
+    for (name, flags) in [(TGT, None), ("tgt-direct", Some("direct"))] {
+        sans.push(San::tgt(name, &directory.path().join(name), flags, span)?);
+    }
     for (name, disks, kept) in ours {
         sans.push(San::ours(name, &directory.path().join(name), disks, kept, span)?);
     }
@@ -158,8 +162,8 @@ impl San {
         })
     }
 
-    /// tgt with a plain file.
-    fn tgt(folder: &Path, size: u64) -> Result<Self> {
+    /// tgt with a plain file, which it opens with these flags.
+    fn tgt(name: &'static str, folder: &Path, flags: Option<&str>, size: u64) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let image = folder.join("image.raw");
         File::create(&image)?.set_len(size)?;
@@ -180,6 +184,20 @@ impl San {
             || admin(&["--mode", "target", "--op", "show"]).is_ok_and(|output| output.status.success());
         tgtd.wait_until("it takes orders", is_there)?;
         let image = image.display().to_string();
+        let flags = flags.map(|flags| ["--bsoflags", flags]);
+        let mut unit = vec![
+            "--mode",
+            "logicalunit",
+            "--op",
+            "new",
+            "--tid",
+            "1",
+            "--lun",
+            "1",
+            "--backing-store",
+            &image,
+        ];
+        unit.extend(flags.iter().flatten());
         for words in [
             &[
                 "--mode",
@@ -191,18 +209,7 @@ impl San {
                 "--targetname",
                 TARGET,
             ][..],
-            &[
-                "--mode",
-                "logicalunit",
-                "--op",
-                "new",
-                "--tid",
-                "1",
-                "--lun",
-                "1",
-                "--backing-store",
-                &image,
-            ],
+            &unit,
             &[
                 "--mode",
                 "target",
@@ -219,7 +226,7 @@ impl San {
             ensure!(output.status.success(), "tgtadm {}: {said}", words.join(" "));
         }
         Ok(Self {
-            name: TGT,
+            name,
             initiator: Initiator::log_in(address, TARGET, HOST, 1)?,
             processes: vec![tgtd],
         })

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use client::device::WriteBuffer;
 use tokio::task::spawn_local;
 
+use crate::connection::arrival::{Data, copy};
 use crate::connection::{Connection, TASKS_MAX, UNDER_WAY_MAX};
 use crate::scsi::command::Command;
 use crate::scsi::fields::length32;
 use crate::scsi::sense::{Sense, status};
-use crate::session::assembly::{Assembly, Next, WrongData};
+use crate::session::assembly::{Assembly, Next, Part, WrongData};
 use crate::target::Home;
 use crate::unit::blocks::{check_length, data_length, memory};
 use crate::unit::tasks::{Task, TaskPlace};
@@ -20,6 +22,8 @@ use crate::wire::response::{Outgoing, Residual, add_status, data_in, ready_to_tr
 /// A command whose data is not there yet.
 pub(super) struct Write {
     pub(super) assembly: Assembly,
+    /// Where its data goes; not here while some of it is being read, or if there is none.
+    pub(super) room: Option<WriteBuffer>,
     lun: [u8; 8],
     running: Running,
 }
@@ -28,6 +32,17 @@ impl Write {
     /// Its task.
     pub(super) fn task(&self) -> &Task {
         &self.running.place.task
+    }
+
+    /// Keeps what came. What was not read straight to its place is of no use, or some of it is not.
+    fn keep(&mut self, (_, _, offset): Part, data: Data) {
+        match (data, &mut self.room) {
+            (Data::InRoom(room), _) => self.room = Some(room),
+            (Data::Alone(bytes), Some(room)) => {
+                copy(&bytes, room, usize::try_from(offset).unwrap_or(usize::MAX));
+            }
+            (Data::Alone(_), None) => {}
+        }
     }
 }
 
@@ -101,7 +116,13 @@ fn report_luns(home: &Home, select: u8, allocation: usize) -> Result<Done, Done>
 
 impl Connection {
     /// A command came, maybe with data.
-    pub(super) fn command(self: &Rc<Self>, request: &Request, command: &ScsiCommand, immediate: Bytes) {
+    pub(super) fn command(
+        self: &Rc<Self>,
+        request: &Request,
+        command: &ScsiCommand,
+        immediate: Data,
+        length: usize,
+    ) {
         let mut question = Question {
             tag: request.task_tag,
             expected: command.expected_length,
@@ -144,7 +165,7 @@ impl Connection {
             &self.parameters,
             wanted,
             command.expected_length,
-            immediate,
+            length,
             request.last || !command.write,
         );
         let assembly = match assembled {
@@ -159,9 +180,14 @@ impl Connection {
             weight,
         };
         let lun = request.lun;
+        // As long as `needed`, whose memory was weighed.
+        let all = usize::try_from(wanted).unwrap_or(usize::MAX);
+        let device = &running.unit.device;
+        let room = (all > 0).then(|| immediate.in_room(all, |length| device.buffer(length)));
         self.go_on(
             Write {
                 assembly,
+                room,
                 lun,
                 running,
             },
@@ -198,16 +224,18 @@ impl Connection {
     }
 
     /// Data of a write came. What nobody asked for is dropped: its command has been answered already.
-    pub(super) fn data_out(self: &Rc<Self>, tag: u32, place: (u32, u32, u32), last: bool, data: Bytes) {
+    pub(super) fn data_out(self: &Rc<Self>, tag: u32, part: Part, last: bool, data: Data, length: usize) {
         let Some(mut write) = self.writes.borrow_mut().remove(&tag) else {
             return;
         };
         if write.running.place.task.is_aborted() {
             return;
         }
-        let (target_tag, number, offset) = place;
-        match write.assembly.take(target_tag, number, offset, last, data) {
-            Ok(next) => self.go_on(write, Some(next)),
+        match write.assembly.take(part, last, length) {
+            Ok(next) => {
+                write.keep(part, data);
+                self.go_on(write, Some(next));
+            }
             Err(wrong) => {
                 let Running { unit, question, .. } = write.running;
                 self.respond(question, unit.mode.get().descriptor_sense, sense_of(wrong).into());
@@ -229,7 +257,10 @@ impl Connection {
                 self.outbox
                     .send(ready_to_transfer(tag, write.lun, number, number, offset, length));
             }
-            Next::Complete => return self.run(write.running, write.assembly.into_data()),
+            Next::Complete => {
+                let data = write.room.map(WriteBuffer::freeze);
+                return self.run(write.running, data.into_iter().collect());
+            }
         }
         self.writes.borrow_mut().insert(tag, write);
     }

@@ -12,7 +12,7 @@ use crate::wire::header::{HEADER_LENGTH, Header};
 
 /// How many bytes are read from the socket in one go; data that is longer than what is left of it goes straight to where
 /// it stays.
-const READ_BUFFER: usize = 64 * 1024;
+const READ_BUFFER: usize = 32 * 1024;
 
 /// Which digests PDUs carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,10 +91,12 @@ impl<R: AsyncRead + Unpin> PduReader<R> {
     /// Reads one PDU.
     pub async fn read(&mut self) -> Result<Pdu, ReadError> {
         let header = self.header().await?;
+        self.rest(header).await
+    }
+
+    /// Reads what comes after a header.
+    pub async fn rest(&mut self, header: Header) -> Result<Pdu, ReadError> {
         let length = header.data_length();
-        if length > RECEIVE_MAX as usize {
-            return Err(ReadError::TooLong(length));
-        }
         if length == 0 {
             return Ok(Pdu {
                 header,
@@ -103,25 +105,30 @@ impl<R: AsyncRead + Unpin> PduReader<R> {
             });
         }
         let mut buffer = WriteBuffer::new(length);
-        self.input.read_exact(buffer.bytes_mut()).await?;
-        let mut trailer = [0; 3];
-        let trailer = &mut trailer[..padding(length)];
-        self.input.read_exact(trailer).await?;
-        let data = buffer.freeze();
-        let damaged = self.digests.data && {
-            let mut sent = [0; DIGEST_LENGTH];
-            self.input.read_exact(&mut sent).await?;
-            sent != digest_of([&data[..], trailer])
-        };
+        let damaged = self.fill(buffer.bytes_mut()).await?;
         Ok(Pdu {
             header,
-            data,
+            data: buffer.freeze(),
             damaged,
         })
     }
 
+    /// Reads the data that comes after a header, which is not empty, to where it is wanted: as much as the header says. Says
+    /// whether its digest is wrong.
+    pub async fn fill(&mut self, data: &mut [u8]) -> Result<bool, ReadError> {
+        self.input.read_exact(data).await?;
+        let mut trailer = [0; 3];
+        let trailer = &mut trailer[..padding(data.len())];
+        self.input.read_exact(trailer).await?;
+        Ok(self.digests.data && {
+            let mut sent = [0; DIGEST_LENGTH];
+            self.input.read_exact(&mut sent).await?;
+            sent != digest_of([&*data, trailer])
+        })
+    }
+
     /// Reads a header, and additional headers, of which none is needed here.
-    async fn header(&mut self) -> Result<Header, ReadError> {
+    pub async fn header(&mut self) -> Result<Header, ReadError> {
         let mut bytes = [0; HEADER_LENGTH];
         self.input.read_exact(&mut bytes).await?;
         let header = Header(bytes);
@@ -139,6 +146,10 @@ impl<R: AsyncRead + Unpin> PduReader<R> {
             if sent != expected {
                 return Err(ReadError::HeaderDigest);
             }
+        }
+        let length = header.data_length();
+        if length > RECEIVE_MAX as usize {
+            return Err(ReadError::TooLong(length));
         }
         Ok(header)
     }

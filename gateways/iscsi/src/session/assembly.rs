@@ -1,8 +1,7 @@
-//! The data of one write, put together: immediate, unsolicited, and asked for (RFC 7143 sections 4.2.5, 11.7, 11.8).
+//! Which data of one write may come next: immediate, unsolicited, and asked for (RFC 7143 sections 4.2.5, 11.7, 11.8).
 //!
-//! Data comes in order, because that was agreed on: what is out of order is wrong.
-
-use bytes::Bytes;
+//! Data comes in order, because that was agreed on: what is out of order is wrong. Refuses to know the bytes, and where they
+//! are kept.
 
 use crate::login::parameters::Parameters;
 use crate::wire::header::NO_TAG;
@@ -47,6 +46,10 @@ struct Sequence {
     number: u32,
 }
 
+/// Data as a PDU names it: the tag of the sequence, which is the number of its R2T; the PDU's number in the sequence; and where
+/// it begins, in bytes.
+pub type Part = (u32, u32, u32);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Assembly {
@@ -55,20 +58,19 @@ pub struct Assembly {
     burst_max: u32,
     requests: u32,
     sequence: Option<Sequence>,
-    pieces: Vec<Bytes>,
 }
 
 impl Assembly {
-    /// Data of a command that came with `immediate` data, of which `wanted` bytes are of use and `expected` were
+    /// Data of a command that came with `immediate` bytes of it. `wanted` bytes are of use in all, and `expected` were
     /// announced. `last` says that no unsolicited data follows.
     pub fn new(
         parameters: &Parameters,
         wanted: u32,
         expected: u32,
-        immediate: Bytes,
+        immediate: usize,
         last: bool,
     ) -> Result<Self, WrongData> {
-        let length = u32::try_from(immediate.len()).map_err(|_| WrongData::Unexpected)?;
+        let length = u32::try_from(immediate).map_err(|_| WrongData::Unexpected)?;
         let unsolicited = parameters.first_burst.min(expected);
         if length > unsolicited
             || (length > 0 && !parameters.immediate_data)
@@ -78,13 +80,11 @@ impl Assembly {
         }
         let mut assembly = Self {
             wanted,
-            received: 0,
+            received: length,
             burst_max: parameters.burst_max,
             requests: 0,
             sequence: None,
-            pieces: Vec::new(),
         };
-        assembly.keep(immediate);
         if !last {
             assembly.sequence = Some(Sequence {
                 target_tag: NO_TAG,
@@ -118,29 +118,32 @@ impl Assembly {
         }
     }
 
-    /// Takes data. The tag of an R2T is its number.
-    pub fn take(
-        &mut self,
-        target_tag: u32,
-        number: u32,
-        offset: u32,
-        last: bool,
-        data: Bytes,
-    ) -> Result<Next, WrongData> {
-        let sequence = self.sequence.as_mut().ok_or(WrongData::Unexpected)?;
+    /// Where data ends, if it may come next.
+    fn end(&self, (target_tag, number, offset): Part, length: usize) -> Result<u32, WrongData> {
+        let sequence = self.sequence.ok_or(WrongData::Unexpected)?;
         if target_tag != sequence.target_tag || number != sequence.number || offset != self.received {
             return Err(WrongData::OutOfOrder);
         }
-        sequence.number += 1;
-        let end = u32::try_from(data.len())
+        let end = u32::try_from(length)
             .ok()
             .and_then(|length| offset.checked_add(length));
-        let end = end
-            .filter(|end| *end <= sequence.end)
-            .ok_or(WrongData::Unexpected)?;
+        end.filter(|end| *end <= sequence.end)
+            .ok_or(WrongData::Unexpected)
+    }
+
+    /// Whether data of this length may come next, all of it of use.
+    pub fn awaits(&self, part: Part, length: usize) -> bool {
+        self.end(part, length).is_ok_and(|end| end <= self.wanted)
+    }
+
+    /// Takes note of data that came.
+    pub fn take(&mut self, part: Part, last: bool, length: usize) -> Result<Next, WrongData> {
+        let end = self.end(part, length)?;
+        let sequence = self.sequence.as_mut().ok_or(WrongData::Unexpected)?;
+        sequence.number += 1;
         if last {
             // Unsolicited data may end before its limit.
-            if end != sequence.end && target_tag != NO_TAG {
+            if end != sequence.end && sequence.target_tag != NO_TAG {
                 return Err(WrongData::TooLittle);
             }
             self.sequence = None;
@@ -148,28 +151,8 @@ impl Assembly {
             // Nothing more of this sequence may come, so this should have been its last.
             return Err(WrongData::Unexpected);
         }
-        self.keep(data);
+        self.received = end;
         Ok(self.advance())
-    }
-
-    /// Keeps what is of use, and counts all.
-    fn keep(&mut self, data: Bytes) {
-        let room = self.wanted.saturating_sub(self.received) as usize;
-        // Bounded by the sequence, whose end is a number of 32 bits.
-        self.received += u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let data = if data.len() > room {
-            data.slice(..room)
-        } else {
-            data
-        };
-        if !data.is_empty() {
-            self.pieces.push(data);
-        }
-    }
-
-    /// All that came, in order.
-    pub fn into_data(self) -> Vec<Bytes> {
-        self.pieces
     }
 }
 
@@ -190,13 +173,9 @@ mod tests {
         }
     }
 
-    fn bytes(length: usize) -> Bytes {
-        Bytes::from(vec![7; length])
-    }
-
     #[test]
     fn a_write_without_immediate_data_is_asked_for_in_bursts() {
-        let mut assembly = Assembly::new(&parameters(true, true), 3000, 3000, Bytes::new(), true).unwrap();
+        let mut assembly = Assembly::new(&parameters(true, true), 3000, 3000, 0, true).unwrap();
         assert_eq!(
             assembly.advance(),
             Next::Solicit {
@@ -205,8 +184,8 @@ mod tests {
                 length: 2048
             }
         );
-        assert_eq!(assembly.take(0, 0, 0, false, bytes(1024)), Ok(Next::Await));
-        let next = assembly.take(0, 1, 1024, true, bytes(1024));
+        assert_eq!(assembly.take((0, 0, 0), false, 1024), Ok(Next::Await));
+        let next = assembly.take((0, 1, 1024), true, 1024);
         assert_eq!(
             next,
             Ok(Next::Solicit {
@@ -215,18 +194,16 @@ mod tests {
                 length: 952
             })
         );
-        assert_eq!(assembly.take(1, 0, 2048, true, bytes(952)), Ok(Next::Complete));
-        assert_eq!(assembly.into_data().iter().map(Bytes::len).sum::<usize>(), 3000);
+        assert_eq!(assembly.take((1, 0, 2048), true, 952), Ok(Next::Complete));
     }
 
     #[test]
     fn wrong_numbers_places_and_tags_are_out_of_order() {
         for (tag, number, offset) in [(1, 0, 0), (0, 27, 0), (0, u32::MAX, 0), (0, 0, 512)] {
-            let mut assembly =
-                Assembly::new(&parameters(true, true), 1024, 1024, Bytes::new(), true).unwrap();
+            let mut assembly = Assembly::new(&parameters(true, true), 1024, 1024, 0, true).unwrap();
             assembly.advance();
             assert_eq!(
-                assembly.take(tag, number, offset, true, bytes(512)),
+                assembly.take((tag, number, offset), true, 512),
                 Err(WrongData::OutOfOrder)
             );
         }
@@ -235,32 +212,26 @@ mod tests {
     #[test]
     fn more_or_less_than_asked_for_is_wrong() {
         let new = || {
-            let mut assembly =
-                Assembly::new(&parameters(true, true), 1024, 1024, Bytes::new(), true).unwrap();
+            let mut assembly = Assembly::new(&parameters(true, true), 1024, 1024, 0, true).unwrap();
             assembly.advance();
             assembly
         };
-        assert_eq!(new().take(0, 0, 0, true, bytes(1025)), Err(WrongData::Unexpected));
-        assert_eq!(new().take(0, 0, 0, true, bytes(512)), Err(WrongData::TooLittle));
-        assert_eq!(
-            new().take(0, 0, 0, false, bytes(1024)),
-            Err(WrongData::Unexpected)
-        );
-        let not_agreed = Assembly::new(&parameters(true, false), 1024, 1024, bytes(512), true);
+        assert_eq!(new().take((0, 0, 0), true, 1025), Err(WrongData::Unexpected));
+        assert_eq!(new().take((0, 0, 0), true, 512), Err(WrongData::TooLittle));
+        assert_eq!(new().take((0, 0, 0), false, 1024), Err(WrongData::Unexpected));
+        let not_agreed = Assembly::new(&parameters(true, false), 1024, 1024, 512, true);
         assert_eq!(not_agreed.unwrap_err(), WrongData::Unexpected);
-        let too_long = Assembly::new(&parameters(true, true), 4096, 4096, bytes(2000), true);
+        let too_long = Assembly::new(&parameters(true, true), 4096, 4096, 2000, true);
         assert_eq!(too_long.unwrap_err(), WrongData::Unexpected);
     }
 
     #[test]
     fn what_is_of_no_use_is_taken_and_dropped() {
-        let mut assembly = Assembly::new(&parameters(false, true), 512, 1024, bytes(512), false).unwrap();
+        let mut assembly = Assembly::new(&parameters(false, true), 512, 1024, 512, false).unwrap();
         assert_eq!(assembly.advance(), Next::Await);
-        assert_eq!(
-            assembly.take(NO_TAG, 0, 512, true, bytes(512)),
-            Ok(Next::Complete)
-        );
-        assert_eq!(assembly.into_data().len(), 1);
+        let rest = (NO_TAG, 0, 512);
+        assert!(!assembly.awaits(rest, 512), "it is of no use");
+        assert_eq!(assembly.take(rest, true, 512), Ok(Next::Complete));
     }
 
     proptest! {
@@ -271,12 +242,13 @@ mod tests {
         ) {
             let parameters = parameters(initial_r2t, true);
             let data: Vec<u8> = (0..total).map(|at| u8::try_from(at % 251).unwrap()).collect();
-            let piece = |from: u32, to: u32| Bytes::copy_from_slice(&data[from as usize..to as usize]);
+            let mut room = Vec::new();
             let burst = parameters.first_burst.min(total);
             let mut at = immediate.min(burst);
             let until = (at + unsolicited).min(burst);
             let last = initial_r2t || until == at;
-            let mut assembly = Assembly::new(&parameters, total, total, piece(0, at), last).unwrap();
+            let mut assembly = Assembly::new(&parameters, total, total, at as usize, last).unwrap();
+            room.extend_from_slice(&data[..at as usize]);
             let mut next = assembly.advance();
             let (mut tag, mut end, mut number) = (NO_TAG, until, 0);
             while next != Next::Complete {
@@ -285,10 +257,14 @@ mod tests {
                     (tag, end, number) = (request, offset + length, 0);
                 }
                 let to = (at + cut).min(end);
-                next = assembly.take(tag, number, at, to == end, piece(at, to)).unwrap();
+                let length = (to - at) as usize;
+                prop_assert!(assembly.awaits((tag, number, at), length));
+                prop_assert_eq!(at as usize, room.len());
+                room.extend_from_slice(&data[at as usize..to as usize]);
+                next = assembly.take((tag, number, at), to == end, length).unwrap();
                 (at, number) = (to, number + 1);
             }
-            prop_assert_eq!(assembly.into_data().concat(), data);
+            prop_assert_eq!(room, data);
         }
     }
 }
