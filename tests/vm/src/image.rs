@@ -19,9 +19,37 @@ const LOADS: &[&str] = &["fio", "sqlite3"];
 
 /// What the hosts of a storage network have besides, from packages that are unpacked only: installed they would begin to
 /// serve this machine.
-const INITIATOR: &[&str] = &["iscsid", "iscsiadm", "dmsetup"];
+const INITIATOR: &[&str] = &[
+    "iscsid",
+    "iscsiadm",
+    "dmsetup",
+    "multipath",
+    "multipathd",
+    "udevadm",
+    "scsi_id",
+];
 /// These packages, with the libraries that this machine may not have.
-const INITIATOR_PACKAGES: &[&str] = &["open-iscsi", "libopeniscsiusr", "libisns0", "dmsetup"];
+const INITIATOR_PACKAGES: &[&str] = &[
+    "open-iscsi",
+    "libopeniscsiusr",
+    "libisns0",
+    "dmsetup",
+    "libdevmapper1.02.1",
+    "multipath-tools",
+    "liburcu8",
+    "libaio1",
+    "udev",
+    "libudev1",
+];
+/// Folders of these packages that their programs look into.
+const INITIATOR_FOLDERS: &[&str] = &["lib/udev/rules.d", "lib/multipath"];
+/// Names under which these programs are called by each other.
+const INITIATOR_LINKS: &[(&str, &str)] = &[
+    ("sbin/dmsetup", "/usr/bin/dmsetup"),
+    ("sbin/multipath", "/usr/bin/multipath"),
+    ("lib/udev/scsi_id", "/usr/bin/scsi_id"),
+    ("usr/bin/systemd-udevd", "/usr/bin/udevadm"),
+];
 
 /// What makes a disk that starts by itself.
 const LOADER_PACKAGES: &[&str] = &["syslinux", "syslinux-common", "mtools", "dosfstools"];
@@ -66,8 +94,8 @@ impl Image {
         };
         let stamp = folder.join("stamp");
         let recipe = format!(
-            "{TOOLS:?} {LOADS:?} {INITIATOR:?} {INITIATOR_PACKAGES:?} {WANTED:?} {WANTED_BY_HOSTS:?} \
-             {LOADER_PACKAGES:?} {BOOT_DISK}\n{LOADER}\n{INIT}"
+            "{TOOLS:?} {LOADS:?} {INITIATOR:?} {INITIATOR_PACKAGES:?} {INITIATOR_FOLDERS:?} {INITIATOR_LINKS:?} \
+             {WANTED:?} {WANTED_BY_HOSTS:?} {LOADER_PACKAGES:?} {BOOT_DISK}\n{LOADER}\n{INIT}"
         );
         if fs::read_to_string(&stamp).is_ok_and(|built| built == recipe) {
             return Ok(image);
@@ -88,18 +116,29 @@ impl Image {
         }
         let kernel = Kernel::find(&unpacked)?;
         fs::copy(&kernel.image, &image.kernel).context("keep the kernel")?;
-        let build = |to: &Path, tools: &[&str], modules: &[&str]| {
-            write(to, &unpacked, &kernel.load_order(modules)?, tools)
-                .with_context(|| format!("build {}", to.display()))
+        let build = |to: &Path, content: &Content| {
+            let modules = kernel.load_order(&content.modules)?;
+            write(to, &unpacked, &modules, content).with_context(|| format!("build {}", to.display()))
         };
-        build(&image.initramfs, TOOLS, WANTED)?;
-        build(&image.initramfs_with_fio, &[TOOLS, LOADS].concat(), WANTED)?;
-        let tools = [TOOLS, LOADS, INITIATOR].concat();
-        build(
-            &image.initramfs_of_host,
-            &tools,
-            &[WANTED, WANTED_BY_HOSTS].concat(),
-        )?;
+        let small = Content {
+            tools: TOOLS.to_vec(),
+            modules: WANTED.to_vec(),
+            folders: &[],
+            links: &[],
+        };
+        build(&image.initramfs, &small)?;
+        let loaded = Content {
+            tools: [TOOLS, LOADS].concat(),
+            ..small
+        };
+        build(&image.initramfs_with_fio, &loaded)?;
+        let host = Content {
+            tools: [TOOLS, LOADS, INITIATOR].concat(),
+            modules: [WANTED, WANTED_BY_HOSTS].concat(),
+            folders: INITIATOR_FOLDERS,
+            links: INITIATOR_LINKS,
+        };
+        build(&image.initramfs_of_host, &host)?;
         image.make_boot_disk(&unpacked).context("make the boot disk")?;
         fs::remove_dir_all(&unpacked)?;
         // Last, so that a build that was cut off is done again.
@@ -144,7 +183,19 @@ impl Image {
     }
 }
 
-fn write(to: &Path, unpacked: &Path, modules: &[(String, PathBuf)], tools: &[&str]) -> Result<()> {
+/// What an initramfs has.
+struct Content {
+    /// Programs, with their libraries.
+    tools: Vec<&'static str>,
+    /// Modules that it loads.
+    modules: Vec<&'static str>,
+    /// Folders of packages, as they are.
+    folders: &'static [&'static str],
+    /// Links, each with what it names.
+    links: &'static [(&'static str, &'static str)],
+}
+
+fn write(to: &Path, unpacked: &Path, modules: &[(String, PathBuf)], content: &Content) -> Result<()> {
     let mut archive = Archive::new(BufWriter::new(File::create(to)?));
     for folder in ["proc", "sys", "dev", "tmp", "mnt", "sbin"] {
         archive.folder(folder)?;
@@ -161,10 +212,23 @@ fn write(to: &Path, unpacked: &Path, modules: &[(String, PathBuf)], tools: &[&st
     }
     archive.file("modules/order", order.as_bytes())?;
     let mut libraries = BTreeSet::new();
-    for tool in tools {
+    for tool in &content.tools {
         let path = find(tool, unpacked).with_context(|| format!("{tool} is not installed"))?;
         archive.program(&format!("usr/bin/{tool}"), &fs::read(&path)?)?;
         libraries.extend(libraries_of(&path, unpacked)?);
+    }
+    for folder in content.folders {
+        for file in fs::read_dir(unpacked.join(folder)).with_context(|| format!("read {folder}"))? {
+            let file = file?;
+            let name = format!("{folder}/{}", file.file_name().to_string_lossy());
+            archive.program(&name, &fs::read(file.path())?)?;
+            if file.path().extension().is_some_and(|extension| extension == "so") {
+                libraries.extend(libraries_of(&file.path(), unpacked)?);
+            }
+        }
+    }
+    for (name, target) in content.links {
+        archive.link(name, target)?;
     }
     for library in libraries {
         // Under the name by which the loader looks for it; links are followed.
@@ -182,16 +246,19 @@ fn write(to: &Path, unpacked: &Path, modules: &[(String, PathBuf)], tools: &[&st
 
 /// A program that was unpacked, or is installed.
 fn find(tool: &str, unpacked: &Path) -> Option<PathBuf> {
-    let folders = ["sbin", "usr/sbin", "usr/bin"].map(|folder| unpacked.join(folder).join(tool));
+    let folders = ["bin", "sbin", "usr/sbin", "usr/bin", "lib/udev"];
+    let folders = folders.map(|folder| unpacked.join(folder).join(tool));
     let found = folders.into_iter().find(|path| path.is_file());
     found.or_else(|| packages::find(tool))
 }
 
 /// The loader and the libraries of a program. Those that were unpacked go before those of this machine.
 fn libraries_of(program: &Path, unpacked: &Path) -> Result<Vec<PathBuf>> {
+    let places = ["lib", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+    let places = places.map(|place| unpacked.join(place));
     let output = Command::new("ldd")
         .arg(program)
-        .env("LD_LIBRARY_PATH", unpacked.join("usr/lib/x86_64-linux-gnu"))
+        .env("LD_LIBRARY_PATH", std::env::join_paths(places)?)
         .output()
         .context("run ldd")?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -23,7 +23,8 @@ pub const WANTED_BY_HOSTS: &[&str] = &[
     "iscsi_tcp",
     "sd_mod",
     "dm_multipath",
-    "dm_round_robin",
+    "dm_service_time",
+    "scsi_dh_alua",
 ];
 
 /// An unpacked kernel package.
