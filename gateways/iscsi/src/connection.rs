@@ -131,6 +131,8 @@ async fn converse(home: Rc<Home>, newcomer: Newcomer) -> Result<(), ConnectionEr
     }
     drop(place);
     if session.leave(cid, &ended) {
+        // What it still copies ends.
+        session.limit(Stay::Over);
         home.forget_session(&session).await;
     }
     result

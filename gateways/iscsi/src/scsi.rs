@@ -3,6 +3,8 @@
 //! Refuses to know iSCSI and how blocks are read: `unit` does what is decoded here.
 
 pub mod command;
+pub mod copy_results;
+pub mod extended_copy;
 pub mod fields;
 pub mod identification;
 pub mod inquiry;

@@ -258,6 +258,7 @@ impl Home {
         if known.iter().all(|other| other.nexus != session.nexus) {
             for unit in self.units() {
                 unit.attentions.borrow_mut().forget(&session.nexus);
+                unit.copies.forget(&session.nexus);
             }
             self.give_up(&session.nexus).await;
         }

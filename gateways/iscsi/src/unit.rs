@@ -1,10 +1,12 @@
 //! One logical unit: a volume with what SCSI adds to it: attentions, reservations, mode pages, tasks.
 //!
-//! `blocks` reads and writes, `management` answers what needs no blocks, `reservations` keeps those of the cluster,
+//! `blocks` reads and writes, `copy` does so from one unit to another, `copies` is what came of that, `management` answers what needs no blocks, `reservations` keeps those of the cluster,
 //! `attention` and `tasks` are what they say. Lives on its target's thread. Refuses to know iSCSI.
 
 pub mod attention;
 pub mod blocks;
+pub mod copies;
+pub mod copy;
 pub mod management;
 pub mod reservations;
 pub mod tasks;
@@ -28,6 +30,7 @@ use crate::scsi::sense::{Sense, status};
 use crate::source::keeper::Keeper;
 use admin_api::iscsi::{Lun, Reservations};
 use attention::Attentions;
+use copies::Copies;
 use tasks::Tasks;
 
 /// What came of a command.
@@ -97,6 +100,8 @@ pub struct Unit {
     pub(crate) changing: Mutex<()>,
     /// What is under way.
     pub tasks: Tasks,
+    /// What came of copies.
+    pub copies: Copies,
     size: Cell<u64>,
 }
 
@@ -122,6 +127,7 @@ impl Unit {
             keeper,
             changing: Mutex::default(),
             tasks: Tasks::default(),
+            copies: Copies::default(),
             size,
         }
     }
@@ -161,15 +167,20 @@ impl Unit {
             return Err(attention.into());
         }
         let command = decode(cdb)?;
-        let record = self.record.borrow();
-        if older::conflicts(&record, nexus, &command) || conflicts(&record, nexus, &command) {
+        if self.keeps_out(nexus, &command) {
             return Err(Done::status(status::RESERVATION_CONFLICT));
         }
         blocks::check(self, &command)?;
         Ok(command)
     }
 
-    /// Carries out a command that was admitted, with the data that came for it.
+    /// Whether a reservation keeps a path from a command.
+    pub(crate) fn keeps_out(&self, nexus: &Nexus, command: &Command) -> bool {
+        let record = self.record.borrow();
+        older::conflicts(&record, nexus, command) || conflicts(&record, nexus, command)
+    }
+
+    /// Carries out a command that was admitted and needs no other unit, with the data that came for it.
     pub async fn perform(&self, nexus: &Nexus, command: Command, data: Vec<Bytes>) -> Done {
         let done = match command {
             Command::PersistentOut {
@@ -189,6 +200,7 @@ impl Unit {
     /// A reset by a task management function, as far as it concerns this portal's paths: all are told.
     fn forget_settings(&self) {
         self.mode.set(ModeState::default());
+        self.copies.forget_all();
         self.attentions.borrow_mut().tell_all(Sense::RESET);
     }
 }

@@ -10,6 +10,7 @@ use storaged_iscsi::login::{Answer, Demands, Login};
 use storaged_iscsi::reservation::request::{Action, Parameters};
 use storaged_iscsi::reservation::{Nexus, change};
 use storaged_iscsi::scsi::command::{Command, decode};
+use storaged_iscsi::scsi::extended_copy;
 use storaged_iscsi::scsi::mode::{self, Medium, ModeState};
 use storaged_iscsi::scsi::provisioning;
 use storaged_iscsi::wire::request::{Kind, LoginRequest, parse};
@@ -113,6 +114,16 @@ pub(crate) fn commands(input: &[u8]) {
                 );
             }
         }
+        Ok(Command::ExtendedCopy { length }) => match extended_copy::parse(data, length) {
+            Ok(request) => assert!(
+                request.segments.len() <= usize::from(extended_copy::SEGMENTS_MAX),
+                "segments are bounded"
+            ),
+            Err(sense) => assert!(
+                matches!(sense.key, 5 | 0xa),
+                "a list is refused, or its copy aborted"
+            ),
+        },
         Ok(Command::ModeSense { query, .. }) => {
             let _ = mode::sense(query, ModeState::default(), MEDIUM);
         }

@@ -13,7 +13,9 @@ use crate::scsi::fields::length32;
 use crate::scsi::sense::{Sense, status};
 use crate::session::assembly::{Assembly, Next, Part, WrongData};
 use crate::target::Home;
+use crate::target::session::Stay;
 use crate::unit::blocks::{check_length, data_length, memory};
+use crate::unit::copy::{COPY_TIME_MAX, Commission, perform as perform_copy};
 use crate::unit::tasks::{Task, TaskPlace};
 use crate::unit::{Done, Unit, perform_nowhere};
 use crate::wire::request::{Request, ScsiCommand};
@@ -276,7 +278,10 @@ impl Connection {
                 question,
                 weight,
             } = running;
-            let done = unit.perform(&connection.session.nexus, command, data).await;
+            let done = match command {
+                Command::ExtendedCopy { length } => connection.copy(&unit, &place.task, length, data).await,
+                _ => unit.perform(&connection.session.nexus, command, data).await,
+            };
             let aborted = place.task.is_aborted();
             drop(place);
             // The place in the window is free before the response tells how many are.
@@ -285,6 +290,20 @@ impl Connection {
                 connection.respond(question, unit.mode.get().descriptor_sense, done);
             }
         });
+    }
+
+    /// Copies between units, for as long as the session is there.
+    async fn copy(&self, unit: &Rc<Unit>, task: &Task, length: usize, data: Vec<Bytes>) -> Done {
+        let stay = self.session.stay();
+        let commission = Commission {
+            receiver: unit,
+            units: &self.home.units(),
+            task,
+            wanted: &|| *stay.borrow() < Stay::Dismissed,
+            limit: COPY_TIME_MAX,
+        };
+        let done = perform_copy(&commission, &data.concat(), length).await;
+        done.unwrap_or_else(|done| done)
     }
 
     /// Sends what came of a command.

@@ -44,6 +44,9 @@ pub fn access(command: &Command) -> Access {
         | Command::Unmap { .. }
         | Command::Synchronize(_)
         | Command::ModeSelect { .. }
+        | Command::ExtendedCopy { .. }
+        | Command::CopyStatus { .. }
+        | Command::CopyParameters { .. }
         | Command::StartStop { .. }
         | Command::PreventRemoval { .. }
         | Command::Reserve

@@ -2,6 +2,7 @@
 //!
 //! Refuses to know the unit: whether blocks exist is judged by whoever carries a command out.
 
+use crate::scsi::extended_copy::PARAMETERS_MAX;
 use crate::scsi::fields::{u16_at, u32_at, u64_at};
 use crate::scsi::sense::Sense;
 
@@ -100,6 +101,12 @@ pub enum Command {
         scope_type: u8,
         length: usize,
     },
+    /// Blocks are copied from unit to unit.
+    ExtendedCopy { length: usize },
+    /// What became of a copy?
+    CopyStatus { list: u8, allocation: usize },
+    /// What can be copied at once?
+    CopyParameters { allocation: usize },
     /// Which groups of ports are there?
     ReportTargetPortGroups { extended: bool, allocation: usize },
     /// Which commands are there?
@@ -262,6 +269,13 @@ fn decode_16(cdb: &[u8; 16]) -> Result<Command, Sense> {
     };
     let allocation = usize::try_from(u32_at(cdb, 10)).unwrap_or(usize::MAX);
     Ok(match (cdb[0], cdb[1] & 0x1f) {
+        (0x83, 0) if allocation <= PARAMETERS_MAX => Command::ExtendedCopy { length: allocation },
+        (0x83, 0) => return Err(Sense::PARAMETER_LENGTH),
+        (0x84, 0) => Command::CopyStatus {
+            list: cdb[2],
+            allocation,
+        },
+        (0x84, 3) => Command::CopyParameters { allocation },
         (0x88, _) => Command::Read(unprotected(cdb, area)?),
         (0x89, _) => {
             let count = cdb[13].into();
@@ -279,7 +293,7 @@ fn decode_16(cdb: &[u8; 16]) -> Result<Command, Sense> {
             block: area.block,
             allocation,
         },
-        (0x9e, _) => return Err(Sense::cdb(1)),
+        (0x83 | 0x84 | 0x9e, _) => return Err(Sense::cdb(1)),
         _ => return Err(Sense::INVALID_OPCODE),
     })
 }

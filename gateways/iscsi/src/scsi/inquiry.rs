@@ -31,8 +31,8 @@ pub fn standard() -> Vec<u8> {
     // SPC-4; HISUP and the format 2.
     bytes[2..4].copy_from_slice(&[0x06, 0x12]);
     bytes[4] = 91;
-    // Implicit asymmetric access, and command queuing.
-    bytes[5] = 0x10;
+    // Implicit asymmetric access, third-party copies, and command queuing.
+    bytes[5] = 0x18;
     bytes[7] = 0x02;
     bytes[8..16].copy_from_slice(&ascii(VENDOR, 8));
     bytes[16..32].copy_from_slice(&ascii(PRODUCT, 16));
@@ -133,5 +133,6 @@ mod tests {
     #[test]
     fn no_unit_says_so() {
         assert_eq!((absent()[0], standard()[0], standard().len()), (0x7f, 0, 96));
+        assert_eq!(standard()[5], 0x18);
     }
 }

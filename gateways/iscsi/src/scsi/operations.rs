@@ -17,6 +17,7 @@ const VERIFY_12: &[u8] = &[0, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x
 const REPORT_12: &[u8] = &[0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const READ_WRITE_16: &[u8] = &long(0x18);
 const VERIFY_16: &[u8] = &long(0x16);
+const COPY_16: &[u8] = &[0, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
 const PERSISTENT_IN: &[u8] = &[0, 0x1f, 0, 0, 0, 0, 0, 0xff, 0xff, 0];
 const PERSISTENT_OUT: &[u8] = &[0, 0x1f, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0];
 
@@ -63,6 +64,13 @@ const OPERATIONS: &[Operation] = &[
     Operation(0x5f, Some(5), PERSISTENT_OUT),
     Operation(0x5f, Some(6), PERSISTENT_OUT),
     Operation(0x5f, Some(7), PERSISTENT_OUT),
+    Operation(0x83, Some(0), COPY_16),
+    Operation(
+        0x84,
+        Some(0),
+        &[0, 0x1f, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
+    Operation(0x84, Some(3), COPY_16),
     Operation(0x88, None, READ_WRITE_16),
     Operation(
         0x89,

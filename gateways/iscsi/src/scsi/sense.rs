@@ -22,6 +22,7 @@ mod key {
     pub(super) const ILLEGAL_REQUEST: u8 = 5;
     pub(super) const UNIT_ATTENTION: u8 = 6;
     pub(super) const DATA_PROTECT: u8 = 7;
+    pub(super) const COPY_ABORTED: u8 = 0xa;
     pub(super) const ABORTED_COMMAND: u8 = 0xb;
     pub(super) const MISCOMPARE: u8 = 0xe;
 }
@@ -46,6 +47,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Which field was wrong.
     pub field: Option<Field>,
+    /// Which segment of a copy was not done.
+    pub segment: Option<u16>,
 }
 
 impl Sense {
@@ -55,6 +58,7 @@ impl Sense {
             code,
             information: None,
             field: None,
+            segment: None,
         }
     }
 
@@ -103,6 +107,29 @@ impl Sense {
     /// The state of the cluster's reservations could not be changed.
     pub const INTERNAL: Self = Self::new(key::ABORTED_COMMAND, (0x44, 0));
 
+    /// More units in the list of a copy than are taken (SPC-4 clause 6.4.3.4).
+    pub const TOO_MANY_TARGETS: Self = Self::new(key::ILLEGAL_REQUEST, (0x26, 6));
+    /// A unit is described in a way that is not known.
+    pub const UNSUPPORTED_TARGET: Self = Self::new(key::ILLEGAL_REQUEST, (0x26, 7));
+    /// More segments than are taken (SPC-4 clause 6.4.3.5).
+    pub const TOO_MANY_SEGMENTS: Self = Self::new(key::ILLEGAL_REQUEST, (0x26, 8));
+    /// A segment of a kind that is not known.
+    pub const UNSUPPORTED_SEGMENT: Self = Self::new(key::ILLEGAL_REQUEST, (0x26, 9));
+    /// More data in the list itself than is taken.
+    pub const INLINE_DATA_LENGTH: Self = Self::new(key::ILLEGAL_REQUEST, (0x26, 0xb));
+    /// Errors of a copy whose segments were looked at (SPC-4 clause 5.17.7.4).
+    pub const COPY_ABORTED: Self = Self::new(key::COPY_ABORTED, (0, 0));
+    /// A segment names a unit that is not in the list.
+    pub const UNREACHABLE_COPY_TARGET: Self = Self::new(key::COPY_ABORTED, (0x08, 4));
+    /// A unit could not do its part.
+    pub const COPY_TARGET_FAILED: Self = Self::new(key::COPY_ABORTED, (0x0d, 1));
+    /// There is no such unit here.
+    pub const COPY_TARGET_NOT_REACHABLE: Self = Self::new(key::COPY_ABORTED, (0x0d, 2));
+    /// A unit is no disk.
+    pub const WRONG_COPY_TARGET: Self = Self::new(key::COPY_ABORTED, (0x0d, 3));
+    /// What is copied is not a number of whole blocks at both ends.
+    pub const INEXACT_SEGMENT: Self = Self::new(key::COPY_ABORTED, (0x26, 0xa));
+
     /// Unit attentions (SPC-4 clause 5.8).
     pub const POWER_ON: Self = Self::new(key::UNIT_ATTENTION, (0x29, 0));
     /// The unit was reset by a function.
@@ -131,11 +158,23 @@ impl Sense {
         sense
     }
 
-    /// The same about byte `byte` of the parameters.
+    /// A wrong field at byte `byte` of the parameters.
     pub const fn parameter(byte: u16) -> Self {
-        let mut sense = Self::INVALID_PARAMETER;
-        sense.field = Some(Field { in_cdb: false, byte });
-        sense
+        Self::INVALID_PARAMETER.about(byte)
+    }
+
+    /// The same about byte `byte` of the parameters.
+    #[must_use]
+    pub const fn about(mut self, byte: u16) -> Self {
+        self.field = Some(Field { in_cdb: false, byte });
+        self
+    }
+
+    /// The same about a segment of a copy, by its position.
+    #[must_use]
+    pub const fn of_segment(mut self, segment: u16) -> Self {
+        self.segment = Some(segment);
+        self
     }
 
     /// The same about a block or a byte.
@@ -165,6 +204,10 @@ impl Sense {
             bytes[0] |= 0x80;
             bytes[3..7].copy_from_slice(&information.to_be_bytes());
         }
+        // Of what is specific to the command, the third and fourth byte (SPC-4 clause 5.17.7.4).
+        if let Some(segment) = self.segment {
+            bytes[10..12].copy_from_slice(&segment.to_be_bytes());
+        }
         if let Some(field) = self.field {
             bytes[15..18].copy_from_slice(&field.encode());
         }
@@ -177,12 +220,16 @@ impl Sense {
             bytes.extend_from_slice(&[0x00, 0x0a, 0x80, 0]);
             bytes.extend_from_slice(&information.to_be_bytes());
         }
+        if let Some(segment) = self.segment {
+            let [high, low] = segment.to_be_bytes();
+            bytes.extend_from_slice(&[0x01, 0x0a, 0, 0, 0, 0, high, low, 0, 0, 0, 0]);
+        }
         if let Some(field) = self.field {
             bytes.extend_from_slice(&[0x02, 0x06, 0, 0]);
             bytes.extend_from_slice(&field.encode());
             bytes.push(0);
         }
-        // At most 12 and 8 bytes follow the first 8.
+        // At most twice 12 and 8 bytes follow the first 8.
         bytes[7] = u8::try_from(bytes.len() - 8).unwrap_or(u8::MAX);
         bytes
     }
@@ -217,6 +264,18 @@ mod tests {
         assert_eq!(
             miscompare.encode(true)[8..],
             [0, 10, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 7]
+        );
+        let copy = Sense::COPY_TARGET_FAILED.about(16).of_segment(2);
+        assert_eq!(
+            copy.encode(false),
+            [0x70, 0, 0xa, 0, 0, 0, 0, 10, 0, 0, 0, 2, 0x0d, 1, 0, 0x80, 0, 16]
+        );
+        assert_eq!(
+            copy.encode(true),
+            [
+                0x72, 0xa, 0x0d, 1, 0, 0, 0, 20, 1, 10, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 6, 0, 0, 0x80, 0,
+                16, 0
+            ]
         );
     }
 }

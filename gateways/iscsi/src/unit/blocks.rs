@@ -9,12 +9,12 @@ use crate::scsi::command::{Area, Command, Comparison};
 use crate::scsi::inquiry::{RANGE_MAX, SAME_MAX, TRANSFER_MAX, compare_max};
 use crate::scsi::provisioning;
 use crate::scsi::sense::{Sense, status};
-use crate::unit::{Done, Unit};
+use crate::unit::{Done, Unit, copy};
 
 /// What one write of WRITE SAME covers at most, in bytes.
 const SAME_PIECE: u64 = 1 << 20;
 /// What is asked of the device at once for GET LBA STATUS, in bytes: most initiators want to know of one run.
-const MAP_PIECE: u64 = 4 << 20;
+pub(super) const MAP_PIECE: u64 = 4 << 20;
 /// How often a piece of an ORWRITE is begun anew because somebody else changed it. Each time another one got on.
 const OR_TRIES_MAX: u32 = 256;
 /// Runs that one GET LBA STATUS tells at most.
@@ -66,6 +66,7 @@ pub fn data_length(command: &Command, block_size: u32) -> u64 {
         Command::Verify(_, Comparison::OneBlock) | Command::WriteSame { no_data: false, .. } => bytes(1),
         Command::Unmap { length: named }
         | Command::ModeSelect { length: named, .. }
+        | Command::ExtendedCopy { length: named }
         | Command::PersistentOut { length: named, .. } => length(named),
         _ => 0,
     }
@@ -76,6 +77,7 @@ pub fn memory(command: &Command, block_size: u32) -> u64 {
     let bytes = area(command).map_or(0, |area| area.count.saturating_mul(block_size.into()));
     match command {
         Command::Synchronize(_) | Command::Prefetch(_) => 0,
+        Command::ExtendedCopy { .. } => copy::MEMORY,
         Command::Verify(_, Comparison::Nothing | Comparison::OneBlock) | Command::WriteSame { .. } => {
             bytes.min(SAME_PIECE)
         }
@@ -132,13 +134,13 @@ pub fn check(unit: &Unit, command: &Command) -> Result<(), Done> {
 
 /// Bytes of the device.
 #[derive(Clone, Copy)]
-struct Span {
-    offset: u64,
-    length: u64,
+pub(super) struct Span {
+    pub(super) offset: u64,
+    pub(super) length: u64,
 }
 
 impl Span {
-    fn of(unit: &Unit, area: Area) -> Self {
+    pub(super) fn of(unit: &Unit, area: Area) -> Self {
         let size = u64::from(unit.lun.block_size);
         Self {
             offset: area.block * size,
@@ -161,7 +163,7 @@ impl Span {
     }
 
     /// Pieces of at most so many bytes.
-    fn pieces(self, most: u64) -> impl Iterator<Item = Self> {
+    pub(super) fn pieces(self, most: u64) -> impl Iterator<Item = Self> {
         let end = self.offset + self.length;
         let starts = (self.offset..end).step_by(usize::try_from(most).unwrap_or(usize::MAX));
         starts.map(move |offset| Self {
@@ -228,13 +230,13 @@ fn sense_of(unit: &Unit, error: &DeviceError) -> Done {
     .into()
 }
 
-async fn done(unit: &Unit, operation: Operation) -> Result<Outcome, Done> {
+pub(super) async fn done(unit: &Unit, operation: Operation) -> Result<Outcome, Done> {
     ask(&*unit.device, operation)
         .await
         .map_err(|error| sense_of(unit, &error))
 }
 
-async fn read_span(unit: &Unit, span: Span) -> Result<Bytes, Done> {
+pub(super) async fn read_span(unit: &Unit, span: Span) -> Result<Bytes, Done> {
     if span.length == 0 {
         return Ok(Bytes::new());
     }
@@ -277,7 +279,7 @@ async fn write(unit: &Unit, span: Span, data: Vec<Bytes>) -> Result<(), Done> {
     put(unit, span.offset, data).await
 }
 
-async fn put(unit: &Unit, offset: u64, data: Vec<Bytes>) -> Result<(), Done> {
+pub(super) async fn put(unit: &Unit, offset: u64, data: Vec<Bytes>) -> Result<(), Done> {
     done(unit, Operation::Write { offset, data }).await.map(drop)
 }
 

@@ -3,7 +3,7 @@
 use crate::reservation::Nexus;
 use crate::scsi::command::Command;
 use crate::scsi::sense::{Sense, status};
-use crate::scsi::{inquiry, mode, operations, provisioning};
+use crate::scsi::{copy_results, inquiry, mode, operations, provisioning};
 use crate::unit::{Done, Unit};
 
 /// Carries out a command.
@@ -37,6 +37,13 @@ pub fn perform(unit: &Unit, nexus: &Nexus, command: &Command, data: &[u8]) -> Re
         }
         Command::ModeSelect { long, length } => mode_select(unit, nexus, long, data, length)?,
         Command::StartStop { condition, .. } if condition != 0 => return Err(Sense::cdb(4).into()),
+        Command::CopyStatus { list, allocation } => {
+            let progress = unit.copies.ask(nexus, list).ok_or(Sense::cdb(2))?;
+            Done::data(copy_results::status(progress), allocation)
+        }
+        Command::CopyParameters { allocation } => {
+            Done::data(copy_results::operating_parameters(), allocation)
+        }
         Command::ReportTargetPortGroups { extended, allocation } => {
             Done::data(unit.port_groups.borrow().report(extended), allocation)
         }

@@ -4,6 +4,8 @@
 mod gateway;
 
 use gateway::{log_in, with_gateway};
+use storaged_iscsi::scsi::identification::Identity;
+use storaged_iscsi::source::serial;
 use storaged_iscsi::wire::header::Header;
 use test_initiator::{READ, WRITE};
 
@@ -137,5 +139,43 @@ fn reads_that_announce_no_data_are_counted_by_what_they_hold() {
             }
         }
         assert!(full > 0, "some are told that the task set is full");
+    });
+}
+
+#[test]
+fn the_gateway_copies_blocks_and_tells_once_that_it_did() {
+    with_gateway(|address| async move {
+        let mut initiator = log_in(address, "a", 0, 0, "").await;
+        initiator.be_told().await;
+        let data: Vec<u8> = (0..4096u32).map(|at| u8::try_from(at % 241).unwrap()).collect();
+        assert!(initiator.write(3, &data).await.is_good());
+        // List 7: from block 3 of the only unit, by its name, to block 1000 of the unit that the command comes to.
+        let mut list = [0; 16 + 32 + 28];
+        (list[0], list[3], list[11]) = (7, 32, 28);
+        list[16..24].copy_from_slice(&[0xe4, 0, 0, 0, 1, 3, 0, 8]);
+        let unit = Identity::new(&serial(1), "any", 1);
+        list[24..32].copy_from_slice(&unit.naa.to_be_bytes());
+        list[46] = 2;
+        (list[48], list[51], list[59], list[67]) = (2, 0x18, 8, 3);
+        list[54..56].copy_from_slice(&[0xff, 0xff]);
+        list[68..76].copy_from_slice(&1000u64.to_be_bytes());
+        let copy = [0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 76, 0, 0];
+        initiator.command(1, WRITE, 76, &copy, &list).await;
+        assert!(initiator.outcome(1).await.is_good());
+        assert!(initiator.read(1000, 8).await == data, "the blocks were copied");
+        // All in one segment, of 4096 bytes.
+        let status = [0x84, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 0, 0];
+        initiator.command(2, READ, 12, &status, &[]).await;
+        let told = initiator.receive().await.unwrap().data;
+        assert_eq!(told, [0, 0, 0, 8, 1, 0, 1, 0, 0, 0, 0x10, 0]);
+        initiator.command(3, READ, 12, &status, &[]).await;
+        let sense = initiator.outcome(3).await.sense.unwrap();
+        assert_eq!((sense.key, sense.code), (5, (0x24, 0)));
+        // A list that is cut off copies nothing.
+        initiator
+            .command(4, WRITE, 76, &[&copy[..13], &[75, 0, 0]].concat(), &list)
+            .await;
+        let sense = initiator.outcome(4).await.sense.unwrap();
+        assert_eq!((sense.key, sense.code), (5, (0x1a, 0)));
     });
 }

@@ -20,15 +20,12 @@ pub(super) const LONG: &[Check<Portal>] = &[Check {
     run: long_blocks,
 }];
 
-/// Tests that do not apply to a thin disk that is always writable and does not copy by itself, by suite
-/// (docs/protocol/iscsi.md says why of each).
+/// Tests that do not apply to a thin disk that is always writable, by suite (docs/protocol/iscsi.md says why of each).
 const SKIPPED: &[(&str, usize)] = &[
-    ("ExtendedCopy", 6),
     ("PreventAllow", 8),
     ("ReadDefectData10", 1),
     ("ReadDefectData12", 1),
     ("ReadOnly", 1),
-    ("ReceiveCopyResults", 2),
     ("Sanitize", 11),
     ("StartStopUnit", 1),
     ("WriteAtomic16", 6),
