@@ -219,9 +219,6 @@ impl Connection {
             if !read? {
                 return Ok(());
             }
-            if self.home.stood_still() {
-                return Err(ConnectionError::StoodStill);
-            }
             let header = reader.header().await?;
             let request = parse(&header).ok();
             let (data, damaged) = self.arrive(reader, &header, request.as_ref()).await?;
@@ -235,6 +232,10 @@ impl Connection {
             };
             if !self.awaits_turn(&request).await? {
                 continue;
+            }
+            // Looked at when all of it is here: this process may have stood still in the middle of reading it.
+            if self.home.stood_still() {
+                return Err(ConnectionError::StoodStill);
             }
             if let Kind::Logout { reason: 0, .. } = request.kind {
                 // Whoever is told that the session is over may have another one reserve what it had.

@@ -21,6 +21,9 @@ use keeper::Keeper;
 /// What this program is called in messages of `storaged`.
 const PROGRAM: &str = "iscsi";
 
+/// How long it may take to become the owner of a volume, or to reach the one that there is.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
+
 /// Why a volume or its reservations cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
@@ -70,7 +73,7 @@ pub enum Volumes {
 pub enum Patience {
     /// As long as [`Cluster::wait`] says.
     Waits,
-    /// Not at all.
+    /// Only for as long as it takes to find out who has it.
     Asks,
 }
 
@@ -181,7 +184,7 @@ impl Cluster {
             read_only: lun.read_only,
             wait: match patience {
                 Patience::Waits => self.wait,
-                Patience::Asks => Duration::ZERO,
+                Patience::Asks => ASK_LIMIT,
             },
         };
         let opened = SharedVolume::open(options).await;

@@ -71,14 +71,13 @@ pub struct Home {
     lost: Rc<Notify>,
 }
 
-/// A unit whose volume is open.
+/// A unit with its volume.
 struct Opened {
     unit: Rc<Unit>,
-    volume: OpenVolume,
+    /// Not here while it has to be opened again.
+    volume: Option<OpenVolume>,
     /// Follows the volume's reservations.
     following: AbortHandle,
-    /// Whether nothing more can be done with the volume as it was opened.
-    lost: Rc<Cell<bool>>,
 }
 
 /// Starts the thread of a target. It ends when the last connection is gone for some time, when the last sender of
@@ -150,7 +149,9 @@ impl Home {
                 () = sleep(IDLE_MAX), if self.volumes.give_back() && connections.is_empty() => break,
                 Some(_) = connections.join_next() => {}
                 () = self.lost.notified() => self.open_lost().await,
-                _ = retries.tick(), if self.misses_units() => self.open_missing(Patience::Asks).await,
+                _ = retries.tick(), if !connections.is_empty() && self.misses_units() => {
+                    self.open_missing(Patience::Asks).await;
+                }
                 // An error means that nobody can change it any more.
                 Ok(()) = configured.changed() => self.follow_configuration().await,
                 _ = leaving.wait_for(|raised| *raised) => break,
@@ -320,9 +321,13 @@ impl Home {
 
     /// Whether there are units that could not be opened.
     fn misses_units(&self) -> bool {
-        let units = self.units.borrow();
-        let misses = |target: Target| target.luns.iter().any(|lun| !units.contains_key(&lun.number));
+        let misses = |target: Target| target.luns.iter().any(|lun| !self.is_open(lun.number));
         self.target().is_some_and(misses)
+    }
+
+    fn is_open(&self, number: u16) -> bool {
+        let units = self.units.borrow();
+        units.get(&number).is_some_and(|opened| !opened.unit.lost.get())
     }
 
     /// Opens units that could not be opened before.
@@ -334,16 +339,13 @@ impl Home {
 
     /// Opens units again whose volumes are somebody else's, or were given up for dead with this process.
     async fn open_lost(&self) {
-        let numbers: Vec<u16> = {
-            let units = self.units.borrow();
-            let lost = units.iter().filter(|(_, opened)| opened.lost.get());
-            lost.map(|(number, _)| *number).collect()
+        let volumes: Vec<OpenVolume> = {
+            let mut units = self.units.borrow_mut();
+            let lost = units.values_mut().filter(|opened| opened.unit.lost.get());
+            lost.filter_map(|opened| opened.volume.take()).collect()
         };
-        for number in numbers {
-            let removed = self.units.borrow_mut().remove(&number);
-            if let Some(opened) = removed {
-                opened.close().await;
-            }
+        for volume in volumes {
+            volume.close().await;
         }
         self.open_missing(Patience::Asks).await;
     }
@@ -351,7 +353,7 @@ impl Home {
     async fn open(&self, luns: &[Lun], patience: Patience) -> bool {
         let mut opened = false;
         for lun in luns {
-            if self.units.borrow().contains_key(&lun.number) {
+            if self.is_open(lun.number) {
                 continue;
             }
             match self.open_unit(lun, patience).await {
@@ -371,8 +373,7 @@ impl Home {
         let unit = Rc::new(Unit::new(lun.clone(), device, identity, keeper, record));
         let told = Rc::downgrade(&unit);
         let ways = volume.ways();
-        let (lost, all_lost) = (Rc::new(Cell::new(false)), Rc::clone(&self.lost));
-        let is_lost = Rc::clone(&lost);
+        let lost = Rc::clone(&self.lost);
         volume
             .device
             .listen(Box::new(move |event| match (event, told.upgrade()) {
@@ -383,10 +384,10 @@ impl Home {
                 (DeviceEvent::OwnerMoved, Some(unit)) => {
                     unit.look_at_ways(|groups| groups.follow_owner(ways.owner_node()));
                 }
-                (DeviceEvent::Lost, _) => {
+                (DeviceEvent::Lost, Some(unit)) => {
                     warn!("a volume is not open here any more");
-                    is_lost.set(true);
-                    all_lost.notify_one();
+                    unit.lost.set(true);
+                    lost.notify_one();
                 }
                 _ => {}
             }));
@@ -408,10 +409,12 @@ impl Home {
         let opened = Opened {
             following: spawn_local(following.in_current_span()).abort_handle(),
             unit,
-            volume,
-            lost,
+            volume: Some(volume),
         };
-        self.units.borrow_mut().insert(lun.number, opened);
+        let former = self.units.borrow_mut().insert(lun.number, opened);
+        if let Some(former) = former {
+            former.close().await;
+        }
         Ok(())
     }
 }
@@ -419,7 +422,9 @@ impl Home {
 impl Opened {
     async fn close(self) {
         self.following.abort();
-        self.volume.close().await;
+        if let Some(volume) = self.volume {
+            volume.close().await;
+        }
     }
 }
 

@@ -100,6 +100,9 @@ pub struct Unit {
     pub(crate) changing: Mutex<()>,
     /// What is under way.
     pub tasks: Tasks,
+    /// Whether nothing more can be done with the volume as it was opened; another unit takes this one's place when it is
+    /// open again.
+    pub lost: Cell<bool>,
     /// What came of copies.
     pub copies: Copies,
     size: Cell<u64>,
@@ -127,6 +130,7 @@ impl Unit {
             keeper,
             changing: Mutex::default(),
             tasks: Tasks::default(),
+            lost: Cell::new(false),
             copies: Copies::default(),
             size,
         }
@@ -169,6 +173,11 @@ impl Unit {
         let command = decode(cdb)?;
         if self.keeps_out(nexus, &command) {
             return Err(Done::status(status::RESERVATION_CONFLICT));
+        }
+        let needs_volume = matches!(command, Command::TestUnitReady) || blocks::is_about_blocks(&command);
+        // Hosts try again, or go by another path until this one says that it is ready.
+        if self.lost.get() && needs_volume {
+            return Err(Sense::BECOMING_READY.into());
         }
         blocks::check(self, &command)?;
         Ok(command)

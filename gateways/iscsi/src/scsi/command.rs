@@ -6,6 +6,10 @@ use crate::scsi::extended_copy::PARAMETERS_MAX;
 use crate::scsi::fields::{u16_at, u32_at, u64_at};
 use crate::scsi::sense::Sense;
 
+/// The longest parameter list of PERSISTENT RESERVE OUT, in bytes: 24, and for REGISTER AND MOVE the name of an initiator,
+/// of at most some 250 bytes (SPC-4 clauses 6.16.3 and 6.16.4).
+const RESERVATION_PARAMETERS_MAX: u32 = 4096;
+
 /// Blocks, by the unit's block size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
@@ -220,6 +224,8 @@ fn decode_10(cdb: &[u8; 16]) -> Result<Command, Sense> {
             action: cdb[1] & 0x1f,
             allocation: length,
         },
+        // What no connection has memory for would be told for ever that the task set is full.
+        0x5f if u32_at(cdb, 5) > RESERVATION_PARAMETERS_MAX => return Err(Sense::PARAMETER_LENGTH),
         0x5f => Command::PersistentOut {
             action: cdb[1] & 0x1f,
             scope_type: cdb[2],
@@ -400,6 +406,8 @@ mod tests {
         assert_eq!(decode(&cdb(&[0x41, 0x10])), Err(Sense::cdb(1)));
         assert_eq!(decode(&cdb(&[0x12, 0, 0x83])), Err(Sense::cdb(2)));
         assert_eq!(decode(&cdb(&[0x48])), Err(Sense::INVALID_OPCODE));
+        let endless = [0x5f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(decode(&cdb(&endless)), Err(Sense::PARAMETER_LENGTH));
         assert_eq!(decode(&cdb(&[0x00, 0, 0, 0, 0, 4])), Err(Sense::INVALID_FIELD));
     }
 

@@ -148,6 +148,8 @@ impl Sense {
     pub const COMMANDS_CLEARED: Self = Self::new(key::UNIT_ATTENTION, (0x2f, 0));
     /// The unit is reached best by other portals than before.
     pub const ACCESS_STATE_CHANGED: Self = Self::new(key::UNIT_ATTENTION, (0x2a, 6));
+    /// The unit's volume is being opened again: a moment later it can be used.
+    pub const BECOMING_READY: Self = Self::new(key::NOT_READY, (0x04, 1));
     /// There are other logical units now.
     pub const UNITS_CHANGED: Self = Self::new(key::UNIT_ATTENTION, (0x3f, 0xe));
 

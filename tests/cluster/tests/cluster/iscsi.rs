@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use admin_api::iscsi::PortalList;
+use admin_api::nodes::{NodeList, NodeState};
 use serde_json::Value;
 use tempfile::TempDir;
 use test_initiator::{Initiator, Names};
@@ -11,7 +12,7 @@ use test_node::process::Signal;
 use test_node::{Cluster, Node, Process};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::guest::{ask, open, run, value};
+use crate::guest::{ask, open, run, until, value};
 
 const TARGET: &str = "iqn.2026-11.org.example:disks";
 const HOSTS: [&str; 2] = ["iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b"];
@@ -359,7 +360,12 @@ fn what_waited_at_a_portal_that_stood_still_is_not_done_any_more() {
         one.process.thaw().unwrap();
         a.until_closed().await;
         assert_eq!(b.read(0, 1).await, [2; 512]);
+        // The portal has lost its place among those who share the volume, and takes another.
         let mut a = one.log_in(HOSTS[0]).await;
+        let mut looks = interval(LOOK_LIMIT);
+        while !a.write(1, &[3; 512]).await.is_good() {
+            looks.tick().await;
+        }
         assert_eq!(a.read(0, 1).await, [2; 512]);
     });
 }
@@ -393,5 +399,26 @@ fn a_gateway_that_redirects_sends_hosts_to_portals_that_serve() {
         assert_eq!(status, 0x0202, "it learns nothing");
         let known: PortalList = ask(&cluster.nodes[0], "iscsi portal list").await;
         assert_eq!(known.portals.len(), 2, "it is no portal that serves");
+    });
+}
+
+#[test]
+fn a_unit_whose_portal_was_given_up_for_dead_comes_back_under_its_sessions() {
+    run(async {
+        let (mut cluster, [one, two]) = prepare().await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        assert!(a.write(0, &[1; 512]).await.is_good());
+        // Nobody keeps the first portal's place among those who share the volume: it lapses, and with it the node.
+        cluster.nodes[0].kill().unwrap();
+        let nodes = async || ask::<NodeList>(&cluster.nodes[1], "node list").await.nodes;
+        until(async || nodes().await.iter().any(|node| node.state == NodeState::Down)).await;
+        cluster.nodes[0].start_again().unwrap();
+        let mut looks = interval(LOOK_LIMIT);
+        while !a.write(1, &[3; 512]).await.is_good() {
+            looks.tick().await;
+        }
+        assert_eq!(a.read(0, 2).await, [[1; 512], [3; 512]].concat());
+        assert_eq!(b.read(0, 2).await, [[1; 512], [3; 512]].concat());
     });
 }
