@@ -33,7 +33,7 @@ use crate::wire::text::Text;
 use arrival::Data;
 use commands::Write;
 use outbox::Outbox;
-use stream::{Digests, Pdu, PduReader, ReadError};
+use stream::{Digests, PduReader, ReadError};
 
 /// How long a command waits for those before it, which come by other connections.
 const TURN_MAX: Duration = Duration::from_secs(30);
@@ -274,10 +274,7 @@ impl Connection {
     fn take(self: &Rc<Self>, request: &Request, header: Header, data: Data) -> Result<bool, ConnectionError> {
         let (tag, length) = (request.task_tag, header.data_length());
         match request.kind {
-            Kind::Command(ref command) => {
-                self.command(request, command, data, length);
-                return Ok(false);
-            }
+            Kind::Command(ref command) => self.command(request, command, data, length),
             Kind::DataOut {
                 target_tag,
                 number,
@@ -285,33 +282,24 @@ impl Connection {
             } => {
                 let part = (target_tag, number, offset);
                 self.data_out(tag, part, request.last, data, length);
-                return Ok(false);
             }
-            _ => {}
-        }
-        let pdu = Pdu {
-            header,
-            data: data.alone(),
-            damaged: false,
-        };
-        match request.kind {
-            Kind::Command(_) | Kind::DataOut { .. } => {}
             // The answer to a ping of ours has no name that asks for an answer.
             Kind::NopOut { .. } if tag == NO_TAG => {}
             Kind::NopOut { .. } => {
                 let most = usize::try_from(self.parameters.send_max).unwrap_or(usize::MAX);
-                let data = pdu.data.slice(..pdu.data.len().min(most));
+                let data = data.alone();
+                let data = data.slice(..data.len().min(most));
                 self.outbox.send(nop_in(tag, request.lun, data));
             }
             Kind::TaskManagement {
                 function,
                 referenced_tag,
             } => functions::start(self, tag, function, request.lun, referenced_tag),
-            Kind::Text { continues, .. } => self.text(tag, continues, &pdu),
+            Kind::Text { continues, .. } => self.text(tag, continues, &header, &data.alone()),
             Kind::Logout { reason, connection } => return Ok(self.logout(tag, reason, connection)),
-            Kind::Snack => self.outbox.send(reject(reason::SNACK, &pdu.header)),
+            Kind::Snack => self.outbox.send(reject(reason::SNACK, &header)),
             Kind::Login(_) => {
-                self.outbox.send(reject(reason::PROTOCOL, &pdu.header));
+                self.outbox.send(reject(reason::PROTOCOL, &header));
                 return Err(ConnectionError::Protocol("a login came after the login"));
             }
         }
@@ -319,10 +307,10 @@ impl Connection {
     }
 
     /// Text in a session: the names of this target, nothing else (RFC 7143 section 13.3).
-    fn text(&self, tag: u32, continues: bool, pdu: &Pdu) {
-        let text = Text::parse(&pdu.data);
+    fn text(&self, tag: u32, continues: bool, header: &Header, data: &[u8]) {
+        let text = Text::parse(data);
         let (Ok(text), false) = (text, continues) else {
-            self.outbox.send(reject(reason::PROTOCOL, &pdu.header));
+            self.outbox.send(reject(reason::PROTOCOL, header));
             return;
         };
         let mut answer = Text::default();

@@ -157,16 +157,17 @@ async fn receive(door: &Door, stream: TcpStream, place: OwnedSemaphorePermit) ->
         .map_err(|_| ConnectionError::Silent)??;
     let (request, login) = login_of(&first)?;
     let found = find(door, reader.get_ref().local_addr(), &first);
+    let turn_away = async |mut stream: TcpStream, status, text: Vec<u8>| {
+        let response = login_refusal(request.task_tag, login.isid, status, text.into());
+        let numbers = numbers(&request, request.expected_status);
+        send(&mut stream, response, numbers, Digests::default()).await
+    };
     match found {
         Ok(Wanted::Discovery) => discovery::serve(door, reader, first).await,
         Ok(Wanted::Elsewhere(address)) => {
             let mut text = Text::default();
             text.add("TargetAddress", address.as_str());
-            let text = text.encode().into();
-            let response = login_refusal(request.task_tag, login.isid, MOVED_FOR_NOW, text);
-            let mut stream = reader.into_inner()?;
-            let numbers = numbers(&request, request.expected_status);
-            send(&mut stream, response, numbers, Digests::default()).await?;
+            turn_away(reader.into_inner()?, MOVED_FOR_NOW, text.encode()).await?;
             debug!(address, "an initiator was sent on");
             Ok(())
         }
@@ -180,15 +181,7 @@ async fn receive(door: &Door, stream: TcpStream, place: OwnedSemaphorePermit) ->
             door.targets.hand_over(target, newcomer).await
         }
         Err(refusal) => {
-            let mut stream = reader.into_inner()?;
-            let response = login_refusal(request.task_tag, login.isid, refusal.status(), Vec::new().into());
-            send(
-                &mut stream,
-                response,
-                numbers(&request, request.expected_status),
-                Digests::default(),
-            )
-            .await?;
+            turn_away(reader.into_inner()?, refusal.status(), Vec::new()).await?;
             Err(refusal.into())
         }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use admin_api::volumes::Space;
 use coordination::ClusterMap;
+use coordination::map::Family;
 use protocol::{FamilyId, LayerChain, LayerId, NodeId, VolumeId};
 
 use super::survey::{Surveyor, named};
@@ -59,9 +60,10 @@ impl Surveyor {
     pub async fn space(&self, map: &ClusterMap, id: VolumeId) -> Option<Space> {
         let moving = map.moving(id).map(|moving| moving.record.source);
         let mut space = Space::default();
-        for volume in [Some(id), moving].into_iter().flatten() {
-            let family = map.volume(volume)?.1.record.family;
-            add(&mut space, map, volume, &self.usage(map, family).await);
+        for id in [Some(id), moving].into_iter().flatten() {
+            let (family, volume) = map.volume(id)?;
+            let usage = self.usage(map, volume.record.family).await;
+            add(&mut space, family, volume.record.head, usage);
         }
         space.unknown.sort();
         space.unknown.dedup();
@@ -70,11 +72,7 @@ impl Surveyor {
 }
 
 /// Adds what a volume's layers take: its newest one is its own, those below are shared with snapshots and clones.
-fn add(space: &mut Space, map: &ClusterMap, id: VolumeId, usage: &Usage) {
-    let Some((family, volume)) = map.volume(id) else {
-        return;
-    };
-    let head = volume.record.head;
+fn add(space: &mut Space, family: &Family, head: LayerId, usage: Usage) {
     let chain = family.chain(head);
     for layer in chain.iter().flat_map(LayerChain::layers) {
         let bytes = usage.layers.get(layer).copied().unwrap_or(0);
@@ -84,7 +82,7 @@ fn add(space: &mut Space, map: &ClusterMap, id: VolumeId, usage: &Usage) {
             space.shared += bytes;
         }
     }
-    space.unknown.extend(usage.unknown.iter().cloned());
+    space.unknown.extend(usage.unknown);
 }
 
 fn untold(map: &ClusterMap, node: NodeId, why: &str) -> String {

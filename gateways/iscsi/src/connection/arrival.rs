@@ -12,11 +12,9 @@ use tokio::net::tcp::OwnedReadHalf;
 use crate::connection::Connection;
 use crate::connection::commands::unit_number;
 use crate::connection::stream::{PduReader, ReadError};
+use crate::scsi::inquiry::TRANSFER_MAX;
 use crate::wire::header::Header;
 use crate::wire::request::{Kind, Request};
-
-/// The most that a command may announce to have its room before it is judged, in bytes: what block limits tell.
-const ROOM_MAX: u32 = 32 << 20;
 
 /// Data of a request.
 pub(super) enum Data {
@@ -78,7 +76,10 @@ impl Connection {
     fn room(&self, request: &Request, length: usize) -> Option<(WriteBuffer, Range<usize>)> {
         match request.kind {
             _ if length == 0 => None,
-            Kind::Command(ref command) if command.write && command.expected_length <= ROOM_MAX => {
+            // It has its room before it is judged, so no more is taken for it than block limits tell.
+            Kind::Command(ref command)
+                if command.write && u64::from(command.expected_length) <= TRANSFER_MAX =>
+            {
                 let all = usize::try_from(command.expected_length).ok()?;
                 let unit = unit_number(request.lun).and_then(|number| self.home.unit(number))?;
                 (length <= all).then(|| (unit.device.buffer(all), 0..length))

@@ -130,15 +130,7 @@ impl Drop for CopyPlace<'_> {
 mod tests {
     //! What is told, how often, and to whom.
     use super::*;
-
-    fn nexus(name: &str) -> Nexus {
-        Nexus {
-            initiator: name.to_owned(),
-            isid: "800000000001".to_owned(),
-            target: "iqn.2026-01.example:t".to_owned(),
-            portal_group: 1,
-        }
-    }
+    use crate::unit::copy::tests::nexus;
 
     #[test]
     fn what_became_of_a_copy_is_told_once_to_who_began_it() {

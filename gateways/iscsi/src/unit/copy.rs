@@ -369,4 +369,4 @@ fn with_residual(mut done: Done, leg: &Leg, written: u64) -> Done {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

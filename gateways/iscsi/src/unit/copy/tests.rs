@@ -19,7 +19,7 @@ const MIB: u64 = 1 << 20;
 /// Bytes of each unit.
 const SIZE: u64 = 32 * MIB;
 
-fn nexus(name: &str) -> Nexus {
+pub(in crate::unit) fn nexus(name: &str) -> Nexus {
     Nexus {
         initiator: name.to_owned(),
         isid: "800000000001".to_owned(),
