@@ -86,6 +86,16 @@ pub struct VolumeQuery {
     pub pool: Option<String>,
 }
 
+/// What to tell of a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct VolumeInfoQuery {
+    /// Whether to tell what it takes on disks, too. All nodes are asked for that, and one that is silent is waited for.
+    #[serde(default)]
+    pub space: bool,
+}
+
 /// Who has a volume open for writing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Owner {
@@ -145,7 +155,7 @@ pub struct Volume {
     pub owner: Option<Owner>,
     /// The serial number that guests see.
     pub serial: String,
-    /// What it takes on disks. Only told of a volume that is asked for by itself.
+    /// What it takes on disks. Only told to who asks for it: see [`VolumeInfoQuery`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub space: Option<Space>,
 }

@@ -35,7 +35,11 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
             answer(form, &api.post(routes::VOLUMES, &request).await?, "created")
         }
         VolumeCommand::List { pool } => list(api, form, pool).await,
-        VolumeCommand::Info { name } => form.show(&get(api, &name).await?, describe),
+        VolumeCommand::Info { name } => {
+            check_name(&name)?;
+            let path = format!("{}?space=true", fill(routes::VOLUME, &[&name]));
+            form.show(&api.get(&path).await?, describe)
+        }
         VolumeCommand::Rename { name, new_name } => {
             check_name(&name)?;
             let path = fill(routes::VOLUME_RENAME, &[&name]);

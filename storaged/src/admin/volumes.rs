@@ -7,7 +7,7 @@ use admin_api::names::check_name;
 use admin_api::tasks::Deleted;
 use admin_api::volumes::{
     CreateVolume, DeleteVolumeQuery, RenameVolume, ResizeVolume, RetypeVolume, RollbackVolume,
-    TakeOverVolume, Tree, Volume, VolumeAnswer, VolumeList, VolumeQuery,
+    TakeOverVolume, Tree, Volume, VolumeAnswer, VolumeInfoQuery, VolumeList, VolumeQuery,
 };
 use axum::extract::{Path, State};
 use protocol::{FamilyId, LayerId, VolumeId};
@@ -51,13 +51,20 @@ pub(super) async fn create(
 }
 
 /// One volume.
-#[utoipa::path(get, path = "/v1/volumes/{volume}", tag = "volumes", params(("volume" = String, Path)),
+#[utoipa::path(get, path = "/v1/volumes/{volume}", tag = "volumes",
+    params(("volume" = String, Path), VolumeInfoQuery),
     responses((status = 200, body = Volume), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn get(State(context): Shared, Path(name): Path<String>) -> Result<Reply<Volume>, Failure> {
+pub(super) async fn get(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Params(query): Params<VolumeInfoQuery>,
+) -> Result<Reply<Volume>, Failure> {
     let id = find(&context, &name)?;
     let map = context.volumes.map();
     let mut volume = describe::volume(&map, id).ok_or_else(|| no_volume(&name))?;
-    volume.space = context.surveyor.space(&map, id).await;
+    if query.space {
+        volume.space = context.surveyor.space(&map, id).await;
+    }
     Ok(Reply(volume))
 }
 

@@ -91,7 +91,7 @@ fn a_volume_tells_what_it_takes_and_what_it_shares() {
         let directory = tempfile::tempdir().unwrap();
         let node = Node::with_pool(directory.path()).await;
         let space = async |node: &Node, name: &str| {
-            let volume: Volume = node.get(&format!("/v1/volumes/{name}")).await;
+            let volume: Volume = node.get(&format!("/v1/volumes/{name}?space=true")).await;
             let space = volume.space.unwrap();
             assert!(space.unknown.is_empty(), "{space:?}");
             (space.own / MIB, space.shared / MIB)
