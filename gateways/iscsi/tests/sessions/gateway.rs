@@ -8,15 +8,24 @@ use storaged_iscsi::portal::{Portals, Settings};
 use storaged_iscsi::source::Source;
 use test_initiator::{Initiator, Names};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 /// The target of all tests.
 const TARGET: &str = "iqn.2026-01.example:t";
 /// Bytes of its one unit.
 const SIZE: u64 = 64 << 20;
 
-/// Runs a test beside a gateway.
+/// Runs a test beside a gateway, which leaves when the test has ended.
 pub(crate) fn with_gateway<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr) -> F) {
+    with_doors(async |address, leave, doors| {
+        test(address).await;
+        leave.send_replace(true);
+        doors.await.unwrap();
+    });
+}
+
+/// Runs a test beside a gateway, with what makes it leave and the task that lets initiators in.
+pub(crate) fn with_doors(test: impl AsyncFnOnce(SocketAddr, watch::Sender<bool>, JoinHandle<()>)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -54,10 +63,8 @@ pub(crate) fn with_gateway<F: Future<Output = ()>>(test: impl FnOnce(SocketAddr)
         };
         let address = portals.addresses().unwrap()[0];
         let (leave, leaving) = watch::channel(false);
-        let serving = tokio::task::spawn_local(portals.run(settings, leaving));
-        test(address).await;
-        leave.send_replace(true);
-        serving.await.unwrap();
+        let doors = tokio::task::spawn_local(portals.run(settings, leaving));
+        test(address, leave, doors).await;
     });
 }
 

@@ -3,7 +3,7 @@
 
 mod gateway;
 
-use gateway::{log_in, with_gateway};
+use gateway::{log_in, with_doors, with_gateway};
 use storaged_iscsi::scsi::identification::Identity;
 use storaged_iscsi::source::serial;
 use storaged_iscsi::wire::header::Header;
@@ -177,5 +177,18 @@ fn the_gateway_copies_blocks_and_tells_once_that_it_did() {
             .await;
         let sense = initiator.outcome(4).await.sense.unwrap();
         assert_eq!((sense.key, sense.code), (5, (0x1a, 0)));
+    });
+}
+
+#[test]
+fn initiators_are_asked_to_leave_when_nobody_is_let_in_any_more() {
+    with_doors(async |address, leave, doors| {
+        let mut initiator = log_in(address, "a", 0, 0, "").await;
+        // A process that leaves shuts its doors at the same moment: a target may hear of that first.
+        doors.abort();
+        let asked = initiator.receive().await.unwrap();
+        assert_eq!((asked.header.opcode(), asked.header.0[36]), (0x32, 1));
+        initiator.log_out().await;
+        drop(leave);
     });
 }
