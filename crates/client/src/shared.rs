@@ -8,6 +8,7 @@ mod attachment;
 mod gate;
 mod host;
 mod lines;
+mod notices;
 mod redo;
 mod tasks;
 mod words;
@@ -31,8 +32,9 @@ use crate::pieces::{Answered, Number, Pieces, next_cut};
 use crate::request;
 use crate::volume::{OpenError, Options, Volume};
 use attachment::Attachment;
-use host::Host;
-use lines::Forward;
+use host::{Host, Told};
+use lines::{Forward, Heard};
+use notices::Pending;
 
 /// See the module. Dropping it ends all I/O at once: call [`SharedVolume::close`] first.
 pub struct SharedVolume {
@@ -50,6 +52,9 @@ struct Inner {
     place: RefCell<Place>,
     info: RefCell<DeviceInfo>,
     listener: RefCell<Option<Listener>>,
+    /// Those who wait for others to take notice.
+    pending: RefCell<Pending>,
+    notice_taker: RefCell<Option<NoticeTaker>>,
     /// The place is another one, or everything is answered.
     moved: Notify,
     lost: Cell<bool>,
@@ -58,6 +63,15 @@ struct Inner {
     closing: Cell<bool>,
     tasks: RefCell<Vec<AbortHandle>>,
 }
+
+/// Called when this front end is to take notice of what another one has changed; what it is given is to be called when
+/// nothing is done any more, or will be, that goes by what was before.
+pub type NoticeTaker = Box<dyn Fn(Box<dyn FnOnce()>)>;
+
+/// The others could not be told: this front end is not counted among those who share the volume any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the others who share the volume cannot be told any more")]
+pub struct NotTold;
 
 /// Who does what is asked for.
 enum Place {
@@ -92,6 +106,8 @@ impl SharedVolume {
             place: RefCell::new(Place::Nowhere),
             info: RefCell::new(info),
             listener: RefCell::default(),
+            pending: RefCell::default(),
+            notice_taker: RefCell::default(),
             moved: Notify::new(),
             lost: Cell::new(false),
             lapsed: Notify::new(),
@@ -124,15 +140,33 @@ impl SharedVolume {
 
     /// The volume itself, while this front end owns it.
     pub fn volume(&self) -> Option<Rc<Volume>> {
-        match &*self.inner.place.borrow() {
-            Place::Here(host) => Some(Rc::clone(host.volume())),
-            Place::Nowhere | Place::There(_) => None,
-        }
+        self.inner.host().map(|host| Rc::clone(host.volume()))
     }
 
     /// The name of the node on which its owner is; nothing if there is none, or an older `storaged` does not tell.
     pub fn owner_node(&self) -> Option<String> {
         self.inner.attachment.view().owner?.node
+    }
+
+    /// Has all others who share the volume take notice of a change of what they go by besides the volume. When this returns
+    /// none of them does anything any more that goes by what was before, and what they had begun by it has ended; those
+    /// who have left meanwhile included. Owners and others of a version before notices are not waited for.
+    ///
+    /// Waits as long as it takes: somebody who does not answer is off the roster when his lease has lapsed.
+    pub async fn give_notice(&self) -> Result<(), NotTold> {
+        if self.inner.lost.get() || self.inner.closing.get() {
+            return Err(NotTold);
+        }
+        let (passed, gives) = self.inner.pending.borrow_mut().wait();
+        if gives {
+            self.inner.give_notice();
+        }
+        passed.await.map_err(|_| NotTold)
+    }
+
+    /// Who takes notices of others here. As long as there is nobody, they are taken at once.
+    pub fn take_notices(&self, taker: NoticeTaker) {
+        *self.inner.notice_taker.borrow_mut() = Some(taker);
     }
 
     /// What operations wait for, in sentences, for people; empty when nothing waits.
@@ -160,6 +194,7 @@ impl SharedVolume {
             inner.moved.notified().await;
         }
         inner.closing.set(true);
+        inner.pending.borrow_mut().fail();
         let place = inner.place.replace(Place::Nowhere);
         if let Place::Here(host) = place {
             host.end();
@@ -282,8 +317,71 @@ impl Inner {
         self.advance();
     }
 
-    /// The owner has answered.
-    fn told(&self, forward: &Forward, number: Number, answer: words::Answer) {
+    /// The own host says something.
+    fn told_here(&self, told: Told) {
+        match told {
+            Told::Answer(number, result) => self.answered(number, result),
+            Told::Noticed => self.notice_passed(),
+            Told::TakeNotice(notice) => {
+                // Of this host: the next one gives its own numbers.
+                let host = self.host().map(|host| Rc::downgrade(&host)).unwrap_or_default();
+                self.take_notice(Box::new(move || {
+                    if let Some(host) = host.upgrade() {
+                        host.own_took_notice(notice);
+                    }
+                }));
+            }
+        }
+    }
+
+    /// The owner says something.
+    fn told(&self, forward: &Rc<Forward>, heard: Heard) {
+        match heard {
+            Heard::Answer(number, answer) => self.told_answer(forward, number, answer),
+            Heard::Noticed => self.notice_passed(),
+            Heard::TakeNotice(notice) => {
+                let forward = Rc::clone(forward);
+                self.take_notice(Box::new(move || forward.took_notice(notice)));
+            }
+        }
+    }
+
+    fn take_notice(&self, taken: Box<dyn FnOnce()>) {
+        match &*self.notice_taker.borrow() {
+            Some(taker) => taker(taken),
+            None => taken(),
+        }
+    }
+
+    fn give_notice(&self) {
+        let here = match &*self.place.borrow() {
+            // Whoever is the owner next is told.
+            Place::Nowhere => return,
+            Place::There(forward) if forward.notice() => return,
+            Place::There(_) => None,
+            Place::Here(host) => Some(Rc::clone(host)),
+        };
+        match here {
+            Some(host) => host.own_notice(),
+            None => self.notice_passed(),
+        }
+    }
+
+    fn notice_passed(&self) {
+        let gives = self.pending.borrow_mut().passed();
+        if gives {
+            self.give_notice();
+        }
+    }
+
+    fn host(&self) -> Option<Rc<Host>> {
+        match &*self.place.borrow() {
+            Place::Here(host) => Some(Rc::clone(host)),
+            Place::Nowhere | Place::There(_) => None,
+        }
+    }
+
+    fn told_answer(&self, forward: &Forward, number: Number, answer: words::Answer) {
         let size = self.info.borrow().size;
         let writes = self.pieces.borrow().get(number).map(|piece| piece.what.writes());
         match words::result(answer, size) {
@@ -304,16 +402,15 @@ impl Inner {
         for number in sent {
             self.send(number, true);
         }
-        let host = match &*self.place.borrow() {
-            Place::Nowhere => None,
-            Place::There(forward) => {
-                forward.rejoined();
-                None
-            }
-            Place::Here(host) => Some(Rc::clone(host)),
-        };
-        if let Some(host) = host {
+        if let Place::There(forward) = &*self.place.borrow() {
+            forward.rejoined();
+        }
+        if let Some(host) = self.host() {
             host.own_rejoined();
+        }
+        let notice = self.pending.borrow().is_on_its_way();
+        if notice {
+            self.give_notice();
         }
         self.moved.notify_waiters();
         self.advance();

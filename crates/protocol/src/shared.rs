@@ -15,10 +15,12 @@ use crate::id::{Generation, VolumeId};
 
 /// The versions of what peers say to each other that this program speaks. A peer says the lowest when it joins, the owner
 /// says its highest when it lets the peer in; owners of version 1 do not say it. Since version 2 there is
-/// [`CompareAndWrite`].
-pub const VERSIONS: RangeInclusive<u16> = 1..=COMPARE_SINCE;
+/// [`CompareAndWrite`]; since version 3 there are notices, and a peer says its highest as well.
+pub const VERSIONS: RangeInclusive<u16> = 1..=NOTICE_SINCE;
 /// The first version with [`CompareAndWrite`].
 pub const COMPARE_SINCE: u16 = 2;
+/// The first version with [`SharedRequest::Notice`] and what belongs to it.
+pub const NOTICE_SINCE: u16 = 3;
 /// The most bytes that one [`CompareAndWrite`] compares.
 pub const COMPARE_MAX: u32 = 256 * 1024;
 /// The most bytes in one request of a peer.
@@ -64,6 +66,9 @@ pub enum SharedRequest {
         volume: VolumeId,
         /// Which attachment.
         attachment: u64,
+        /// The highest version that the peer speaks; those of version 2 and less do not say it.
+        #[serde(default = "first_version")]
+        speaks: u16,
     },
     /// To an owner: all requests that a former owner did not answer have been sent again. It has no answer.
     Rejoined,
@@ -71,6 +76,15 @@ pub enum SharedRequest {
     Confirm {
         /// The requests' numbers.
         numbers: Vec<u64>,
+    },
+    /// To an owner: have all others take notice that something has changed which they go by besides the volume. Answered
+    /// with [`SharedReply::Noticed`]; a peer waits for the answer to one before it asks for another.
+    Notice,
+    /// To an owner: everything that this peer does from now on, it does with knowledge of what there was to know when
+    /// this notice and all before it were given. It has no answer.
+    TookNotice {
+        /// Which notice.
+        notice: u64,
     },
 }
 
@@ -93,9 +107,17 @@ pub enum SharedReply {
         #[serde(default = "first_version")]
         version: u16,
     },
+    /// From an owner, unasked: take notice. Answered with [`SharedRequest::TookNotice`] when nothing is under way any more
+    /// that would not be begun now.
+    TakeNotice {
+        /// Which notice: a number that goes up with each notice of this owner.
+        notice: u64,
+    },
+    /// All others have taken notice, or do not share the volume any more and have nothing under way.
+    Noticed,
 }
 
-/// What an owner speaks who does not say it.
+/// What somebody speaks who does not say it.
 fn first_version() -> u16 {
     1
 }
@@ -183,5 +205,10 @@ mod tests {
             version: 1,
         };
         assert_eq!(joined, older);
+        let join = r#"{"shared":"join","version":1,"cluster":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],"volume":7,"attachment":1}"#;
+        let SharedRequest::Join { speaks, .. } = serde_json::from_str(join).unwrap() else {
+            panic!("it is a join");
+        };
+        assert_eq!(speaks, 1);
     }
 }

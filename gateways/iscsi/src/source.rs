@@ -12,7 +12,7 @@ use admin_client::IscsiDirectory;
 use client::device::{BlockDevice, DeviceInfo};
 use client::memory::MemoryDevice;
 use client::sectors::{SECTOR_SIZE, Sectors};
-use client::shared::SharedVolume;
+use client::shared::{NoticeTaker, SharedVolume};
 use client::transport::Address;
 use client::volume::Options;
 
@@ -34,6 +34,14 @@ pub enum SourceError {
         volume: String,
         /// Why.
         reason: String,
+    },
+    /// Other portals may not know of a change.
+    #[error("other portals may not know yet what has changed for volume {volume:016x}: {why}")]
+    Untold {
+        /// Which volume.
+        volume: u64,
+        /// Why.
+        why: String,
     },
     /// `storaged` cannot be asked.
     #[error("the storage service cannot be asked: {0}")]
@@ -92,6 +100,14 @@ impl OpenVolume {
             _ => device,
         };
         Self { device, shared }
+    }
+
+    /// Who takes notice here when another portal has changed reservations, or reset the unit: what `taker` is given is to
+    /// be called when nothing goes by what was before any more.
+    pub fn take_notices(&self, taker: NoticeTaker) {
+        if let Some(shared) = &self.shared {
+            shared.take_notices(taker);
+        }
     }
 
     /// Where it is owned, now and later, without keeping it open.
@@ -157,12 +173,13 @@ impl Volumes {
         }
     }
 
-    /// Where a volume's reservations are kept.
-    pub fn keeper(&self, volume: u64) -> Keeper {
+    /// Where the reservations of an open volume are kept.
+    pub fn keeper(&self, volume: u64, open: &OpenVolume) -> Keeper {
         match self {
             Self::Cluster(_, directory) => Keeper::Cluster {
                 directory: directory.clone(),
                 volume,
+                shared: open.shared.as_ref().map(Rc::downgrade).unwrap_or_default(),
             },
             Self::Memory(_) => Keeper::Memory(RefCell::default()),
         }

@@ -21,7 +21,7 @@ use crate::reservation::Nexus;
 use crate::scsi::identification::Identity;
 use crate::source::{OpenVolume, Patience, Source, SourceError, Volumes, serial};
 use crate::unit::Unit;
-use crate::unit::reservations::{begin, follow, release};
+use crate::unit::reservations::{begin, follow, give_up, read, take_notice};
 use crate::unit::tasks::settled;
 use admin_api::iscsi::{Configuration, Lun, Target};
 use session::{LOG_OUT_LIMIT, Session, Stay};
@@ -268,7 +268,7 @@ impl Home {
     /// A session ends: what it has reserved is free when this returns, unless the cluster cannot be told.
     pub async fn give_up(&self, nexus: &Nexus) {
         for unit in self.units() {
-            if release(&unit, nexus).await.is_err() {
+            if give_up(&unit, nexus).await.is_err() {
                 warn!(
                     lun = unit.lun.number,
                     "what a session had reserved stays reserved for now"
@@ -365,12 +365,20 @@ impl Home {
     }
 
     async fn open_unit(&self, lun: &Lun, patience: Patience) -> Result<(), SourceError> {
-        let keeper = self.volumes.keeper(lun.volume_id);
-        let record = keeper.load().await?;
         let volume = self.volumes.open(lun, patience).await?;
+        let keeper = self.volumes.keeper(lun.volume_id, &volume);
         let identity = Identity::new(&serial(lun.volume_id), &self.name, self.portal_group);
         let device = Rc::clone(&volume.device);
-        let unit = Rc::new(Unit::new(lun.clone(), device, identity, keeper, record));
+        let unit = Rc::new(Unit::new(lun.clone(), device, identity, keeper));
+        let taker = Rc::downgrade(&unit);
+        volume.take_notices(Box::new(move |taken| {
+            let Some(unit) = taker.upgrade() else { return taken() };
+            let taking = async move {
+                take_notice(&unit).await;
+                taken();
+            };
+            spawn_local(taking.in_current_span());
+        }));
         let told = Rc::downgrade(&unit);
         let ways = volume.ways();
         let lost = Rc::clone(&self.lost);
@@ -391,6 +399,11 @@ impl Home {
                 }
                 _ => {}
             }));
+        // Not before notices are taken: what changes after this is heard of.
+        if let Err(error) = read(&unit).await {
+            volume.close().await;
+            return Err(error);
+        }
         if begin(&unit).await.is_err() {
             warn!(
                 lun = lun.number,

@@ -31,7 +31,7 @@ use crate::source::keeper::Keeper;
 use admin_api::iscsi::{Lun, Reservations};
 use attention::Attentions;
 use copies::Copies;
-use tasks::Tasks;
+use tasks::{Task, Tasks};
 
 /// What came of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,14 +109,8 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// A unit on an open device whose offsets are multiples of the unit's block size.
-    pub fn new(
-        lun: Lun,
-        device: Rc<dyn BlockDevice>,
-        identity: Identity,
-        keeper: Keeper,
-        record: Reservations,
-    ) -> Self {
+    /// A unit on an open device whose offsets are multiples of the unit's block size. Its reservations are not read yet.
+    pub fn new(lun: Lun, device: Rc<dyn BlockDevice>, identity: Identity, keeper: Keeper) -> Self {
         let size = Cell::new(device.info().size);
         let port_groups = RefCell::new(PortGroups::new(identity.portal_group));
         Self {
@@ -126,7 +120,7 @@ impl Unit {
             mode: Cell::default(),
             port_groups,
             attentions: RefCell::default(),
-            record: RefCell::new(record),
+            record: RefCell::default(),
             keeper,
             changing: Mutex::default(),
             tasks: Tasks::default(),
@@ -190,18 +184,18 @@ impl Unit {
     }
 
     /// Carries out a command that was admitted and needs no other unit, with the data that came for it.
-    pub async fn perform(&self, nexus: &Nexus, command: Command, data: Vec<Bytes>) -> Done {
+    pub async fn perform(&self, task: &Task, command: Command, data: Vec<Bytes>) -> Done {
         let done = match command {
             Command::PersistentOut {
                 action, scope_type, ..
-            } => reservations::out(self, nexus, action, scope_type, &data.concat()).await,
-            Command::Reserve => reservations::reserve(self, nexus).await,
-            Command::Release => reservations::release(self, nexus).await.map(|()| Done::good()),
+            } => reservations::out(self, task, action, scope_type, &data.concat()).await,
+            Command::Reserve => reservations::reserve(self, task).await,
+            Command::Release => reservations::release(self, task).await,
             Command::PersistentIn { action, allocation } => {
                 reservations::report(self, action, allocation).await
             }
             _ if blocks::is_about_blocks(&command) => blocks::perform(self, command, data).await,
-            _ => management::perform(self, nexus, &command, &data.concat()),
+            _ => management::perform(self, &task.nexus, &command, &data.concat()),
         };
         done.unwrap_or_else(|done| done)
     }

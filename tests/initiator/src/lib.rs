@@ -214,20 +214,25 @@ impl Initiator {
 
     /// Receives the response to a command.
     pub async fn outcome(&mut self, tag: u32) -> Outcome {
+        let (of, outcome) = self.any_outcome().await;
+        assert_eq!(of, tag);
+        outcome
+    }
+
+    /// Receives the next response, and to which command it is.
+    async fn any_outcome(&mut self) -> (u32, Outcome) {
         let response = self.receive().await.unwrap();
-        assert_eq!(
-            (response.header.opcode(), response.header.task_tag()),
-            (0x21, tag)
-        );
+        assert_eq!(response.header.opcode(), 0x21);
         // Two bytes say how long the sense data is (RFC 7143 section 11.4.7.2), which has the fixed format.
         let sense = (response.data.len() >= 16).then(|| Sense {
             key: response.data[4] & 0x0f,
             code: (response.data[14], response.data[15]),
         });
-        Outcome {
+        let outcome = Outcome {
             status: response.header.0[3],
             sense,
-        }
+        };
+        (response.header.task_tag(), outcome)
     }
 
     /// Reads blocks of 512 bytes.
@@ -275,6 +280,22 @@ impl Initiator {
         let tag = self.command_number;
         self.command(tag, 0, 0, &[0; 6], &[]).await;
         self.outcome(tag).await
+    }
+
+    /// TEST UNIT READY after a command that may have been aborted: what came of that, if anything is said of it, and of
+    /// this.
+    pub async fn ready_after(&mut self, earlier: u32) -> (Option<Outcome>, Outcome) {
+        let tag = self.command_number;
+        self.command(tag, 0, 0, &[0; 6], &[]).await;
+        let mut of_earlier = None;
+        loop {
+            let (of, outcome) = self.any_outcome().await;
+            if of == tag {
+                return (of_earlier, outcome);
+            }
+            assert_eq!(of, earlier);
+            of_earlier = Some(outcome);
+        }
     }
 
     /// RESERVE (SPC-2 clause 7.21).

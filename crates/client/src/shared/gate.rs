@@ -191,6 +191,11 @@ impl Gate {
         }
     }
 
+    /// Whether something of an attachment that has ended is under way.
+    pub(super) fn has_orphans(&self) -> bool {
+        self.claims.values().any(|claim| claim.orphan)
+    }
+
     /// The attachments that are still waited for.
     pub(super) fn awaited(&self) -> &BTreeSet<u64> {
         &self.awaited

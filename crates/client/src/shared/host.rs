@@ -9,9 +9,12 @@ use std::rc::Rc;
 
 use protocol::codec::Message;
 use protocol::message::{Refusal, Response};
+use protocol::session::SessionReply;
+use protocol::shared::{NOTICE_SINCE, SharedReply};
 use tokio::sync::Notify;
 
 use super::gate::{Access, Gate, Ticket};
+use super::notices::Notices;
 use super::redo::{Redo, Verdict};
 use super::words;
 use crate::device::{BlockDevice, DeviceError, Operation, Outcome};
@@ -24,8 +27,19 @@ use crate::volume::Volume;
 /// confirmation is on its way.
 pub(super) const KNOWN_MAX: usize = 2 * protocol::shared::REQUESTS_MAX;
 
-/// Told what became of the pieces of the own front end.
-pub(super) type Answer = Box<dyn Fn(Number, Result<Outcome, DeviceError>)>;
+/// What an owner has to say to its own front end.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// What became of a piece.
+    Answer(Number, Result<Outcome, DeviceError>),
+    /// To take notice: [`Host::took_notice`] is awaited.
+    TakeNotice(u64),
+    /// All others took the notice that it gave.
+    Noticed,
+}
+
+/// Told these.
+pub(super) type Tell = Box<dyn Fn(Told)>;
 
 /// See the module.
 pub(super) struct Host<V = Volume> {
@@ -37,7 +51,8 @@ pub(super) struct Host<V = Volume> {
     peers: RefCell<BTreeMap<u64, Peer>>,
     /// The attachments that there are.
     roster: RefCell<BTreeSet<u64>>,
-    answer: Answer,
+    notices: RefCell<Notices>,
+    tell: Tell,
     over: Cell<bool>,
 }
 
@@ -85,6 +100,12 @@ impl Line {
         self.wake.notify_one();
     }
 
+    fn notify(&self, what: &SharedReply) {
+        let reply = SessionReply::Shared(what.clone());
+        self.link.borrow_mut().outbox.push_session_reply(0, &reply);
+        self.wake.notify_one();
+    }
+
     fn end(&self) {
         self.over.set(true);
         self.wake.notify_one();
@@ -93,7 +114,9 @@ impl Line {
 
 impl<V: BlockDevice + 'static> Host<V> {
     /// Of a volume that was just opened. Its attachments are waited for before anything new is done.
-    pub(super) fn new(volume: Rc<V>, own: u64, attachments: &[u64], answer: Answer) -> Rc<Self> {
+    pub(super) fn new(volume: Rc<V>, own: u64, attachments: &[u64], tell: Tell) -> Rc<Self> {
+        let mut notices = Notices::default();
+        notices.join(own, NOTICE_SINCE);
         Rc::new(Self {
             volume,
             own,
@@ -101,7 +124,8 @@ impl<V: BlockDevice + 'static> Host<V> {
             jobs: RefCell::default(),
             peers: RefCell::default(),
             roster: RefCell::new(attachments.iter().copied().collect()),
-            answer,
+            notices: RefCell::new(notices),
+            tell,
             over: Cell::new(false),
         })
     }
@@ -134,6 +158,7 @@ impl<V: BlockDevice + 'static> Host<V> {
             self.expel(*gone);
         }
         self.pump();
+        self.look_at_notices();
     }
 
     fn expel(&self, who: u64) {
@@ -141,6 +166,7 @@ impl<V: BlockDevice + 'static> Host<V> {
             line.end();
         }
         self.gate.borrow_mut().expel(who);
+        self.notices.borrow_mut().leave(who);
         self.jobs
             .borrow_mut()
             .retain(|_, job| job.who != who || job.operation.is_none());
@@ -151,13 +177,76 @@ impl<V: BlockDevice + 'static> Host<V> {
         !self.over.get() && who != self.own && self.roster.borrow().contains(&who)
     }
 
-    /// A peer has connected; a former connection of it ends.
-    pub(super) fn join(&self, who: u64, line: &Rc<Line>) {
-        let mut peers = self.peers.borrow_mut();
-        let peer = peers.entry(who).or_default();
-        peer.came.clear();
-        if let Some(former) = peer.line.replace(Rc::clone(line)) {
-            former.end();
+    /// A peer has connected; a former connection of it ends. `speaks` is the highest version that it knows.
+    pub(super) fn join(&self, who: u64, speaks: u16, line: &Rc<Line>) {
+        {
+            let mut peers = self.peers.borrow_mut();
+            let peer = peers.entry(who).or_default();
+            peer.came.clear();
+            if let Some(former) = peer.line.replace(Rc::clone(line)) {
+                former.end();
+            }
+        }
+        let notice = self.notices.borrow_mut().join(who, speaks);
+        if let Some(notice) = notice {
+            line.notify(&SharedReply::TakeNotice { notice });
+        }
+        self.look_at_notices();
+    }
+
+    /// One who shares the volume, the own front end or a peer, asks that the others take notice. Nothing if it waits for
+    /// another notice.
+    pub(super) fn notice(&self, who: u64) -> Option<()> {
+        let notice = self.notices.borrow_mut().ask(who)?;
+        let audience = self.notices.borrow().audience(who);
+        for other in audience {
+            if other == self.own {
+                (self.tell)(Told::TakeNotice(notice));
+            } else {
+                self.notify(other, &SharedReply::TakeNotice { notice });
+            }
+        }
+        self.look_at_notices();
+        Some(())
+    }
+
+    /// The own front end asks that the others take notice.
+    pub(super) fn own_notice(&self) {
+        // It gives one at a time.
+        let _ = self.notice(self.own);
+    }
+
+    /// One who shares the volume took a notice. Nothing if there is none.
+    pub(super) fn took_notice(&self, who: u64, notice: u64) -> Option<()> {
+        let known = self.notices.borrow_mut().took(who, notice);
+        self.look_at_notices();
+        known.then_some(())
+    }
+
+    /// The own front end took a notice.
+    pub(super) fn own_took_notice(&self, notice: u64) {
+        // It is told only of those that there are.
+        let _ = self.took_notice(self.own, notice);
+    }
+
+    /// Tells those whose notices all others took. What was begun for somebody who is gone is waited for.
+    fn look_at_notices(&self) {
+        if self.over.get() || self.gate.borrow().has_orphans() {
+            return;
+        }
+        let passed = self.notices.borrow_mut().passed(&self.roster.borrow());
+        for who in passed {
+            if who == self.own {
+                (self.tell)(Told::Noticed);
+            } else {
+                self.notify(who, &SharedReply::Noticed);
+            }
+        }
+    }
+
+    fn notify(&self, who: u64, what: &SharedReply) {
+        if let Some(line) = self.peers.borrow().get(&who).and_then(|peer| peer.line.as_ref()) {
+            line.notify(what);
         }
     }
 
@@ -341,14 +430,15 @@ impl<V: BlockDevice + 'static> Host<V> {
         self.gate.borrow_mut().done(ticket);
         if job.who == self.own {
             self.gate.borrow_mut().confirm(ticket);
-            (self.answer)(job.number, result);
+            (self.tell)(Told::Answer(job.number, result));
         } else {
-            self.tell(&job, &words::answer(job.offset, job.access, result));
+            self.answer(&job, &words::answer(job.offset, job.access, result));
         }
         self.pump();
+        self.look_at_notices();
     }
 
-    fn tell(&self, job: &Job, answer: &Message) {
+    fn answer(&self, job: &Job, answer: &Message) {
         let mut peers = self.peers.borrow_mut();
         let Some(peer) = peers.get_mut(&job.who) else {
             return;

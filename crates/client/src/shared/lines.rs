@@ -9,7 +9,9 @@ use std::time::Duration;
 use protocol::codec::Message;
 use protocol::message::Refusal;
 use protocol::session::{SessionRefusal, SessionReply, SessionRequest};
-use protocol::shared::{AttachmentView, COMPARE_SINCE, SharedReply, SharedRequest, SharingOwner, VERSIONS};
+use protocol::shared::{
+    AttachmentView, COMPARE_SINCE, NOTICE_SINCE, SharedReply, SharedRequest, SharingOwner, VERSIONS,
+};
 use protocol::{Generation, VolumeId};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -69,6 +71,7 @@ async fn greet(
         cluster: view.cluster,
         volume: view.volume,
         attachment: view.attachment,
+        speaks: *VERSIONS.end(),
     };
     link.outbox.push_session_request(0, &SessionRequest::Shared(join));
     match link.converse().await? {
@@ -114,9 +117,7 @@ impl Forward {
 
     /// All that a former owner did not answer has been sent.
     pub(super) fn rejoined(&self) {
-        let rejoined = SessionRequest::Shared(SharedRequest::Rejoined);
-        self.link.borrow_mut().outbox.push_session_request(0, &rejoined);
-        self.wake.notify_one();
+        self.say(SharedRequest::Rejoined);
     }
 
     /// The answer to a write has come.
@@ -134,11 +135,31 @@ impl Forward {
         }
     }
 
-    /// Hands answers to `answered` until the connection ends; the error says why it did.
-    pub(super) async fn run(&self, answered: impl Fn(Number, Answer)) -> io::Error {
+    /// Asks that all others take notice. False if the owner does not know of notices.
+    pub(super) fn notice(&self) -> bool {
+        let knows = self.version >= NOTICE_SINCE;
+        if knows {
+            self.say(SharedRequest::Notice);
+        }
+        knows
+    }
+
+    /// A notice was taken.
+    pub(super) fn took_notice(&self, notice: u64) {
+        self.say(SharedRequest::TookNotice { notice });
+    }
+
+    fn say(&self, request: SharedRequest) {
+        let request = SessionRequest::Shared(request);
+        self.link.borrow_mut().outbox.push_session_request(0, &request);
+        self.wake.notify_one();
+    }
+
+    /// Hands what comes to `heard` until the connection ends; the error says why it did.
+    pub(super) async fn run(&self, heard: impl Fn(Heard)) -> io::Error {
         let stream = self.link.borrow().stream();
         loop {
-            let interest = match self.take_in(&answered) {
+            let interest = match self.take_in(&heard) {
                 Ok(interest) => interest,
                 Err(error) => return error,
             };
@@ -148,7 +169,7 @@ impl Forward {
         }
     }
 
-    fn take_in(&self, answered: &impl Fn(Number, Answer)) -> io::Result<tokio::io::Interest> {
+    fn take_in(&self, heard: &impl Fn(Heard)) -> io::Result<tokio::io::Interest> {
         loop {
             let next = {
                 let mut link = self.link.borrow_mut();
@@ -162,12 +183,32 @@ impl Forward {
                     }
                 }
             };
-            match next {
-                (number, Message::Response(response)) => answered(number, Answer::Response(response)),
-                (number, Message::Compared(compared)) => answered(number, Answer::Compared(compared)),
-                _ => return Err(out_of_turn()),
-            }
+            heard(Heard::of(next)?);
         }
+    }
+}
+
+/// What an owner says to a peer.
+pub(super) enum Heard {
+    /// What became of a piece.
+    Answer(Number, Answer),
+    /// The peer is to take notice.
+    TakeNotice(u64),
+    /// All others took the peer's notice.
+    Noticed,
+}
+
+impl Heard {
+    pub(super) fn of((number, message): (Number, Message)) -> io::Result<Self> {
+        Ok(match message {
+            Message::Response(response) => Self::Answer(number, Answer::Response(response)),
+            Message::Compared(compared) => Self::Answer(number, Answer::Compared(compared)),
+            Message::SessionReply(SessionReply::Shared(SharedReply::TakeNotice { notice })) => {
+                Self::TakeNotice(notice)
+            }
+            Message::SessionReply(SessionReply::Shared(SharedReply::Noticed)) => Self::Noticed,
+            _ => return Err(out_of_turn()),
+        })
     }
 }
 
@@ -194,6 +235,7 @@ pub(super) async fn attend(
         cluster: named,
         volume,
         attachment,
+        speaks,
     })) = message
     else {
         return Err(out_of_turn());
@@ -218,7 +260,7 @@ pub(super) async fn attend(
     });
     link.outbox.push_session_reply(number, &joined);
     let line = Line::new(link);
-    host.join(attachment, &line);
+    host.join(attachment, speaks, &line);
     let stream = line.link.borrow().stream();
     while !line.over.get() {
         let interest = take_in(&host, attachment, &line)?;
@@ -267,6 +309,12 @@ pub(super) fn hear<V: BlockDevice + 'static>(
         Message::SessionRequest(SessionRequest::Shared(SharedRequest::Confirm { numbers })) => {
             host.confirm(who, &numbers);
             Ok(())
+        }
+        Message::SessionRequest(SessionRequest::Shared(SharedRequest::Notice)) => {
+            host.notice(who).ok_or_else(out_of_turn)
+        }
+        Message::SessionRequest(SessionRequest::Shared(SharedRequest::TookNotice { notice })) => {
+            host.took_notice(who, notice).ok_or_else(out_of_turn)
         }
         _ => Err(out_of_turn()),
     }

@@ -33,9 +33,9 @@ impl Inner {
             }
         }));
         let weak = Rc::downgrade(self);
-        let answer = Box::new(move |number, result| {
+        let tell = Box::new(move |told| {
             if let Some(inner) = weak.upgrade() {
-                inner.answered(number, result);
+                inner.told_here(told);
             }
         });
         let generation = volume.generation();
@@ -43,7 +43,7 @@ impl Inner {
         if volume.is_lost() {
             return;
         }
-        let host = Host::new(Rc::clone(&volume), view.attachment, &view.attachments, answer);
+        let host = Host::new(Rc::clone(&volume), view.attachment, &view.attachments, tell);
         self.placed(Place::Here(host));
         tokio::select! {
             () = lost.notified() => {}
@@ -68,7 +68,7 @@ impl Inner {
                 .is_none_or(|owner| owner.generation > generation)
         });
         let reason = tokio::select! {
-            error = forward.run(|number, answer| self.told(&forward, number, answer)) => error.to_string(),
+            error = forward.run(|heard| self.told(&forward, heard)) => error.to_string(),
             _ = deposed => "it owns the volume no more".to_owned(),
         };
         info!(%generation, reason, "the owner of the shared volume is gone");
@@ -161,6 +161,7 @@ pub(super) async fn keep(inner: Rc<Inner>) {
     inner.displaced();
     let answered = inner.pieces.borrow_mut().fail_all(&DeviceError::Lost);
     inner.call(answered);
+    inner.pending.borrow_mut().fail();
     inner.moved.notify_waiters();
     inner.tell(DeviceEvent::Lost);
 }
@@ -177,11 +178,7 @@ pub(super) async fn follow(inner: Rc<Inner>) {
             owner = node;
             inner.tell(DeviceEvent::OwnerMoved);
         }
-        let host = match &*inner.place.borrow() {
-            Place::Here(host) => Some(Rc::clone(host)),
-            _ => None,
-        };
-        if let Some(host) = host {
+        if let Some(host) = inner.host() {
             host.set_roster(&view.attachments);
         }
         let before = std::mem::replace(&mut inner.info.borrow_mut().size, view.size);
@@ -206,11 +203,7 @@ pub(super) async fn listen(inner: Rc<Inner>, listener: transport::Listener) {
                     let inner = Rc::clone(&inner);
                     lines.spawn_local(async move {
                         let cluster = inner.attachment.view().cluster;
-                        let host = || match &*inner.place.borrow() {
-                            Place::Here(host) => Some(Rc::clone(host)),
-                            _ => None,
-                        };
-                        if let Err(error) = lines::attend(stream, cluster, host).await {
+                        if let Err(error) = lines::attend(stream, cluster, || inner.host()).await {
                             debug!(%error, "one who shares the volume has left");
                         }
                     });

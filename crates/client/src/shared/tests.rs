@@ -5,12 +5,13 @@
 //! of the test carry the messages and let its operations take effect.
 
 mod clients;
+mod notice;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
 use protocol::codec::{self, Message};
 use protocol::frame::{HEADER_LEN, Header};
-use protocol::shared::COMPARE_SINCE;
+use protocol::shared::{COMPARE_SINCE, NOTICE_SINCE};
 use protocol::{Generation, VolumeId};
 
 use super::host::Line;
@@ -59,6 +60,8 @@ fn front(attachment: u64) -> Rc<SharedVolume> {
         place: RefCell::new(Place::Nowhere),
         info: RefCell::new(info),
         listener: RefCell::default(),
+        pending: RefCell::default(),
+        notice_taker: RefCell::default(),
         moved: Notify::new(),
         lost: Cell::new(false),
         lapsed: Notify::new(),
@@ -117,15 +120,24 @@ fn host(device: &Rc<MemoryDevice>, generation: u64) -> Rc<Host<MemoryDevice>> {
     // The owner's own front end has no guest.
     let own = 100 + generation;
     let attachments: Vec<u64> = (0..FRONTS).chain([own]).collect();
-    let host = Host::new(Rc::clone(device), own, &attachments, Box::new(|_, _| ()));
+    let place: Rc<RefCell<std::rc::Weak<Host<MemoryDevice>>>> = Rc::default();
+    let itself = Rc::clone(&place);
+    let tell = move |told| {
+        let host = itself.borrow().upgrade();
+        if let (Told::TakeNotice(notice), Some(host)) = (told, host) {
+            host.own_took_notice(notice);
+        }
+    };
+    let host = Host::new(Rc::clone(device), own, &attachments, Box::new(tell));
+    *place.borrow_mut() = Rc::downgrade(&host);
     host.own_rejoined();
     host
 }
 
 fn connect(host: &Rc<Host<MemoryDevice>>, front: &SharedVolume, who: u64, generation: u64) -> Connection {
     let line = Line::new(Link::loose());
-    host.join(who, &line);
-    let forward = Forward::new(Link::loose(), VOLUME, Generation(generation), COMPARE_SINCE);
+    host.join(who, NOTICE_SINCE, &line);
+    let forward = Forward::new(Link::loose(), VOLUME, Generation(generation), NOTICE_SINCE);
     let forward = Rc::new(forward);
     front.inner.placed(Place::There(Rc::clone(&forward)));
     Connection {
@@ -201,18 +213,12 @@ impl World {
             }
             Step::Back(who) => {
                 let connection = &mut self.connections[who];
-                let answer = match connection.back.pop_front() {
-                    None => return false,
-                    Some((number, Message::Response(response))) => {
-                        (number, words::Answer::Response(response))
-                    }
-                    Some((number, Message::Compared(compared))) => {
-                        (number, words::Answer::Compared(compared))
-                    }
-                    Some(other) => panic!("no answer: {other:?}"),
+                let Some(message) = connection.back.pop_front() else {
+                    return false;
                 };
                 let forward = Rc::clone(&connection.forward);
-                self.fronts[who].inner.told(&forward, answer.0, answer.1);
+                let heard = Heard::of(message).unwrap();
+                self.fronts[who].inner.told(&forward, heard);
             }
             Step::Release(position) => {
                 let waiting = self.device.waiting();

@@ -280,7 +280,7 @@ impl Connection {
             } = running;
             let done = match command {
                 Command::ExtendedCopy { length } => connection.copy(&unit, &place.task, length, data).await,
-                _ => unit.perform(&connection.session.nexus, command, data).await,
+                _ => unit.perform(&place.task, command, data).await,
             };
             let aborted = place.task.is_aborted();
             drop(place);

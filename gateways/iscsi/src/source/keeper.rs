@@ -4,13 +4,20 @@
 
 use std::cell::RefCell;
 use std::future::pending;
+use std::rc::Weak;
 use std::time::Duration;
 
 use admin_api::iscsi::{Reservations, WAIT_MS_MAX};
 use admin_client::{AskError, IscsiDirectory};
 use client::backoff::Backoff;
+use client::shared::{NotTold, SharedVolume};
+use tokio::time::timeout;
 
 use crate::source::SourceError;
+
+/// How long it may take until all other portals have taken notice. One that is gone is off the roster sooner; initiators
+/// wait for 30 s.
+const NOTICE_LIMIT: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub enum Keeper {
@@ -20,6 +27,8 @@ pub enum Keeper {
         directory: IscsiDirectory,
         /// The volume.
         volume: u64,
+        /// The volume, by which other portals are told.
+        shared: Weak<SharedVolume>,
     },
     /// In this process, gone with it.
     Memory(RefCell<Reservations>),
@@ -29,7 +38,9 @@ impl Keeper {
     /// The present record.
     pub async fn load(&self) -> Result<Reservations, SourceError> {
         match self {
-            Self::Cluster { directory, volume } => {
+            Self::Cluster {
+                directory, volume, ..
+            } => {
                 Ok(directory.reservations(*volume, None, Duration::ZERO).await?)
             }
             Self::Memory(record) => Ok(record.borrow().clone()),
@@ -40,7 +51,9 @@ impl Keeper {
     /// there instead. After an error it may have been kept.
     pub async fn swap(&self, next: &Reservations) -> Result<Result<Reservations, Reservations>, SourceError> {
         match self {
-            Self::Cluster { directory, volume } => match directory.set_reservations(*volume, next).await {
+            Self::Cluster {
+                directory, volume, ..
+            } => match directory.set_reservations(*volume, next).await {
                 Ok(kept) => Ok(Ok(kept)),
                 Err(error) if error.is_conflict() => Ok(Err(self.load().await?)),
                 Err(error) => Err(error.into()),
@@ -59,10 +72,46 @@ impl Keeper {
         }
     }
 
+    /// Has all other portals take notice of a new record. When this returns they go by it, and nothing is under way there
+    /// that it ended.
+    pub async fn give_notice(&self) -> Result<(), SourceError> {
+        let Self::Cluster { shared, volume, .. } = self else {
+            return Ok(());
+        };
+        let untold = |why: String| SourceError::Untold {
+            volume: *volume,
+            why,
+        };
+        let shared = shared.upgrade().ok_or_else(|| untold(NotTold.to_string()))?;
+        match timeout(NOTICE_LIMIT, shared.give_notice()).await {
+            Ok(told) => told.map_err(|error| untold(error.to_string())),
+            Err(_) => Err(untold(format!(
+                "somebody had not answered after {} s",
+                NOTICE_LIMIT.as_secs()
+            ))),
+        }
+    }
+
+    /// The present record, as soon as it can be had.
+    pub async fn reload(&self) -> Reservations {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.load().await {
+                Ok(record) => return record,
+                Err(error) => {
+                    tracing::debug!(%error, "reservations cannot be had");
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
     /// Waits until the record is another one than that of a revision. What this process keeps changes by its own hand
     /// only.
     pub async fn changed(&self, revision: u64) -> Reservations {
-        let Self::Cluster { directory, volume } = self else {
+        let Self::Cluster {
+            directory, volume, ..
+        } = self else {
             return pending().await;
         };
         let wait = Duration::from_millis(WAIT_MS_MAX);

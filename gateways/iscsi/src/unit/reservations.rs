@@ -1,5 +1,6 @@
 //! Reservations of a unit, of both kinds: the pure machines' changes are swapped into the cluster's record, and changes
-//! that other portals made are followed.
+//! that other portals made are followed. A command that changes the record is answered when all portals go by it
+//! (`docs/decisions/0067-notices.md`).
 
 use std::rc::Rc;
 
@@ -25,7 +26,8 @@ pub async fn report(unit: &Unit, action: u8, allocation: usize) -> Result<Done, 
 }
 
 /// PERSISTENT RESERVE OUT.
-pub async fn out(unit: &Unit, nexus: &Nexus, action: u8, scope_type: u8, data: &[u8]) -> Result<Done, Done> {
+pub async fn out(unit: &Unit, task: &Task, action: u8, scope_type: u8, data: &[u8]) -> Result<Done, Done> {
+    let nexus = &task.nexus;
     let action = Action::parse(action, scope_type)?;
     let parameters = Parameters::parse(action, data)?;
     let change = amend(unit, |record| {
@@ -36,20 +38,45 @@ pub async fn out(unit: &Unit, nexus: &Nexus, action: u8, scope_type: u8, data: &
     for (nexus, sense) in &change.attentions {
         unit.attentions.borrow_mut().tell(nexus, *sense);
     }
-    settled(unit.abort_tasks_of(&change.abort)).await;
-    Ok(Done::good())
+    let aborted = unit.abort_tasks_of(&change.abort);
+    // Two that preempt each other do not wait for each other.
+    task.has_changed_all();
+    settled(aborted).await;
+    told(unit).await
 }
 
 /// RESERVE.
-pub async fn reserve(unit: &Unit, nexus: &Nexus) -> Result<Done, Done> {
-    let reserve = |record: &Reservations| Ok((older::reserve(record, nexus).map_err(refused)?, ()));
+pub async fn reserve(unit: &Unit, task: &Task) -> Result<Done, Done> {
+    let reserve = |record: &Reservations| Ok((older::reserve(record, &task.nexus).map_err(refused)?, ()));
     amend(unit, reserve).await?;
-    Ok(Done::good())
+    task.has_changed_all();
+    told(unit).await
 }
 
-/// RELEASE, and what happens when a path ends.
-pub async fn release(unit: &Unit, nexus: &Nexus) -> Result<(), Done> {
+/// RELEASE.
+pub async fn release(unit: &Unit, task: &Task) -> Result<Done, Done> {
+    give_up(unit, &task.nexus).await?;
+    task.has_changed_all();
+    told(unit).await
+}
+
+/// Returns when all portals know what has changed.
+async fn told(unit: &Unit) -> Result<Done, Done> {
+    let told = unit.keeper.give_notice().await;
+    told.map(|()| Done::good()).map_err(|error| unavailable(&error))
+}
+
+/// A path ends: what it had reserved is free.
+pub async fn give_up(unit: &Unit, nexus: &Nexus) -> Result<(), Done> {
     amend(unit, |record| Ok((older::release(record, nexus), ()))).await
+}
+
+/// Reads the record for the first time, before anybody uses the unit.
+pub async fn read(unit: &Unit) -> Result<(), SourceError> {
+    let _changing = unit.changing.lock().await;
+    let record = unit.keeper.load().await?;
+    *unit.record.borrow_mut() = record;
+    Ok(())
 }
 
 /// This gateway begins to serve a unit: what was reserved through its portal group was by sessions that are gone.
@@ -61,10 +88,11 @@ pub async fn begin(unit: &Unit) -> Result<(), Done> {
     .await
 }
 
-/// A reset by a task management function. All portals learn of it; an error if the cluster cannot be told.
+/// A reset by a task management function. All portals have done it when this returns; an error if one of them may not.
 pub async fn reset(unit: &Unit) -> Result<(), Done> {
     unit.forget_settings();
-    amend(unit, |record| Ok((older::reset(record), ()))).await
+    amend(unit, |record| Ok((older::reset(record), ()))).await?;
+    told(unit).await.map(drop)
 }
 
 /// Replaces the record by what `decide` makes of it. What is refused is refused by the newest record: the one that is
@@ -113,6 +141,19 @@ pub async fn follow(unit: Rc<Unit>) {
             unit.replace(newer);
         }
     }
+}
+
+/// Another portal wants to go on: returns when the record is the newest, and nothing is under way that it ended.
+pub async fn take_notice(unit: &Unit) {
+    {
+        let _changing = unit.changing.lock().await;
+        let newer = unit.keeper.reload().await;
+        if newer.revision != unit.record.borrow().revision {
+            unit.replace(newer);
+        }
+    }
+    // Whoever follows the record may have been faster, and does not wait.
+    settled(unit.tasks.aborted()).await;
 }
 
 impl Unit {

@@ -51,6 +51,12 @@ impl Task {
     pub fn start(&self) {
         self.started.set(true);
     }
+
+    /// It has changed what it was to change; only its answer is to come.
+    pub fn has_changed_all(&self) {
+        self.started.set(false);
+        self.changed.notify_waiters();
+    }
 }
 
 impl Drop for TaskPlace {
@@ -90,6 +96,14 @@ impl Tasks {
             task.aborted.set(true);
         }
         chosen
+    }
+}
+
+impl Tasks {
+    /// All that are aborted and not over yet.
+    pub fn aborted(&self) -> Vec<Rc<Task>> {
+        let tasks = self.tasks.borrow();
+        tasks.values().filter(|task| task.is_aborted()).cloned().collect()
     }
 }
 

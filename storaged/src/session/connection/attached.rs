@@ -81,7 +81,11 @@ impl FrontEnd {
                 }
                 Ok(SessionReply::Ok)
             }
-            SharedRequest::Join { .. } | SharedRequest::Rejoined | SharedRequest::Confirm { .. } => {
+            SharedRequest::Join { .. }
+            | SharedRequest::Rejoined
+            | SharedRequest::Confirm { .. }
+            | SharedRequest::Notice
+            | SharedRequest::TookNotice { .. } => {
                 let message = "that is said to the owner of a shared volume, not to storaged";
                 Err(Refused::new(SessionRefusal::Invalid, message))
             }

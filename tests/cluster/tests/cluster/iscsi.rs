@@ -173,6 +173,74 @@ fn a_reservation_holds_at_both_portals_and_whoever_is_preempted_is_told() {
     });
 }
 
+/// Law: what a portal has answered, the other one goes by, whoever of them owns the volume. Nobody looks twice here.
+#[test]
+fn when_one_portal_has_answered_the_other_one_goes_by_it() {
+    run(async {
+        let (_cluster, [one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        // From here on no portal becomes better or worse.
+        let at_one = [(1, OPTIMISED), (2, NOT_OPTIMISED)];
+        for path in [&mut a, &mut b] {
+            until(async || path.port_groups().await == at_one).await;
+            until(async || path.ready().await.is_good()).await;
+        }
+        for round in 0..40 {
+            let (by, other) = if round % 2 == 0 {
+                (&mut a, &mut b)
+            } else {
+                (&mut b, &mut a)
+            };
+            assert_eq!(by.reset_unit().await, 0);
+            assert_eq!(other.ready().await.attention(), Some(RESET));
+            assert_eq!(by.ready().await.attention(), Some(RESET));
+            assert!(by.reserve().await.is_good());
+            assert!(other.write(0, &[1; 512]).await.is_conflict());
+            assert!(by.release().await.is_good());
+            assert!(other.write(0, &[1; 512]).await.is_good());
+            for key in [0xa, 0xb] {
+                let who = if key == 0xa { &mut *by } else { &mut *other };
+                assert!(who.reserve_out(0, 0, (0, key)).await.is_good(), "registers");
+            }
+            assert!(by.reserve_out(1, 1, (0xa, 0)).await.is_good(), "reserves");
+            let kept_out = other.write(0, &[1; 512]).await;
+            assert!(kept_out.is_conflict(), "{kept_out:?} in round {round}");
+            // Its write may be done before the other one preempts it, or not at all.
+            assert!(by.reserve_out(2, 1, (0xa, 0)).await.is_good(), "releases");
+            let write = other.begin_write(1, &[2; 512]).await;
+            assert!(by.reserve_out(4, 1, (0xa, 0xb)).await.is_good(), "preempts");
+            let found = by.read(1, 1).await;
+            let (written, ready) = other.ready_after(write).await;
+            let told = [written.and_then(|outcome| outcome.attention()), ready.attention()];
+            assert!(told.contains(&Some(PREEMPTED)), "{told:?}");
+            assert_eq!(by.read(1, 1).await, found, "it was written after the answer");
+            assert!(by.write(1, &[3; 512]).await.is_good());
+            assert!(by.reserve_out(3, 1, (0xa, 0)).await.is_good(), "clears");
+        }
+    });
+}
+
+/// Law: a reset is answered when a portal that does not answer has lost the volume, and then nothing of it is done.
+#[test]
+fn a_reset_outlasts_a_portal_that_stands_still() {
+    run(async {
+        let (_cluster, [one, two]) = prepare().await;
+        let mut a = one.log_in(HOSTS[0]).await;
+        let mut b = two.log_in(HOSTS[1]).await;
+        assert!(a.write(0, &[1; 512]).await.is_good());
+        one.process.freeze().unwrap();
+        let write = a.begin_write(0, &[2; 512]).await;
+        assert_eq!(b.reset_unit().await, 0);
+        // That, and that the owner has moved.
+        until(async || b.ready().await.is_good() && b.port_groups().await.contains(&(2, OPTIMISED))).await;
+        assert_eq!(b.read(0, 1).await, [1; 512]);
+        one.process.thaw().unwrap();
+        assert!(!a.outcome(write).await.is_good());
+        assert_eq!(b.read(0, 1).await, [1; 512]);
+    });
+}
+
 #[test]
 fn sectors_of_one_block_that_are_written_by_two_portals_at_once_are_all_kept() {
     run(async {

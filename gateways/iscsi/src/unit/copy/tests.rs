@@ -38,7 +38,7 @@ fn unit_on(number: u16, block_size: u32, read_only: bool, device: Rc<dyn BlockDe
     };
     let identity = Identity::new(&serial(lun.volume_id), "iqn.2026-01.example:t", 1);
     let keeper = Keeper::Memory(RefCell::default());
-    Rc::new(Unit::new(lun, device, identity, keeper, Reservations::default()))
+    Rc::new(Unit::new(lun, device, identity, keeper))
 }
 
 /// A unit in memory.
