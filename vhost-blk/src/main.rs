@@ -296,13 +296,14 @@ fn options(arguments: &Arguments, name: &str) -> Options {
         snapshot,
         read_only: arguments.read_only,
         wait: Duration::from_secs(arguments.wait),
+        read_cache: None,
     }
 }
 
 async fn find_volume(arguments: &Arguments, name: &str) -> Result<Rc<Tenure>> {
     let options = options(arguments, name);
     // Made now, for the sandbox allows no more of them.
-    let ring = ReadRing::new()
+    let ring = ReadRing::new(None)
         .inspect_err(|cause| info!(%cause, "no ring for direct reads: all reads go through the disks"))
         .ok();
     if !arguments.incoming {

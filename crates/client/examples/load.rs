@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         snapshot: None,
         read_only: false,
         wait: Duration::from_secs(10),
+        read_cache: None,
     };
     let write = pattern == "write";
     let runtime = tokio::runtime::Builder::new_current_thread()

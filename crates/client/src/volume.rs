@@ -29,6 +29,7 @@ use replication::owner;
 
 use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, WriteBuffer};
 use crate::transport::Address;
+pub use ::direct::cache::Cache;
 pub use direct::ReadRing;
 use open::{Open, device_info};
 use session::Opening;
@@ -48,6 +49,8 @@ pub struct Options {
     pub read_only: bool,
     /// How long to wait for the present owner to leave, and for `storaged` to answer.
     pub wait: Duration,
+    /// Where what is read from disks of this machine is kept; nothing where whoever reads keeps it himself, as guests do.
+    pub read_cache: Option<Cache>,
 }
 
 /// What may be opened at a `storaged`.

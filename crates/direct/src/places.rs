@@ -5,15 +5,20 @@
 //! often the sooner it turned out to be no longer true: a chunk under steady writes is not worth
 //! asking for.
 
+mod kept;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use bytes::Bytes;
 use protocol::geometry::{BLOCK_SIZE, BLOCKS_PER_CHUNK, BlockRange};
 use protocol::message::{Request, Scope};
 use protocol::place::{ChunkPlaces, Place};
 use protocol::{BlockRanges, FamilyId, LayerId, PgId};
 
+use crate::cache::Cache;
 use crate::witness::{Watch, Witness};
+use kept::{Gathered, Kept};
 
 /// Chunks that are remembered for one disk: 8 GiB of volume, in 15 MiB of memory if most of them lie in
 /// one piece, as chunks do that no snapshot cut up.
@@ -217,6 +222,8 @@ impl Known {
 #[derive(Debug)]
 struct Chunk {
     known: Option<Known>,
+    /// What was read of it as it is known: goes away with that.
+    kept: Kept,
     /// Reads that were planned by what is known.
     served: u32,
     /// Reads that could not be, since it was asked for last.
@@ -299,6 +306,42 @@ impl Places {
         Err(asks.then(|| ranges.hull()))
     }
 
+    /// Bytes of ranges, one behind the other, that were read before: of such as [`Self::plan`] has just given a plan for.
+    pub fn recall(&self, cache: &Cache, shown: &Shown, ranges: &BlockRanges) -> Option<Bytes> {
+        let object = self.objects.get(shown)?;
+        let mut found = Gathered::default();
+        for (number, part) in ranges.iter().flat_map(chunks) {
+            object.chunks.get(&number)?.kept.add_to(&mut found, cache, part)?;
+        }
+        found.bytes()
+    }
+
+    /// Keeps what was read by a plan that held, as long as the chunks are what they were then.
+    pub fn keep(&mut self, cache: &Cache, shown: &Shown, ranges: &BlockRanges, plan: &Plan, bytes: &Bytes) {
+        let Some(object) = self.objects.get_mut(shown) else {
+            return;
+        };
+        let Some(handle) = cache.keep(bytes.clone()) else {
+            return;
+        };
+        let mut at = 0;
+        for (number, part) in ranges.iter().flat_map(chunks) {
+            let begin = at;
+            at += part.len();
+            let Some(chunk) = object.chunks.get_mut(&number) else {
+                continue;
+            };
+            let moves = chunk.known.as_ref().map(Known::moves);
+            if plan
+                .moves
+                .iter()
+                .any(|(of, read)| *of == number && moves == Some(*read))
+            {
+                chunk.kept.put(part, handle, begin);
+            }
+        }
+    }
+
     fn remember(&mut self, shown: &Shown) {
         self.evict();
         let object = Object {
@@ -361,6 +404,7 @@ impl Chunk {
     fn new() -> Self {
         Self {
             known: None,
+            kept: Kept::default(),
             served: 0,
             missed: 0,
             patience: 1,
@@ -370,6 +414,7 @@ impl Chunk {
     fn forget_if_moved(&mut self, counts: &impl Counts, shown: &Shown, number: u8) {
         let moved = |known: &mut Known| counts.moves(shown.family, shown.index, number) != known.moves();
         if self.known.take_if(moved).is_some() {
+            self.kept = Kept::default();
             self.judge();
         }
     }
@@ -421,6 +466,7 @@ impl Chunk {
             self.patience = (self.patience * 2).min(PATIENCE_MAX);
         }
         self.known = Some(Known::new(places));
+        self.kept = Kept::default();
     }
 }
 

@@ -3,6 +3,7 @@
 //! It has `unsafe`, as the witness does: the kernel works on memory that an entry of [`Reader`] owns until
 //! its last completion came, or until the ring is empty and closed.
 
+use std::cell::{RefCell, RefMut};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,6 +20,7 @@ use rustix::event::EventfdFlags;
 use rustix::fs::OFlags;
 
 use crate::buffers::{Buffer, Buffers};
+use crate::cache::Cache;
 use crate::places::{Places, Plan, Shown};
 use crate::witness::Watch;
 
@@ -40,7 +42,7 @@ const DATA: &str = "data";
 pub struct Disk {
     watch: Rc<Watch>,
     file: Rc<File>,
-    places: Places,
+    places: Rc<RefCell<Places>>,
 }
 
 impl Disk {
@@ -56,13 +58,13 @@ impl Disk {
         Ok(Self {
             watch: Rc::new(watch),
             file: Rc::new(file),
-            places: Places::default(),
+            places: Rc::default(),
         })
     }
 
     /// What is known of where blocks lie: answers to questions go there.
-    pub fn places(&mut self) -> &mut Places {
-        &mut self.places
+    pub fn places(&mut self) -> RefMut<'_, Places> {
+        self.places.borrow_mut()
     }
 }
 
@@ -71,7 +73,9 @@ struct Entry {
     token: u64,
     shown: Shown,
     plan: Plan,
+    ranges: BlockRanges,
     watch: Rc<Watch>,
+    places: Rc<RefCell<Places>>,
     /// Stays open as long as the kernel reads from it.
     _file: Rc<File>,
     buffer: Buffer,
@@ -95,14 +99,15 @@ pub struct Reader {
     entries: Vec<Option<Entry>>,
     vacant: Vec<usize>,
     buffers: Buffers,
+    cache: Option<Cache>,
     in_kernel: usize,
     /// Ended without the kernel.
     ended: Vec<Finished>,
 }
 
 impl Reader {
-    /// A ring without reads.
-    pub fn new() -> io::Result<Self> {
+    /// A ring without reads. What comes is kept in `cache`, if there is one.
+    pub fn new(cache: Option<Cache>) -> io::Result<Self> {
         // Completions wait until they are fetched, and set the eventfd off instead of interrupting the
         // thread; kernels before 6.1 cannot do that and get a plain ring.
         let kernel = IoUring::builder()
@@ -125,6 +130,7 @@ impl Reader {
             entries: Vec::new(),
             vacant: Vec::new(),
             buffers: Buffers::default(),
+            cache,
             in_kernel: 0,
             ended: Vec::new(),
         })
@@ -147,7 +153,16 @@ impl Reader {
         if self.entries.len() - self.vacant.len() >= READS_MAX {
             return Err(None);
         }
-        let plan = disk.places.plan(disk.watch.as_ref(), shown, ranges)?;
+        let mut places = disk.places.borrow_mut();
+        let plan = places.plan(disk.watch.as_ref(), shown, ranges)?;
+        // The chunks are what they were when that was read, or the plan would not have been given.
+        let cache = self.cache.as_ref();
+        if let Some(bytes) = cache.and_then(|cache| places.recall(cache, shown, ranges)) {
+            let bytes = Some(bytes);
+            self.ended.push(Finished { token, bytes });
+            return Ok(());
+        }
+        drop(places);
         if self.in_kernel + plan.runs.len() > RING_ENTRIES as usize {
             return Err(None);
         }
@@ -156,13 +171,15 @@ impl Reader {
             shown: *shown,
             left: plan.runs.len(),
             plan,
+            ranges: ranges.clone(),
             watch: Rc::clone(&disk.watch),
+            places: Rc::clone(&disk.places),
             _file: Rc::clone(&disk.file),
             buffer: self.buffers.take(ranges.byte_len()),
             failed: false,
         };
         if entry.left == 0 {
-            let ended = finish(entry, &self.buffers);
+            let ended = self.finish(entry);
             self.ended.push(ended);
             return Ok(());
         }
@@ -196,7 +213,8 @@ impl Reader {
         }
         if entry.left == 0 {
             self.vacant.push(index);
-            self.ended.push(finish(entry, &self.buffers));
+            let ended = self.finish(entry);
+            self.ended.push(ended);
         } else {
             self.entries[index] = Some(entry);
         }
@@ -257,7 +275,29 @@ impl Reader {
             return None;
         }
         self.vacant.push(index);
-        place.take().map(|entry| finish(entry, &self.buffers))
+        let entry = place.take()?;
+        Some(self.finish(entry))
+    }
+
+    /// Looks at what came: the bytes first, then whether they were still where the disk had said.
+    fn finish(&self, mut entry: Entry) -> Finished {
+        for at in &entry.plan.zeros {
+            entry.buffer[at * BLOCK..(at + 1) * BLOCK].fill(0);
+        }
+        let sound = !entry.failed && entry.plan.is_of(&entry.buffer);
+        let token = entry.token;
+        if !sound || !entry.plan.holds(entry.watch.as_ref(), &entry.shown) {
+            return Finished { token, bytes: None };
+        }
+        let bytes = self.buffers.lend(entry.buffer);
+        if let Some(cache) = &self.cache {
+            let mut places = entry.places.borrow_mut();
+            places.keep(cache, &entry.shown, &entry.ranges, &entry.plan, &bytes);
+        }
+        Finished {
+            token,
+            bytes: Some(bytes),
+        }
     }
 
     /// Whether something came to its end that the eventfd does not tell of.
@@ -281,20 +321,6 @@ impl Drop for Reader {
             }
             self.finished(&mut finished);
         }
-    }
-}
-
-/// Looks at what came: the bytes first, then whether they were still where the disk had said.
-fn finish(mut entry: Entry, buffers: &Buffers) -> Finished {
-    for at in &entry.plan.zeros {
-        entry.buffer[at * BLOCK..(at + 1) * BLOCK].fill(0);
-    }
-    let sound = !entry.failed && entry.plan.is_of(&entry.buffer);
-    let bytes =
-        (sound && entry.plan.holds(entry.watch.as_ref(), &entry.shown)).then(|| buffers.lend(entry.buffer));
-    Finished {
-        token: entry.token,
-        bytes,
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use direct::cache::Cache;
 use direct::places::{Places, Plan, Shown};
 use direct::witness::Witness;
 use protocol::message::{Request, Response};
@@ -17,12 +19,27 @@ use crate::world::{Happening, Life, World};
 const QUESTION: u64 = 1 << 63;
 const BLOCK: usize = BLOCK_SIZE as usize;
 
+/// What a front end keeps of what it read: so little that there is never room for all.
+const CACHE_BYTES: usize = 256 << 10;
+
 /// What a front end knows of where blocks lie.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Direct {
     disks: BTreeMap<DiskId, Places>,
+    cache: Cache,
     questions: BTreeMap<u64, (DiskId, Shown)>,
     next: u64,
+}
+
+impl Default for Direct {
+    fn default() -> Self {
+        Self {
+            disks: BTreeMap::new(),
+            cache: Cache::new(CACHE_BYTES),
+            questions: BTreeMap::new(),
+            next: 0,
+        }
+    }
 }
 
 impl Direct {
@@ -43,7 +60,9 @@ pub(crate) struct DirectRead {
     request: Request,
     shown: Shown,
     plan: Plan,
-    bytes: Option<Vec<u8>>,
+    bytes: Option<Bytes>,
+    /// They were read before, and were the right ones when this read began.
+    recalled: bool,
 }
 
 impl World {
@@ -69,12 +88,20 @@ impl World {
             None => Err(None),
         };
         let disk_life = self.disks.get(&disk).map_or(0, |state| state.life);
+        let mut recalled = None;
         if let Some(front) = self.front_mut(life) {
+            if planned.is_ok() {
+                recalled = places.recall(&front.direct.cache, &shown, &ranges);
+            }
             front.direct.disks.insert(disk, places);
         }
         match planned {
             Ok(plan) => {
-                self.meet("direct read begun");
+                self.meet(if recalled.is_some() {
+                    "direct read from memory"
+                } else {
+                    "direct read begun"
+                });
                 self.note(format_args!(
                     "front {} reads {disk} directly, {number}",
                     life.front
@@ -87,7 +114,8 @@ impl World {
                     request,
                     shown,
                     plan,
-                    bytes: None,
+                    recalled: recalled.is_some(),
+                    bytes: recalled,
                 };
                 let delay = self.delay(2_000);
                 self.schedule.after(delay, Happening::Direct(Box::new(read)));
@@ -139,12 +167,12 @@ impl World {
             return; // The machine is down; the connection ends too.
         };
         if read.bytes.is_none() {
-            read.bytes = Some(store.read_file(&read.plan));
+            read.bytes = Some(store.read_file(&read.plan).into());
             let delay = self.delay(2_000);
             self.schedule.after(delay, Happening::Direct(read));
             return;
         }
-        let holds = read.plan.holds(witness, &read.shown);
+        let holds = read.recalled || read.plan.holds(witness, &read.shown);
         let DirectRead {
             life,
             disk,
@@ -152,6 +180,8 @@ impl World {
             request,
             bytes,
             plan,
+            shown,
+            recalled,
             ..
         } = *read;
         let connected = self
@@ -167,7 +197,13 @@ impl World {
             Some(bytes) => {
                 self.meet("direct read done");
                 self.note(format_args!("front {} has read {disk} {number}", life.front));
-                let bytes = bytes.into();
+                if !recalled && let Some(front) = self.front_mut(life) {
+                    let Direct { disks, cache, .. } = &mut front.direct;
+                    if let (Some(places), Some((_, _, ranges))) = (disks.get_mut(&disk), Shown::of(&request))
+                    {
+                        places.keep(cache, &shown, &ranges, &plan, &bytes);
+                    }
+                }
                 self.feed(life, owner::Event::ReadDirectly { disk, number, bytes });
             }
             None => {

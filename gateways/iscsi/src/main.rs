@@ -12,6 +12,7 @@ use admin_client::IscsiDirectory;
 use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
 use client::transport::Address;
+use client::volume::Cache;
 use storaged_iscsi::directory::{Announcement, first, follow};
 use storaged_iscsi::portal::{Portals, Settings};
 use storaged_iscsi::source::{Cluster, Source};
@@ -55,6 +56,10 @@ struct Arguments {
     /// How many seconds a login waits for a volume that somebody else has open alone
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     wait: u16,
+    /// How much of what is read from this node's disks is kept in memory, in MiB; 0 for nothing. A twentieth of the machine's
+    /// memory if left out, and at most 4096
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(..=1 << 20))]
+    read_cache: Option<u32>,
     /// Connections at once; each may hold 128 MiB
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
@@ -81,6 +86,10 @@ struct Arguments {
     memory_mutual: Option<String>,
 }
 
+/// The part of the machine's memory in which what was read is kept, and how much that may be at most.
+const READ_CACHE_PART: usize = 20;
+const READ_CACHE_MAX: usize = 4096 << 20;
+
 /// Where `storaged` has its admin socket unless it is configured otherwise.
 const ADMIN_SOCKET: &str = "/var/lib/storaged/admin.sock";
 
@@ -103,6 +112,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Memory for what was read, of so many MiB, or as many as suit the machine.
+fn read_cache(mib: Option<u32>) -> Option<Cache> {
+    let bytes = match mib {
+        Some(mib) => usize::try_from(mib).unwrap_or(0) << 20,
+        None => (memory_of_machine() / READ_CACHE_PART).min(READ_CACHE_MAX),
+    };
+    (bytes > 0).then(|| Cache::new(bytes))
+}
+
+/// How much memory the machine has, in bytes; 0 if it does not say.
+fn memory_of_machine() -> usize {
+    let info = rustix::system::sysinfo();
+    let bytes = info.totalram.saturating_mul(info.mem_unit.into());
+    usize::try_from(bytes).unwrap_or(0)
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -191,6 +216,7 @@ async fn serve_cluster(
             storaged: arguments.storaged.clone(),
             admin_socket: arguments.admin_socket.clone(),
             wait: Duration::from_secs(arguments.wait.into()),
+            read_cache: read_cache(arguments.read_cache),
         }),
         configured,
         portal_group: announcement

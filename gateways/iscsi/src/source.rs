@@ -14,7 +14,7 @@ use client::memory::MemoryDevice;
 use client::sectors::{SECTOR_SIZE, Sectors};
 use client::shared::{NoticeTaker, SharedVolume};
 use client::transport::Address;
-use client::volume::Options;
+use client::volume::{Cache, Options};
 
 use keeper::Keeper;
 
@@ -66,6 +66,8 @@ pub struct Cluster {
     pub admin_socket: PathBuf,
     /// How long a login waits for a volume that somebody else has open alone.
     pub wait: Duration,
+    /// Where what is read from disks of this machine is kept, for all volumes; initiators' memory is elsewhere.
+    pub read_cache: Option<Cache>,
 }
 
 /// What one thread opens volumes with.
@@ -203,6 +205,7 @@ impl Cluster {
                 Patience::Waits => self.wait,
                 Patience::Asks => ASK_LIMIT,
             },
+            read_cache: self.read_cache.clone(),
         };
         let opened = SharedVolume::open(options).await;
         let volume = Rc::new(opened.map_err(|error| SourceError::Volume {

@@ -372,7 +372,9 @@ impl Home {
         let unit = Rc::new(Unit::new(lun.clone(), device, identity, keeper));
         let taker = Rc::downgrade(&unit);
         volume.take_notices(Box::new(move |taken| {
-            let Some(unit) = taker.upgrade() else { return taken() };
+            let Some(unit) = taker.upgrade() else {
+                return taken();
+            };
             let taking = async move {
                 take_notice(&unit).await;
                 taken();

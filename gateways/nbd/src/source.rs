@@ -190,6 +190,7 @@ impl Cluster {
             snapshot: name.snapshot.clone(),
             read_only: self.read_only,
             wait: self.wait,
+            read_cache: None,
         };
         let failed = |error| source_error(name, error);
         if self.shares(name) {

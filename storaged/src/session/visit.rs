@@ -84,6 +84,7 @@ impl Visitor {
             snapshot: None,
             read_only: false,
             wait: OPEN_WAIT,
+            read_cache: None,
         };
         let (entered, entry) = oneshot::channel();
         let (orders, received) = mpsc::channel(1);

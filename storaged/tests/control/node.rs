@@ -174,6 +174,7 @@ impl Node {
             snapshot: snapshot.map(str::to_owned),
             read_only: false,
             wait: Duration::from_secs(10),
+            read_cache: None,
         };
         let volume = Volume::open(options).await.unwrap();
         volume.opened().await;

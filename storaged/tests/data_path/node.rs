@@ -240,6 +240,7 @@ impl Node {
             snapshot: None,
             read_only: false,
             wait: Duration::ZERO,
+            read_cache: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! What a volume costs as an iSCSI disk: one copy, three copies and rows 4+2 behind storaged-iscsi, beside Debian's tgt on
 //! a plain file. All on one machine over loopback, with one initiator of our own for all of them.
 //!
-//! tgt acknowledges a write when it is in the page cache, and reads from there: all of these volumes fits into it. Only patterns
-//! with a flush compare like with like, and reads with the tgt that opens its file past the cache.
+//! tgt acknowledges a write when it is in the page cache, and reads from there: all of these volumes fits into it, and into what
+//! our gateway keeps. Only patterns with a flush compare like with like, and writes with the tgt that opens its file past
+//! the cache.
 
 mod initiator;
 
@@ -28,6 +29,8 @@ const HOST: &str = "iqn.2026-11.org.example:host";
 const TGT: &str = "tgt-file";
 /// Bytes of one write while volumes are filled.
 const FILL: &str = "seqwrite-1M";
+/// What all of them is read with before anything is measured.
+const WARM: &str = "seqread-512K";
 
 /// How `iscsi` is run.
 #[derive(clap::Args)]
@@ -232,14 +235,23 @@ impl San {
         })
     }
 
+    /// Writes all of the volume, and reads it, so that whoever keeps it in memory has it there. Twice: the first time a
+    /// gateway learns where on the disk it is.
     fn fill(&mut self, span: u64) -> Result<()> {
         drive::prepare(&mut self.initiator)?;
-        let fill = PATTERNS.iter().find(|pattern| pattern.name == FILL);
-        let fill = *fill.context("the pattern that fills is gone")?;
-        let until = Until::Operations(span / fill.block as u64);
-        drive::run(&mut self.initiator, fill, span, 0, until)
-            .with_context(|| format!("fill {}", self.name))?;
+        self.pass(FILL, span)?;
         self.settle();
+        self.pass(WARM, span)?;
+        self.pass(WARM, span)
+    }
+
+    /// Runs a pattern over all of the volume once.
+    fn pass(&mut self, name: &str, span: u64) -> Result<()> {
+        let pattern = PATTERNS.iter().find(|pattern| pattern.name == name);
+        let pattern = *pattern.with_context(|| format!("there is no pattern {name}"))?;
+        let until = Until::Operations(span / pattern.block as u64);
+        drive::run(&mut self.initiator, pattern, span, 0, until)
+            .with_context(|| format!("{name} over all of {}", self.name))?;
         Ok(())
     }
 

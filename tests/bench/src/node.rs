@@ -59,6 +59,7 @@ impl Node {
             snapshot: None,
             read_only: false,
             wait: OPEN_WAIT,
+            read_cache: None,
         };
         let volume = Volume::open(options)
             .await

@@ -202,6 +202,7 @@ async fn open(storaged: &Path) -> Result<Volume> {
         snapshot: None,
         read_only: false,
         wait: OPEN_WAIT,
+        read_cache: None,
     };
     let volume = Volume::open(options).await.context("open the volume")?;
     volume.opened().await;

@@ -39,6 +39,7 @@ fn main() -> Result<()> {
             snapshot: None,
             read_only: false,
             wait: WAIT,
+            read_cache: None,
         };
         if task.as_ref().is_some_and(|word| word == "count") {
             return counting::count(options, byte.into()).await;

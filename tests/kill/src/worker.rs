@@ -79,6 +79,7 @@ async fn open(options: &Options) -> Result<Volume> {
         snapshot: None,
         read_only: false,
         wait: OPEN_TIME_MAX,
+        read_cache: None,
     });
     volume.await.context("open the volume")
 }

@@ -161,6 +161,7 @@ async fn open(storaged: &Path, name: &str) -> Result<Volume> {
         snapshot: None,
         read_only: false,
         wait: OPEN_WAIT,
+        read_cache: None,
     };
     let volume = Volume::open(opening).await.context("open a volume")?;
     volume.opened().await;

@@ -54,7 +54,10 @@ impl Notices {
 
     /// Who is to be told of a notice that was asked for by `who`, of those who are here.
     pub(super) fn audience(&self, who: u64) -> Vec<u64> {
-        let told = self.listeners.iter().filter(|(other, listener)| **other != who && !listener.older);
+        let told = self
+            .listeners
+            .iter()
+            .filter(|(other, listener)| **other != who && !listener.older);
         told.map(|(other, _)| *other).collect()
     }
 
@@ -170,7 +173,11 @@ mod tests {
         notices.join(1, NOTICE_SINCE);
         let notice = notices.ask(1).unwrap();
         assert!(notices.passed(&roster(&[1, 2])).is_empty());
-        assert_eq!(notices.join(2, NOTICE_SINCE), Some(notice), "who comes late is told");
+        assert_eq!(
+            notices.join(2, NOTICE_SINCE),
+            Some(notice),
+            "who comes late is told"
+        );
         assert!(notices.passed(&roster(&[1, 2])).is_empty());
         notices.leave(2);
         assert_eq!(notices.passed(&roster(&[1])), [1]);

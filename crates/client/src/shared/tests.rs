@@ -48,6 +48,7 @@ fn front(attachment: u64) -> Rc<SharedVolume> {
         snapshot: None,
         read_only: false,
         wait: std::time::Duration::ZERO,
+        read_cache: None,
     };
     let view = view(attachment);
     let info = device_info(&view, false);

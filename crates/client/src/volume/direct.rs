@@ -14,6 +14,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use direct::cache::Cache;
 use direct::places::Shown;
 use direct::reader::{Disk, Finished, Reader};
 use protocol::DiskId;
@@ -58,10 +59,10 @@ pub struct ReadRing {
 }
 
 impl ReadRing {
-    /// A new one, if the system gives it.
-    pub fn new() -> io::Result<Self> {
+    /// A new one, if the system gives it. What comes is kept in `cache`, if there is one.
+    pub fn new(cache: Option<Cache>) -> io::Result<Self> {
         Ok(Self {
-            reader: Reader::new()?,
+            reader: Reader::new(cache)?,
             next: 0,
         })
     }
@@ -82,6 +83,7 @@ struct State {
 #[derive(Default)]
 pub(super) struct DirectReads {
     state: RefCell<State>,
+    cache: Option<Cache>,
     count: Cell<u64>,
 }
 
@@ -93,9 +95,13 @@ impl State {
 }
 
 impl DirectReads {
-    /// With a ring that was made before, or with one that is made when the first disk of this machine is met.
-    pub(super) fn new(ring: Option<ReadRing>) -> Self {
-        let reads = Self::default();
+    /// With a ring that was made before, or with one that is made when the first disk of this machine is met, and keeps
+    /// what it reads in `cache`.
+    pub(super) fn new(ring: Option<ReadRing>, cache: Option<Cache>) -> Self {
+        let reads = Self {
+            cache,
+            ..Self::default()
+        };
         {
             let mut state = reads.state.borrow_mut();
             state.next = ring.as_ref().map_or(0, |ring| ring.next);
@@ -137,7 +143,7 @@ impl DirectReads {
         let opened = Disk::open(Path::new(OsStr::from_bytes(&shared.directory)), shared.opening)?;
         let is_new = self.state.borrow().ring.is_none();
         if is_new {
-            self.state.borrow_mut().ring = Some(ReadRing::new()?);
+            self.state.borrow_mut().ring = Some(ReadRing::new(self.cache.clone())?);
         }
         let wake = if is_new { self.wake()? } else { None };
         self.state.borrow_mut().disks.insert(disk, opened);

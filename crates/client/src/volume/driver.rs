@@ -98,7 +98,7 @@ impl Driver {
             opened: Cell::new(false),
             closed: Cell::new(false),
             disks: RefCell::default(),
-            direct: DirectReads::new(ring.take()),
+            direct: DirectReads::new(ring.take(), open.read_cache()),
             area: RefCell::default(),
             shared_writes: Cell::new(0),
             timer: timer::Timer::default(),

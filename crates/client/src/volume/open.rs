@@ -18,7 +18,7 @@ use super::comparison::Comparisons;
 use super::driver::{Driver, Side};
 use super::session::{self, OpenedSession, Session};
 use super::transit::Transit;
-use super::{OpenError, ReadRing, again, owner_operation};
+use super::{Cache, OpenError, ReadRing, again, owner_operation};
 use crate::device::{Continuation, DeviceError, DeviceEvent, DeviceInfo, Listener, Operation};
 use crate::request;
 
@@ -400,6 +400,11 @@ impl Open {
     }
 
     // What the device is asked for.
+
+    /// Where what is read directly is kept.
+    pub(super) fn read_cache(&self) -> Option<Cache> {
+        self.session.read_cache()
+    }
 
     /// Which volume it is.
     pub(super) fn volume(&self) -> VolumeId {

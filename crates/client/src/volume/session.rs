@@ -24,7 +24,7 @@ use greet::{GREETING_LIMIT, Greeted, converse, greet, out_of_turn};
 pub(super) use greet::{list, look};
 
 use super::open::Open;
-use super::{OpenError, Options, again, credentials};
+use super::{Cache, OpenError, Options, again, credentials};
 use crate::backoff::Backoff;
 use crate::clock::now;
 use crate::device::DeviceEvent;
@@ -211,6 +211,11 @@ impl Session {
     /// What to show to disks of other nodes.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         self.credentials.borrow().clone()
+    }
+
+    /// Where what is read directly is kept.
+    pub(super) fn read_cache(&self) -> Option<Cache> {
+        self.options.read_cache.clone()
     }
 
     /// Asks for the lease to be kept.

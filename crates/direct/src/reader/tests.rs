@@ -32,6 +32,10 @@ fn checksum(byte: u8) -> u32 {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with(None)
+    }
+
+    fn with(cache: Option<Cache>) -> Self {
         // Not in /tmp, which may be a file system without direct I/O.
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let bytes: Vec<u8> = (0..32u8).flat_map(|byte| [byte; BLOCK]).collect();
@@ -49,7 +53,7 @@ impl Fixture {
         places[4] = Place::Zero;
         places[5] = Place::Unknown;
         let range = BlockRange::new(0, 1).unwrap();
-        let mut reader = Reader::new().unwrap();
+        let mut reader = Reader::new(cache).unwrap();
         assert!(
             reader.begin(&mut disk, 0, &shown(), &range.into()).is_err(),
             "nothing is known"
@@ -184,4 +188,35 @@ fn dropping_a_ring_waits_for_what_is_under_way() {
         fixture.begin(token, 6, 10);
     }
     drop(fixture.reader);
+}
+
+/// Law: what is kept is given without the disk as long as the chunk is what it was, and not a moment longer.
+#[test]
+fn what_was_read_is_given_again_until_its_chunk_moves() {
+    let cache = Cache::new(1 << 20);
+    let mut fixture = Fixture::with(Some(cache.clone()));
+    fixture.begin(1, 0, 3);
+    let first = fixture.finish()[0].bytes.clone().unwrap();
+    assert_eq!(cache.used(), first.len());
+    // Nothing can be read from the file any more, so this comes from memory; a part of it without being copied.
+    let data = OpenOptions::new()
+        .write(true)
+        .open(fixture.directory.path().join(DATA))
+        .unwrap();
+    data.set_len(0).unwrap();
+    fixture.begin(2, 0, 3);
+    fixture.begin(3, 1, 2);
+    let finished = fixture.finish();
+    assert_eq!(finished[0].bytes.as_ref(), Some(&first));
+    let part = finished[1].bytes.as_ref().unwrap();
+    assert_eq!(part.as_ptr(), first[BLOCK..].as_ptr());
+    fixture.begin(4, 1, 3);
+    assert_eq!(fixture.finish()[0].bytes, None, "not all of it was kept");
+    fixture.witness.moves(FAMILY, 0, 0);
+    let range = BlockRange::new(0, 3).unwrap();
+    let Fixture { reader, disk, .. } = &mut fixture;
+    assert!(
+        reader.begin(disk, 5, &shown(), &range.into()).is_err(),
+        "it moved"
+    );
 }

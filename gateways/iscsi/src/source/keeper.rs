@@ -40,9 +40,7 @@ impl Keeper {
         match self {
             Self::Cluster {
                 directory, volume, ..
-            } => {
-                Ok(directory.reservations(*volume, None, Duration::ZERO).await?)
-            }
+            } => Ok(directory.reservations(*volume, None, Duration::ZERO).await?),
             Self::Memory(record) => Ok(record.borrow().clone()),
         }
     }
@@ -78,10 +76,7 @@ impl Keeper {
         let Self::Cluster { shared, volume, .. } = self else {
             return Ok(());
         };
-        let untold = |why: String| SourceError::Untold {
-            volume: *volume,
-            why,
-        };
+        let untold = |why: String| SourceError::Untold { volume: *volume, why };
         let shared = shared.upgrade().ok_or_else(|| untold(NotTold.to_string()))?;
         match timeout(NOTICE_LIMIT, shared.give_notice()).await {
             Ok(told) => told.map_err(|error| untold(error.to_string())),
@@ -111,7 +106,8 @@ impl Keeper {
     pub async fn changed(&self, revision: u64) -> Reservations {
         let Self::Cluster {
             directory, volume, ..
-        } = self else {
+        } = self
+        else {
             return pending().await;
         };
         let wait = Duration::from_millis(WAIT_MS_MAX);

@@ -47,6 +47,7 @@ pub(crate) fn options(node: &Node, name: &str) -> Options {
         snapshot,
         read_only: false,
         wait: Duration::from_secs(20),
+        read_cache: None,
     }
 }
 

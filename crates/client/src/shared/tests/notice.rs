@@ -5,13 +5,15 @@ use tokio::sync::oneshot;
 
 use super::*;
 
+/// A notice that is being taken: the version that there was when it came, and how its end is told.
+type Taking = (u64, Box<dyn FnOnce()>);
+
 /// What a front end knows of something that all go by, and how far it is with taking it in.
 #[derive(Default)]
 struct Reader {
     /// The version that it goes by.
     knows: Cell<u64>,
-    /// Notices that it is taking: each ends with the version that there was when it came.
-    taking: RefCell<VecDeque<(u64, Box<dyn FnOnce()>)>>,
+    taking: RefCell<VecDeque<Taking>>,
 }
 
 /// Something that all go by, and the front ends that do.
@@ -108,7 +110,9 @@ impl Ground {
 
     fn take(&mut self, who: usize) -> bool {
         let next = self.readers[who].taking.borrow_mut().pop_front();
-        let Some((version, taken)) = next else { return false };
+        let Some((version, taken)) = next else {
+            return false;
+        };
         let knows = &self.readers[who].knows;
         knows.set(knows.get().max(version));
         taken();
@@ -124,7 +128,10 @@ impl Ground {
             }
             for (who, reader) in readers.iter().enumerate() {
                 let counts = who != *giver && !(gone && who == 2);
-                assert!(!counts || reader.knows.get() >= *version, "{who} goes by what was before");
+                assert!(
+                    !counts || reader.knows.get() >= *version,
+                    "{who} goes by what was before"
+                );
             }
             false
         });
@@ -201,7 +208,10 @@ fn what_was_begun_for_one_who_is_gone_is_waited_for() {
     }
     world.host.set_roster(&[0, 1, 101]);
     world.gather();
-    assert!(!world.step(&Step::Back(0)) && passed.try_recv().is_err(), "it runs");
+    assert!(
+        !world.step(&Step::Back(0)) && passed.try_recv().is_err(),
+        "it runs"
+    );
     assert!(world.step(&Step::Release(0)));
     assert!(world.step(&Step::Back(0)));
     assert!(passed.try_recv().is_ok());
