@@ -45,7 +45,7 @@ pub use world::Options;
 pub struct Report {
     /// What it was run from.
     pub seed: u64,
-    /// A hash over everything that happened: the same for the same seed.
+    /// A hash over everything that happened, if the options ask for one: the same for the same seed.
     pub hash: u64,
     /// How many things happened.
     pub events: u64,

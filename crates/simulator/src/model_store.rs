@@ -41,14 +41,12 @@ impl Object {
 
     fn state(&self, object: ObjectId) -> ObjectState {
         let chunks = self.chunks.iter().map(|(number, stamp)| {
-            let blocks = (0..BLOCKS_PER_CHUNK).filter_map(|bit| {
-                let block = self.blocks.get(&(number * BLOCKS_PER_CHUNK + bit))?;
-                Some((1u16 << bit, block.is_none()))
-            });
+            let first = number * BLOCKS_PER_CHUNK;
             let (mut present, mut zero) = (0, 0);
-            for (bit, is_zero) in blocks {
+            for (block, bytes) in self.blocks.range(first..first + BLOCKS_PER_CHUNK) {
+                let bit = 1u16 << (block - first);
                 present |= bit;
-                zero |= if is_zero { bit } else { 0 };
+                zero |= if bytes.is_none() { bit } else { 0 };
             }
             ChunkState {
                 chunk: u8::try_from(*number).unwrap_or(0),
@@ -224,8 +222,13 @@ impl ModelStore {
                 Ok(StorageReply::Listed { objects, more })
             }
             StorageRequest::Column { family, index } => {
+                let first = ObjectId {
+                    family: *family,
+                    index: *index,
+                    layer: protocol::LayerId(0),
+                };
                 let here = |(id, _): &(&ObjectId, &Object)| id.family == *family && id.index == *index;
-                let objects = self.accepted.objects.iter().filter(here);
+                let objects = self.accepted.objects.range(first..).take_while(here);
                 let objects = objects.map(|(id, object)| object.state(*id)).collect();
                 Ok(StorageReply::Listed { objects, more: false })
             }

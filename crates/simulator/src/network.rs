@@ -156,7 +156,12 @@ impl World {
             .get(&disk)
             .is_some_and(|state| state.is_up() && state.life == life)
         {
-            self.note(format_args!("{disk} <- {number}: {}", brief(&request)));
+            let asked = if self.log.listens() {
+                brief(&request)
+            } else {
+                String::new()
+            };
+            self.note(format_args!("{disk} <- {number}: {asked}"));
             self.feed_replica(
                 disk,
                 replica::Event::Request {
@@ -177,10 +182,11 @@ impl World {
             return;
         };
         let (disk, life) = (connection.disk, connection.life);
+        let told = self.log.listens().then(|| brief_response(&response));
         self.note(format_args!(
             "front {} <- {disk} {number}: {}",
             life.front,
-            brief_response(&response)
+            told.unwrap_or_default()
         ));
         let Some(response) = self.places_answered(life, number, response) else {
             return;

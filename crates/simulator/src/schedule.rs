@@ -1,7 +1,8 @@
 //! Virtual time: what will happen, and when. Events of the same instant come in the order in which
 //! they were put in.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use replication::Moment;
 
@@ -29,7 +30,10 @@ impl Time {
 pub(crate) struct Schedule<T> {
     pub(crate) now: Time,
     next: u64,
-    events: BTreeMap<(Time, u64), T>,
+    /// When, in which order, and where in `events`: these are moved about, and events are not, which are large.
+    order: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    events: Vec<Option<T>>,
+    vacant: Vec<usize>,
 }
 
 impl<T> Schedule<T> {
@@ -37,14 +41,21 @@ impl<T> Schedule<T> {
         Self {
             now: Time(0),
             next: 0,
-            events: BTreeMap::new(),
+            order: BinaryHeap::new(),
+            events: Vec::new(),
+            vacant: Vec::new(),
         }
     }
 
     /// Puts an event at an instant, or now if that is past.
     pub(crate) fn at(&mut self, time: Time, event: T) {
         self.next += 1;
-        self.events.insert((time.max(self.now), self.next), event);
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.order.push(Reverse((time.max(self.now), self.next, place)));
     }
 
     /// Puts an event some microseconds from now.
@@ -54,8 +65,9 @@ impl<T> Schedule<T> {
 
     /// Takes out the next event and goes to its instant.
     pub(crate) fn next(&mut self) -> Option<T> {
-        let ((time, _), event) = self.events.pop_first()?;
+        let Reverse((time, _, place)) = self.order.pop()?;
         self.now = time;
-        Some(event)
+        self.vacant.push(place);
+        self.events[place].take()
     }
 }

@@ -90,6 +90,7 @@ fn violation(seed: u64, worlds: Worlds) -> Option<String> {
         Worlds::Large { encoded } => {
             let options = Options {
                 encoded,
+                hashed: false,
                 ..Options::default()
             };
             run(seed, options).violations.into_iter().next()
