@@ -145,10 +145,12 @@ pub async fn follow(unit: Rc<Unit>) {
 
 /// Another portal wants to go on: returns when the record is the newest, and nothing is under way that it ended.
 pub async fn take_notice(unit: &Unit) {
+    // Nobody waits for this: own commands are told that the cluster cannot be asked, if it is so.
+    let newer = unit.keeper.reload().await;
     {
         let _changing = unit.changing.lock().await;
-        let newer = unit.keeper.reload().await;
-        if newer.revision != unit.record.borrow().revision {
+        // An own change may have overtaken the answer.
+        if newer.revision > unit.record.borrow().revision {
             unit.replace(newer);
         }
     }
