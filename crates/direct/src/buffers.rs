@@ -10,7 +10,7 @@ use protocol::{BLOCK_SIZE, OBJECT_SIZE};
 pub type Buffer = aligned_vec::AVec<u8, aligned_vec::ConstAlign<4096>>;
 
 /// Reads from this length on use these buffers. The allocator keeps smaller ones at hand itself.
-const LENGTH_MIN: usize = 1 << 20;
+pub(crate) const LENGTH_MIN: usize = 1 << 20;
 /// How many buffers are kept: 16 MiB, as much as a few streams have under way.
 const KEPT_MAX: usize = 4;
 

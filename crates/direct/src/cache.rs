@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::buffers::LENGTH_MIN;
+
 /// Reads from this length on are not kept: their buffers are wanted for the next ones ([`crate::buffers`]), and a wake-up more
 /// or less does not matter to them.
-pub const KEPT_BELOW: usize = 1 << 20;
+pub const KEPT_BELOW: usize = LENGTH_MIN;
 
 /// Memory for what was read, of all volumes of a process. A clone is the same memory.
 #[derive(Clone, Debug)]

@@ -218,12 +218,17 @@ impl Known {
     }
 }
 
-/// What is known of a chunk, and how well that went.
+/// What is known of a chunk, and what was read of it since.
+#[derive(Debug)]
+struct Learnt {
+    known: Known,
+    kept: Kept,
+}
+
+/// What was learnt of a chunk, and how well that went.
 #[derive(Debug)]
 struct Chunk {
-    known: Option<Known>,
-    /// What was read of it as it is known: goes away with that.
-    kept: Kept,
+    learnt: Option<Learnt>,
     /// Reads that were planned by what is known.
     served: u32,
     /// Reads that could not be, since it was asked for last.
@@ -262,6 +267,17 @@ fn chunks(range: BlockRange) -> impl Iterator<Item = (u8, std::ops::Range<u32>)>
     })
 }
 
+/// The chunks that ranges touch, one behind the other: each with the part of it, and to which block of a buffer for all
+/// of them that part goes.
+fn parts(ranges: &BlockRanges) -> impl Iterator<Item = (u8, std::ops::Range<u32>, usize)> {
+    let mut at = 0;
+    ranges.iter().flat_map(chunks).map(move |(number, part)| {
+        let begin = at;
+        at += part.len();
+        (number, part, begin)
+    })
+}
+
 impl Places {
     /// How to read ranges, one behind the other; or, if that is not known, what to ask for, if it is worth asking.
     pub fn plan(
@@ -283,10 +299,7 @@ impl Places {
         };
         let mut complete = true;
         let mut asks = !admitted;
-        let mut at = 0;
-        for (number, part) in ranges.iter().flat_map(chunks) {
-            let begin = at;
-            at += part.len();
+        for (number, part, begin) in parts(ranges) {
             let chunk = object.chunks.entry(number).or_insert_with(|| {
                 self.chunks += 1;
                 Chunk::new()
@@ -310,8 +323,9 @@ impl Places {
     pub fn recall(&self, cache: &Cache, shown: &Shown, ranges: &BlockRanges) -> Option<Bytes> {
         let object = self.objects.get(shown)?;
         let mut found = Gathered::default();
-        for (number, part) in ranges.iter().flat_map(chunks) {
-            object.chunks.get(&number)?.kept.add_to(&mut found, cache, part)?;
+        for (number, part, _) in parts(ranges) {
+            let learnt = object.chunks.get(&number)?.learnt.as_ref()?;
+            learnt.kept.add_to(&mut found, cache, part)?;
         }
         found.bytes()
     }
@@ -324,20 +338,12 @@ impl Places {
         let Some(handle) = cache.keep(bytes.clone()) else {
             return;
         };
-        let mut at = 0;
-        for (number, part) in ranges.iter().flat_map(chunks) {
-            let begin = at;
-            at += part.len();
-            let Some(chunk) = object.chunks.get_mut(&number) else {
-                continue;
-            };
-            let moves = chunk.known.as_ref().map(Known::moves);
-            if plan
-                .moves
-                .iter()
-                .any(|(of, read)| *of == number && moves == Some(*read))
+        for (number, part, begin) in parts(ranges) {
+            let chunk = object.chunks.get_mut(&number);
+            if let Some(learnt) = chunk.and_then(|chunk| chunk.learnt.as_mut())
+                && plan.moves.contains(&(number, learnt.known.moves()))
             {
-                chunk.kept.put(part, handle, begin);
+                learnt.kept.put(part, handle, begin);
             }
         }
     }
@@ -403,8 +409,7 @@ impl Places {
 impl Chunk {
     fn new() -> Self {
         Self {
-            known: None,
-            kept: Kept::default(),
+            learnt: None,
             served: 0,
             missed: 0,
             patience: 1,
@@ -412,9 +417,12 @@ impl Chunk {
     }
 
     fn forget_if_moved(&mut self, counts: &impl Counts, shown: &Shown, number: u8) {
-        let moved = |known: &mut Known| counts.moves(shown.family, shown.index, number) != known.moves();
-        if self.known.take_if(moved).is_some() {
-            self.kept = Kept::default();
+        let moves = counts.moves(shown.family, shown.index, number);
+        if self
+            .learnt
+            .take_if(|learnt| learnt.known.moves() != moves)
+            .is_some()
+        {
             self.judge();
         }
     }
@@ -431,7 +439,9 @@ impl Chunk {
 
     /// Adds blocks of the chunk to a plan; false if not all of them can be.
     fn serve(&mut self, plan: &mut Plan, chunk: u8, at: usize, blocks: std::ops::Range<u32>) -> bool {
-        let Some(known) = &self.known else { return false };
+        let Some(Learnt { known, .. }) = &self.learnt else {
+            return false;
+        };
         for (number, block) in blocks.enumerate() {
             match known.place(block as usize) {
                 Place::Unknown => return false,
@@ -455,7 +465,7 @@ impl Chunk {
     }
 
     fn learn(&mut self, places: ChunkPlaces) {
-        if self.known.is_some() {
+        if self.learnt.is_some() {
             self.judge();
         } else {
             self.served = 0;
@@ -465,8 +475,10 @@ impl Chunk {
             // Written a moment ago; it will be in the file after the next checkpoint.
             self.patience = (self.patience * 2).min(PATIENCE_MAX);
         }
-        self.known = Some(Known::new(places));
-        self.kept = Kept::default();
+        self.learnt = Some(Learnt {
+            known: Known::new(places),
+            kept: Kept::default(),
+        });
     }
 }
 

@@ -73,9 +73,9 @@ struct Entry {
     token: u64,
     shown: Shown,
     plan: Plan,
-    ranges: BlockRanges,
     watch: Rc<Watch>,
-    places: Rc<RefCell<Places>>,
+    /// What it reads, and where it is remembered that it is kept; nothing without a cache.
+    keeps: Option<(BlockRanges, Rc<RefCell<Places>>)>,
     /// Stays open as long as the kernel reads from it.
     _file: Rc<File>,
     buffer: Buffer,
@@ -171,9 +171,8 @@ impl Reader {
             shown: *shown,
             left: plan.runs.len(),
             plan,
-            ranges: ranges.clone(),
             watch: Rc::clone(&disk.watch),
-            places: Rc::clone(&disk.places),
+            keeps: cache.map(|_| (ranges.clone(), Rc::clone(&disk.places))),
             _file: Rc::clone(&disk.file),
             buffer: self.buffers.take(ranges.byte_len()),
             failed: false,
@@ -290,9 +289,9 @@ impl Reader {
             return Finished { token, bytes: None };
         }
         let bytes = self.buffers.lend(entry.buffer);
-        if let Some(cache) = &self.cache {
-            let mut places = entry.places.borrow_mut();
-            places.keep(cache, &entry.shown, &entry.ranges, &entry.plan, &bytes);
+        if let (Some(cache), Some((ranges, places))) = (&self.cache, &entry.keeps) {
+            let mut places = places.borrow_mut();
+            places.keep(cache, &entry.shown, ranges, &entry.plan, &bytes);
         }
         Finished {
             token,

@@ -51,11 +51,6 @@ impl Log {
         }
     }
 
-    /// Whether anybody wants to know what lines say.
-    pub(crate) fn listens(&self) -> bool {
-        self.verbose || self.hashed
-    }
-
     /// Adds a line. The hash is FNV-1a: it must be the same everywhere and for ever, nothing more.
     pub(crate) fn line(&mut self, microseconds: u64, text: Arguments<'_>) {
         struct Hasher(u64);

@@ -1,6 +1,8 @@
 //! Connections between front ends and disks: in order, each way; delayed; lost at any moment, which
 //! the two ends learn at different times, while what is on its way may still arrive.
 
+use std::fmt::from_fn;
+
 use protocol::DiskId;
 use protocol::message::{Request, Response, SEVERAL_SINCE, VERSIONS, VOUCH_SINCE};
 use replication::owner;
@@ -156,11 +158,7 @@ impl World {
             .get(&disk)
             .is_some_and(|state| state.is_up() && state.life == life)
         {
-            let asked = if self.log.listens() {
-                brief(&request)
-            } else {
-                String::new()
-            };
+            let asked = from_fn(|f| f.write_str(&brief(&request)));
             self.note(format_args!("{disk} <- {number}: {asked}"));
             self.feed_replica(
                 disk,
@@ -182,12 +180,8 @@ impl World {
             return;
         };
         let (disk, life) = (connection.disk, connection.life);
-        let told = self.log.listens().then(|| brief_response(&response));
-        self.note(format_args!(
-            "front {} <- {disk} {number}: {}",
-            life.front,
-            told.unwrap_or_default()
-        ));
+        let told = from_fn(|f| f.write_str(&brief_response(&response)));
+        self.note(format_args!("front {} <- {disk} {number}: {told}", life.front));
         let Some(response) = self.places_answered(life, number, response) else {
             return;
         };

@@ -100,8 +100,8 @@ impl Line {
         self.wake.notify_one();
     }
 
-    fn notify(&self, what: &SharedReply) {
-        let reply = SessionReply::Shared(what.clone());
+    fn notify(&self, what: SharedReply) {
+        let reply = SessionReply::Shared(what);
         self.link.borrow_mut().outbox.push_session_reply(0, &reply);
         self.wake.notify_one();
     }
@@ -189,7 +189,7 @@ impl<V: BlockDevice + 'static> Host<V> {
         }
         let notice = self.notices.borrow_mut().join(who, speaks);
         if let Some(notice) = notice {
-            line.notify(&SharedReply::TakeNotice { notice });
+            line.notify(SharedReply::TakeNotice { notice });
         }
         self.look_at_notices();
     }
@@ -203,7 +203,7 @@ impl<V: BlockDevice + 'static> Host<V> {
             if other == self.own {
                 (self.tell)(Told::TakeNotice(notice));
             } else {
-                self.notify(other, &SharedReply::TakeNotice { notice });
+                self.notify(other, SharedReply::TakeNotice { notice });
             }
         }
         self.look_at_notices();
@@ -231,7 +231,8 @@ impl<V: BlockDevice + 'static> Host<V> {
 
     /// Tells those whose notices all others took. What was begun for somebody who is gone is waited for.
     fn look_at_notices(&self) {
-        if self.over.get() || self.gate.borrow().has_orphans() {
+        // After each request that is done: mostly nobody waits, and then claims are not gone through.
+        if self.over.get() || !self.notices.borrow().are_awaited() || self.gate.borrow().has_orphans() {
             return;
         }
         let passed = self.notices.borrow_mut().passed(&self.roster.borrow());
@@ -239,12 +240,12 @@ impl<V: BlockDevice + 'static> Host<V> {
             if who == self.own {
                 (self.tell)(Told::Noticed);
             } else {
-                self.notify(who, &SharedReply::Noticed);
+                self.notify(who, SharedReply::Noticed);
             }
         }
     }
 
-    fn notify(&self, who: u64, what: &SharedReply) {
+    fn notify(&self, who: u64, what: SharedReply) {
         if let Some(line) = self.peers.borrow().get(&who).and_then(|peer| peer.line.as_ref()) {
             line.notify(what);
         }

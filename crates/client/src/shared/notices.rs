@@ -72,6 +72,11 @@ impl Notices {
         true
     }
 
+    /// Whether anybody waits for the others.
+    pub(super) fn are_awaited(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// Takes out those who waited for notices that all others on the roster have taken. Who is on the roster and not here
     /// is waited for: he may come with something that he has begun.
     pub(super) fn passed(&mut self, roster: &BTreeSet<u64>) -> Vec<u64> {
