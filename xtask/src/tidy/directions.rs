@@ -129,6 +129,11 @@ const PLACES: &[Place] = &[
         never: STORAGE,
     },
     Place {
+        name: "cinder-api",
+        uses: &["admin-api", "admin-client", "coordination", "telemetry"],
+        never: &["store", "storaged"],
+    },
+    Place {
         name: "storagectl",
         uses: &["admin-api", "joining", "protocol", "store"],
         never: &["storaged", "axum"],

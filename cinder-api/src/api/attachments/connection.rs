@@ -1,0 +1,196 @@
+//! Opens and closes the ways of attachments' hosts.
+
+use serde_json::{Map, Value, json};
+
+use super::{find, state};
+use crate::api::volumes;
+use crate::connections::{ConnectionError, Connector};
+use crate::fault::Fault;
+use crate::records::attachment::{AttachMode, Connection};
+use crate::records::volume::{AttachStatus, Chap, VolumeStatus};
+use crate::records::{Attachment, Tables, Volume};
+use crate::request::Context;
+use crate::service::Service;
+
+/// The longest connector, as JSON, in bytes: real ones are some hundred.
+const CONNECTOR_BYTES_MAX: usize = 16 * 1024;
+
+/// Opens the way for an attachment's host.
+pub async fn connect(
+    service: &Service,
+    context: &Context,
+    id: &str,
+    connector: &Connector,
+) -> Result<Attachment, Fault> {
+    if json!(connector).to_string().len() > CONNECTOR_BYTES_MAX {
+        return Err(Fault::bad_request(format!(
+            "The connector has more than {CONNECTOR_BYTES_MAX} bytes."
+        )));
+    }
+    let decided = service.records.edit(|edit| {
+        let attachment = find(edit.tables, context, id)?;
+        service.check_for("volume:attachment_update", context, &attachment.project_id)?;
+        let volume = volumes::find(edit.tables, context, &attachment.volume_id)?.clone();
+        if matches!(
+            volume.status,
+            VolumeStatus::Error | VolumeStatus::Downloading | VolumeStatus::Deleting
+        ) {
+            return Err(Fault::bad_request(format!(
+                "Invalid volume: Volume {} status must be available or in-use to connect, and it is {}.",
+                volume.id, volume.status
+            )));
+        }
+        Ok((attachment.record.clone(), with_secret(edit, &volume)))
+    });
+    let (attachment, volume) = decided.await?;
+    let info = open(service, &volume, connector, attachment.mode, Some(id)).await?;
+    let saved = service.records.edit(|edit| {
+        let stored = find(edit.tables, context, id)?;
+        let mut attachment = stored.record.clone();
+        if attachment.status != AttachStatus::Attached {
+            attachment.status = AttachStatus::Attaching;
+        }
+        let text = |key: &str| connector.get(key).and_then(Value::as_str).map(str::to_owned);
+        attachment.host = text("host");
+        attachment.mount_point = text("mountpoint");
+        attachment.mode = Some(mode(attachment.mode, connector));
+        attachment.connector = Some(connector.clone());
+        attachment.connection = Some(Connection(info.clone()));
+        state::connected(edit, &attachment);
+        Ok::<_, Fault>(attachment)
+    });
+    match saved.await {
+        Ok(attachment) => Ok(attachment),
+        Err(fault) => {
+            // It was deleted while the way was being opened: nobody will close it but us.
+            let is_used = is_used_by_others(&service.records.tables(), &volume.id, connector, id);
+            if !is_used {
+                service
+                    .connections
+                    .close(&service.storage, &volume, connector)
+                    .await
+                    .map_err(ConnectionError::from)?;
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// Closes the way of an attachment's host, unless another attachment goes by it, and ends the attachment.
+pub async fn disconnect(service: &Service, context: &Context, id: &str) -> Result<(), Fault> {
+    let closing = {
+        let tables = service.records.tables();
+        let attachment = find(&tables, context, id)?;
+        let volume = tables
+            .volumes
+            .get(&attachment.volume_id)
+            .map(|volume| volume.record.clone());
+        let connector = attachment.connector.clone();
+        let connector =
+            connector.filter(|connector| !is_used_by_others(&tables, &attachment.volume_id, connector, id));
+        volume.zip(connector)
+    };
+    if let Some((volume, connector)) = closing {
+        service
+            .connections
+            .close(&service.storage, &volume, &connector)
+            .await
+            .map_err(ConnectionError::from)?;
+    }
+    let removed = service.records.edit(|edit| {
+        let attachment = find(edit.tables, context, id)?.clone();
+        state::remove(edit, &attachment);
+        Ok::<_, Fault>(())
+    });
+    removed.await
+}
+
+/// What a host needs to reach a volume: what the kind of connection says, and what every kind has.
+pub async fn open(
+    service: &Service,
+    volume: &Volume,
+    connector: &Connector,
+    asked: Option<AttachMode>,
+    attachment: Option<&str>,
+) -> Result<Map<String, Value>, Fault> {
+    let mut info = service
+        .connections
+        .open(&service.storage, volume, connector)
+        .await?;
+    let tables = service.records.tables();
+    let kind = tables.types.get(&volume.type_id);
+    let qos = kind
+        .and_then(|kind| kind.qos_id.as_ref())
+        .and_then(|id| tables.qos.get(id));
+    let qos = qos
+        .filter(|qos| qos.consumer.is_for_front_end())
+        .map(|qos| &qos.specs);
+    let access = if volume.read_only == Some(true) {
+        AttachMode::ReadOnly
+    } else {
+        mode(asked, connector)
+    };
+    let mut set = |key: &str, value: Value| info.insert(key.to_owned(), value);
+    set("access_mode", json!(access));
+    set(
+        "encrypted",
+        json!(kind.is_some_and(|kind| kind.encryption.is_some())),
+    );
+    set("qos_specs", json!(qos));
+    set(
+        "cacheable",
+        json!(kind.is_some_and(|kind| kind.says_yes("cacheable"))),
+    );
+    set(
+        "enforce_multipath",
+        json!(
+            connector
+                .get("enforce_multipath")
+                .and_then(Value::as_bool)
+                .unwrap_or(false)
+        ),
+    );
+    if let Some(id) = attachment {
+        set("attachment_id", json!(id));
+    }
+    Ok(info)
+}
+
+/// The volume with a secret for its hosts, which it keeps from then on.
+pub fn with_secret(edit: &mut crate::records::Edit<'_>, stored: &crate::records::Stored<Volume>) -> Volume {
+    if stored.chap.is_some() {
+        return stored.record.clone();
+    }
+    let mut volume = stored.record.clone();
+    volume.chap = Some(Chap::generate());
+    edit.replace(stored, &volume);
+    volume
+}
+
+fn mode(asked: Option<AttachMode>, connector: &Connector) -> AttachMode {
+    let said = connector
+        .get("mode")
+        .and_then(Value::as_str)
+        .and_then(AttachMode::parse);
+    asked.or(said).unwrap_or(AttachMode::ReadWrite)
+}
+
+/// Whether another attachment of the volume is that of the same host.
+pub fn is_used_by_others(tables: &Tables, volume: &str, connector: &Connector, except: &str) -> bool {
+    let host = |connector: &Connector| {
+        connector
+            .get("initiator")
+            .or_else(|| connector.get("host"))
+            .cloned()
+    };
+    let mut others = tables
+        .attachments
+        .of_parent(volume)
+        .filter(|other| other.id != except);
+    others.any(|other| {
+        other
+            .connector
+            .as_ref()
+            .is_some_and(|other| host(other) == host(connector))
+    })
+}

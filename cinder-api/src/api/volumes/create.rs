@@ -1,0 +1,306 @@
+//! `POST /volumes`: what is asked for, whether it can be, and the promise of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::{described, later, named, view};
+use crate::api::types;
+use crate::fault::Fault;
+use crate::quota::{self, Amounts};
+use crate::records::job::Task;
+use crate::records::snapshot::SnapshotStatus;
+use crate::records::volume::{AttachStatus, VolumeStatus};
+use crate::records::{Edit, Instant, Snapshot, Stored, Tables, Volume, VolumeType};
+use crate::request::body::{INTEGER_MAX, TEXT_MAX};
+use crate::request::{Body, Context, Fields};
+use crate::service::{Service, Shared};
+
+/// Fields that a version knows.
+const FIELDS: &[&str] = &[
+    "size",
+    "name",
+    "description",
+    "display_name",
+    "display_description",
+    "volume_type",
+    "metadata",
+    "snapshot_id",
+    "source_volid",
+    "imageRef",
+    "image_id",
+    "availability_zone",
+    "consistencygroup_id",
+    "multiattach",
+    "user_id",
+    "project_id",
+    "status",
+    "attach_status",
+    "group_id",
+    "backup_id",
+    "OS-SCH-HNT:scheduler_hints",
+    "source_replica",
+];
+
+/// What is asked for.
+struct Wanted {
+    name: Option<String>,
+    description: Option<String>,
+    size: Option<u64>,
+    kind: Option<String>,
+    snapshot: Option<String>,
+    source: Option<String>,
+    image: Option<String>,
+    group: Option<String>,
+    zone: Option<String>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// Makes a volume: the answer is that it will be there.
+pub(super) async fn create(State(service): Shared, context: Context, body: Body) -> Result<Response, Fault> {
+    service.check("volume:create", &context)?;
+    let wanted = read(&service, &context, &body)?;
+    if wanted.image.is_some() {
+        service.check("volume:create_from_image", &context)?;
+        return Err(Fault::not_implemented("Volumes from images are not built yet."));
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    let volume = service
+        .records
+        .edit(|edit| promise(&service, edit, &context, &wanted, &id))
+        .await?;
+    let tables = service.records.tables();
+    let shown = view::created(&service, &tables, &context, &volume);
+    Ok((StatusCode::ACCEPTED, axum::Json(json!({"volume": shown}))).into_response())
+}
+
+fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fault> {
+    let fields = body.object("volume")?;
+    if context.version.is(53) {
+        body.only(&["volume", "OS-SCH-HNT:scheduler_hints"])?;
+        fields.only(FIELDS)?;
+    }
+    if fields.boolean("multiattach")? == Some(true) {
+        return Err(Fault::bad_request(
+            "multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types. Contact \
+             your administrator to create a multiattach enabled volume type and use it to create multiattach volumes.",
+        ));
+    }
+    let wanted = Wanted {
+        name: named(fields)?.said(),
+        description: described(fields)?.said(),
+        size: size(fields)?,
+        kind: fields
+            .text("volume_type", 0..=TEXT_MAX)?
+            .filter(|kind| !kind.is_empty()),
+        snapshot: reference(fields, "snapshot_id", "Snapshot")?,
+        source: reference(fields, "source_volid", "Volume")?,
+        image: image(fields)?,
+        group: if context.version.is(13) {
+            fields.uuid("group_id")?
+        } else {
+            None
+        },
+        zone: fields
+            .text("availability_zone", 0..=TEXT_MAX)?
+            .filter(|zone| !zone.is_empty()),
+        metadata: fields.metadata("metadata")?.unwrap_or_default(),
+    };
+    let hints = body
+        .0
+        .get("OS-SCH-HNT:scheduler_hints")
+        .or_else(|| fields.value("OS-SCH-HNT:scheduler_hints"));
+    if hints.is_some_and(|hints| !hints.is_object() && !hints.is_null()) {
+        return Err(Fault::bad_request(
+            "Invalid input for field/attribute scheduler_hints. It is no object.",
+        ));
+    }
+    if let Some(zone) = &wanted.zone
+        && *zone != service.settings.availability_zone
+    {
+        return Err(Fault::bad_request(format!(
+            "Availability zone '{zone}' is invalid."
+        )));
+    }
+    let origins = [&wanted.snapshot, &wanted.source, &wanted.image];
+    if origins.iter().filter(|origin| origin.is_some()).count() > 1 {
+        return Err(Fault::bad_request(
+            "Invalid input received: May specify only one of snapshot, imageRef or source volume",
+        ));
+    }
+    if wanted.size.is_none() && wanted.snapshot.is_none() && wanted.source.is_none() {
+        return Err(Fault::bad_request(
+            "Invalid input received: Invalid volume size provided for create request: None (size argument must be an \
+             integer (or string representation of an integer) and greater than zero).",
+        ));
+    }
+    Ok(wanted)
+}
+
+fn size(fields: Fields<'_>) -> Result<Option<u64>, Fault> {
+    let size = fields.integer("size", 1..=INTEGER_MAX)?;
+    Ok(size.and_then(|size| u64::try_from(size).ok()))
+}
+
+/// The identity of something that a volume is made from. What is no identity names nothing.
+fn reference(fields: Fields<'_>, name: &str, kind: &str) -> Result<Option<String>, Fault> {
+    match fields.text(name, 0..=TEXT_MAX)? {
+        Some(id) if id.is_empty() => Ok(None),
+        Some(id) if !crate::request::body::is_uuid(&id) => Err(Fault::missing(kind, &id)),
+        other => Ok(other),
+    }
+}
+
+fn image(fields: Fields<'_>) -> Result<Option<String>, Fault> {
+    for name in ["imageRef", "image_id"] {
+        let Some(image) = fields.text(name, 0..=TEXT_MAX)?.filter(|image| !image.is_empty()) else {
+            continue;
+        };
+        // Older clients send the image's address.
+        let id = image.rsplit('/').next().unwrap_or_default();
+        if !crate::request::body::is_uuid(id) {
+            return Err(Fault::bad_request(
+                "Invalid image identifier or unable to access requested image.",
+            ));
+        }
+        return Ok(Some(id.to_owned()));
+    }
+    Ok(None)
+}
+
+/// What a volume is made from, as far as it is there and in order.
+struct Origin<'a> {
+    snapshot: Option<&'a Arc<Stored<Snapshot>>>,
+    volume: Option<&'a Arc<Stored<Volume>>>,
+}
+
+impl Origin<'_> {
+    fn find<'a>(tables: &'a Tables, context: &Context, wanted: &Wanted) -> Result<Origin<'a>, Fault> {
+        let mut origin = Origin {
+            snapshot: None,
+            volume: None,
+        };
+        if let Some(id) = &wanted.snapshot {
+            let snapshot = crate::api::snapshots::find(tables, context, id)?;
+            if snapshot.status != SnapshotStatus::Available {
+                return Err(Fault::bad_request(format!(
+                    "Invalid snapshot: Originating snapshot status must be one of 'available' values, and it is {}.",
+                    snapshot.status
+                )));
+            }
+            origin.volume = tables.volumes.get(&snapshot.volume_id);
+            origin.snapshot = Some(snapshot);
+        }
+        if let Some(id) = &wanted.source {
+            let volume = super::find(tables, context, id)?;
+            if !super::AVAILABLE_OR_IN_USE.contains(&volume.status) {
+                return Err(Fault::bad_request(format!(
+                    "Invalid volume: Invalid status: the source volume is {}, and must be available or in-use.",
+                    volume.status
+                )));
+            }
+            origin.volume = Some(volume);
+        }
+        Ok(origin)
+    }
+
+    fn size(&self) -> u64 {
+        let snapshot = self.snapshot.map(|snapshot| snapshot.size);
+        snapshot
+            .or_else(|| self.volume.map(|volume| volume.size))
+            .unwrap_or(0)
+    }
+}
+
+fn promise(
+    service: &Service,
+    edit: &mut Edit<'_>,
+    context: &Context,
+    wanted: &Wanted,
+    id: &str,
+) -> Result<Volume, Fault> {
+    let project = context.project()?;
+    let tables = edit.tables;
+    let origin = Origin::find(tables, context, wanted)?;
+    let size = wanted.size.unwrap_or_else(|| origin.size());
+    if size < origin.size() {
+        return Err(Fault::bad_request(format!(
+            "Invalid input received: Volume size '{size}'GB cannot be smaller than the size of what it is made from, {}GB.",
+            origin.size()
+        )));
+    }
+    let kind = choose_type(service, tables, context, wanted, &origin)?;
+    quota::check_size(tables, project, size)?;
+    quota::take(edit, project, &Amounts::volume(&kind.id, size))?;
+    // Whoever deletes these at the same time decides anew.
+    edit.rely(kind);
+    if let Some(snapshot) = origin.snapshot {
+        edit.touch(snapshot);
+    }
+    if let (Some(volume), None) = (origin.volume, origin.snapshot) {
+        edit.touch(volume);
+    }
+    let volume = Volume {
+        id: id.to_owned(),
+        project_id: project.to_owned(),
+        user_id: context.caller.user_id.clone(),
+        name: wanted.name.clone(),
+        description: wanted.description.clone(),
+        size,
+        status: VolumeStatus::Creating,
+        previous_status: None,
+        attach_status: AttachStatus::Detached,
+        migration_status: None,
+        availability_zone: service.settings.availability_zone.clone(),
+        created_at: Instant::now(),
+        updated_at: None,
+        type_id: kind.id.clone(),
+        snapshot_id: wanted.snapshot.clone(),
+        source_id: wanted.source.clone(),
+        metadata: wanted.metadata.clone(),
+        image_metadata: origin
+            .volume
+            .map(|volume| volume.image_metadata.clone())
+            .unwrap_or_default(),
+        read_only: None,
+        bootable: origin.volume.is_some_and(|volume| volume.bootable),
+        multiattach: kind.says_yes("multiattach"),
+        group_id: wanted.group.clone(),
+        encryption_key_id: None,
+        consumes_quota: true,
+        pool: None,
+        storage_name: format!("volume-{id}"),
+        chap: None,
+    };
+    edit.insert(&volume);
+    later(
+        edit,
+        context,
+        project,
+        Task::CreateVolume {
+            volume: id.to_owned(),
+        },
+    );
+    Ok(volume)
+}
+
+fn choose_type<'a>(
+    service: &Service,
+    tables: &'a Tables,
+    context: &Context,
+    wanted: &Wanted,
+    origin: &Origin<'a>,
+) -> Result<&'a Arc<Stored<VolumeType>>, Fault> {
+    if let Some(named) = &wanted.kind {
+        return types::find(tables, context, named);
+    }
+    let inherited = origin.volume.and_then(|volume| tables.types.get(&volume.type_id));
+    if let Some(kind) = inherited.filter(|kind| !kind.deleting) {
+        return Ok(kind);
+    }
+    types::default_for(service, tables, context.project()?)
+}

@@ -1,0 +1,121 @@
+//! The program `cinder-api`: arguments, logging, the listening sockets, signals.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use cinder_api::config::{Place, Settings};
+use cinder_api::connections::{Connections, Iscsi};
+use cinder_api::identity::Keystone;
+use cinder_api::nova::Nova;
+use cinder_api::policy::Policy;
+use cinder_api::records::Records;
+use cinder_api::service::Service;
+use cinder_api::storage::Storage;
+use cinder_api::{api, door, work};
+use clap::Parser;
+use coordination::{Coordination, Embedded, Etcd};
+use telemetry::log::{self, LogFormat};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::info;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// OpenStack's Block Storage API over volumes of storaged.
+///
+/// Register it in Keystone's catalogue as block-storage and volumev3, in place of Cinder. Any number of these processes may
+/// run side by side on one etcd.
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, value_name = "PATH", default_value = "/etc/storaged/cinder-api.toml")]
+    config: PathBuf,
+    /// How log lines look. `RUST_LOG` says which there are
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log::start(arguments.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = runtime
+        .context("start the runtime")
+        .and_then(|runtime| runtime.block_on(run(&arguments)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cinder-api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    let settings = Settings::read(&arguments.config)?;
+    let policy = Policy::load(settings.policy_file.as_deref())?;
+    let store: Arc<dyn Coordination> = match &settings.records {
+        Place::File(path) => Arc::new(Embedded::open(path)?),
+        Place::Etcd(options) => Arc::new(Etcd::connect(options).await?),
+    };
+    let records = Records::start(store).await.context("read the records")?;
+    api::types::settle_default(&records)
+        .await
+        .context("make the default type")?;
+    let service = Arc::new(Service {
+        keystone: Keystone::new(settings.keystone.clone()).context("make a client for Keystone")?,
+        storage: Storage::new(&settings.admin_socket)?,
+        connections: Connections::new(vec![Box::new(Iscsi::new(settings.target_prefix.clone()))]),
+        nova: Nova::new()?,
+        policy,
+        records,
+        settings,
+    });
+    let working = tokio::spawn(work::run(service.clone()));
+    let serving = serve(service);
+    tokio::select! {
+        served = serving => served,
+        ended = working => {
+            ended.context("the work ended in a panic")?.context("the work cannot go on")?;
+            anyhow::bail!("the records cannot be followed any more")
+        }
+    }
+}
+
+async fn serve(service: Arc<Service>) -> Result<()> {
+    let router = door::router(service.clone(), api::router(service.clone()));
+    let (stop, stopping) = watch::channel(false);
+    let mut servers = tokio::task::JoinSet::new();
+    for address in &service.settings.listen {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listen at {address}"))?;
+        info!(address = %listener.local_addr()?, "the Block Storage API listens");
+        let mut stopping = stopping.clone();
+        let server = axum::serve(listener, router.clone());
+        let server = server.with_graceful_shutdown(async move {
+            // The sender is gone only when the process ends anyway.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        });
+        servers.spawn(server.into_future());
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        Some(ended) = servers.join_next() => ended.context("a server ended in a panic")??,
+    }
+    info!("stopping: requests that run may finish");
+    stop.send_replace(true);
+    while let Some(ended) = servers.join_next().await {
+        ended.context("a server ended in a panic")??;
+    }
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! What was accepted and is still to be done: written in the same transaction as the state that promises it, so that
+//! another process finishes it if this one dies.
+
+use serde::{Deserialize, Serialize};
+
+use super::instant::Instant;
+use super::table::Record;
+
+/// What is to be done. Every step of it can be done twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Task {
+    /// Make a volume that is `creating`.
+    CreateVolume {
+        /// The volume.
+        volume: String,
+    },
+    /// Delete a volume that is `deleting`, and its snapshots.
+    DeleteVolume {
+        /// The volume.
+        volume: String,
+    },
+    /// Make a volume larger that is `extending`.
+    ExtendVolume {
+        /// The volume.
+        volume: String,
+        /// The new size, in GiB.
+        size: u64,
+    },
+    /// Put a volume back to a snapshot.
+    RevertVolume {
+        /// The volume.
+        volume: String,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Give a volume another type.
+    RetypeVolume {
+        /// The volume.
+        volume: String,
+        /// The type.
+        type_id: String,
+    },
+    /// Make a snapshot that is `creating`.
+    CreateSnapshot {
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Delete a snapshot that is `deleting`.
+    DeleteSnapshot {
+        /// The snapshot.
+        snapshot: String,
+    },
+}
+
+impl Task {
+    /// What it is about.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::CreateVolume { volume }
+            | Self::DeleteVolume { volume }
+            | Self::ExtendVolume { volume, .. }
+            | Self::RevertVolume { volume, .. }
+            | Self::RetypeVolume { volume, .. } => volume,
+            Self::CreateSnapshot { snapshot } | Self::DeleteSnapshot { snapshot } => snapshot,
+        }
+    }
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// A UUID.
+    pub id: String,
+    /// What is to be done.
+    pub task: Task,
+    /// The project for which it is done.
+    pub project_id: String,
+    /// The request that it follows from, for logs and messages.
+    pub request_id: String,
+    /// When it was accepted.
+    pub created_at: Instant,
+}
+
+impl Record for Job {
+    const KIND: &'static str = "job";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn parent(&self) -> Option<&str> {
+        Some(self.task.subject())
+    }
+
+    fn created(&self) -> Instant {
+        self.created_at
+    }
+}

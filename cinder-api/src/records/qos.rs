@@ -1,0 +1,56 @@
+//! Quality of service: limits that types of volumes have.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::instant::Instant;
+use super::names::named;
+use super::table::Record;
+
+named! {
+    /// Who keeps to the limits.
+    Consumer {
+        /// The hypervisor.
+        FrontEnd = "front-end",
+        /// The storage.
+        BackEnd = "back-end",
+        /// Both.
+        Both = "both",
+    }
+}
+
+impl Consumer {
+    /// Whether hypervisors are told of the limits.
+    pub fn is_for_front_end(self) -> bool {
+        self != Self::BackEnd
+    }
+}
+
+/// Limits with a name. Which types have them, the types say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QosSpecs {
+    /// A UUID.
+    pub id: String,
+    /// Unique.
+    pub name: String,
+    /// Who keeps to them.
+    pub consumer: Consumer,
+    /// The limits: `total_iops_sec` and the like.
+    #[serde(default)]
+    pub specs: BTreeMap<String, String>,
+    /// When they were made.
+    pub created_at: Instant,
+}
+
+impl Record for QosSpecs {
+    const KIND: &'static str = "qos";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn created(&self) -> Instant {
+        self.created_at
+    }
+}

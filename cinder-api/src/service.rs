@@ -1,0 +1,59 @@
+//! What every request and every job works with.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+
+use crate::config::Settings;
+use crate::connections::Connections;
+use crate::fault::Fault;
+use crate::identity::{Caller, Keystone};
+use crate::nova::Nova;
+use crate::policy::Policy;
+use crate::records::Records;
+use crate::request::Context;
+use crate::storage::Storage;
+
+/// The service: one a process.
+pub struct Service {
+    /// What is configured.
+    pub settings: Settings,
+    /// Who asks.
+    pub keystone: Keystone,
+    /// Who may do what.
+    pub policy: Policy,
+    /// What there is.
+    pub records: Records,
+    /// Where it lies.
+    pub storage: Storage,
+    /// How hosts reach it.
+    pub connections: Connections,
+    /// Who uses it.
+    pub nova: Nova,
+}
+
+/// How handlers get the service.
+pub type Shared = State<Arc<Service>>;
+
+impl Service {
+    /// Refuses what a rule does not let a caller do with things of his own project.
+    pub fn check(&self, rule: &str, context: &Context) -> Result<(), Fault> {
+        let project = context.caller.project_id.as_deref();
+        self.policy.check(rule, &context.caller, project)
+    }
+
+    /// Refuses what a rule does not let a caller do with something of a project.
+    pub fn check_for(&self, rule: &str, context: &Context, project: &str) -> Result<(), Fault> {
+        self.policy.check(rule, &context.caller, Some(project))
+    }
+
+    /// Whether a rule lets a caller do something with something of a project.
+    pub fn allows(&self, rule: &str, caller: &Caller, project: &str) -> bool {
+        self.policy.allows(rule, caller, Some(project))
+    }
+}
+
+/// Whether something of a project exists for a caller: his own project's, and for an administrator everything.
+pub fn is_visible(caller: &Caller, project: &str) -> bool {
+    caller.is_admin || caller.project_id.as_deref() == Some(project)
+}

@@ -1,0 +1,281 @@
+//! Does what was accepted. Each process looks for jobs that nobody carries out, claims them, and carries them out; a claim
+//! goes away with the process that has it, and then another one begins the job anew.
+//!
+//! A job ends in one transaction that changes the state and removes the job. So what is `creating` has a job, and what has
+//! no job is not `creating`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use admin_client::AskError;
+use coordination::{Compare, CoordinationError, LeaseId, Outcome, Transaction};
+use tokio::sync::Semaphore;
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::fault::Fault;
+use crate::records::job::Task;
+use crate::records::tables::CLAIMS;
+use crate::records::{Edit, Job, Record, Stored};
+use crate::service::Service;
+
+mod messages;
+mod snapshots;
+mod volumes;
+
+pub use snapshots::forget as forget_snapshot;
+pub use volumes::{POOL_SPEC, forget as forget_volume};
+
+/// How long the claims of a process that has died stay.
+const CLAIM_TIME: Duration = Duration::from_secs(15);
+/// Between renewals: two may fail.
+const RENEW_EVERY: Duration = Duration::from_secs(4);
+/// Jobs that one process carries out at once: most of them wait for the storage.
+const JOBS_MAX: usize = 64;
+/// Between attempts at a job whose storage is away.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a job did not come to its end.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Something is away: it is tried again until it is there.
+    Later(String),
+    /// It cannot be done; the state says so from then on.
+    Failed(String),
+}
+
+impl From<AskError> for Trouble {
+    fn from(error: AskError) -> Self {
+        use admin_api::ErrorKind::{Conflict, Internal, Unavailable};
+        match (&error, error.kind()) {
+            (AskError::Unreachable { .. }, _) | (_, Some(Conflict | Unavailable | Internal)) => {
+                Self::Later(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<crate::records::RecordsError> for Trouble {
+    fn from(error: crate::records::RecordsError) -> Self {
+        Self::Later(error.to_string())
+    }
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault.message)
+    }
+}
+
+/// One process's share of the work.
+struct Worker {
+    service: Arc<Service>,
+    lease: Mutex<Held>,
+    running: Mutex<HashSet<String>>,
+    /// When a job was claimed last, or was found to be another process's.
+    tried: Mutex<HashMap<String, Instant>>,
+    places: Arc<Semaphore>,
+}
+
+/// The lease that claims go away with, and until when it surely holds.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    lease: LeaseId,
+    until: Instant,
+}
+
+/// Works until the process ends.
+pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
+    let held = grant(&service).await?;
+    let worker = Arc::new(Worker {
+        service,
+        lease: Mutex::new(held),
+        running: Mutex::default(),
+        tried: Mutex::default(),
+        places: Arc::new(Semaphore::new(JOBS_MAX)),
+    });
+    let mut changes = worker.service.records.changes();
+    let mut renewal = tokio::time::interval(RENEW_EVERY);
+    loop {
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                changes.borrow_and_update();
+            }
+            _ = renewal.tick() => worker.renew().await,
+        }
+        worker.look();
+    }
+}
+
+async fn grant(service: &Service) -> Result<Held, CoordinationError> {
+    let until = Instant::now() + CLAIM_TIME;
+    let lease = service.records.store().grant_lease(CLAIM_TIME).await?;
+    Ok(Held { lease, until })
+}
+
+impl Worker {
+    fn held(&self) -> Held {
+        *lock(&self.lease)
+    }
+
+    async fn renew(&self) {
+        let mut held = self.held();
+        let until = Instant::now() + CLAIM_TIME;
+        let renewed = match self.service.records.store().keep_lease(held.lease).await {
+            Ok(()) => {
+                held.until = until;
+                Ok(held)
+            }
+            // Claims under the old one are gone: others may have the jobs, and `is_claimed` says so.
+            Err(CoordinationError::NoLease) => grant(&self.service).await,
+            Err(error) => Err(error),
+        };
+        match renewed {
+            Ok(held) => *lock(&self.lease) = held,
+            Err(error) => warn!(%error, "the claims on jobs cannot be renewed"),
+        }
+    }
+
+    /// Begins every job whose turn it is and that this process does not carry out yet. What another process has claimed is
+    /// looked at again when that claim would have lapsed.
+    fn look(self: &Arc<Self>) {
+        for job in self.due() {
+            let Ok(place) = self.places.clone().try_acquire_owned() else {
+                return;
+            };
+            lock(&self.running).insert(job.id.clone());
+            lock(&self.tried).insert(job.id.clone(), Instant::now());
+            let worker = self.clone();
+            let span = info_span!("job", id = job.id, request = job.request_id);
+            let carried_out = async move {
+                worker.carry_out(&job).await;
+                drop(place);
+                lock(&worker.running).remove(&job.id);
+            };
+            tokio::spawn(carried_out.instrument(span));
+        }
+    }
+
+    /// Jobs about one thing are carried out one after the other, in the order in which they were accepted.
+    fn due(&self) -> Vec<Arc<Stored<Job>>> {
+        let running = lock(&self.running);
+        let mut tried = lock(&self.tried);
+        let tables = self.service.records.tables();
+        tried.retain(|id, _| tables.jobs.get(id).is_some());
+        let is_due = |job: &&Arc<Stored<Job>>| {
+            let first = tables.jobs.of_parent(job.task.subject()).next();
+            first.is_some_and(|first| first.id == job.id)
+                && !running.contains(&job.id)
+                && tried
+                    .get(&job.id)
+                    .is_none_or(|tried| tried.elapsed() >= CLAIM_TIME)
+        };
+        tables
+            .jobs
+            .iter()
+            .filter(is_due)
+            .take(JOBS_MAX)
+            .cloned()
+            .collect()
+    }
+
+    async fn carry_out(&self, job: &Stored<Job>) {
+        let held = self.held();
+        match self.claim(job, held.lease).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                warn!(%error, "a job cannot be claimed");
+                return;
+            }
+        }
+        loop {
+            // Who is not sure that his claim holds does nothing: another process may be at it.
+            if self.held().lease != held.lease || Instant::now() >= self.held().until {
+                warn!("the claim on a job has lapsed: it is left to others");
+                return;
+            }
+            match perform(&self.service, job).await {
+                Ok(()) => break,
+                Err(Trouble::Later(why)) => {
+                    warn!(why, "a job waits");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Err(Trouble::Failed(why)) => {
+                    warn!(why, "a job failed");
+                    match give_up(&self.service, job, &why).await {
+                        Ok(()) => break,
+                        Err(why) => {
+                            warn!(?why, "that a job failed cannot be said yet");
+                            tokio::time::sleep(RETRY_AFTER).await;
+                        }
+                    }
+                }
+            }
+        }
+        let claim = Transaction::new().delete(claim_key(job));
+        if let Err(error) = self.service.records.store().commit(claim).await {
+            info!(%error, "the claim on a job that is done stays until it lapses");
+        }
+    }
+
+    /// Whether the job is this process's now. It is nobody's who is late: the job may be done.
+    async fn claim(&self, job: &Stored<Job>, lease: LeaseId) -> Result<bool, CoordinationError> {
+        let key = claim_key(job);
+        let claim = Transaction::new()
+            .when(Compare::Absent(key.clone()))
+            .when(Compare::Present(crate::records::tables::key::<Job>(job.id())))
+            .put_leased(key, Vec::new(), lease);
+        let outcome = self.service.records.store().commit(claim).await?;
+        Ok(matches!(outcome, Outcome::Committed(_)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn claim_key(job: &Job) -> String {
+    format!("{CLAIMS}{}", job.id)
+}
+
+/// Ends a job together with what follows from its end; does nothing if somebody else has ended it.
+async fn conclude(
+    service: &Service,
+    job: &Stored<Job>,
+    follows: impl Fn(&mut Edit<'_>),
+) -> Result<(), Trouble> {
+    let ended = service.records.edit(|edit| {
+        if let Some(job) = edit.tables.jobs.get(&job.id) {
+            follows(edit);
+            edit.remove(job);
+        }
+        Ok(())
+    });
+    ended.await
+}
+
+async fn perform(service: &Service, job: &Stored<Job>) -> Result<(), Trouble> {
+    match &job.task {
+        Task::CreateVolume { volume } => volumes::create(service, job, volume).await,
+        Task::DeleteVolume { volume } => volumes::delete(service, job, volume).await,
+        Task::ExtendVolume { volume, size } => volumes::extend(service, job, volume, *size).await,
+        Task::RevertVolume { volume, snapshot } => volumes::revert(service, job, volume, snapshot).await,
+        Task::RetypeVolume { volume, type_id } => volumes::retype(service, job, volume, type_id).await,
+        Task::CreateSnapshot { snapshot } => snapshots::create(service, job, snapshot).await,
+        Task::DeleteSnapshot { snapshot } => snapshots::delete(service, job, snapshot).await,
+    }
+}
+
+async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> Result<(), Trouble> {
+    match &job.task {
+        Task::CreateSnapshot { snapshot } | Task::DeleteSnapshot { snapshot } => {
+            snapshots::give_up(service, job, snapshot, why).await
+        }
+        _ => volumes::give_up(service, job, why).await,
+    }
+}

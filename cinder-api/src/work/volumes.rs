@@ -1,0 +1,355 @@
+//! Volumes: made, deleted, made larger, put back, given another type.
+
+use std::time::{Duration, Instant};
+
+use admin_api::ErrorKind;
+
+use super::messages::{self, Event};
+use super::{Trouble, conclude};
+use crate::api::volumes::AVAILABLE_OR_IN_USE;
+use crate::quota::{self, Amounts};
+use crate::records::job::Task;
+use crate::records::volume::VolumeStatus;
+use crate::records::{Edit, Instant as Moment, Job, Stored, Tables, Volume, VolumeType};
+use crate::service::Service;
+
+/// How long a volume that is to be deleted may still be open somewhere: gateways let go when their target is gone.
+const LETTING_GO: Duration = Duration::from_secs(30);
+/// Between looks at something that takes its time in the storage.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The extra specification by which a type chooses a pool.
+pub const POOL_SPEC: &str = "storaged:pool";
+
+/// Makes a volume: empty, or from a snapshot, or from another volume.
+pub(super) async fn create(service: &Service, job: &Stored<Job>, id: &str) -> Result<(), Trouble> {
+    let Some(volume) = look(service, id, VolumeStatus::Creating) else {
+        return finish(service, job, id, |_| {}).await;
+    };
+    let Some(pool) = choose_pool(service, &volume.type_id).await? else {
+        return fail(service, job, id, messages::NO_BACKEND, VolumeStatus::Error).await;
+    };
+    let name = &volume.storage_name;
+    let origin = origin(&service.records.tables(), &volume);
+    match origin {
+        Origin::Nothing => service.storage.create(name, volume.size, &pool).await?,
+        Origin::Snapshot {
+            volume: from,
+            snapshot,
+        } => {
+            service
+                .storage
+                .clone_snapshot((&from, &snapshot), name, volume.size)
+                .await?;
+        }
+        Origin::Volume(from) => service.storage.clone_volume(&from, name, volume.size).await?,
+        Origin::Gone(what) => return Err(Trouble::Failed(format!("{what} is gone"))),
+    }
+    move_to(service, name, &pool).await?;
+    finish(service, job, id, |volume| {
+        volume.status = VolumeStatus::Available;
+        volume.pool = Some(pool.clone());
+    })
+    .await
+}
+
+/// What a volume is made from.
+enum Origin {
+    Nothing,
+    Snapshot { volume: String, snapshot: String },
+    Volume(String),
+    Gone(String),
+}
+
+fn origin(tables: &Tables, volume: &Volume) -> Origin {
+    if let Some(id) = &volume.snapshot_id {
+        let snapshot = tables.snapshots.get(id);
+        let parent = snapshot.and_then(|snapshot| tables.volumes.get(&snapshot.volume_id));
+        return match (snapshot, parent) {
+            (Some(snapshot), Some(parent)) => Origin::Snapshot {
+                volume: parent.storage_name.clone(),
+                snapshot: snapshot.storage_name.clone(),
+            },
+            _ => Origin::Gone(format!("snapshot {id}")),
+        };
+    }
+    match &volume.source_id {
+        Some(id) => match tables.volumes.get(id) {
+            Some(source) => Origin::Volume(source.storage_name.clone()),
+            None => Origin::Gone(format!("volume {id}")),
+        },
+        None => Origin::Nothing,
+    }
+}
+
+/// The pool that a type's volumes go to; nothing if no pool fits.
+async fn choose_pool(service: &Service, type_id: &str) -> Result<Option<String>, Trouble> {
+    let wanted = {
+        let tables = service.records.tables();
+        let kind = tables.types.get(type_id);
+        if kind.is_some_and(|kind| !is_ours(service, kind)) {
+            return Ok(None);
+        }
+        kind.and_then(|kind| kind.extra_specs.get(POOL_SPEC).cloned())
+    };
+    let pools = service.storage.pools().await?;
+    let wanted = wanted.or_else(|| service.settings.default_pool.clone());
+    let found = match wanted {
+        Some(wanted) => pools.into_iter().find(|pool| pool.name == wanted),
+        None => pools.into_iter().next(),
+    };
+    Ok(found.map(|pool| pool.name))
+}
+
+/// Whether this storage is what a type asks for.
+fn is_ours(service: &Service, kind: &VolumeType) -> bool {
+    let backend = kind.extra_specs.get("volume_backend_name");
+    backend.is_none_or(|backend| *backend == service.settings.backend_name)
+}
+
+/// Moves a volume to a pool unless it is there, and waits until it is.
+async fn move_to(service: &Service, name: &str, pool: &str) -> Result<(), Trouble> {
+    loop {
+        let Some(volume) = service.storage.volume(name).await? else {
+            return Err(Trouble::Failed(format!("{name} is gone from the storage")));
+        };
+        if volume.pool == pool && volume.moving.is_none() {
+            return Ok(());
+        }
+        if volume.pool != pool {
+            service.storage.directory().retype(name, pool).await?;
+        }
+        // How long it takes depends on how much was written; the storage's own task says how far it is.
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Deletes a volume with its snapshots.
+pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Result<(), Trouble> {
+    let Some(volume) = look(service, id, VolumeStatus::Deleting) else {
+        return finish(service, job, id, |_| {}).await;
+    };
+    service.connections.withdraw(&service.storage, &volume).await?;
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        match service.storage.delete(&volume.storage_name).await {
+            Err(error) if error.kind() == Some(ErrorKind::InUse) && Instant::now() < deadline => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            other => break other?,
+        }
+    }
+    let snapshots: Vec<String> = {
+        let tables = service.records.tables();
+        tables
+            .snapshots
+            .of_parent(id)
+            .map(|snapshot| snapshot.id.clone())
+            .collect()
+    };
+    for snapshot in snapshots {
+        service
+            .records
+            .edit::<_, Trouble>(|edit| {
+                super::snapshots::forget(edit, &snapshot);
+                Ok(())
+            })
+            .await?;
+    }
+    conclude(service, job, |edit| {
+        forget(edit, id);
+    })
+    .await
+}
+
+/// Takes a volume's record away, with all that hangs on it, and gives back what it took.
+pub fn forget(edit: &mut Edit<'_>, id: &str) {
+    let tables = edit.tables;
+    let Some(volume) = tables.volumes.get(id) else {
+        return;
+    };
+    if volume.consumes_quota {
+        quota::give_back(
+            edit,
+            &volume.project_id,
+            &Amounts::volume(&volume.type_id, volume.size),
+        );
+    }
+    for attachment in tables.attachments.of_parent(id) {
+        edit.remove(attachment);
+    }
+    for transfer in tables.transfers.of_parent(id) {
+        edit.remove(transfer);
+    }
+    edit.remove(volume);
+}
+
+/// Makes a volume larger. Its project has the room already.
+pub(super) async fn extend(service: &Service, job: &Stored<Job>, id: &str, size: u64) -> Result<(), Trouble> {
+    if let Some(volume) = look(service, id, VolumeStatus::Extending) {
+        service.storage.grow(&volume.storage_name, size).await?;
+    }
+    finish(service, job, id, |volume| {
+        if volume.status == VolumeStatus::Extending {
+            volume.size = size;
+            volume.status = back(volume);
+        }
+    })
+    .await
+}
+
+/// Puts a volume back to a snapshot.
+pub(super) async fn revert(
+    service: &Service,
+    job: &Stored<Job>,
+    id: &str,
+    snapshot: &str,
+) -> Result<(), Trouble> {
+    let name = {
+        let tables = service.records.tables();
+        tables
+            .snapshots
+            .get(snapshot)
+            .map(|snapshot| snapshot.storage_name.clone())
+    };
+    if let (Some(volume), Some(name)) = (look(service, id, VolumeStatus::Reverting), name) {
+        service.storage.roll_back(&volume.storage_name, &name).await?;
+    }
+    finish(service, job, id, |volume| {
+        if volume.status == VolumeStatus::Reverting {
+            volume.status = back(volume);
+        }
+    })
+    .await
+}
+
+/// Gives a volume another type, and moves it to that type's pool.
+pub(super) async fn retype(
+    service: &Service,
+    job: &Stored<Job>,
+    id: &str,
+    type_id: &str,
+) -> Result<(), Trouble> {
+    let Some(volume) = look(service, id, VolumeStatus::Retyping) else {
+        return finish(service, job, id, |_| {}).await;
+    };
+    let Some(pool) = choose_pool(service, type_id).await? else {
+        return Err(Trouble::Failed("no pool fits the type".to_owned()));
+    };
+    move_to(service, &volume.storage_name, &pool).await?;
+    conclude(service, job, |edit| {
+        let tables = edit.tables;
+        if let Some(stored) = tables
+            .volumes
+            .get(id)
+            .filter(|stored| stored.status == VolumeStatus::Retyping)
+        {
+            let amounts = Amounts::volume(&stored.type_id, stored.size);
+            quota::give_back(edit, &stored.project_id, &amounts);
+            let mut volume = stored.record.clone();
+            type_id.clone_into(&mut volume.type_id);
+            volume.multiattach = tables
+                .types
+                .get(type_id)
+                .is_some_and(|kind| kind.says_yes("multiattach"));
+            volume.pool = Some(pool.clone());
+            volume.status = back(&volume);
+            volume.updated_at = Some(Moment::now());
+            edit.replace(stored, &volume);
+        }
+    })
+    .await
+}
+
+/// Says that a job about a volume failed.
+pub(super) async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> Result<(), Trouble> {
+    let id = job.task.subject();
+    match &job.task {
+        Task::ExtendVolume { size, .. } => {
+            let size = *size;
+            conclude(service, job, |edit| {
+                if let Some(volume) = edit.tables.volumes.get(id) {
+                    let more = size.saturating_sub(volume.size);
+                    quota::give_back(edit, &volume.project_id, &Amounts::growth(&volume.type_id, more));
+                    change(edit, id, |volume| volume.status = VolumeStatus::ErrorExtending);
+                    messages::leave(edit, job, messages::NOT_EXTENDED, ("VOLUME", id));
+                }
+            })
+            .await
+        }
+        Task::RetypeVolume { type_id, .. } => {
+            conclude(service, job, |edit| {
+                if let Some(volume) = edit.tables.volumes.get(id) {
+                    quota::give_back(edit, &volume.project_id, &Amounts::volume(type_id, volume.size));
+                    change(edit, id, |volume| volume.status = back(volume));
+                }
+            })
+            .await
+        }
+        Task::DeleteVolume { .. } => {
+            finish(service, job, id, |volume| {
+                volume.status = VolumeStatus::ErrorDeleting;
+            })
+            .await
+        }
+        Task::RevertVolume { .. } => {
+            finish(service, job, id, |volume| volume.status = VolumeStatus::Error).await
+        }
+        _ => {
+            tracing::warn!(volume = id, why, "a volume could not be made");
+            fail(service, job, id, messages::NOT_MADE, VolumeStatus::Error).await
+        }
+    }
+}
+
+async fn fail(
+    service: &Service,
+    job: &Stored<Job>,
+    id: &str,
+    event: Event,
+    status: VolumeStatus,
+) -> Result<(), Trouble> {
+    conclude(service, job, |edit| {
+        change(edit, id, |volume| volume.status = status);
+        messages::leave(edit, job, event, ("VOLUME", id));
+    })
+    .await
+}
+
+/// Ends a job about a volume, with what becomes of the volume.
+async fn finish(
+    service: &Service,
+    job: &Stored<Job>,
+    id: &str,
+    becomes: impl Fn(&mut Volume),
+) -> Result<(), Trouble> {
+    conclude(service, job, |edit| {
+        change(edit, id, &becomes);
+    })
+    .await
+}
+
+fn change(edit: &mut Edit<'_>, id: &str, becomes: impl Fn(&mut Volume)) {
+    if let Some(stored) = edit.tables.volumes.get(id) {
+        let mut volume = stored.record.clone();
+        becomes(&mut volume);
+        if volume != stored.record {
+            volume.updated_at = Some(Moment::now());
+            edit.replace(stored, &volume);
+        }
+    }
+}
+
+/// A volume, if it is still at what the job is for. An operator may have said otherwise meanwhile.
+fn look(service: &Service, id: &str, at: VolumeStatus) -> Option<Volume> {
+    let tables = service.records.tables();
+    let volume = tables.volumes.get(id)?;
+    (volume.status == at).then(|| volume.record.clone())
+}
+
+/// The status to which a volume returns.
+fn back(volume: &Volume) -> VolumeStatus {
+    let before = volume
+        .previous_status
+        .filter(|status| AVAILABLE_OR_IN_USE.contains(status));
+    before.unwrap_or(VolumeStatus::Available)
+}
