@@ -10,6 +10,7 @@ pub mod config;
 pub mod connections;
 pub mod door;
 pub mod fault;
+pub mod http;
 pub mod identity;
 pub mod nova;
 pub mod policy;

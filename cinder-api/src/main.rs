@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use cinder_api::config::{Place, Settings};
 use cinder_api::connections::{Connections, Iscsi};
 use cinder_api::identity::Keystone;
-use cinder_api::nova::Nova;
 use cinder_api::policy::Policy;
 use cinder_api::records::Records;
 use cinder_api::service::Service;
@@ -72,7 +71,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
         keystone: Keystone::new(settings.keystone.clone()).context("make a client for Keystone")?,
         storage: Storage::new(&settings.admin_socket)?,
         connections: Connections::new(vec![Box::new(Iscsi::new(settings.target_prefix.clone()))]),
-        nova: Nova::new()?,
         policy,
         records,
         settings,

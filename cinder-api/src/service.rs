@@ -8,7 +8,6 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::fault::Fault;
 use crate::identity::{Caller, Keystone};
-use crate::nova::Nova;
 use crate::policy::Policy;
 use crate::records::Records;
 use crate::request::Context;
@@ -28,8 +27,6 @@ pub struct Service {
     pub storage: Storage,
     /// How hosts reach it.
     pub connections: Connections,
-    /// Who uses it.
-    pub nova: Nova,
 }
 
 /// How handlers get the service.

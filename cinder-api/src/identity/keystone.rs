@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
-use reqwest::{Client, Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
@@ -14,12 +13,9 @@ use super::access_rules;
 use super::cache::{Cache, Known};
 use super::token::{Answer, Token};
 use super::{Caller, Secret};
+use crate::http::HttpClient;
 use crate::records::Instant;
 
-/// How long Keystone may take to answer.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a connection to it may take.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often a question is asked when our own token is refused, or Keystone has a moment's weakness.
 const ATTEMPTS_MAX: usize = 3;
 /// Our own token is renewed this long before it ends, in seconds.
@@ -65,7 +61,7 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Keystone {
     settings: KeystoneSettings,
-    client: Client,
+    client: HttpClient,
     cache: Cache,
     own: Mutex<Option<OwnToken>>,
 }
@@ -79,21 +75,17 @@ struct OwnToken {
 impl Keystone {
     /// Does not ask it yet.
     pub fn new(settings: KeystoneSettings) -> anyhow::Result<Self> {
-        let mut builder = Client::builder()
-            .timeout(ANSWER_TIME_MAX)
-            .connect_timeout(CONNECT_TIME_MAX);
-        if let Some(path) = &settings.ca_file {
-            let pem = std::fs::read(path)?;
-            for certificate in reqwest::Certificate::from_pem_bundle(&pem)? {
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
         Ok(Self {
-            client: builder.build()?,
+            client: HttpClient::new(settings.ca_file.as_deref())?,
             cache: Cache::new(settings.cache_time),
             own: Mutex::default(),
             settings,
         })
+    }
+
+    /// How this service asks others.
+    pub fn client(&self) -> &HttpClient {
+        &self.client
     }
 
     /// What clients without a token are told: where to get one.
@@ -176,23 +168,24 @@ impl Keystone {
             if may_be_over {
                 url.push_str("?allow_expired=1");
             }
-            let request = self.client.get(url).header("x-auth-token", &own.text.0);
-            let request = request
-                .header("x-subject-token", text)
-                .header("openstack-identity-access-rules", "1.0");
-            match request.send().await {
-                Ok(answer) if answer.status().is_success() => match answer.json::<Answer>().await {
+            let headers = [
+                ("x-auth-token", own.text.0.as_str()),
+                ("x-subject-token", text),
+                ("openstack-identity-access-rules", "1.0"),
+            ];
+            match self.client.ask(Method::GET, &url, &headers, None).await {
+                Ok(answer) if answer.status.is_success() => match answer.json::<Answer>() {
                     Ok(answer) => return Ok(Some(answer.token)),
-                    Err(error) => last = format!("its answer cannot be read: {error}"),
+                    Err(error) => last = error.to_string(),
                 },
-                Ok(answer) if answer.status() == StatusCode::NOT_FOUND => return Ok(None),
-                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+                Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(None),
+                Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
                     info!("Keystone takes our token no longer: asking for a new one");
                     self.forget(&own).await;
                     "it refuses our own token".clone_into(&mut last);
                 }
-                Ok(answer) => last = format!("it answers with status {}", answer.status()),
-                Err(error) => last = words(&error),
+                Ok(answer) => last = format!("it answers with status {}", answer.status),
+                Err(error) => last = error.to_string(),
             }
         }
         warn!(error = last, "Keystone cannot be asked about a token");
@@ -240,26 +233,19 @@ impl Keystone {
             }},
         }});
         let url = format!("{}/auth/tokens", settings.auth_url);
-        let answer = self
-            .client
-            .post(url)
-            .json(&body)
-            .send()
-            .await
-            .map_err(|error| words(&error))?;
-        if !answer.status().is_success() {
+        let asked = self.client.ask(Method::POST, &url, &[], Some(&body)).await;
+        let answer = asked.map_err(|error| error.to_string())?;
+        if !answer.status.is_success() {
             return Err(format!(
                 "it does not let {} in: status {}",
-                settings.username,
-                answer.status()
+                settings.username, answer.status
             ));
         }
         let text = answer
-            .headers()
-            .get("x-subject-token")
-            .and_then(|value| value.to_str().ok());
-        let text = text.ok_or("it gave no token")?.to_owned();
-        let told: Value = answer.json().await.map_err(|error| words(&error))?;
+            .header("x-subject-token")
+            .ok_or("it gave no token")?
+            .to_owned();
+        let told: Value = answer.json().map_err(|error| error.to_string())?;
         let expires = told.pointer("/token/expires_at").and_then(Value::as_str);
         let expires = expires.and_then(Instant::parse).ok_or("its token has no end")?;
         Ok(OwnToken {
@@ -267,13 +253,4 @@ impl Keystone {
             expires,
         })
     }
-}
-
-/// An error with its innermost cause: the outermost one only repeats the address.
-fn words(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

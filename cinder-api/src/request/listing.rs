@@ -168,12 +168,9 @@ pub fn answer<R: Record>(
             .iter()
             .filter(|(key, _)| key != "marker" && key != "offset");
         let marker = ("marker".to_owned(), last.id().to_owned());
-        let pairs: Vec<_> = others.cloned().chain([marker]).collect();
-        let url = reqwest::Url::parse_with_params("http://next", pairs);
-        let pairs = url
-            .ok()
-            .and_then(|url| url.query().map(str::to_owned))
-            .unwrap_or_default();
+        let mut pairs = form_urlencoded::Serializer::new(String::new());
+        pairs.extend_pairs(others.cloned().chain([marker]));
+        let pairs = pairs.finish();
         let href = format!("{}?{pairs}", context.link(path));
         answer.insert(format!("{name}_links"), json!([{"rel": "next", "href": href}]));
     }

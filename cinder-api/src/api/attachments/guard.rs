@@ -2,6 +2,7 @@
 //! whom Nova tells that no server uses it, ends an attachment that a server has.
 
 use crate::fault::Fault;
+use crate::nova;
 use crate::records::Attachment;
 use crate::request::Context;
 use crate::service::Service;
@@ -20,7 +21,7 @@ pub async fn check(service: &Service, context: &Context, attachment: &Attachment
         attachment.volume_id.as_str(),
         attachment.id.as_str(),
     );
-    if !service.nova.uses(&service.keystone, caller, used).await? {
+    if !nova::uses(&service.keystone, caller, used).await? {
         return Ok(());
     }
     Err(Fault::conflict(format!(
