@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::medium::{Completion, File, Medium, MetaFile, Operation, Outcome};
 
@@ -75,7 +75,11 @@ pub struct Failure {
     pub forever: bool,
 }
 
-type Pages = BTreeMap<u64, Arc<[u8; PAGE]>>;
+/// What a page holds that was never written.
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
+/// By number. A page that was written as a whole is a part of what was written, not a copy of it.
+type Pages = BTreeMap<u64, Bytes>;
 
 #[derive(Clone, Debug, Default)]
 struct Content {
@@ -289,7 +293,7 @@ impl Content {
             if within > 0 {
                 for pages in [&mut self.current, &mut self.stable] {
                     if let Some(bytes) = pages.get_mut(&page) {
-                        Arc::make_mut(bytes)[within..].fill(0);
+                        patch(bytes, within, &ZEROS[within..]);
                     }
                 }
             }
@@ -335,15 +339,28 @@ fn split(offset: u64) -> (u64, usize) {
     )
 }
 
-fn store(pages: &mut Pages, mut offset: u64, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
+fn store(pages: &mut Pages, mut offset: u64, bytes: &Bytes) {
+    let mut at = 0;
+    while at < bytes.len() {
         let (page, within) = split(offset);
-        let (head, rest) = bytes.split_at(bytes.len().min(PAGE - within));
-        let slot = pages.entry(page).or_insert_with(|| Arc::new([0; PAGE]));
-        Arc::make_mut(slot)[within..within + head.len()].copy_from_slice(head);
-        bytes = rest;
-        offset += head.len() as u64;
+        let part = (bytes.len() - at).min(PAGE - within);
+        if part == PAGE {
+            pages.insert(page, bytes.slice(at..at + part));
+        } else {
+            let slot = pages.entry(page).or_insert_with(|| Bytes::from_static(&ZEROS));
+            patch(slot, within, &bytes[at..at + part]);
+        }
+        at += part;
+        offset += part as u64;
     }
+}
+
+/// Changes a part of a page: in its place, if nobody else has these bytes.
+fn patch(page: &mut Bytes, within: usize, bytes: &[u8]) {
+    let own = std::mem::take(page).try_into_mut();
+    let mut own = own.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    own[within..within + bytes.len()].copy_from_slice(bytes);
+    *page = own.freeze();
 }
 
 /// A small generator of numbers (splitmix64): the same on every machine, for ever.
