@@ -208,10 +208,12 @@ impl Reader<'_> {
     fn read(&mut self, offset: u64, length: usize) -> Result<&[u8], OpenError> {
         let end = self.length.min(offset + length as u64);
         if offset < self.at || end > self.at + self.window.len() as u64 {
-            let wanted = self.length.min(offset + length.max(WINDOW_BYTES) as u64) - offset;
+            // A log of one window is read once, though it is looked at from its head first, and then from its first byte.
+            let short = self.length <= WINDOW_BYTES as u64;
+            self.at = if short { 0 } else { offset };
+            let wanted = self.length.min(self.at + length.max(WINDOW_BYTES) as u64) - self.at;
             self.window = filled(usize::try_from(wanted).unwrap_or(0));
-            self.at = offset;
-            let read = self.medium.read_now(File::Log, offset, &mut self.window);
+            let read = self.medium.read_now(File::Log, self.at, &mut self.window);
             read.map_err(OpenError::io("read the log"))?;
         }
         let from = usize::try_from(offset - self.at).unwrap_or(0);
