@@ -96,9 +96,18 @@ impl Witness {
             // Room on the file system now: a mapped hole that finds none kills the process that writes.
             rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, LENGTH as u64)?;
         }
-        let memory = Memory::map(&file, ProtFlags::READ | ProtFlags::WRITE)?;
+        Self::open_on(&file, opening)
+    }
+
+    /// As [`Self::open`], on a file that the caller has open: one in memory, too, which has no directory. Such a file's
+    /// holes need no room before they are written.
+    pub fn open_on(file: &File, opening: [u8; 16]) -> io::Result<Self> {
+        if file.metadata()?.len() != LENGTH as u64 {
+            file.set_len(LENGTH as u64)?;
+        }
+        let memory = Memory::map(file, ProtFlags::READ | ProtFlags::WRITE)?;
         memory.count(ADMISSIONS_AT).fetch_add(1, Ordering::SeqCst);
-        use_opening(&file, opening)?;
+        use_opening(file, opening)?;
         Ok(Self { memory, opening })
     }
 

@@ -3,16 +3,16 @@
 //! The real one shows that the machines and the store fit; the model is faster, is exact about what
 //! the contract allows, and damages blocks at will.
 
-use std::fmt;
+use std::{fmt, fs};
 
 use direct::witness::Witness;
 use protocol::storage::{ObjectDelta, StorageReply, StorageRequest};
 use protocol::{DiskId, FamilyId, LayerId, ObjectId, Stamp};
 use replication::replica::Remembered;
+use rustix::fs::MemfdFlags;
 use store::medium::File;
 use store::medium::memory::Disk as Medium;
 use store::{Answer, Format, Options, Store};
-use tempfile::TempDir;
 
 use crate::chance::Chance;
 use crate::model_store::ModelStore;
@@ -34,8 +34,8 @@ pub(crate) enum Backend {
 /// The real store, and the medium that outlives it.
 pub(crate) struct RealStore {
     medium: Medium,
-    /// Holds the witness, which outlives the process.
-    directory: TempDir,
+    /// The witness's file, which outlives the process. It is in memory: on a disk it would cost more than all other I/O.
+    witness: fs::File,
     store: Option<Store>,
     /// Requests that are not answered.
     in_flight: u64,
@@ -58,10 +58,11 @@ impl RealStore {
             log_bytes: store::options::LOG_BYTES_MIN,
         };
         Store::create_on(&mut medium.medium(), &format).map_err(|error| error.to_string())?;
-        let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let witness = rustix::fs::memfd_create("witness", MemfdFlags::CLOEXEC);
+        let witness = witness.map_err(|error| error.to_string())?.into();
         Ok(Self {
             medium,
-            directory,
+            witness,
             store: None,
             in_flight: 0,
             full: false,
@@ -74,7 +75,7 @@ impl RealStore {
         let medium = self.medium.shuffled_medium(chance.between(1, u64::MAX));
         let mut store = Store::open_on(Box::new(medium), &Options::default())
             .map_err(|error| format!("the store does not open: {error}"))?;
-        let witness = Witness::open(self.directory.path(), [7; 16]);
+        let witness = Witness::open_on(&self.witness, [7; 16]);
         store.set_witness(witness.map_err(|error| format!("no witness: {error}"))?);
         let remembered = Remembered {
             generations: store.generations(),
