@@ -3,7 +3,10 @@
 //! It has two states: what was accepted, by which stamps are judged, and what is durable, which a
 //! crash leaves. Between them is a queue, of which a crash keeps any beginning.
 //!
-//! One file because the promises of a store are read together, and each is a few lines.
+//! One file because the promises of a store are read together, and each is a few lines. What an object is made of is
+//! beside it.
+
+mod object;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -13,55 +16,15 @@ use bytes::{Bytes, BytesMut};
 use protocol::geometry::BLOCKS_PER_CHUNK;
 use protocol::rows;
 use protocol::storage::{
-    Change, ChunkState, DamagedChunk, MapKind, MapRun, ObjectDelta, ObjectState, ObjectWrite, StorageError,
-    StorageReply, StorageRequest, VERIFY_CHUNKS, Verified,
+    Change, ChunkState, DamagedChunk, MapKind, MapRun, ObjectDelta, ObjectWrite, StorageError, StorageReply,
+    StorageRequest, VERIFY_CHUNKS, Verified,
 };
 use protocol::{
     BLOCK_SIZE, BlockRange, BlockRanges, Generation, Interval, LayerChain, ObjectId, PgId, Stamp, VolumeId,
 };
 
 use crate::chance::Chance;
-
-/// A block's bytes, or zeros.
-type Block = Option<(Bytes, u32)>;
-
-#[derive(Clone, Debug, Default)]
-struct Object {
-    stamp: Stamp,
-    blocks: BTreeMap<u32, Block>,
-    chunks: BTreeMap<u32, Stamp>,
-}
-
-impl Object {
-    /// Takes a chunk away.
-    fn forget(&mut self, chunk: u32) {
-        self.chunks.remove(&chunk);
-        self.blocks.retain(|block, _| block / BLOCKS_PER_CHUNK != chunk);
-    }
-
-    fn state(&self, object: ObjectId) -> ObjectState {
-        let chunks = self.chunks.iter().map(|(number, stamp)| {
-            let first = number * BLOCKS_PER_CHUNK;
-            let (mut present, mut zero) = (0, 0);
-            for (block, bytes) in self.blocks.range(first..first + BLOCKS_PER_CHUNK) {
-                let bit = 1u16 << (block - first);
-                present |= bit;
-                zero |= if bytes.is_none() { bit } else { 0 };
-            }
-            ChunkState {
-                chunk: u8::try_from(*number).unwrap_or(0),
-                stamp: *stamp,
-                present,
-                zero,
-            }
-        });
-        ObjectState {
-            object,
-            stamp: self.stamp,
-            chunks: chunks.collect(),
-        }
-    }
-}
+use object::{Held, Object, bits_of, parts};
 
 #[derive(Clone, Debug, Default)]
 struct State {
@@ -123,6 +86,8 @@ impl ModelStore {
             {
                 Taken::Answered(Err(StorageError::Full))
             }
+            // What is accepted is sound: it is not looked at again when it becomes durable.
+            StorageRequest::Write(write) if !is_sound(write) => Taken::Answered(Err(StorageError::Mismatch)),
             _ => match self.accepted.change(request) {
                 Ok(()) => {
                     self.queue.push_back(request.clone());
@@ -136,7 +101,18 @@ impl ModelStore {
     /// The first of the queue is durable now.
     pub(crate) fn make_durable(&mut self) {
         if let Some(request) = self.queue.pop_front() {
-            if let StorageRequest::Replace { delta, .. } = &request {
+            if !self.damaged.is_empty() {
+                self.overwrite_damaged(&request);
+            }
+            // It was accepted in the same order, so it cannot be refused now.
+            let _ = self.durable.change(&request);
+        }
+    }
+
+    /// What a change brings new bytes for is no longer damaged.
+    fn overwrite_damaged(&mut self, request: &StorageRequest) {
+        match request {
+            StorageRequest::Replace { delta, .. } => {
                 let replaced = |block: &u32| {
                     let chunk = block / BLOCKS_PER_CHUNK;
                     delta.chunks.iter().any(|state| u32::from(state.chunk) == chunk)
@@ -144,22 +120,21 @@ impl ModelStore {
                 self.damaged
                     .retain(|(other, block)| *other != delta.object || !replaced(block));
             }
-            if let StorageRequest::Mend { object, chunk, .. } = &request {
+            StorageRequest::Mend { object, chunk, .. } => {
                 let mended = |block: &u32| block / BLOCKS_PER_CHUNK == u32::from(chunk.chunk);
                 self.damaged
                     .retain(|(other, block)| other != object || !mended(block));
             }
-            if let StorageRequest::Write(write) = &request {
-                let object = write.object;
-                let dropped = self.durable.older(write);
+            StorageRequest::Write(write) => {
+                let object = self.durable.objects.get(&write.object);
+                let dropped = object.map(|object| object.older(write)).unwrap_or_default();
                 let gone = |block: &u32| {
                     write.range.blocks().contains(block) || dropped.contains(&(block / BLOCKS_PER_CHUNK))
                 };
                 self.damaged
-                    .retain(|(other, block)| *other != object || !gone(block));
+                    .retain(|(other, block)| *other != write.object || !gone(block));
             }
-            // It was accepted in the same order, so it cannot be refused now.
-            let _ = self.durable.change(&request);
+            _ => {}
         }
     }
 
@@ -247,7 +222,7 @@ impl ModelStore {
         for chunk in &delta.chunks {
             let blocks = (chunk.present & !chunk.zero).count_ones() as usize;
             if !have.contains(chunk) {
-                for bit in (0..BLOCKS_PER_CHUNK).filter(|bit| chunk.present & !chunk.zero & (1 << bit) != 0) {
+                for bit in bits_of(chunk.present & !chunk.zero) {
                     let block = u32::from(chunk.chunk) * BLOCKS_PER_CHUNK + bit;
                     if self.damaged.contains(&(id, block)) {
                         return Err(StorageError::Damaged { object: id, block });
@@ -287,16 +262,11 @@ impl ModelStore {
             let data = chunk.present & !chunk.zero;
             blocks += data.count_ones();
             let (mut bad, mut checksums) = (0, Vec::new());
-            for bit in (0..BLOCKS_PER_CHUNK).filter(|bit| data & (1 << bit) != 0) {
+            for bit in bits_of(data) {
                 let block = u32::from(chunk.chunk) * BLOCKS_PER_CHUNK + bit;
-                checksums.extend(
-                    object
-                        .blocks
-                        .get(&block)
-                        .into_iter()
-                        .flatten()
-                        .map(|(_, sum)| *sum),
-                );
+                if let Some(Held::Bytes((_, checksum))) = object.block(block) {
+                    checksums.push(*checksum);
+                }
                 if self.damaged.contains(&(id, block)) {
                     bad |= 1 << bit;
                 }
@@ -320,7 +290,7 @@ impl ModelStore {
     pub(crate) fn damaged_blocks(&self) -> usize {
         let is_there = |(object, block): &&(ObjectId, u32)| {
             let object = self.accepted.objects.get(object);
-            object.is_some_and(|object| matches!(object.blocks.get(block), Some(Some(_))))
+            object.is_some_and(|object| matches!(object.block(*block), Some(Held::Bytes(_))))
         };
         self.damaged.iter().filter(is_there).count()
     }
@@ -336,7 +306,7 @@ impl ModelStore {
         let Some(object) = chance.pick(&objects) else {
             return false;
         };
-        let blocks: Vec<u32> = self.durable.objects[&object].blocks.keys().copied().collect();
+        let blocks: Vec<u32> = self.durable.objects[&object].blocks().collect();
         let block = chance.pick(&blocks);
         block.is_some_and(|block| self.damaged.insert((object, block)))
     }
@@ -398,24 +368,18 @@ impl ModelStore {
         self.accepted.delta(object, Stamp::ZERO)
     }
 
-    /// What is to be seen of each block of a range: from the lowest layer up, the upper ones hide the lower ones.
-    fn seen(
+    /// The objects that a chain shows, the newest first: upper ones hide lower ones.
+    fn shown(
         &self,
         chain: &LayerChain,
         id: impl Fn(protocol::LayerId) -> ObjectId,
-        range: BlockRange,
-    ) -> Vec<Option<(ObjectId, &Block)>> {
-        let mut seen = vec![None; range.blocks().len()];
-        for layer in chain.layers().iter().rev() {
+    ) -> Vec<(ObjectId, &Object)> {
+        let layers = chain.layers().iter();
+        let object = |layer: &protocol::LayerId| {
             let id = id(*layer);
-            let Some(object) = self.accepted.objects.get(&id) else {
-                continue;
-            };
-            for (number, block) in object.blocks.range(range.blocks()) {
-                seen[(number - range.start()) as usize] = Some((id, block));
-            }
-        }
-        seen
+            Some((id, self.accepted.objects.get(&id)?))
+        };
+        layers.filter_map(object).collect()
     }
 
     fn head_stamp(&self, chain: &LayerChain, id: impl Fn(protocol::LayerId) -> ObjectId) -> Stamp {
@@ -433,14 +397,17 @@ impl ModelStore {
     ) -> Result<StorageReply, StorageError> {
         let mut bytes = BytesMut::with_capacity(ranges.byte_len());
         let mut checksums = Vec::new();
-        let seen = |range: BlockRange| range.blocks().zip(self.seen(chain, id, range));
-        for (block, found) in ranges.iter().flat_map(seen) {
+        let shown = self.shown(chain, id);
+        for block in ranges.iter().flat_map(BlockRange::blocks) {
+            let found = shown
+                .iter()
+                .find_map(|(object, has)| Some((*object, has.block(block)?)));
             if let Some((object, _)) = found
                 && self.damaged.contains(&(object, block))
             {
                 return Err(StorageError::Damaged { object, block });
             }
-            if let Some((_, Some((data, checksum)))) = found {
+            if let Some((_, Held::Bytes((data, checksum)))) = found {
                 bytes.extend_from_slice(data);
                 checksums.push(*checksum);
             } else {
@@ -462,25 +429,56 @@ impl ModelStore {
         id: impl Fn(protocol::LayerId) -> ObjectId + Copy,
         range: BlockRange,
     ) -> StorageReply {
+        let shown = self.shown(chain, id);
         let mut runs: Vec<MapRun> = Vec::new();
-        for (block, found) in range.blocks().zip(self.seen(chain, id, range)) {
-            let kind = match found {
-                Some((_, Some(_))) => MapKind::Data,
-                Some((_, None)) => MapKind::Zero,
-                None => MapKind::Hole,
+        for (number, part) in parts(range.blocks()) {
+            let (mut data, mut zero) = (0, 0);
+            for chunk in shown.iter().filter_map(|(_, object)| object.chunks.get(&number)) {
+                let seen = chunk.present & !(data | zero);
+                data |= seen & !chunk.zero;
+                zero |= seen & chunk.zero;
+            }
+            let kind = |bit: u32| match 1 << bit {
+                bit if data & bit != 0 => MapKind::Data,
+                bit if zero & bit != 0 => MapKind::Zero,
+                _ => MapKind::Hole,
             };
-            let longer = runs.last().filter(|run| run.kind == kind);
-            let longer = longer.and_then(|run| BlockRange::new(run.range.start(), run.range.count() + 1));
-            if let (Some(range), Some(last)) = (longer, runs.last_mut()) {
-                last.range = range;
-            } else if let Some(range) = BlockRange::new(block, 1) {
-                runs.push(MapRun { range, kind });
+            let mut from = part.start;
+            while from < part.end {
+                let same = (from..part.end)
+                    .take_while(|bit| kind(*bit) == kind(from))
+                    .count();
+                let count = u32::try_from(same).unwrap_or(1);
+                add_run(&mut runs, number * BLOCKS_PER_CHUNK + from, count, kind(from));
+                from += count;
             }
         }
         StorageReply::Map {
             stamp: self.head_stamp(chain, id),
             runs,
         }
+    }
+}
+
+/// Adds blocks behind those that there are already.
+fn add_run(runs: &mut Vec<MapRun>, start: u32, count: u32, kind: MapKind) {
+    let longer = runs.last().filter(|run| run.kind == kind);
+    let longer = longer.and_then(|run| BlockRange::new(run.range.start(), run.range.count() + count));
+    if let (Some(range), Some(last)) = (longer, runs.last_mut()) {
+        last.range = range;
+    } else if let Some(range) = BlockRange::new(start, count) {
+        runs.push(MapRun { range, kind });
+    }
+}
+
+/// Whether the bytes of a write are those that its checksums were made of.
+fn is_sound(write: &ObjectWrite) -> bool {
+    match &write.change {
+        Change::Data { bytes, checksums } => bytes
+            .chunks(BLOCK_SIZE as usize)
+            .zip(checksums.iter())
+            .all(|(block, checksum)| crc32c::crc32c(block) == *checksum),
+        Change::Zero => true,
     }
 }
 
@@ -567,42 +565,9 @@ impl State {
         {
             return Err(StorageError::Gap(at));
         }
-        let older = self.older(write);
-        let object = self.objects.entry(write.object).or_default();
-        for chunk in older {
-            object.forget(chunk);
-        }
-        for (position, block) in write.range.blocks().enumerate() {
-            let data = match &write.change {
-                Change::Data { bytes, checksums } => {
-                    let start = position * BLOCK_SIZE as usize;
-                    let data = bytes.slice(start..start + BLOCK_SIZE as usize);
-                    if crc32c::crc32c(&data) != checksums[position] {
-                        return Err(StorageError::Mismatch);
-                    }
-                    Some((data, checksums[position]))
-                }
-                Change::Zero => None,
-            };
-            object.blocks.insert(block, data);
-            object.chunks.insert(block / BLOCKS_PER_CHUNK, write.stamp);
-        }
-        object.stamp = write.stamp;
+        self.objects.entry(write.object).or_default().write(write);
         self.doubts.insert(write.object, write.stamp);
         Ok(())
-    }
-
-    /// The chunks that a write drops before it brings its own blocks.
-    fn older(&self, write: &ObjectWrite) -> BTreeSet<u32> {
-        let mut chunks: BTreeSet<u32> = write
-            .range
-            .blocks()
-            .map(|block| block / BLOCKS_PER_CHUNK)
-            .collect();
-        let object = self.objects.get(&write.object);
-        let stamp = |chunk: &u32| object.and_then(|object| object.chunks.get(chunk));
-        chunks.retain(|chunk| stamp(chunk).is_some_and(|stamp| *stamp < write.floor));
-        chunks
     }
 
     /// Drops what a front that is about to be merged has from before its rows, as either layer has them.
@@ -626,16 +591,13 @@ impl State {
         let Some(front) = self.objects.get_mut(&parent) else {
             return;
         };
-        for (chunk, stamp) in front.chunks.clone() {
-            let row = chunk / u32::from(row_chunks);
-            let places = rows.iter().flat_map(|rows| {
-                let newest = rows.chunks.range(2 * row..2 * row + 2);
-                newest.map(|(_, stamp)| *stamp)
-            });
-            if places.into_iter().any(|row| stamp < row) {
-                front.forget(chunk);
-            }
-        }
+        front.chunks.retain(|number, chunk| {
+            let row = number / u32::from(row_chunks);
+            let mut places = rows
+                .iter()
+                .flat_map(|rows| rows.chunks.range(2 * row..2 * row + 2));
+            !places.any(|(_, row)| chunk.stamp < row.stamp)
+        });
     }
 
     fn level(&mut self, follows: Stamp, delta: &ObjectDelta) -> Result<(), StorageError> {
@@ -648,23 +610,7 @@ impl State {
             return Err(StorageError::Gap(at));
         }
         let object = self.objects.entry(delta.object).or_default();
-        let mut position = 0;
-        for chunk in &delta.chunks {
-            let number = u32::from(chunk.chunk);
-            object.chunks.insert(number, chunk.stamp);
-            for bit in (0..BLOCKS_PER_CHUNK).filter(|bit| chunk.present & (1 << bit) != 0) {
-                let data = (chunk.zero & (1 << bit) == 0).then(|| {
-                    let start = position * BLOCK_SIZE as usize;
-                    position += 1;
-                    (
-                        delta.bytes.slice(start..start + BLOCK_SIZE as usize),
-                        delta.checksums[position - 1],
-                    )
-                });
-                object.blocks.insert(number * BLOCKS_PER_CHUNK + bit, data);
-            }
-        }
-        object.stamp = delta.stamp;
+        object.take_in(delta, |_| true);
         self.doubts.insert(delta.object, delta.stamp);
         Ok(())
     }
@@ -675,26 +621,17 @@ impl State {
         let mut object = self.objects.remove(&id).unwrap_or_default();
         if object.stamp != follows {
             let at = object.stamp;
-            if at > Stamp::ZERO || !object.blocks.is_empty() {
+            if at > Stamp::ZERO || object.has_blocks() {
                 self.objects.insert(id, object);
             }
             return Err(StorageError::Gap(at));
         }
-        let mut old = Self::default();
         for chunk in &delta.chunks {
-            let number = u32::from(chunk.chunk);
-            object.chunks.remove(&number);
-            for bit in 0..BLOCKS_PER_CHUNK {
-                object.blocks.remove(&(number * BLOCKS_PER_CHUNK + bit));
-            }
+            object.chunks.remove(&u32::from(chunk.chunk));
         }
-        old.objects.insert(id, object);
-        let mut with_blocks = delta.clone();
-        with_blocks.chunks.retain(|chunk| chunk.present != 0);
-        old.level(follows, &with_blocks)?;
-        let object = old.objects.remove(&id).unwrap_or_default();
+        object.take_in(delta, |chunk| chunk.present != 0);
         self.doubts.remove(&id);
-        if object.stamp == Stamp::ZERO && object.blocks.is_empty() {
+        if object.stamp == Stamp::ZERO && !object.has_blocks() {
             return Ok(());
         }
         self.objects.insert(id, object);
@@ -711,25 +648,12 @@ impl State {
         (checksums, bytes): (&[u32], &Bytes),
     ) -> Result<(), StorageError> {
         let at = self.objects.get(&id).map_or(Stamp::ZERO, |object| object.stamp);
-        let has = self.objects.get(&id).map(|object| object.state(id));
-        let data: Vec<u32> = (0..BLOCKS_PER_CHUNK)
-            .filter(|bit| wanted.present & !wanted.zero & (1 << bit) != 0)
-            .map(|bit| u32::from(wanted.chunk) * BLOCKS_PER_CHUNK + bit)
-            .collect();
-        let sums: Vec<u32> = data
-            .iter()
-            .filter_map(|block| Some(self.objects.get(&id)?.blocks.get(block)?.as_ref()?.1))
-            .collect();
-        if !has.is_some_and(|state| state.chunks.contains(wanted)) || sums != checksums {
-            return Err(StorageError::Gap(at));
+        let object = self.objects.get_mut(&id);
+        if object.is_some_and(|object| object.mend(wanted, checksums, bytes)) {
+            Ok(())
+        } else {
+            Err(StorageError::Gap(at))
         }
-        let object = self.objects.entry(id).or_default();
-        for (position, (block, checksum)) in data.into_iter().zip(checksums).enumerate() {
-            let start = position * BLOCK_SIZE as usize;
-            let data = bytes.slice(start..start + BLOCK_SIZE as usize);
-            object.blocks.insert(block, Some((data, *checksum)));
-        }
-        Ok(())
     }
 
     fn merge(&mut self, parent: ObjectId, child: ObjectId) {
@@ -738,48 +662,11 @@ impl State {
             return;
         };
         let object = self.objects.entry(child).or_default();
-        for (block, data) in old.blocks {
-            object.blocks.entry(block).or_insert(data);
-        }
-        for (chunk, stamp) in old.chunks {
-            object.chunks.entry(chunk).or_insert(stamp);
-        }
+        object.take_over(old);
     }
 
     fn delta(&self, id: ObjectId, above: Stamp) -> ObjectDelta {
         let empty = Object::default();
-        let object = self.objects.get(&id).unwrap_or(&empty);
-        let mut bytes = BytesMut::new();
-        let mut checksums = Vec::new();
-        let mut chunks = Vec::new();
-        for (number, stamp) in object.chunks.iter().filter(|(_, stamp)| **stamp > above) {
-            let mut chunk = ChunkState {
-                chunk: u8::try_from(*number).unwrap_or(0),
-                stamp: *stamp,
-                present: 0,
-                zero: 0,
-            };
-            for bit in 0..BLOCKS_PER_CHUNK {
-                let Some(data) = object.blocks.get(&(number * BLOCKS_PER_CHUNK + bit)) else {
-                    continue;
-                };
-                chunk.present |= 1 << bit;
-                if let Some((data, checksum)) = data {
-                    bytes.extend_from_slice(data);
-                    checksums.push(*checksum);
-                } else {
-                    chunk.zero |= 1 << bit;
-                }
-            }
-            chunks.push(chunk);
-        }
-        ObjectDelta {
-            object: id,
-            stamp: object.stamp,
-            merged: Vec::new(),
-            chunks,
-            checksums: Arc::from(checksums),
-            bytes: bytes.freeze(),
-        }
+        self.objects.get(&id).unwrap_or(&empty).delta(id, above)
     }
 }
