@@ -213,7 +213,7 @@ impl Owner {
         let links = self
             .links
             .iter()
-            .filter_map(|(disk, link)| link.deadline(now, self.awaits(*disk)));
+            .filter_map(|(disk, link)| link.deadline(now, || self.awaits(*disk)));
         // What cannot be sent now has no deadline: the event that lets it go is another one.
         let sends = self.is_open() && self.may_send(now);
         let told = self.told + limits::COMPLETE_INTERVAL_MS;

@@ -242,7 +242,9 @@ impl Link {
     }
 
     /// When to look at it again; `awaited` says whether anything waits for it.
-    pub(super) fn deadline(&self, now: Moment, awaited: bool) -> Option<Moment> {
+    pub(super) fn deadline(&self, now: Moment, awaited: impl FnOnce() -> bool) -> Option<Moment> {
+        // It takes a look at all groups, and is asked after every event.
+        let awaited = (!self.connected || self.suspected.is_some()) && awaited();
         let pause = self.paused_until.filter(|until| *until > now);
         let since = if self.connected {
             self.oldest()

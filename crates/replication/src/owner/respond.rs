@@ -185,7 +185,6 @@ impl Owner {
     pub(super) fn watch_links(&mut self, now: Moment, out: &mut Vec<Action>) {
         let disks: Vec<DiskId> = self.links.keys().copied().collect();
         for disk in disks {
-            let awaited = self.awaits(disk);
             let Some(link) = self.links.get(&disk) else {
                 continue;
             };
@@ -193,7 +192,7 @@ impl Owner {
                 out.push(Action::Reset { disk });
                 self.disconnected(now, disk);
             } else if let Some(trouble) = link.trouble(now) {
-                if awaited {
+                if self.awaits(disk) {
                     self.suspect(now, disk, &format!("it {trouble}"), out);
                 }
             } else if let Some(link) = self.links.get_mut(&disk) {
