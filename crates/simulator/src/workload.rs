@@ -1,7 +1,7 @@
 //! What the users of front ends do: reads, writes, zeros, flushes and maps, many at once, on few
 //! blocks, so that they meet.
 
-use std::sync::Arc;
+use std::fmt::from_fn;
 
 use bytes::{Bytes, BytesMut};
 use protocol::profile::Profile;
@@ -56,11 +56,13 @@ fn offset(active: usize) -> u64 {
     border + (active % RUN) * u64::from(BLOCK_SIZE) - RUN / 2 * u64::from(BLOCK_SIZE)
 }
 
-/// The bytes of a block: which write it was, and where it belongs.
-fn content(order: u64, active: usize) -> Bytes {
-    let mut bytes = BytesMut::zeroed(BLOCK_SIZE as usize);
-    bytes[..8].copy_from_slice(&order.to_le_bytes());
-    bytes[8..16].copy_from_slice(&offset(active).to_le_bytes());
+/// The bytes of blocks: in each, which write it was, and where it belongs.
+fn content(order: u64, first: usize, count: usize) -> Bytes {
+    let mut bytes = BytesMut::zeroed(count * BLOCK_SIZE as usize);
+    for (active, block) in (first..).zip(bytes.chunks_mut(BLOCK_SIZE as usize)) {
+        block[..8].copy_from_slice(&order.to_le_bytes());
+        block[8..16].copy_from_slice(&offset(active).to_le_bytes());
+    }
     bytes.freeze()
 }
 
@@ -191,19 +193,15 @@ impl World {
 
     fn submit_write(&mut self, life: Life, first: usize, count: usize) {
         let order = self.oracle.number();
-        let blocks: Vec<Bytes> = (first..first + count)
-            .map(|block| content(order, block))
-            .collect();
-        let checksums: Arc<[u32]> = blocks.iter().map(|block| crc32c::crc32c(block)).collect();
-        let bytes = Bytes::from(blocks.concat());
+        let bytes = content(order, first, count);
         self.note_write(life, first, count, order, false);
         let whole =
             offset(first) / u64::from(OBJECT_SIZE) == offset(first + count - 1) / u64::from(OBJECT_SIZE);
         let what = What::Write { order, whole };
         let operation = Operation::Write {
             offset: offset(first),
+            checksums: checksum::of_blocks(&bytes),
             bytes,
-            checksums,
         };
         self.hand_in(life, Submitted { first, count, what }, operation);
     }
@@ -217,10 +215,7 @@ impl World {
         let half = usize::try_from(RUN / 2).unwrap_or(0);
         let first = if before { run } else { run + half };
         let order = self.oracle.number();
-        let used = (first..first + half)
-            .map(|block| content(order, block))
-            .collect::<Vec<_>>()
-            .concat();
+        let used = content(order, first, half);
         let mut bytes = vec![0; blocks.byte_len()];
         let (at, start) = if before {
             let start = offset(first) + used.len() as u64 - bytes.len() as u64;
@@ -357,7 +352,7 @@ impl World {
             "front {} completes {}: {}",
             life.front,
             id.0,
-            told(&result)
+            from_fn(|f| f.write_str(&told(&result)))
         ));
         let Submitted { first, count, what } = submitted;
         let judged = match (what, result) {
@@ -373,9 +368,9 @@ impl World {
                 Ok(())
             }
             (What::Read { floors, .. }, Ok(Outcome::Data(pieces))) => {
-                let bytes = pieces.concat();
-                let blocks = bytes.chunks(BLOCK_SIZE as usize).enumerate();
+                let blocks = pieces.iter().flat_map(|piece| piece.chunks(BLOCK_SIZE as usize));
                 let values: Result<Vec<u64>, String> = blocks
+                    .enumerate()
                     .map(|(position, block)| order_of(block, first + position))
                     .collect();
                 match (values, self.image_mut(volume, snapshot)) {
