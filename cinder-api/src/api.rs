@@ -10,6 +10,9 @@ use crate::door;
 use crate::service::Service;
 
 pub mod attachments;
+pub mod group_snapshots;
+pub mod group_types;
+pub mod groups;
 pub mod limits;
 pub mod messages;
 pub mod metadata;
@@ -34,6 +37,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(quotas::routes())
         .merge(limits::routes())
         .merge(attachments::routes())
+        .merge(group_types::routes())
+        .merge(groups::routes())
+        .merge(group_snapshots::routes())
         .merge(transfers::routes())
         .merge(messages::routes())
         .merge(services::routes())

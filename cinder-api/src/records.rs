@@ -7,6 +7,7 @@
 
 pub mod attachment;
 pub mod edit;
+pub mod group;
 pub mod instant;
 pub mod job;
 pub mod message;

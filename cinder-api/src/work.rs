@@ -19,6 +19,7 @@ use crate::records::tables::CLAIMS;
 use crate::records::{Edit, Job, Record, Stored};
 use crate::service::Service;
 
+mod groups;
 mod messages;
 mod snapshots;
 mod volumes;
@@ -266,6 +267,14 @@ async fn perform(service: &Service, job: &Stored<Job>) -> Result<(), Trouble> {
         Task::ExtendVolume { volume, size } => volumes::extend(service, job, volume, *size).await,
         Task::RevertVolume { volume, snapshot } => volumes::revert(service, job, volume, snapshot).await,
         Task::RetypeVolume { volume, type_id } => volumes::retype(service, job, volume, type_id).await,
+        Task::CreateGroup { group } => groups::create(service, job, group).await,
+        Task::DeleteGroup { group } => groups::delete(service, job, group).await,
+        Task::CreateGroupSnapshot { group_snapshot } => {
+            groups::create_snapshot(service, job, group_snapshot).await
+        }
+        Task::DeleteGroupSnapshot { group_snapshot } => {
+            groups::delete_snapshot(service, job, group_snapshot).await
+        }
         Task::CreateSnapshot { snapshot } => snapshots::create(service, job, snapshot).await,
         Task::DeleteSnapshot { snapshot } => snapshots::delete(service, job, snapshot).await,
     }
@@ -275,6 +284,12 @@ async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> Result<(), 
     match &job.task {
         Task::CreateSnapshot { snapshot } | Task::DeleteSnapshot { snapshot } => {
             snapshots::give_up(service, job, snapshot, why).await
+        }
+        Task::CreateGroup { .. } | Task::CreateGroupSnapshot { .. } => {
+            groups::give_up(service, job, job.task.subject(), true).await
+        }
+        Task::DeleteGroup { .. } | Task::DeleteGroupSnapshot { .. } => {
+            groups::give_up(service, job, job.task.subject(), false).await
         }
         _ => volumes::give_up(service, job, why).await,
     }

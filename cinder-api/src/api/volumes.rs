@@ -14,7 +14,6 @@ use crate::fault::Fault;
 use crate::records::job::Task;
 use crate::records::volume::VolumeStatus;
 use crate::records::{Edit, Instant, Job, Stored, Tables, Volume};
-use crate::request::body::TEXT_MAX;
 use crate::request::{Body, Context, Fields, Query};
 use crate::service::{Service, Shared, is_visible};
 
@@ -169,12 +168,8 @@ pub(crate) fn described(fields: Fields<'_>) -> Result<Wish, Fault> {
 }
 
 fn either(fields: Fields<'_>, name: &str, older: &str) -> Result<Wish, Fault> {
-    for name in [name, older] {
-        if fields.has(name) {
-            return fields.text(name, 0..=TEXT_MAX).map(Wish::Said);
-        }
-    }
-    Ok(Wish::Unsaid)
+    let name = if fields.has(name) { name } else { older };
+    Wish::read(fields, name)
 }
 
 /// What a body says of a text that may be nothing.
@@ -187,6 +182,14 @@ pub(crate) enum Wish {
 }
 
 impl Wish {
+    /// What a body says under a name.
+    pub(crate) fn read(fields: Fields<'_>, name: &str) -> Result<Self, Fault> {
+        if fields.has(name) {
+            return fields.short_text(name).map(Self::Said);
+        }
+        Ok(Self::Unsaid)
+    }
+
     /// What the text is in something new.
     pub(crate) fn said(self) -> Option<String> {
         match self {
@@ -268,7 +271,7 @@ fn check_deletable(tables: &Tables, volume: &Volume, cascade: bool) -> Result<()
     }
 }
 
-fn begin_deletion(edit: &mut Edit<'_>, context: &Context, volume: &Stored<Volume>) {
+pub(crate) fn begin_deletion(edit: &mut Edit<'_>, context: &Context, volume: &Stored<Volume>) {
     change(edit, volume, |volume| {
         volume.previous_status = Some(volume.status);
         volume.status = VolumeStatus::Deleting;

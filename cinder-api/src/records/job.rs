@@ -46,6 +46,26 @@ pub enum Task {
         /// The snapshot.
         snapshot: String,
     },
+    /// Make the volumes of a group that is made from another one, or from a group's snapshot.
+    CreateGroup {
+        /// The group.
+        group: String,
+    },
+    /// Delete a group that is `deleting`, when its volumes are gone.
+    DeleteGroup {
+        /// The group.
+        group: String,
+    },
+    /// Take the snapshots of a group snapshot, at one instant.
+    CreateGroupSnapshot {
+        /// The group snapshot.
+        group_snapshot: String,
+    },
+    /// Delete a group snapshot with its snapshots.
+    DeleteGroupSnapshot {
+        /// The group snapshot.
+        group_snapshot: String,
+    },
     /// Delete a snapshot that is `deleting`.
     DeleteSnapshot {
         /// The snapshot.
@@ -62,6 +82,10 @@ impl Task {
             | Self::ExtendVolume { volume, .. }
             | Self::RevertVolume { volume, .. }
             | Self::RetypeVolume { volume, .. } => volume,
+            Self::CreateGroup { group } | Self::DeleteGroup { group } => group,
+            Self::CreateGroupSnapshot { group_snapshot } | Self::DeleteGroupSnapshot { group_snapshot } => {
+                group_snapshot
+            }
             Self::CreateSnapshot { snapshot } | Self::DeleteSnapshot { snapshot } => snapshot,
         }
     }

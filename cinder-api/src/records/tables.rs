@@ -3,6 +3,7 @@
 use coordination::{Entry, Event, Revision};
 
 use super::attachment::Attachment;
+use super::group::{Group, GroupSnapshot, GroupType};
 use super::job::Job;
 use super::message::Message;
 use super::qos::QosSpecs;
@@ -102,6 +103,12 @@ tables! {
     usages: Usage,
     /// Offers of volumes to other projects; a transfer's parent is its volume.
     transfers: Transfer,
+    /// Kinds of groups.
+    group_types: GroupType,
+    /// Groups; a group's parent is its type.
+    groups: Group,
+    /// Snapshots of groups; such a snapshot's parent is its group.
+    group_snapshots: GroupSnapshot,
     /// What users should know.
     messages: Message,
     /// Switches of services.

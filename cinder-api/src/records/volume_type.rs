@@ -111,6 +111,14 @@ impl TypeName {
         }
     }
 
+    /// The record of the name of a type of groups: those are names of their own.
+    pub fn for_group(name: &str, type_id: &str) -> Self {
+        Self {
+            id: format!("group-{}", Self::key(name)),
+            type_id: type_id.to_owned(),
+        }
+    }
+
     /// The identity of a name's record: names may have any characters, keys may not.
     pub fn key(name: &str) -> String {
         name.bytes().fold(String::new(), |mut key, byte| {

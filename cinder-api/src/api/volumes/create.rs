@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use admin_api::snapshots::GROUP_VOLUMES_MAX;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,7 @@ use super::{described, later, named, view};
 use crate::api::types;
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
+use crate::records::group::GroupStatus;
 use crate::records::job::Task;
 use crate::records::snapshot::SnapshotStatus;
 use crate::records::volume::{AttachStatus, VolumeStatus};
@@ -236,6 +238,7 @@ fn promise(
     let kind = choose_type(service, tables, context, wanted, &origin)?;
     quota::check_size(tables, project, size)?;
     quota::take(edit, project, &Amounts::volume(&kind.id, size))?;
+    check_group(edit, context, wanted, &kind.id)?;
     // Whoever deletes these at the same time decides anew.
     edit.rely(kind);
     if let Some(snapshot) = origin.snapshot {
@@ -286,6 +289,31 @@ fn promise(
         },
     );
     Ok(volume)
+}
+
+/// A volume that is made in a group has a type that the group names.
+fn check_group(edit: &mut Edit<'_>, context: &Context, wanted: &Wanted, type_id: &str) -> Result<(), Fault> {
+    let Some(id) = &wanted.group else {
+        return Ok(());
+    };
+    let tables = edit.tables;
+    let group = crate::api::groups::find(tables, context, id)?;
+    let invalid = |why: &str| {
+        Err(Fault::bad_request(format!(
+            "Invalid input received: Invalid group: {why}"
+        )))
+    };
+    if group.status != GroupStatus::Available {
+        return invalid(&format!("it is {}, and must be available.", group.status));
+    }
+    if !group.volume_types.iter().any(|kind| kind == type_id) {
+        return invalid("it does not name the volume's type.");
+    }
+    if crate::api::groups::volumes_of(tables, group).count() >= GROUP_VOLUMES_MAX {
+        return invalid("it is full.");
+    }
+    edit.touch(group);
+    Ok(())
 }
 
 fn choose_type<'a>(

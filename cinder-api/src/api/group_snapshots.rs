@@ -1,0 +1,300 @@
+//! `/group_snapshots` (3.14): all volumes of a group, at one instant.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Map, Value, json};
+
+use super::{groups, volumes};
+use crate::door;
+use crate::fault::Fault;
+use crate::quota::{self, Amounts};
+use crate::records::group::{GroupSnapshot, GroupStatus};
+use crate::records::job::Task;
+use crate::records::snapshot::SnapshotStatus;
+use crate::records::{Edit, Instant, Snapshot, Stored, Tables};
+use crate::request::filter::filters;
+use crate::request::listing::{self, Key, Page};
+use crate::request::{Body, Context, Fields, Query};
+use crate::service::{Service, Shared, is_visible};
+
+/// The version in which group snapshots came.
+const SINCE: u8 = 14;
+/// What group snapshots can be sorted by.
+const SORT_KEYS: &[&str] = &["id", "name", "status", "group_id", "created_at", "updated_at"];
+/// Filters for everybody.
+pub const FILTERS: &[&str] = &["name", "status", "group_id"];
+
+pub(super) fn routes() -> Router<Arc<Service>> {
+    Router::new()
+        .route("/group_snapshots", get(list).post(create))
+        .route("/group_snapshots/detail", get(list_detail))
+        .route("/group_snapshots/{id}", get(show).delete(delete))
+        .route("/group_snapshots/{id}/action", post(act))
+}
+
+/// A group snapshot that a caller may know of.
+pub fn find<'a>(
+    tables: &'a Tables,
+    context: &Context,
+    id: &str,
+) -> Result<&'a Arc<Stored<GroupSnapshot>>, Fault> {
+    let snapshot = tables.group_snapshots.get(id);
+    let seen = snapshot.filter(|snapshot| is_visible(&context.caller, &snapshot.project_id));
+    seen.ok_or_else(|| Fault::not_found(format!("GroupSnapshot {id} could not be found.")))
+}
+
+fn change(edit: &mut Edit<'_>, stored: &Stored<GroupSnapshot>, status: GroupStatus) {
+    let mut snapshot = stored.record.clone();
+    snapshot.status = status;
+    snapshot.updated_at = Some(Instant::now());
+    edit.replace(stored, &snapshot);
+}
+
+fn detail(service: &Service, context: &Context, snapshot: &GroupSnapshot) -> Value {
+    let mut shown = json!({
+        "id": snapshot.id,
+        "group_id": snapshot.group_id,
+        "group_type_id": snapshot.group_type_id,
+        "status": snapshot.status,
+        "created_at": snapshot.created_at.to_string(),
+        "name": snapshot.name,
+        "description": snapshot.description,
+    });
+    let rule = "group:group_snapshot_project_attribute";
+    if context.version.is(58) && service.allows(rule, &context.caller, &snapshot.project_id) {
+        shown["project_id"] = json!(snapshot.project_id);
+    }
+    shown
+}
+
+async fn list(State(service): Shared, context: Context, query: Query) -> Result<Json<Value>, Fault> {
+    let show = |snapshot: &GroupSnapshot| json!({"id": snapshot.id, "name": snapshot.name});
+    answer(&service, &context, &query, "group_snapshots", show).await
+}
+
+async fn list_detail(State(service): Shared, context: Context, query: Query) -> Result<Json<Value>, Fault> {
+    let show = |snapshot: &GroupSnapshot| detail(&service, &context, snapshot);
+    answer(&service, &context, &query, "group_snapshots/detail", show).await
+}
+
+async fn answer(
+    service: &Service,
+    context: &Context,
+    query: &Query,
+    path: &str,
+    show: impl Fn(&GroupSnapshot) -> Value,
+) -> Result<Json<Value>, Fault> {
+    context.since(SINCE)?;
+    service.check("group:get_all_group_snapshots", context)?;
+    let page = Page::read(query, SORT_KEYS)?;
+    let filters = filters(context, query, FILTERS)?;
+    service.records.fresh().await?;
+    let tables = service.records.tables();
+    let keep = |snapshot: &GroupSnapshot| {
+        filters.iter().all(|filter| match filter.name.as_str() {
+            "id" => filter.fits(&snapshot.id),
+            "name" => filter.fits_some(snapshot.name.as_deref()),
+            "status" => filter.fits(snapshot.status.as_str()),
+            "group_id" => filter.fits(&snapshot.group_id),
+            "project_id" => filter.fits(&snapshot.project_id),
+            _ => false,
+        })
+    };
+    let selected = match volumes::whose(context, query)? {
+        Some(project) => page.select(tables.group_snapshots.of_project(&project), keep, key)?,
+        None => page.select(tables.group_snapshots.iter(), keep, key)?,
+    };
+    let show = |snapshot: &Stored<GroupSnapshot>| show(snapshot);
+    Ok(Json(listing::answer(
+        context,
+        query,
+        ("group_snapshots", path),
+        &selected,
+        show,
+    )))
+}
+
+fn key<'a>(snapshot: &'a GroupSnapshot, name: &str) -> Key<'a> {
+    match name {
+        "id" => snapshot.id.as_str().into(),
+        "name" => snapshot.name.as_deref().into(),
+        "status" => snapshot.status.as_str().into(),
+        "group_id" => snapshot.group_id.as_str().into(),
+        _ => Key::Moment(snapshot.created_at),
+    }
+}
+
+async fn show(
+    State(service): Shared,
+    context: Context,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Fault> {
+    context.since(SINCE)?;
+    service.records.fresh().await?;
+    let tables = service.records.tables();
+    let snapshot = find(&tables, &context, &id)?;
+    service.check_for("group:get_group_snapshot", &context, &snapshot.project_id)?;
+    Ok(Json(
+        json!({"group_snapshot": detail(&service, &context, snapshot)}),
+    ))
+}
+
+async fn create(State(service): Shared, context: Context, body: Body) -> Result<Response, Fault> {
+    context.since(SINCE)?;
+    body.only(&["group_snapshot"])?;
+    let fields = body.object("group_snapshot")?;
+    fields.only(&["group_id", "name", "description"])?;
+    let group = fields
+        .uuid("group_id")?
+        .ok_or_else(|| fields.required("group_id"))?;
+    let name = fields.short_text("name")?;
+    let description = fields.short_text("description")?;
+    let id = uuid::Uuid::new_v4().to_string();
+    let promised = service.records.edit(|edit| {
+        let group = groups::find(edit.tables, &context, &group)?.clone();
+        service.check_for("group:create_group_snapshot", &context, &group.project_id)?;
+        if group.status != GroupStatus::Available {
+            return Err(Fault::bad_request(format!(
+                "Invalid group: it is {}, and must be available.",
+                group.status
+            )));
+        }
+        let snapshot = GroupSnapshot {
+            id: id.clone(),
+            project_id: group.project_id.clone(),
+            user_id: context.caller.user_id.clone(),
+            name: name.clone(),
+            description: description.clone(),
+            status: GroupStatus::Creating,
+            group_id: group.id.clone(),
+            group_type_id: group.type_id.clone(),
+            created_at: Instant::now(),
+            updated_at: None,
+        };
+        promise_parts(edit, &context, &group, &snapshot)?;
+        edit.touch(&group);
+        edit.insert(&snapshot);
+        let task = Task::CreateGroupSnapshot {
+            group_snapshot: id.clone(),
+        };
+        volumes::later(edit, &context, &group.project_id, task);
+        Ok(())
+    });
+    promised.await?;
+    let shown = json!({"group_snapshot": {
+        "id": id, "name": name, "group_type_id": group_type(&service, &id),
+    }});
+    Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
+}
+
+fn group_type(service: &Service, id: &str) -> Option<String> {
+    let tables = service.records.tables();
+    tables
+        .group_snapshots
+        .get(id)
+        .map(|snapshot| snapshot.group_type_id.clone())
+}
+
+/// A snapshot of each volume; all have one name in the storage.
+fn promise_parts(
+    edit: &mut Edit<'_>,
+    context: &Context,
+    group: &crate::records::group::Group,
+    snapshot: &GroupSnapshot,
+) -> Result<(), Fault> {
+    let tables = edit.tables;
+    let mut count = 0;
+    for volume in groups::volumes_of(tables, group) {
+        if !volumes::AVAILABLE_OR_IN_USE.contains(&volume.status) {
+            return Err(Fault::bad_request(format!(
+                "Invalid volume: volume {} is {}, and must be available or in-use.",
+                volume.id, volume.status
+            )));
+        }
+        quota::take(
+            edit,
+            &volume.project_id,
+            &Amounts::snapshot(&volume.type_id, volume.size),
+        )?;
+        edit.touch(volume);
+        edit.insert(&Snapshot {
+            id: uuid::Uuid::new_v4().to_string(),
+            project_id: volume.project_id.clone(),
+            user_id: context.caller.user_id.clone(),
+            name: snapshot.name.clone(),
+            description: snapshot.description.clone(),
+            volume_id: volume.id.clone(),
+            size: volume.size,
+            status: SnapshotStatus::Creating,
+            progress: "0%".to_owned(),
+            created_at: Instant::now(),
+            updated_at: None,
+            metadata: std::collections::BTreeMap::new(),
+            type_id: volume.type_id.clone(),
+            group_snapshot_id: Some(snapshot.id.clone()),
+            consumes_quota: true,
+            storage_name: format!("group-snapshot-{}", snapshot.id),
+        });
+        count += 1;
+    }
+    if count == 0 {
+        return Err(Fault::bad_request(
+            "Invalid group: it has no volumes, and nothing to take a snapshot of.",
+        ));
+    }
+    Ok(())
+}
+
+async fn delete(State(service): Shared, context: Context, Path(id): Path<String>) -> Result<Response, Fault> {
+    context.since(SINCE)?;
+    let accepted = service.records.edit(|edit| {
+        let snapshot = find(edit.tables, &context, &id)?.clone();
+        service.check_for("group:delete_group_snapshot", &context, &snapshot.project_id)?;
+        if !matches!(
+            snapshot.status,
+            GroupStatus::Available | GroupStatus::Error | GroupStatus::ErrorDeleting
+        ) {
+            return Err(Fault::bad_request(format!(
+                "Invalid group snapshot: it is {}, and must be available or in error.",
+                snapshot.status
+            )));
+        }
+        change(edit, &snapshot, GroupStatus::Deleting);
+        let task = Task::DeleteGroupSnapshot {
+            group_snapshot: id.clone(),
+        };
+        volumes::later(edit, &context, &snapshot.project_id, task);
+        Ok(())
+    });
+    accepted.await?;
+    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+}
+
+async fn act(
+    State(service): Shared,
+    context: Context,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Fault> {
+    const RULE: &str = "group:reset_group_snapshot_status";
+    context.since(19)?;
+    let nothing = Map::new();
+    let inside = body.0.get("reset_status").and_then(Value::as_object);
+    if body.0.len() != 1 || !body.0.contains_key("reset_status") {
+        return Err(Fault::bad_request("There is no such action."));
+    }
+    service.check(RULE, &context)?;
+    let status = groups::status(Fields(inside.unwrap_or(&nothing)))?;
+    let changed = service.records.edit(|edit| {
+        let snapshot = find(edit.tables, &context, &id)?;
+        change(edit, snapshot, status);
+        Ok::<_, Fault>(())
+    });
+    changed.await?;
+    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+}

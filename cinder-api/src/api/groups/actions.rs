@@ -1,0 +1,112 @@
+//! `POST /groups/ID/action`.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+use super::{SINCE, change, find, volumes_of};
+use crate::api::volumes;
+use crate::door;
+use crate::fault::Fault;
+use crate::records::group::GroupStatus;
+use crate::records::job::Task;
+use crate::records::volume::VolumeStatus;
+use crate::request::{Body, Context, Fields};
+use crate::service::{Service, Shared};
+
+pub(super) async fn act(
+    State(service): Shared,
+    context: Context,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Response, Fault> {
+    context.since(SINCE)?;
+    let mut entries = body.0.iter();
+    let (Some((name, inside)), None) = (entries.next(), entries.next()) else {
+        return Err(Fault::bad_request(
+            "There is no such action: the body needs exactly one.",
+        ));
+    };
+    let nothing = Map::new();
+    let fields = Fields(inside.as_object().unwrap_or(&nothing));
+    match name.as_str() {
+        "delete" => delete(&service, &context, &id, fields).await?,
+        "reset_status" if context.version.is(20) => reset(&service, &context, &id, fields).await?,
+        "enable_replication"
+        | "disable_replication"
+        | "failover_replication"
+        | "list_replication_targets" => {
+            return Err(Fault::bad_request(
+                "Invalid group type: replication is not enabled for it.",
+            ));
+        }
+        _ => return Err(Fault::bad_request(format!("There is no such action: {name}."))),
+    }
+    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+}
+
+async fn delete(service: &Service, context: &Context, id: &str, fields: Fields<'_>) -> Result<(), Fault> {
+    fields.only(&["delete-volumes"])?;
+    let with_volumes = fields.boolean("delete-volumes")?.unwrap_or(false);
+    let accepted = service.records.edit(|edit| {
+        let tables = edit.tables;
+        let group = find(tables, context, id)?;
+        service.check_for("group:delete", context, &group.project_id)?;
+        let invalid = |why: &str| Err(Fault::bad_request(format!("Invalid group: {why}")));
+        if !matches!(
+            group.status,
+            GroupStatus::Available | GroupStatus::Error | GroupStatus::ErrorDeleting
+        ) {
+            return invalid(&format!(
+                "it is {}, and must be available or in error.",
+                group.status
+            ));
+        }
+        if tables.group_snapshots.of_parent(id).next().is_some() {
+            return invalid("it has group snapshots: delete these first.");
+        }
+        for volume in volumes_of(tables, group) {
+            if !with_volumes {
+                return invalid("it has volumes; say \"delete-volumes\": true, or remove them first.");
+            }
+            let is_busy = tables.attachments.of_parent(&volume.id).next().is_some()
+                || tables.snapshots.of_parent(&volume.id).next().is_some()
+                || !matches!(
+                    volume.status,
+                    VolumeStatus::Available | VolumeStatus::Error | VolumeStatus::ErrorDeleting
+                );
+            if is_busy {
+                return invalid(&format!("its volume {} is in use, or has snapshots.", volume.id));
+            }
+            volumes::begin_deletion(edit, context, volume);
+        }
+        change(edit, group, |group| group.status = GroupStatus::Deleting);
+        let task = Task::DeleteGroup { group: id.to_owned() };
+        volumes::later(edit, context, &group.project_id, task);
+        Ok(())
+    });
+    accepted.await
+}
+
+async fn reset(service: &Service, context: &Context, id: &str, fields: Fields<'_>) -> Result<(), Fault> {
+    const RULE: &str = "group:reset_status";
+    service.check(RULE, context)?;
+    let status = super::status(fields)?;
+    let changed = service.records.edit(|edit| {
+        let group = find(edit.tables, context, id)?;
+        service.check_for(RULE, context, &group.project_id)?;
+        change(edit, group, |group| group.status = status);
+        Ok(())
+    });
+    changed.await
+}
+
+/// A status in a body.
+pub(in crate::api) fn status(fields: Fields<'_>) -> Result<GroupStatus, Fault> {
+    let value: &Value = fields.value("status").ok_or_else(|| fields.required("status"))?;
+    let parsed = value
+        .as_str()
+        .and_then(|text| GroupStatus::parse(&text.to_lowercase()));
+    parsed.ok_or_else(|| Fault::field("status", value, "there is no such status"))
+}
