@@ -1,5 +1,7 @@
 //! The Debian packages that commands need. Installing them is the guests' business, who need most.
 
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result};
 use vm_tests::packages::Need;
 pub(crate) use vm_tests::packages::ensure;
@@ -21,6 +23,19 @@ pub(crate) fn fetch_etcd() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Python with what makes environments for OpenStack's programs, which Debian has in a package of its own.
+const PYTHON: &[Need] = &[("python3", "python3"), ("python3-venv", "/there/is/no/program")];
+
+/// Installs Python, unless there is one that makes environments, wherever it came from.
+pub(crate) fn ensure_python() -> Result<()> {
+    let mut look = Command::new("python3");
+    look.args(["-c", "import venv, ensurepip"]).stderr(Stdio::null());
+    if look.status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    ensure(PYTHON)
 }
 
 /// A C++ compiler, for libFuzzer.

@@ -69,6 +69,7 @@ pub(crate) fn test(long: bool) -> Result<Tally> {
     debian::ensure(debian::COMPILER)?;
     debian::ensure(debian::NBD_CLIENTS)?;
     debian::ensure(debian::TRACER)?;
+    debian::ensure_python()?;
     debian::fetch_etcd()?;
     let mut results = Vec::new();
     let mut built: &[Executable] = &[];

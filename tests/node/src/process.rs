@@ -102,25 +102,30 @@ impl Process {
         arguments: impl IntoIterator<Item = A>,
         log: &Path,
     ) -> Result<Self> {
-        let file = File::options().create(true).append(true).open(log);
-        let file = file.with_context(|| format!("open {}", log.display()))?;
         let mut command = command_inside(namespace, path);
         command.args(arguments).stdin(Stdio::null());
+        let mut process = Self::start_command(command, log)?;
+        // Not what starts it in another namespace.
+        process.name = name_of(path);
+        Ok(process)
+    }
+
+    /// Starts what a command says; what it says is appended to the file `log`.
+    pub fn start_command(mut command: Command, log: &Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("open {}", log.display()))?;
         // The last words of a program that refuses are an error, not where it came from.
         command.env("RUST_LIB_BACKTRACE", "0");
         command
             .stdout(file.try_clone().context("share a log")?)
             .stderr(file);
+        let path = Path::new(command.get_program()).to_owned();
         let child = command
             .spawn()
             .with_context(|| format!("start {}", path.display()))?;
         Ok(Self {
             child,
-            name: path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            name: name_of(&path),
             log: log.to_owned(),
         })
     }
@@ -231,6 +236,14 @@ impl Process {
         let start = log.len().saturating_sub(LOG_SHOWN_MAX);
         String::from_utf8_lossy(log.get(start..).unwrap_or_default()).into_owned()
     }
+}
+
+/// What a program is called in messages.
+fn name_of(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 impl Drop for Process {

@@ -1,0 +1,19 @@
+//! OpenStack's own programs for tests: a real Keystone, and the Python environments that it, its clients and its test suites
+//! live in. It knows nothing of what is tested.
+//!
+//! [`Environment`] installs programs from lists of exact versions, once for all runs; [`Keystone`] is the identity service
+//! with users, projects and a catalogue; [`http`] asks whoever speaks HTTP.
+//! A test may be asynchronous: nothing here minds.
+#![forbid(unsafe_code)]
+
+pub mod accounts;
+pub mod environment;
+pub mod http;
+pub mod keystone;
+pub mod server;
+mod template;
+mod tokens;
+
+pub use environment::Environment;
+pub use keystone::Keystone;
+pub use tokens::{AccessRule, ApplicationCredential};
