@@ -11,7 +11,7 @@ use test_node::Process;
 use crate::accounts::{self, ADMIN, DOMAIN, PASSWORD, PROJECTS, REGION, SERVICES};
 use crate::environment::Environment;
 use crate::http::{Method, Question};
-use crate::server::{self, Application, Port};
+use crate::server::{Port, Program};
 use crate::template::{self, CREDENTIAL_KEYS, DATABASE, TOKEN_KEYS};
 
 /// The Block Storage service in the catalogue: types and names.
@@ -19,7 +19,9 @@ const SERVICES_OF_STORAGE: [(&str, &str); 2] = [("block-storage", "cinder"), ("v
 /// Who looks for which kind of endpoint.
 const INTERFACES: [&str; 3] = ["public", "internal", "admin"];
 /// One request at a time: the database is a file.
-const THREADS: u32 = 1;
+const THREADS: &str = "1";
+/// What serves it.
+const SERVE: &str = include_str!("keystone/serve.py");
 
 /// Keystone's configuration, but for folders and addresses. The least work for passwords that bcrypt knows, and nothing that
 /// outlasts a power cut: both are for tests.
@@ -52,14 +54,14 @@ impl Keystone {
         let port = Port::find()?;
         let url = port.url();
         let configuration = Self::configure(folder, &url)?;
-        let application = Application {
-            place: "keystone.wsgi.api:application",
-            threads: THREADS,
-            arguments: &[],
-            variables: &[("OS_KEYSTONE_CONFIG_FILES", configuration.display().to_string())],
+        let variables = [("OS_KEYSTONE_CONFIG_FILES", configuration.display().to_string())];
+        let program = Program {
+            text: SERVE,
+            arguments: &["keystone.wsgi.api:application".to_owned(), THREADS.to_owned()],
+            variables: &variables,
         };
         let log = folder.join("keystone.log");
-        let mut process = server::serve(environment, &application, port, &log)?;
+        let mut process = program.start(environment, port, &log)?;
         process.wait_for("Keystone to answer", || {
             Question::get(format!("{url}/v3")).expect(200).ok()
         })?;

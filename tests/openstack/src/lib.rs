@@ -2,7 +2,7 @@
 //! live in. It knows nothing of what is tested.
 //!
 //! [`Environment`] installs programs from lists of exact versions, once for all runs; [`Keystone`] is the identity service
-//! with users, projects and a catalogue; [`http`] asks whoever speaks HTTP.
+//! with users, projects and a catalogue; [`Reference`] is the real Cinder; [`http`] asks whoever speaks HTTP.
 //! A test may be asynchronous: nothing here minds.
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,12 @@ pub mod accounts;
 pub mod environment;
 pub mod http;
 pub mod keystone;
-pub mod server;
+mod reference;
+mod server;
 mod template;
 mod tokens;
 
 pub use environment::Environment;
 pub use keystone::Keystone;
+pub use reference::Reference;
 pub use tokens::{AccessRule, ApplicationCredential};

@@ -1,4 +1,4 @@
-//! A WSGI application of an environment, served on a free port of this host. What it answers is its own affair.
+//! Python programs that serve on a free port of this host. What they answer is their own affair.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -10,55 +10,46 @@ use test_node::Process;
 
 use crate::Environment;
 
-/// The program that serves.
-const SERVE: &str = include_str!("serve.py");
-
 /// A port that is this process's until a server has it: nobody else can take it in between.
-pub struct Port {
+pub(crate) struct Port {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl Port {
     /// A free one. Who connects from now on waits for the server.
-    pub fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
     /// Where it is: `http://127.0.0.1:PORT`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
-/// What is to be served.
-pub struct Application<'a> {
-    /// `MODULE:NAME`.
-    pub place: &'a str,
-    /// How many requests it works on at a time.
-    pub threads: u32,
-    /// Its own arguments.
-    pub arguments: &'a [String],
-    /// Its own variables.
-    pub variables: &'a [(&'a str, String)],
+/// A Python program that serves on the socket that is its standard input.
+pub(crate) struct Program<'a> {
+    /// The whole of it.
+    pub(crate) text: &'a str,
+    /// Its arguments.
+    pub(crate) arguments: &'a [String],
+    /// Variables of its environment.
+    pub(crate) variables: &'a [(&'a str, String)],
 }
 
-/// Serves an application on a port; what it says is appended to the file `log`. It answers when it has started. It ends with
-/// the value, and with this program however that ends: a value in a `static` leaves nothing behind.
-pub fn serve(
-    environment: &Environment,
-    application: &Application,
-    port: Port,
-    log: &Path,
-) -> Result<Process> {
-    let mut command = Command::new(environment.program("python"));
-    command
-        .args(["-W", "ignore", "-c", SERVE, application.place])
-        .arg(application.threads.to_string())
-        .args(application.arguments)
-        .envs(application.variables.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::from(OwnedFd::from(port.listener)));
-    Process::start_command(command, log)
+impl Program<'_> {
+    /// Starts it on a port; what it says is appended to the file `log`. It ends with the value, and with this program however
+    /// that ends: a value in a `static` leaves nothing behind.
+    pub(crate) fn start(&self, environment: &Environment, port: Port, log: &Path) -> Result<Process> {
+        let mut command = Command::new(environment.program("python"));
+        command
+            .args(["-W", "ignore", "-c", self.text])
+            .args(self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::from(OwnedFd::from(port.listener)));
+        Process::start_command(command, log)
+    }
 }
