@@ -84,24 +84,24 @@ async fn clone_together(service: &Service, group: &Group, volumes: &[Volume]) ->
 
 /// Ends a group when its volumes are gone; says so if one of them stays.
 pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Result<(), Trouble> {
-    let Some((_, volumes)) = look(service, id, GroupStatus::Deleting) else {
-        return conclude(service, job, |_| {}).await;
-    };
-    if volumes
-        .iter()
-        .any(|volume| volume.status == VolumeStatus::ErrorDeleting)
-    {
-        return Err(Trouble::Failed(
-            "a volume of the group cannot be deleted".to_owned(),
-        ));
-    }
-    if !volumes.is_empty() {
-        return Err(Trouble::Later(
-            "volumes of the group are being deleted".to_owned(),
-        ));
+    let mut changes = service.records.changes();
+    while let Some((_, volumes)) = look(service, id, GroupStatus::Deleting) {
+        let stays = |volume: &Volume| volume.status == VolumeStatus::ErrorDeleting;
+        if volumes.iter().any(stays) {
+            let why = "a volume of the group cannot be deleted";
+            return Err(Trouble::Failed(why.to_owned()));
+        }
+        if volumes.is_empty() {
+            break;
+        }
+        // Their own jobs delete them, and each end of one is a change.
+        if changes.changed().await.is_err() {
+            return Err(Trouble::Later("cinder-api is ending".to_owned()));
+        }
     }
     conclude(service, job, |edit| {
-        if let Some(group) = edit.tables.groups.get(id) {
+        let group = edit.tables.groups.get(id);
+        if let Some(group) = group.filter(|group| group.status == GroupStatus::Deleting) {
             quota::give_back(edit, &group.project_id, &Amounts::plain(quota::GROUPS, 1));
             edit.remove(group);
         }
