@@ -2,6 +2,7 @@
 //! [`crate::accounts`].
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -37,7 +38,9 @@ backend = dogpile.cache.memory
 
 /// A running Keystone. It ends with this value, or with the program that started it.
 pub struct Keystone {
-    _process: Process,
+    process: Process,
+    folder: PathBuf,
+    address: SocketAddr,
     url: String,
 }
 
@@ -49,10 +52,25 @@ impl Keystone {
         Self::serve(folder, &environment)
     }
 
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts it again where it was, after [`Keystone::kill`].
+    pub fn start_again(&mut self) -> Result<()> {
+        let port = Port::at(self.address)?;
+        *self = Self::serve_at(&self.folder.clone(), &Environment::of("keystone")?, port)?;
+        Ok(())
+    }
+
     /// Starts one on files that are there.
     pub(crate) fn serve(folder: &Path, environment: &Environment) -> Result<Self> {
-        let port = Port::find()?;
-        let url = port.url();
+        Self::serve_at(folder, environment, Port::find()?)
+    }
+
+    fn serve_at(folder: &Path, environment: &Environment, port: Port) -> Result<Self> {
+        let (url, address) = (port.url(), port.address());
         let configuration = Self::configure(folder, &url)?;
         let variables = [("OS_KEYSTONE_CONFIG_FILES", configuration.display().to_string())];
         let program = Program {
@@ -66,7 +84,9 @@ impl Keystone {
             Question::get(format!("{url}/v3")).expect(200).ok()
         })?;
         Ok(Self {
-            _process: process,
+            process,
+            folder: folder.to_owned(),
+            address,
             url,
         })
     }

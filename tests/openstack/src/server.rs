@@ -19,9 +19,19 @@ pub(crate) struct Port {
 impl Port {
     /// A free one. Who connects from now on waits for the server.
     pub(crate) fn find() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+        Self::at((Ipv4Addr::LOCALHOST, 0).into())
+    }
+
+    /// This one, which was found before.
+    pub(crate) fn at(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).context("find a free port")?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where it is: `http://127.0.0.1:PORT`.

@@ -1,0 +1,179 @@
+//! A small cloud for tests, and how a user asks it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use test_node::{Etcd, Node, Process, new_folder};
+use test_openstack::Keystone;
+use test_openstack::accounts::{CINDER, PASSWORD};
+use test_openstack::http::{Answer, Method, Question};
+
+/// The password of the service's user, in a file as operators have it.
+const PASSWORD_FILE: &str = "password";
+/// How long something may take that is done after the answer.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Between looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(30);
+
+/// Keystone, etcd, `storaged`, and `cinder-api` as often as was asked.
+pub(crate) struct Cloud {
+    pub(crate) apis: Vec<Api>,
+    pub(crate) keystone: Keystone,
+    pub(crate) node: Node,
+    etcd: Etcd,
+    folder: TempDir,
+}
+
+/// A `cinder-api`.
+pub(crate) struct Api {
+    pub(crate) process: Process,
+    pub(crate) url: String,
+    log: std::path::PathBuf,
+}
+
+impl Cloud {
+    /// One with so many API processes.
+    pub(crate) fn start(apis: usize) -> Self {
+        let folder = new_folder().unwrap();
+        let keystone_folder = folder.path().join("keystone");
+        std::fs::create_dir(&keystone_folder).unwrap();
+        let keystone = Keystone::start(&keystone_folder).unwrap();
+        let etcd = Etcd::start(1).unwrap();
+        let node = Node::start(3).unwrap();
+        node.storagectl(&["pool", "create", "main", "--copies", "3"])
+            .unwrap();
+        std::fs::write(folder.path().join(PASSWORD_FILE), format!("{PASSWORD}\n")).unwrap();
+        let mut cloud = Self {
+            apis: Vec::new(),
+            keystone,
+            node,
+            etcd,
+            folder,
+        };
+        for _ in 0..apis {
+            cloud.add();
+        }
+        cloud
+    }
+
+    /// Starts one more API process.
+    pub(crate) fn add(&mut self) {
+        let number = self.apis.len();
+        let port = free_port();
+        let endpoints = self.etcd.endpoints();
+        let configuration = format!(
+            "listen = [\"127.0.0.1:{port}\"]\n\
+             [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword_file = \"{}\"\ntoken_cache_seconds = 1\n\
+             [records]\netcd = {endpoints:?}\n\
+             [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n",
+            self.keystone.url(),
+            self.folder.path().join(PASSWORD_FILE).display(),
+            self.node.admin_socket().display(),
+            self.node.session_socket().display(),
+        );
+        let path = self.folder.path().join(format!("api-{number}.toml"));
+        std::fs::write(&path, configuration).unwrap();
+        let log = self.folder.path().join(format!("api-{number}.log"));
+        let arguments = ["--config", path.to_str().unwrap()];
+        let mut process = Process::start("cinder-api", arguments, &log).unwrap();
+        let url = format!("http://127.0.0.1:{port}");
+        let healthy = Question::get(format!("{url}/healthcheck"));
+        process
+            .wait_for("cinder-api to answer", || healthy.expect(200).ok())
+            .unwrap();
+        self.apis.push(Api { process, url, log });
+    }
+
+    /// A user of a project, with a new token.
+    pub(crate) fn user(&self, name: &str, project: &str) -> User {
+        User {
+            token: self.keystone.token(name, project).unwrap(),
+        }
+    }
+}
+
+impl Api {
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+/// Who asks.
+pub(crate) struct User {
+    pub(crate) token: String,
+}
+
+impl User {
+    /// A question in the newest version.
+    pub(crate) fn question(&self, api: &Api, method: Method, path: &str) -> Question {
+        let question = Question::new(method, format!("{}/v3{path}", api.url)).token(&self.token);
+        question.header("OpenStack-API-Version", "volume 3.71")
+    }
+
+    /// The answer to a question without a body.
+    pub(crate) fn ask(&self, api: &Api, method: Method, path: &str) -> Answer {
+        self.question(api, method, path).ask().unwrap()
+    }
+
+    /// The answer to something that is asked for with a body.
+    pub(crate) fn send(&self, api: &Api, method: Method, path: &str, body: Value) -> Answer {
+        self.question(api, method, path).body(body).ask().unwrap()
+    }
+
+    /// Makes a volume of 1 GiB, and waits until it is there.
+    pub(crate) fn volume(&self, api: &Api) -> String {
+        let answer = self.send(api, Method::POST, "/volumes", json!({"volume": {"size": 1}}));
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let id = answer.body["volume"]["id"].as_str().unwrap().to_owned();
+        self.wait(api, &id, "available");
+        id
+    }
+
+    /// Waits until a volume is at something.
+    pub(crate) fn wait(&self, api: &Api, volume: &str, status: &str) {
+        self.wait_for(api, &format!("/volumes/{volume}"), "volume", status);
+    }
+
+    /// Waits until something is at something.
+    pub(crate) fn wait_for(&self, api: &Api, path: &str, name: &str, status: &str) {
+        self.wait_until(api, path, &format!("become {status}"), |answer| {
+            answer.body[name]["status"] == status
+        });
+    }
+
+    /// Waits until a path is answered with a status.
+    pub(crate) fn wait_for_status(&self, api: &Api, path: &str, status: u16) {
+        self.wait_until(api, path, &format!("answer {status}"), |answer| {
+            answer.status == status
+        });
+    }
+
+    fn wait_until(&self, api: &Api, path: &str, what: &str, is_good: impl Fn(&Answer) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(api, Method::GET, path);
+            if is_good(&answer) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{path} does not {what}: {}",
+                answer.text
+            );
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until a volume is gone.
+    pub(crate) fn wait_until_gone(&self, api: &Api, volume: &str) {
+        self.wait_for_status(api, &format!("/volumes/{volume}"), 404);
+    }
+}
+
+/// A port that nobody listens at. Somebody may take it before it is used; then the process says so, and the test fails.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}

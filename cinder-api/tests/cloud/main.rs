@@ -1,0 +1,9 @@
+//! Several `cinder-api` processes over a real Keystone, a real etcd and a real `storaged`: what must hold when they work
+//! side by side, when one of them dies, and when somebody asks for nonsense.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod bad_input;
+mod cloud;
+mod death;
+mod identity;
+mod races;
