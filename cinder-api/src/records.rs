@@ -10,6 +10,7 @@ pub mod edit;
 pub mod group;
 pub mod instant;
 pub mod job;
+pub mod managed;
 pub mod message;
 mod names;
 pub mod qos;

@@ -1,4 +1,15 @@
-//! Enumerations whose values have names in the API and in records.
+//! Enumerations whose values have names in the API and in records; and names that may be there once, as keys.
+
+use std::fmt::Write as _;
+
+/// A name as the identity of a record: names may have any characters, keys may not. In hexadecimal.
+pub(super) fn key(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut key, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(key, "{byte:02x}");
+        key
+    })
+}
 
 /// Makes an enumeration whose values have fixed names: read and written as those.
 macro_rules! named {

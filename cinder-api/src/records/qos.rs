@@ -32,7 +32,7 @@ impl Consumer {
 pub struct QosSpecs {
     /// A UUID.
     pub id: String,
-    /// Unique.
+    /// Unique: see [`QosName`].
     pub name: String,
     /// Who keeps to them.
     pub consumer: Consumer,
@@ -52,5 +52,37 @@ impl Record for QosSpecs {
 
     fn created(&self) -> Instant {
         self.created_at
+    }
+}
+
+/// That limits have a name: no two can be made at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QosName {
+    /// See [`QosName::key`].
+    pub id: String,
+    /// The limits.
+    pub qos_id: String,
+}
+
+impl QosName {
+    /// The record of a name.
+    pub fn new(name: &str, qos_id: &str) -> Self {
+        Self {
+            id: Self::key(name),
+            qos_id: qos_id.to_owned(),
+        }
+    }
+
+    /// The identity of a name's record.
+    pub fn key(name: &str) -> String {
+        super::names::key(name)
+    }
+}
+
+impl Record for QosName {
+    const KIND: &'static str = "qos-name";
+
+    fn id(&self) -> &str {
+        &self.id
     }
 }

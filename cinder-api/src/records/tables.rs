@@ -5,8 +5,9 @@ use coordination::{Entry, Event, Revision};
 use super::attachment::Attachment;
 use super::group::{Group, GroupSnapshot, GroupType};
 use super::job::Job;
+use super::managed::Managed;
 use super::message::Message;
-use super::qos::QosSpecs;
+use super::qos::{QosName, QosSpecs};
 use super::quota::{Limits, Usage};
 use super::service::Service;
 use super::snapshot::Snapshot;
@@ -97,6 +98,10 @@ tables! {
     default_types: DefaultType,
     /// Quality of service.
     qos: QosSpecs,
+    /// Which quality of service has a name.
+    qos_names: QosName,
+    /// Which volumes of the storage were taken over.
+    managed: Managed,
     /// What projects may have.
     limits: Limits,
     /// What projects have.

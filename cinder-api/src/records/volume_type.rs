@@ -1,7 +1,6 @@
 //! Kinds of volumes that an operator offers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
@@ -119,13 +118,9 @@ impl TypeName {
         }
     }
 
-    /// The identity of a name's record: names may have any characters, keys may not.
+    /// The identity of a name's record.
     pub fn key(name: &str) -> String {
-        name.bytes().fold(String::new(), |mut key, byte| {
-            // Writing to a string does not fail.
-            let _ = write!(key, "{byte:02x}");
-            key
-        })
+        super::names::key(name)
     }
 }
 

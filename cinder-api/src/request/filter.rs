@@ -100,6 +100,20 @@ fn comparison(part: &str) -> Option<(&str, Instant)> {
     }
 }
 
+/// All filters of a query, whoever asks: for listings that never refused one.
+pub fn any(query: &Query) -> Vec<Filter> {
+    let are_filters = query
+        .0
+        .iter()
+        .filter(|(key, _)| !NOT_FILTERS.contains(&key.as_str()));
+    let read = |(key, value): &(String, String)| Filter {
+        name: key.clone(),
+        value: value.clone(),
+        is_like: false,
+    };
+    are_filters.map(read).collect()
+}
+
 /// The filters of a query. `known` are those that everybody may use; an administrator may use any. From 3.31 others are
 /// refused, before they do nothing.
 pub fn filters(context: &Context, query: &Query, known: &[&str]) -> Result<Vec<Filter>, Fault> {

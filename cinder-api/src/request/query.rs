@@ -8,6 +8,9 @@ use crate::fault::Fault;
 /// The most pairs that are read: more than any client has filters.
 const PAIRS_MAX: usize = 100;
 
+/// What says which page of a listing is wanted, and in which order.
+const PAGE_WORDS: &[&str] = &["limit", "marker", "offset", "sort", "sort_key", "sort_dir"];
+
 /// The pairs of a query.
 #[derive(Clone, Debug, Default)]
 pub struct Query(pub Vec<(String, String)>);
@@ -35,6 +38,13 @@ impl Query {
         pairs
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The query without what says which page is wanted, and in which order: for listings that had none in older versions.
+    #[must_use]
+    pub fn without_pages(mut self) -> Self {
+        self.0.retain(|(key, _)| !PAGE_WORDS.contains(&key.as_str()));
+        self
     }
 
     /// Whether a name says yes; nothing or nonsense is no.
