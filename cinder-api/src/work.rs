@@ -19,6 +19,7 @@ use crate::records::tables::CLAIMS;
 use crate::records::{Edit, Job, Record, Stored};
 use crate::service::Service;
 
+mod expiry;
 mod groups;
 mod messages;
 mod snapshots;
@@ -96,6 +97,8 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
         tried: Mutex::default(),
         places: Arc::new(Semaphore::new(JOBS_MAX)),
     });
+    let service = worker.service.clone();
+    let mut expiry = std::pin::pin!(expiry::run(&service));
     let mut changes = worker.service.records.changes();
     let mut renewal = tokio::time::interval(RENEW_EVERY);
     loop {
@@ -107,6 +110,7 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
                 changes.borrow_and_update();
             }
             _ = renewal.tick() => worker.renew().await,
+            () = &mut expiry => {}
         }
         worker.look();
     }
