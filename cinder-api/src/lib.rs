@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod capabilities;
 pub mod config;
 pub mod connections;
 pub mod door;

@@ -7,10 +7,12 @@ use admin_api::ErrorKind;
 use super::messages::{self, Event};
 use super::{Trouble, conclude};
 use crate::api::volumes::AVAILABLE_OR_IN_USE;
+use crate::capabilities;
 use crate::quota::{self, Amounts};
 use crate::records::job::Task;
+use crate::records::managed::Managed;
 use crate::records::volume::VolumeStatus;
-use crate::records::{Edit, Instant as Moment, Job, Stored, Tables, Volume, VolumeType};
+use crate::records::{Edit, Instant as Moment, Job, Stored, Tables, Volume};
 use crate::service::Service;
 
 /// How long a volume that is to be deleted may still be open somewhere: gateways let go when their target is gone.
@@ -83,27 +85,21 @@ fn origin(tables: &Tables, volume: &Volume) -> Origin {
 
 /// The pool that a type's volumes go to; nothing if no pool fits.
 async fn choose_pool(service: &Service, type_id: &str) -> Result<Option<String>, Trouble> {
-    let wanted = {
+    let specs = {
         let tables = service.records.tables();
-        let kind = tables.types.get(type_id);
-        if kind.is_some_and(|kind| !is_ours(service, kind)) {
+        if capabilities::is_closed(&service.settings, &tables) {
             return Ok(None);
         }
-        kind.and_then(|kind| kind.extra_specs.get(POOL_SPEC).cloned())
+        let kind = tables.types.get(type_id);
+        kind.map(|kind| kind.extra_specs.clone()).unwrap_or_default()
     };
     let pools = service.storage.pools().await?;
-    let wanted = wanted.or_else(|| service.settings.default_pool.clone());
-    let found = match wanted {
-        Some(wanted) => pools.into_iter().find(|pool| pool.name == wanted),
-        None => pools.into_iter().next(),
-    };
+    let wanted = specs.get(POOL_SPEC).or(service.settings.default_pool.as_ref());
+    let found = pools.into_iter().find(|pool| {
+        let is_wanted = wanted.is_none_or(|wanted| *wanted == pool.name);
+        is_wanted && capabilities::fit(&capabilities::of_pool(&service.settings, pool), &specs)
+    });
     Ok(found.map(|pool| pool.name))
-}
-
-/// Whether this storage is what a type asks for.
-fn is_ours(service: &Service, kind: &VolumeType) -> bool {
-    let backend = kind.extra_specs.get("volume_backend_name");
-    backend.is_none_or(|backend| *backend == service.settings.backend_name)
 }
 
 /// Moves a volume to a pool unless it is there, and waits until it is.
@@ -179,6 +175,9 @@ pub fn forget(edit: &mut Edit<'_>, id: &str) {
     }
     for transfer in tables.transfers.of_parent(id) {
         edit.remove(transfer);
+    }
+    if let Some(managed) = tables.managed.get(&Managed::key(&volume.storage_name)) {
+        edit.remove(managed);
     }
     edit.remove(volume);
 }
