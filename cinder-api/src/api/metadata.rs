@@ -14,12 +14,14 @@ pub type Metadata = BTreeMap<String, String>;
 
 /// The map in a body: `{"metadata": {...}}`.
 pub fn all(body: &Body) -> Result<Metadata, Fault> {
+    body.only(&["metadata"])?;
     let fields = body.object("metadata")?;
     crate::request::body::metadata("metadata", fields.0)
 }
 
 /// The single value in a body: `{"meta": {KEY: ...}}` with the path's key and no other.
 pub fn one(body: &Body, key: &str) -> Result<String, Fault> {
+    body.only(&["meta"])?;
     let fields = body.object("meta")?;
     let mut map = crate::request::body::metadata("meta", fields.0)?;
     if map.len() != 1 {
