@@ -1,5 +1,6 @@
 //! The benchmarks: `local` and `vhost` (beside qemu-storage-daemon), `cluster` (beside Ceph and `GlusterFS`),
 //! `iscsi` (beside tgt),
+//! `openstack` (beside Cinder),
 //! `pauses`, `retype`, `snapshots`, `space`, `memory`, `erasure`. `cargo xtask bench`
 //! builds and runs them; results, with the machine they were taken on, are kept in
 //! `docs/benchmarks.md`. Nothing here is a test: a slow run fails nothing, a wrong byte does.
@@ -14,6 +15,7 @@ mod local;
 mod machine;
 mod memory;
 mod node;
+mod openstack;
 mod pauses;
 mod peers;
 mod process;
@@ -52,6 +54,8 @@ enum Benchmark {
     Pauses(pauses::Options),
     /// storaged-iscsi with one copy, three, and rows 4+2, beside tgt on a plain file.
     Iscsi(iscsi::Options),
+    /// cinder-api beside the real Cinder, with 100,000 volumes in both.
+    Openstack(openstack::Options),
     /// What snapshots and clones cost, by size and by depth.
     Snapshots(snapshots::Options),
     /// What a guest notices while its disk moves to another pool, and how fast that is.
@@ -69,6 +73,7 @@ fn main() -> Result<()> {
         Benchmark::Pauses(options) => pauses::run(&options),
         Benchmark::Vhost(options) => vhost::run(&options),
         Benchmark::Iscsi(options) => iscsi::run(&options),
+        Benchmark::Openstack(options) => openstack::run(&options),
         Benchmark::Snapshots(options) => snapshots::run(&options),
         Benchmark::Retype(options) => retype::run(&options),
         Benchmark::Space(options) => space::run(&options),
