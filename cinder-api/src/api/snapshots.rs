@@ -126,9 +126,12 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
         "force",
     ];
     fields.only(&known)?;
-    let volume = fields
-        .uuid("volume_id")?
-        .ok_or_else(|| fields.required("volume_id"))?;
+    let volume = match fields.uuid("volume_id")? {
+        Some(volume) => volume,
+        // Clients that know no volume send null, and are told that there is no such volume.
+        None if fields.has("volume_id") => return Err(Fault::missing("Volume", "None")),
+        None => return Err(fields.required("volume_id")),
+    };
     let name = volumes::named(fields)?.said();
     let description = volumes::described(fields)?.said();
     let metadata = fields.metadata("metadata")?.unwrap_or_default();
