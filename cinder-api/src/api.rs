@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use admin_client::AskError;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
 use crate::door;
+use crate::fault::Fault;
 use crate::service::Service;
 
 pub mod attachments;
@@ -14,6 +16,7 @@ pub mod group_snapshots;
 pub mod group_types;
 pub mod groups;
 pub mod limits;
+pub mod manage;
 pub mod messages;
 pub mod metadata;
 pub mod qos;
@@ -26,6 +29,11 @@ pub mod volumes;
 
 /// The largest body: a volume with all metadata that it may have is far smaller. Cinder's `osapi_max_request_body_size`.
 const BODY_BYTES_MAX: usize = 114_688;
+
+/// The refusal of what the storage cannot be asked just now.
+pub(crate) fn storage_fault(error: &AskError) -> Fault {
+    Fault::unavailable(format!("The storage cannot be asked: {error}. Try again."))
+}
 
 /// All paths.
 pub fn router(service: Arc<Service>) -> Router {
@@ -43,6 +51,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(transfers::routes())
         .merge(messages::routes())
         .merge(services::routes())
+        .merge(manage::routes())
         .fallback(door::no_such_path)
         .method_not_allowed_fallback(door::no_such_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

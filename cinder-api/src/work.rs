@@ -268,6 +268,7 @@ async fn perform(service: &Service, job: &Stored<Job>) -> Result<(), Trouble> {
     match &job.task {
         Task::CreateVolume { volume } => volumes::create(service, job, volume).await,
         Task::DeleteVolume { volume } => volumes::delete(service, job, volume).await,
+        Task::ManageVolume { volume } => volumes::manage(service, job, volume).await,
         Task::ExtendVolume { volume, size } => volumes::extend(service, job, volume, *size).await,
         Task::RevertVolume { volume, snapshot } => volumes::revert(service, job, volume, snapshot).await,
         Task::RetypeVolume { volume, type_id } => volumes::retype(service, job, volume, type_id).await,

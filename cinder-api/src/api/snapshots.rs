@@ -71,7 +71,7 @@ fn change(edit: &mut Edit<'_>, stored: &Stored<Snapshot>, becomes: impl FnOnce(&
     snapshot
 }
 
-fn summary(context: &Context, snapshot: &Snapshot) -> Value {
+pub(crate) fn summary(context: &Context, snapshot: &Snapshot) -> Value {
     let mut shown = json!({
         "id": snapshot.id,
         "created_at": snapshot.created_at.to_string(),

@@ -20,6 +20,11 @@ pub enum Task {
         /// The volume.
         volume: String,
     },
+    /// Take over a volume of the storage that is `managing`.
+    ManageVolume {
+        /// The volume.
+        volume: String,
+    },
     /// Make a volume larger that is `extending`.
     ExtendVolume {
         /// The volume.
@@ -79,6 +84,7 @@ impl Task {
         match self {
             Self::CreateVolume { volume }
             | Self::DeleteVolume { volume }
+            | Self::ManageVolume { volume }
             | Self::ExtendVolume { volume, .. }
             | Self::RevertVolume { volume, .. }
             | Self::RetypeVolume { volume, .. } => volume,

@@ -82,6 +82,26 @@ impl Page {
         Ok(self)
     }
 
+    /// The most rows of the page, for rows that are no records.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What the page comes after.
+    pub fn marker(&self) -> Option<&str> {
+        self.marker.as_deref()
+    }
+
+    /// How many rows after that are left out.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The keys that rows are sorted by, and whether each goes downwards.
+    pub fn sort(&self) -> &[(String, bool)] {
+        &self.sort
+    }
+
     /// Takes the page from rows that are ordered by their making, oldest first. `key` gives what a row is sorted by.
     pub fn select<'a, R: Record>(
         &self,

@@ -124,6 +124,13 @@ pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Re
     let Some(volume) = look(service, id, VolumeStatus::Deleting) else {
         return finish(service, job, id, |_| {}).await;
     };
+    if volume.previous_status == Some(VolumeStatus::ErrorManaging) {
+        // It was never OpenStack's: only the record goes.
+        return conclude(service, job, |edit| {
+            forget(edit, id);
+        })
+        .await;
+    }
     service.connections.withdraw(&service.storage, &volume).await?;
     let deadline = Instant::now() + LETTING_GO;
     loop {
@@ -180,6 +187,23 @@ pub fn forget(edit: &mut Edit<'_>, id: &str) {
         edit.remove(managed);
     }
     edit.remove(volume);
+}
+
+/// Takes over a volume of the storage: it becomes as large as whole GiB are.
+pub(super) async fn manage(service: &Service, job: &Stored<Job>, id: &str) -> Result<(), Trouble> {
+    if let Some(volume) = look(service, id, VolumeStatus::Managing) {
+        let name = &volume.storage_name;
+        if service.storage.volume(name).await?.is_none() {
+            return Err(Trouble::Failed(format!("{name} is gone from the storage")));
+        }
+        service.storage.grow(name, volume.size).await?;
+    }
+    finish(service, job, id, |volume| {
+        if volume.status == VolumeStatus::Managing {
+            volume.status = VolumeStatus::Available;
+        }
+    })
+    .await
 }
 
 /// Makes a volume larger. Its project has the room already.
@@ -287,6 +311,12 @@ pub(super) async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> 
         Task::DeleteVolume { .. } => {
             finish(service, job, id, |volume| {
                 volume.status = VolumeStatus::ErrorDeleting;
+            })
+            .await
+        }
+        Task::ManageVolume { .. } => {
+            finish(service, job, id, |volume| {
+                volume.status = VolumeStatus::ErrorManaging;
             })
             .await
         }

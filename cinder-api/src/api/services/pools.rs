@@ -2,22 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use admin_client::AskError;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use crate::api::types;
+use crate::api::{storage_fault, types};
 use crate::capabilities::{self, backend};
 use crate::fault::Fault;
 use crate::records::Instant;
 use crate::request::{Context, Query};
 use crate::service::Shared;
-
-/// The refusal while the storage is away.
-fn away(error: &AskError) -> Fault {
-    Fault::unavailable(format!("The storage cannot be asked: {error}. Try again."))
-}
 
 pub(super) async fn list(
     State(service): Shared,
@@ -29,7 +23,11 @@ pub(super) async fn list(
     let named = query.get("name").filter(|_| context.version.is(28));
     let wanted_type = query.get("volume_type").filter(|_| context.version.is(35));
     service.records.fresh().await?;
-    let pools = service.storage.pools().await.map_err(|error| away(&error))?;
+    let pools = service
+        .storage
+        .pools()
+        .await
+        .map_err(|error| storage_fault(&error))?;
     let tables = service.records.tables();
     let specs = match wanted_type {
         Some(named) => types::find(&tables, &context, named)?.extra_specs.clone(),

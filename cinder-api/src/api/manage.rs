@@ -1,0 +1,193 @@
+//! `/manageable_volumes` and `/manageable_snapshots`, and both under their older names: what the storage has is taken over
+//! as OpenStack's, under the name that it has there.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::routing::{MethodRouter, get};
+use serde_json::{Value, json};
+
+use crate::capabilities::backend;
+use crate::fault::Fault;
+use crate::request::filter::dictionary;
+use crate::request::{Context, Fields, Query};
+use crate::service::Service;
+use crate::storage::GIB;
+
+mod listing;
+mod snapshots;
+mod volumes;
+
+/// The version in which the newer paths came.
+const SINCE: u8 = 8;
+/// The name of a name in references.
+const BY_NAME: &str = "source-name";
+/// The name of a number in references: what storaged gives to nothing else.
+const BY_NUMBER: &str = "source-id";
+
+pub(super) fn routes() -> Router<Arc<Service>> {
+    let volumes = || get(volumes::list).post(volumes::manage);
+    let snapshots = || get(snapshots::list).post(snapshots::manage);
+    Router::new()
+        .merge(routes_at(
+            "/os-volume-manage",
+            0,
+            volumes(),
+            get(volumes::list_detail),
+        ))
+        .merge(routes_at(
+            "/manageable_volumes",
+            SINCE,
+            volumes(),
+            get(volumes::list_detail),
+        ))
+        .merge(routes_at(
+            "/os-snapshot-manage",
+            0,
+            snapshots(),
+            get(snapshots::list_detail),
+        ))
+        .merge(routes_at(
+            "/manageable_snapshots",
+            SINCE,
+            snapshots(),
+            get(snapshots::list_detail),
+        ))
+}
+
+/// The paths below a name that came in a version.
+fn routes_at(
+    path: &str,
+    since: u8,
+    all: MethodRouter<Arc<Service>>,
+    detail: MethodRouter<Arc<Service>>,
+) -> Router<Arc<Service>> {
+    Router::new()
+        .route(path, all)
+        .route(&format!("{path}/detail"), detail)
+        .route_layer(from_fn(
+            move |context: Context, request: Request, next: Next| async move {
+                context.since(since)?;
+                Ok::<_, Fault>(next.run(request).await)
+            },
+        ))
+}
+
+/// Refuses a host that is not this storage's, with or without one of its pools.
+fn check_host(service: &Service, host: Option<&str>) -> Result<(), Fault> {
+    let Some(host) = host.filter(|host| !host.is_empty()) else {
+        return Err(Fault::bad_request(
+            "Invalid input received: One of cluster and host must be set, and there is no cluster.",
+        ));
+    };
+    if host.split('#').next() == Some(backend(&service.settings).as_str()) {
+        return Ok(());
+    }
+    Err(Fault::unavailable(format!("Host '{host}' not found")))
+}
+
+/// Something of the storage, as a request calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reference {
+    /// By its name.
+    Name(String),
+    /// By its number.
+    Number(u64),
+}
+
+impl Reference {
+    /// Reads `{"source-name": "..."}`, `{"source-id": "..."}`, or a name alone; objects also as text.
+    fn read(fields: Fields<'_>) -> Result<Self, Fault> {
+        let value = fields.value("ref").ok_or_else(|| fields.required("ref"))?;
+        let read = match value {
+            Value::String(text) => match dictionary(text) {
+                Some(map) => Self::of(|key| map.get(key).cloned()),
+                None => Self::named(text),
+            },
+            Value::Object(map) => Self::of(|key| match map.get(key) {
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(Value::Number(number)) => Some(number.to_string()),
+                _ => None,
+            }),
+            _ => None,
+        };
+        read.ok_or_else(|| {
+            Fault::field(
+                "ref",
+                value,
+                "It must be {\"source-name\": NAME} with a name that the storage could have, or {\"source-id\": NUMBER}.",
+            )
+        })
+    }
+
+    fn of(get: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        match get(BY_NAME) {
+            Some(name) => Self::named(&name),
+            None => get(BY_NUMBER)?.parse().ok().map(Self::Number),
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        admin_api::names::check_name(name).ok()?;
+        Some(Self::Name(name.to_owned()))
+    }
+}
+
+/// A reference as answers show it.
+fn shown(name: &str) -> Value {
+    json!({BY_NAME: name})
+}
+
+/// Bytes in GiB, as whole ones.
+fn gib(bytes: u64) -> u64 {
+    bytes.div_ceil(GIB)
+}
+
+/// The host in a query.
+fn host(query: &Query) -> Option<&str> {
+    query.get("host")
+}
+
+#[cfg(test)]
+mod tests {
+    //! Every spelling of a reference.
+    use super::*;
+
+    fn read(value: &Value) -> Option<Reference> {
+        let body = json!({"ref": value});
+        Reference::read(Fields(body.as_object().unwrap())).ok()
+    }
+
+    #[test]
+    fn a_reference_is_read_in_every_spelling() {
+        let name = Some(Reference::Name("volume-1".to_owned()));
+        for value in [
+            json!({"source-name": "volume-1"}),
+            json!("volume-1"),
+            json!("{'source-name': 'volume-1'}"),
+        ] {
+            assert_eq!(read(&value), name, "{value}");
+        }
+        assert_eq!(read(&json!({"source-id": 7})), Some(Reference::Number(7)));
+        assert_eq!(read(&json!({"source-id": "7"})), Some(Reference::Number(7)));
+    }
+
+    #[test]
+    fn what_the_storage_cannot_have_is_no_reference() {
+        for value in [
+            json!({}),
+            json!({"source-name": "../x"}),
+            json!({"source-name": ""}),
+            json!({"source-id": "x"}),
+            json!(7),
+            json!("a/b"),
+        ] {
+            assert_eq!(read(&value), None, "{value}");
+        }
+        assert_eq!(gib(1), 1);
+        assert_eq!(gib(GIB), 1);
+        assert_eq!(gib(GIB + 1), 2);
+    }
+}
