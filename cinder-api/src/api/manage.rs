@@ -99,18 +99,23 @@ enum Reference {
 
 impl Reference {
     /// Reads `{"source-name": "..."}`, `{"source-id": "..."}`, or a name alone; objects also as text.
-    fn read(fields: Fields<'_>) -> Result<Self, Fault> {
+    /// A prefix that clients put before names, and that the storage does not know, is left out.
+    fn read(fields: Fields<'_>, prefix: &str) -> Result<Self, Fault> {
+        let named = |name: &str| Self::named(name.strip_prefix(prefix).unwrap_or(name));
         let value = fields.value("ref").ok_or_else(|| fields.required("ref"))?;
         let read = match value {
             Value::String(text) => match dictionary(text) {
-                Some(map) => Self::of(|key| map.get(key).cloned()),
-                None => Self::named(text),
+                Some(map) => Self::of(|key| map.get(key).cloned(), named),
+                None => named(text),
             },
-            Value::Object(map) => Self::of(|key| match map.get(key) {
-                Some(Value::String(text)) => Some(text.clone()),
-                Some(Value::Number(number)) => Some(number.to_string()),
-                _ => None,
-            }),
+            Value::Object(map) => {
+                let text = |key: &str| match map.get(key) {
+                    Some(Value::String(text)) => Some(text.clone()),
+                    Some(Value::Number(number)) => Some(number.to_string()),
+                    _ => None,
+                };
+                Self::of(text, named)
+            }
             _ => None,
         };
         read.ok_or_else(|| {
@@ -122,9 +127,9 @@ impl Reference {
         })
     }
 
-    fn of(get: impl Fn(&str) -> Option<String>) -> Option<Self> {
+    fn of(get: impl Fn(&str) -> Option<String>, named: impl Fn(&str) -> Option<Self>) -> Option<Self> {
         match get(BY_NAME) {
-            Some(name) => Self::named(&name),
+            Some(name) => named(&name),
             None => get(BY_NUMBER)?.parse().ok().map(Self::Number),
         }
     }
@@ -157,7 +162,7 @@ mod tests {
 
     fn read(value: &Value) -> Option<Reference> {
         let body = json!({"ref": value});
-        Reference::read(Fields(body.as_object().unwrap())).ok()
+        Reference::read(Fields(body.as_object().unwrap()), "_").ok()
     }
 
     #[test]
@@ -165,6 +170,7 @@ mod tests {
         let name = Some(Reference::Name("volume-1".to_owned()));
         for value in [
             json!({"source-name": "volume-1"}),
+            json!({"source-name": "_volume-1"}),
             json!("volume-1"),
             json!("{'source-name': 'volume-1'}"),
         ] {

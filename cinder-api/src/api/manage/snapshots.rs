@@ -1,6 +1,6 @@
 //! Snapshots of the storage become OpenStack's: those of volumes that are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
@@ -19,6 +19,8 @@ use crate::request::{Body, Context, Query, Version};
 use crate::service::{Service, Shared};
 
 const RULE: &str = "snapshot_extension:snapshot_manage";
+/// What Cinder's drivers put before names of snapshots: clients know them so.
+const PREFIX: &str = "_";
 
 pub(super) async fn list(
     State(service): Shared,
@@ -114,7 +116,7 @@ pub(super) async fn manage(State(service): Shared, context: Context, body: Body)
     let volume_id = fields
         .uuid("volume_id")?
         .ok_or_else(|| fields.required("volume_id"))?;
-    let reference = Reference::read(fields)?;
+    let reference = Reference::read(fields, PREFIX)?;
     let name = fields.short_text("name")?;
     let description = fields.short_text("description")?;
     let metadata = fields.metadata("metadata")?.unwrap_or_default();
@@ -181,13 +183,8 @@ async fn look(
 ) -> Result<admin_api::snapshots::Snapshot, Fault> {
     let all = service.storage.directory().snapshots(volume).await;
     let all = all.map_err(|error| storage_fault(&error))?.unwrap_or_default();
-    let names: BTreeSet<&str> = match reference {
-        // Cinder's drivers call them with a leading underscore: clients know them so.
-        Reference::Name(name) => [name.as_str(), name.trim_start_matches('_')].into(),
-        Reference::Number(_) => BTreeSet::new(),
-    };
     let is_meant = |snapshot: &admin_api::snapshots::Snapshot| match reference {
-        Reference::Name(_) => names.contains(snapshot.name.as_str()),
+        Reference::Name(name) => snapshot.name == *name,
         Reference::Number(number) => snapshot.id == *number,
     };
     all.into_iter()

@@ -152,7 +152,7 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
         )));
     }
     Ok(Wanted {
-        reference: Reference::read(fields)?,
+        reference: Reference::read(fields, "")?,
         name: fields.short_text("name")?,
         description: fields.short_text("description")?,
         kind: fields.short_text("volume_type")?.filter(|kind| !kind.is_empty()),
