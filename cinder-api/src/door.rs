@@ -4,6 +4,7 @@
 //! headers that clients look for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, info, info_span};
 
 use crate::fault::Fault;
 use crate::identity::keystone::Refusal;
@@ -58,17 +59,24 @@ async fn third(service: &Service, inside: Router, rest: &str, base: String, requ
     let asked = Version::asked(request.headers());
     let used = *asked.as_ref().unwrap_or(&Version(0));
     let answered = async {
-        let version = asked?;
-        let request = identified(service, rest, base, version, &request_id, request).await?;
-        Ok::<_, Response>(match inside.oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        })
+        let began = Instant::now();
+        let inner = async {
+            let version = asked?;
+            let request = identified(service, rest, base, version, &request_id, request).await?;
+            Ok::<_, Response>(match inside.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            })
+        };
+        let response: Response = inner.await.unwrap_or_else(|response| response);
+        info!(
+            status = response.status().as_u16(),
+            ms = began.elapsed().as_millis(),
+            "answered"
+        );
+        response
     };
-    let mut response = answered
-        .instrument(span)
-        .await
-        .unwrap_or_else(|response| response);
+    let mut response = answered.instrument(span).await;
     let headers = response.headers_mut();
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {

@@ -43,10 +43,22 @@ pub async fn uses(
     }
 }
 
-/// Tells a server's hypervisor that a volume has changed. It is told once: what it misses, it sees when it looks.
-pub async fn tell(keystone: &Keystone, nova: &str, event: &str, (server, volume): (&str, &str)) {
-    let body = json!({"events": [{"name": event, "server_uuid": server, "tag": volume}]});
+/// Tells the hypervisors of servers that a volume of theirs has changed. They are told once: what they miss, they see when
+/// they look. Where there is no Nova, there is nobody to tell.
+pub async fn tell(keystone: &Keystone, event: &str, volume: &str, servers: &[String]) {
+    if servers.is_empty() {
+        return;
+    }
     let told = async {
+        let Some(nova) = keystone
+            .compute()
+            .await
+            .map_err(|refusal| away(&format!("{refusal:?}")))?
+        else {
+            return Ok(None);
+        };
+        let event = |server| json!({"name": event, "server_uuid": server, "tag": volume});
+        let body = json!({"events": servers.iter().map(event).collect::<Vec<_>>()});
         let token = own_token(keystone).await?;
         let url = format!("{nova}/os-server-external-events");
         let headers = [
@@ -57,17 +69,12 @@ pub async fn tell(keystone: &Keystone, nova: &str, event: &str, (server, volume)
             .client()
             .ask(Method::POST, &url, &headers, Some(&body))
             .await;
-        asked.map_err(|error| away(&error))
+        asked.map(Some).map_err(|error| away(&error))
     };
     match told.await {
-        Ok(answer) => info!(server, volume, event, status = %answer.status, "Nova was told"),
-        Err(fault) => warn!(
-            server,
-            volume,
-            event,
-            error = fault.message,
-            "Nova cannot be told"
-        ),
+        Ok(Some(answer)) => info!(volume, event, status = %answer.status, "Nova was told"),
+        Ok(None) => {}
+        Err(fault) => warn!(volume, event, error = fault.message, "Nova cannot be told"),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use admin_client::AskError;
 use coordination::{Compare, CoordinationError, LeaseId, Outcome, Transaction};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::fault::Fault;
@@ -78,6 +78,8 @@ struct Worker {
     /// When a job was claimed last, or was found to be another process's.
     tried: Mutex<HashMap<String, Instant>>,
     places: Arc<Semaphore>,
+    /// A place is free again.
+    ended: Notify,
 }
 
 /// The lease that claims go away with, and until when it surely holds.
@@ -96,6 +98,7 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
         running: Mutex::default(),
         tried: Mutex::default(),
         places: Arc::new(Semaphore::new(JOBS_MAX)),
+        ended: Notify::new(),
     });
     let service = worker.service.clone();
     let mut expiry = std::pin::pin!(expiry::run(&service));
@@ -111,6 +114,7 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
             }
             _ = renewal.tick() => worker.renew().await,
             () = &mut expiry => {}
+            () = worker.ended.notified() => {}
         }
         worker.look();
     }
@@ -160,6 +164,7 @@ impl Worker {
                 worker.carry_out(&job).await;
                 drop(place);
                 lock(&worker.running).remove(&job.id);
+                worker.ended.notify_one();
             };
             tokio::spawn(carried_out.instrument(span));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -70,6 +70,8 @@ pub struct Keystone {
 struct OwnToken {
     text: Secret,
     expires: Instant,
+    /// Where servers are.
+    compute: Option<String>,
 }
 
 impl Keystone {
@@ -197,6 +199,11 @@ impl Keystone {
         Ok(self.own_token().await?.text)
     }
 
+    /// Where servers are, as the catalogue tells ourselves; nothing if there are none.
+    pub async fn compute(&self) -> Result<Option<String>, Refusal> {
+        Ok(self.own_token().await?.compute)
+    }
+
     async fn own_token(&self) -> Result<OwnToken, Refusal> {
         let mut own = self.own.lock().await;
         if let Some(token) = own.as_ref()
@@ -245,12 +252,11 @@ impl Keystone {
             .header("x-subject-token")
             .ok_or("it gave no token")?
             .to_owned();
-        let told: Value = answer.json().map_err(|error| error.to_string())?;
-        let expires = told.pointer("/token/expires_at").and_then(Value::as_str);
-        let expires = expires.and_then(Instant::parse).ok_or("its token has no end")?;
+        let told: Answer = answer.json().map_err(|error| error.to_string())?;
         Ok(OwnToken {
             text: Secret(text),
-            expires,
+            expires: told.token.expires(),
+            compute: told.token.endpoint(&["compute"]),
         })
     }
 }

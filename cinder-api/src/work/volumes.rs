@@ -8,6 +8,7 @@ use super::messages::{self, Event};
 use super::{Trouble, conclude};
 use crate::api::volumes::AVAILABLE_OR_IN_USE;
 use crate::capabilities;
+use crate::nova;
 use crate::quota::{self, Amounts};
 use crate::records::job::Task;
 use crate::records::managed::Managed;
@@ -217,7 +218,16 @@ pub(super) async fn extend(service: &Service, job: &Stored<Job>, id: &str, size:
             volume.status = back(volume);
         }
     })
-    .await
+    .await?;
+    let servers: Vec<String> = {
+        let tables = service.records.tables();
+        let attached = tables.attachments.of_parent(id);
+        attached
+            .filter_map(|attachment| attachment.instance_id.clone())
+            .collect()
+    };
+    nova::tell(&service.keystone, "volume-extended", id, &servers).await;
+    Ok(())
 }
 
 /// Puts a volume back to a snapshot.
