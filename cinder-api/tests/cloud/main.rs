@@ -6,4 +6,5 @@ mod bad_input;
 mod cloud;
 mod death;
 mod identity;
+mod operators;
 mod races;
