@@ -16,6 +16,7 @@ use crate::records::volume::VolumeStatus;
 use crate::records::{Edit, Instant, Job, Stored, Tables, Volume};
 use crate::request::{Body, Context, Fields, Query};
 use crate::service::{Service, Shared, is_visible};
+use crate::work;
 
 pub mod actions;
 mod create;
@@ -272,6 +273,11 @@ fn check_deletable(tables: &Tables, volume: &Volume, cascade: bool) -> Result<()
 }
 
 pub(crate) fn begin_deletion(edit: &mut Edit<'_>, context: &Context, volume: &Stored<Volume>) {
+    if volume.storage_name.is_empty() {
+        // Nothing of it is in the storage. Clients delete its type right afterwards.
+        work::forget_volume(edit, &volume.id);
+        return;
+    }
     change(edit, volume, |volume| {
         volume.previous_status = Some(volume.status);
         volume.status = VolumeStatus::Deleting;

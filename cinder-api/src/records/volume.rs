@@ -162,7 +162,7 @@ pub struct Volume {
     /// The pool of the storage that it lies in; nothing until one was chosen.
     #[serde(default)]
     pub pool: Option<String>,
-    /// What it is called in the storage.
+    /// What it is called in the storage. Nothing if no pool was found for it, so that the storage was never asked for it.
     pub storage_name: String,
     /// With what hosts show a target of it who they are; nothing until one was to reach it. Always the same: a host that loses
     /// its connection logs in with what it knows.

@@ -29,7 +29,14 @@ pub(super) async fn create(service: &Service, job: &Stored<Job>, id: &str) -> Re
         return finish(service, job, id, |_| {}).await;
     };
     let Some(pool) = choose_pool(service, &volume.type_id).await? else {
-        return fail(service, job, id, messages::NO_BACKEND, VolumeStatus::Error).await;
+        return conclude(service, job, |edit| {
+            change(edit, id, |volume| {
+                volume.status = VolumeStatus::Error;
+                volume.storage_name.clear();
+            });
+            messages::leave(edit, job, messages::NO_BACKEND, ("VOLUME", id));
+        })
+        .await;
     };
     let name = &volume.storage_name;
     let origin = origin(&service.records.tables(), &volume);

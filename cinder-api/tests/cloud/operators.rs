@@ -201,3 +201,30 @@ fn a_volume_of_the_storage_is_taken_over_once_and_given_up_again() {
     // And once more: nothing of the first time is left.
     assert_eq!(take(second).status, 202);
 }
+
+#[test]
+fn a_volume_that_no_pool_was_found_for_is_gone_as_soon_as_it_is_deleted() {
+    let cloud = Cloud::start(1);
+    let api = &cloud.apis[0];
+    let admin = cloud.user("alpha-admin", "alpha");
+    let kind = json!({"volume_type": {"name": "elsewhere", "extra_specs": {"vendor_name": "other"}}});
+    let kind = id(&admin.send(api, Method::POST, "/types", kind), "volume_type");
+    let volume = json!({"volume": {"size": 1, "volume_type": kind}});
+    let volume = id(&admin.send(api, Method::POST, "/volumes", volume), "volume");
+    admin.wait(api, &volume, "error");
+    let messages = admin.ask(api, Method::GET, &format!("/messages?resource_uuid={volume}"));
+    assert_eq!(
+        messages.body["messages"][0]["event_id"], "VOLUME_VOLUME_001_003",
+        "{}",
+        messages.text
+    );
+    assert_eq!(
+        admin
+            .ask(api, Method::DELETE, &format!("/volumes/{volume}"))
+            .status,
+        202
+    );
+    let gone = admin.ask(api, Method::DELETE, &format!("/types/{kind}"));
+    assert_eq!(gone.status, 202, "{}", gone.text);
+    assert_eq!(used(&cloud, &admin, "alpha", "volumes"), 0);
+}
