@@ -6,5 +6,6 @@ mod bad_input;
 mod cloud;
 mod death;
 mod identity;
+mod nova;
 mod operators;
 mod races;

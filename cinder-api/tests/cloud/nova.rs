@@ -1,0 +1,67 @@
+//! Nova's own code does with volumes what Nova does, over iSCSI gateways that are there.
+
+use serde_json::json;
+use test_node::Process;
+use test_openstack::Environment;
+use test_openstack::accounts::{NOVA, PASSWORD};
+use test_openstack::http::Method;
+
+use crate::cloud::Cloud;
+
+/// Attach, live migration, detach, and all else that Nova asks of Cinder.
+const PROGRAM: &str = include_str!("nova.py");
+
+#[test]
+fn nova_attaches_migrates_and_detaches() {
+    let cloud = Cloud::start(2);
+    let log = cloud.node.folder().join("gateway.log");
+    let arguments = [
+        "--storaged",
+        cloud.node.session_socket().to_str().unwrap(),
+        "--admin-socket",
+        cloud.node.admin_socket().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    .map(str::to_owned);
+    let mut gateway = Process::start("storaged-iscsi", arguments, &log).unwrap();
+    let portals = || cloud.node.storagectl(&["iscsi", "portal", "list"]).ok();
+    gateway
+        .wait_for("portals", || portals().filter(|list| list.contains("127.0.0.1:")))
+        .unwrap();
+    let api = &cloud.apis[0];
+    cloud
+        .keystone
+        .register(&format!("{}/v3", cloud.apis[1].url))
+        .unwrap();
+    let admin = cloud.user("alpha-admin", "alpha");
+    let shared = json!({"volume_type": {"name": "shared", "extra_specs": {"multiattach": "<is> True"}}});
+    assert_eq!(admin.send(api, Method::POST, "/types", shared).status, 200);
+    let user = cloud.user("alpha-member", "alpha");
+    let volume = user.volume(api);
+    let wanted = json!({"volume": {"size": 1, "volume_type": "shared"}});
+    let shared = user.send(api, Method::POST, "/volumes", wanted);
+    let shared = shared.body["volume"]["id"].as_str().unwrap().to_owned();
+    user.wait(api, &shared, "available");
+    let keystone = cloud.keystone.url();
+    let arguments = [
+        "-W",
+        "ignore",
+        "-c",
+        PROGRAM,
+        &keystone,
+        "alpha-member",
+        PASSWORD,
+        "alpha",
+        NOVA,
+        &volume,
+        &shared,
+    ];
+    let said = Environment::of("nova")
+        .unwrap()
+        .run("python", arguments, cloud.node.folder())
+        .unwrap();
+    assert!(said.contains("as Nova wants it"), "{said}");
+}
