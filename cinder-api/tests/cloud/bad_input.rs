@@ -186,6 +186,27 @@ fn queries_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_volume_that_nobody_would_encrypt_is_not_made() {
+    let cloud = Cloud::start(1);
+    let api = &cloud.apis[0];
+    let admin = cloud.user("alpha-admin", "alpha");
+    let made = admin.send(
+        api,
+        Method::POST,
+        "/types",
+        json!({"volume_type": {"name": "secret"}}),
+    );
+    let id = made.body["volume_type"]["id"].as_str().unwrap();
+    let how = json!({"encryption": {"provider": "luks", "control_location": "front-end", "cipher": "aes-xts-plain64"}});
+    let told = admin.send(api, Method::POST, &format!("/types/{id}/encryption"), how);
+    assert_eq!(told.status, 200, "{}", told.text);
+    let volume = json!({"volume": {"size": 1, "volume_type": "secret"}});
+    let refused = admin.send(api, Method::POST, "/volumes", volume);
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    assert_is_fault(&refused.body, 400, "an encrypted volume");
+}
+
+#[test]
 fn no_log_has_a_secret_in_it() {
     let cloud = Cloud::start(1);
     let api = &cloud.apis[0];

@@ -236,6 +236,13 @@ fn promise(
         )));
     }
     let kind = choose_type(service, tables, context, wanted, &origin)?;
+    if kind.encryption.is_some() {
+        return Err(Fault::bad_request(format!(
+            "Invalid volume type: volumes of {} are encrypted with a key of their own, and no key manager is known here: it \
+             would be shown as encrypted and would not be.",
+            kind.name
+        )));
+    }
     quota::check_size(tables, project, size)?;
     quota::take(edit, project, &Amounts::volume(&kind.id, size))?;
     check_group(edit, context, wanted, &kind.id)?;
