@@ -29,6 +29,11 @@ const OWN_VOLUMES: usize = 2000;
 /// Requests at once, where many are.
 const AT_ONCE: usize = 200;
 
+/// The real one takes many times as long: this part of the requests is enough for its figures, and so many at least.
+const CINDER_PART: usize = 50;
+/// See [`CINDER_PART`].
+const CINDER_LEAST: usize = 20;
+
 /// How `openstack` is run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -45,7 +50,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Requests of a pattern in a round.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 1000)]
     requests: usize,
     /// Leave the real Cinder out.
     #[arg(long)]
@@ -343,10 +348,8 @@ async fn rounds(services: &[Service], token: &str, options: &Options) -> Result<
         for _ in 0..options.rounds {
             for (service, taken) in services.iter().zip(&mut taken) {
                 let pattern = patterns(service).swap_remove(at);
-                // The real one takes a hundred times as long for some of these: fewer of them are enough for its figures.
-                let is_slow = service.name == "Cinder" && pattern.depth == 1;
-                let requests = if is_slow {
-                    options.requests.div_ceil(10)
+                let requests = if service.name == "Cinder" {
+                    (options.requests / CINDER_PART).max(pattern.depth.max(CINDER_LEAST))
                 } else {
                     options.requests
                 };

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod certificates;
+pub mod cinder;
 pub mod image;
 pub mod iscsi;
 pub mod libvirt;

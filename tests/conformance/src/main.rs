@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use conformance::cinder::{self, Server, Wanted};
 use conformance::suite::Selection;
 
 /// Run clients that others wrote against storaged's servers.
@@ -31,6 +32,20 @@ enum Suite {
         #[arg(long)]
         brief: bool,
     },
+    /// Tempest's tests of volumes and Cinder's own against cinder-api, with a real Keystone
+    Cinder {
+        #[command(flatten)]
+        server: ServerArguments,
+        /// Only tests whose names this regular expression fits
+        #[arg(long, value_name = "REGEX")]
+        only: Option<String>,
+        /// One JSON object for each test, instead of a table
+        #[arg(long)]
+        json: bool,
+        /// Write down what became of each test
+        #[arg(long, value_name = "FILE", requires = "reference")]
+        record: Option<PathBuf>,
+    },
     /// Debian's libvirt with a disk of vhost-blk, and a real guest that uses it
     Libvirt {
         /// Only checks whose names contain this
@@ -42,10 +57,46 @@ enum Suite {
     },
 }
 
+/// Who serves the Block Storage API.
+#[derive(Args)]
+struct ServerArguments {
+    /// Another cinder-api than the one that was built
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+    /// The real Cinder
+    #[arg(long, conflicts_with = "server")]
+    reference: bool,
+    /// Leave configurations and logs in this folder
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+}
+
+impl ServerArguments {
+    fn server(&self) -> Server {
+        if self.reference {
+            Server::Reference
+        } else {
+            Server::Ours(self.server.clone())
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let tally = match Arguments::parse().suite {
         Suite::Nbd { only } => conformance::nbd::run(&Selection { only }),
         Suite::Iscsi { only, brief } => conformance::iscsi::run(&Selection { only }, brief),
+        Suite::Cinder {
+            server,
+            only,
+            json,
+            record,
+        } => cinder::run(&Wanted {
+            server: server.server(),
+            only,
+            json,
+            record,
+            keep: server.keep,
+        }),
         Suite::Libvirt { only, folder } => conformance::libvirt::run(&Selection { only }, &folder),
     };
     println!("{tally}");

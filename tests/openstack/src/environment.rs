@@ -70,6 +70,12 @@ impl Environment {
         finish(command.args(arguments).current_dir(inside))
     }
 
+    /// Where its packages are.
+    pub fn packages(&self) -> Result<PathBuf> {
+        let print = "import sysconfig; print(sysconfig.get_path('purelib'))";
+        finish(Command::new(self.program("python")).args(["-c", print])).map(|said| said.trim().into())
+    }
+
     /// Its folder: what is made by its programs once for all may be kept in it.
     pub fn folder(&self) -> &Path {
         &self.folder

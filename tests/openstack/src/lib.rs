@@ -18,4 +18,5 @@ mod tokens;
 pub use environment::Environment;
 pub use keystone::Keystone;
 pub use reference::Reference;
+pub use server::Port;
 pub use tokens::{AccessRule, ApplicationCredential};

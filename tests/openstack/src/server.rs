@@ -11,14 +11,14 @@ use test_node::Process;
 use crate::Environment;
 
 /// A port that is this process's until a server has it: nobody else can take it in between.
-pub(crate) struct Port {
+pub struct Port {
     listener: TcpListener,
     address: SocketAddr,
 }
 
 impl Port {
     /// A free one. Who connects from now on waits for the server.
-    pub(crate) fn find() -> Result<Self> {
+    pub fn find() -> Result<Self> {
         Self::at((Ipv4Addr::LOCALHOST, 0).into())
     }
 
@@ -31,6 +31,11 @@ impl Port {
 
     /// Its address.
     pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Gives it up for a server that wants to take it itself; gives its address. Somebody else may be faster.
+    pub fn leave(self) -> SocketAddr {
         self.address
     }
 

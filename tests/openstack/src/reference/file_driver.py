@@ -27,7 +27,9 @@ class FileDriver(driver.VolumeDriver):
         self.configuration.append_config_values(OPTIONS)
 
     def _path(self, item):
-        return os.path.join(self.configuration.file_driver_folder, item["name"])
+        # Snapshots have a letter before their names, as with LVM, where Tempest looks for those that it no longer manages.
+        mark = "_" if "volume_id" in item else ""
+        return os.path.join(self.configuration.file_driver_folder, mark + item["name"])
 
     def check_for_setup_error(self):
         os.makedirs(self.configuration.file_driver_folder, exist_ok=True)

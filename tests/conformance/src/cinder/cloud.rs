@@ -1,0 +1,119 @@
+//! A small cloud: a Keystone, and a Block Storage API that is in its catalogue. What is asked of it is the tests' business.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use test_node::{Node, Process, program};
+use test_openstack::accounts::{CINDER, PASSWORD};
+use test_openstack::http::Question;
+use test_openstack::{Keystone, Port, Reference};
+
+use crate::stage;
+
+/// Disks of the node behind our server, and copies that it keeps.
+const DISKS: u32 = 3;
+/// The pool of volumes.
+const POOL: &str = "conformance";
+
+/// Who serves the API.
+#[derive(Clone, Debug)]
+pub enum Server {
+    /// Our program: the one that was built, or that of a path.
+    Ours(Option<PathBuf>),
+    /// The real Cinder.
+    Reference,
+}
+
+/// A running cloud. It ends with this value.
+pub struct Cloud {
+    /// Who says who is who.
+    pub keystone: Keystone,
+    /// Where the API is: `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// For configurations and logs.
+    pub folder: PathBuf,
+    _server: Running,
+}
+
+/// What runs. Dropped in this order.
+enum Running {
+    Reference {
+        _cinder: Reference,
+    },
+    Ours {
+        _api: Process,
+        _gateway: stage::Server,
+        _node: Box<Node>,
+    },
+}
+
+impl Cloud {
+    /// Starts one, with configurations and logs in a folder.
+    pub fn start(folder: &Path, server: &Server) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let folder = std::path::absolute(folder)?;
+        let keystone = Keystone::start(&folder.join("keystone")).context("start Keystone")?;
+        let (running, url) = match server {
+            Server::Reference => {
+                let cinder = Reference::start(&folder.join("cinder"), &keystone).context("start Cinder")?;
+                let url = cinder.url().to_owned();
+                (Running::Reference { _cinder: cinder }, url)
+            }
+            Server::Ours(path) => {
+                let path = match path {
+                    Some(path) => path.clone(),
+                    None => program("cinder-api")?,
+                };
+                ours(&path, &folder, &keystone)?
+            }
+        };
+        keystone.register(&format!("{url}/v3/%(project_id)s"))?;
+        Ok(Self {
+            keystone,
+            url,
+            folder,
+            _server: running,
+        })
+    }
+}
+
+fn ours(path: &Path, folder: &Path, keystone: &Keystone) -> Result<(Running, String)> {
+    let node = Node::start(DISKS)?;
+    node.storagectl(&["pool", "create", POOL, "--copies", &DISKS.to_string()])?;
+    let mut command = Command::new(program("storaged-iscsi")?);
+    command.arg("--storaged").arg(node.session_socket());
+    command.arg("--admin-socket").arg(node.admin_socket());
+    command.args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "error");
+    let gateway = stage::Server::start(&mut command, 1)?;
+    let address = Port::find()?.leave();
+    let url = format!("http://{address}");
+    let configuration = folder.join("cinder-api.toml");
+    fs::write(
+        &configuration,
+        format!(
+            "listen = [\"{address}\"]\n\
+             [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword = \"{PASSWORD}\"\n\
+             [records]\nfile = {:?}\n\
+             [storage]\nadmin_socket = {:?}\nsession_socket = {:?}\ndefault_pool = \"{POOL}\"\n\
+             [images]\nwork_dir = {:?}\n",
+            keystone.url(),
+            folder.join("cinder-api.records"),
+            node.admin_socket(),
+            node.session_socket(),
+            folder,
+        ),
+    )?;
+    let arguments = ["--config".into(), configuration.into_os_string()];
+    let mut api = Process::start_at(path, arguments, &folder.join("cinder-api.log"))?;
+    api.wait_for("cinder-api to answer", || {
+        Question::get(format!("{url}/")).expect(300).ok()
+    })?;
+    let running = Running::Ours {
+        _api: api,
+        _gateway: gateway,
+        _node: Box::new(node),
+    };
+    Ok((running, url))
+}
