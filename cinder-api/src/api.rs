@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::service::Service;
 
 pub mod attachments;
+pub mod backups;
 pub mod group_snapshots;
 pub mod group_types;
 pub mod groups;
@@ -49,6 +50,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(groups::routes())
         .merge(group_snapshots::routes())
         .merge(transfers::routes())
+        .merge(backups::routes())
         .merge(messages::routes())
         .merge(services::routes())
         .merge(manage::routes())

@@ -57,6 +57,8 @@ struct Words {
     iscsi: IscsiFile,
     #[serde(default)]
     images: ImagesFile,
+    #[serde(default)]
+    backups: BackupsFile,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -112,6 +114,12 @@ struct ImagesFile {
     work_dir: Option<PathBuf>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupsFile {
+    directory: Option<PathBuf>,
+}
+
 /// Where the records are.
 #[derive(Clone, Debug)]
 pub enum Place {
@@ -156,6 +164,8 @@ pub struct Settings {
     pub glance_url: Option<String>,
     /// Where images are kept while they are converted.
     pub work_dir: PathBuf,
+    /// The directory that backups are kept in; nothing: there are none.
+    pub backup_directory: Option<PathBuf>,
 }
 
 impl Settings {
@@ -211,6 +221,7 @@ impl Settings {
                 .images
                 .work_dir
                 .unwrap_or_else(|| PathBuf::from("/var/lib/cinder-api")),
+            backup_directory: file.backups.directory,
         })
     }
 }

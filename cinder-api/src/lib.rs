@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod backup;
 pub mod capabilities;
 pub mod config;
 pub mod connections;
+pub mod device;
 pub mod door;
 pub mod fault;
 pub mod http;

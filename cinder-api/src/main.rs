@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use cinder_api::backup::ObjectStore;
+use cinder_api::backup::store::Directory;
 use cinder_api::config::{Place, Settings};
 use cinder_api::connections::{Connections, Iscsi};
 use cinder_api::identity::Keystone;
@@ -71,6 +73,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
         keystone: Keystone::new(settings.keystone.clone()).context("make a client for Keystone")?,
         storage: Storage::new(&settings.admin_socket)?,
         connections: Connections::new(vec![Box::new(Iscsi::new(settings.target_prefix.clone()))]),
+        backups: settings
+            .backup_directory
+            .as_deref()
+            .map(|path| Arc::new(Directory::new(path)) as Arc<dyn ObjectStore>),
         policy,
         records,
         settings,

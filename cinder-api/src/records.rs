@@ -6,6 +6,7 @@
 //! [`crate::work`]; this module knows no HTTP and no disks. Decision 0069 says why the records are there.
 
 pub mod attachment;
+pub mod backup;
 pub mod edit;
 pub mod group;
 pub mod instant;
@@ -25,6 +26,7 @@ pub mod volume;
 pub mod volume_type;
 
 pub use attachment::Attachment;
+pub use backup::Backup;
 pub use edit::Edit;
 pub use instant::Instant;
 pub use job::Job;

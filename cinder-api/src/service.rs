@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 
+use crate::backup::ObjectStore;
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::fault::Fault;
@@ -27,12 +28,20 @@ pub struct Service {
     pub storage: Storage,
     /// How hosts reach it.
     pub connections: Connections,
+    /// Where backups are kept; nothing if no place is configured.
+    pub backups: Option<Arc<dyn ObjectStore>>,
 }
 
 /// How handlers get the service.
 pub type Shared = State<Arc<Service>>;
 
 impl Service {
+    /// Where backups are kept.
+    pub fn backups(&self) -> Result<Arc<dyn ObjectStore>, Fault> {
+        let none = || Fault::unavailable("No place for backups is configured: an operator sets backups.directory.");
+        self.backups.clone().ok_or_else(none)
+    }
+
     /// Refuses what a rule does not let a caller do with things of his own project.
     pub fn check(&self, rule: &str, context: &Context) -> Result<(), Fault> {
         let project = context.caller.project_id.as_deref();

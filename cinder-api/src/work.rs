@@ -19,12 +19,14 @@ use crate::records::tables::CLAIMS;
 use crate::records::{Edit, Job, Record, Stored};
 use crate::service::Service;
 
+mod backups;
 mod expiry;
 mod groups;
 mod messages;
 mod snapshots;
 mod volumes;
 
+pub use backups::amounts as backup_amounts;
 pub use snapshots::forget as forget_snapshot;
 pub use volumes::{POOL_SPEC, forget as forget_volume};
 
@@ -287,6 +289,10 @@ async fn perform(service: &Service, job: &Stored<Job>) -> Result<(), Trouble> {
         }
         Task::CreateSnapshot { snapshot } => snapshots::create(service, job, snapshot).await,
         Task::DeleteSnapshot { snapshot } => snapshots::delete(service, job, snapshot).await,
+        Task::CreateBackup { backup } => backups::create(service, job, backup).await,
+        Task::RestoreBackup { backup, volume } => backups::restore(service, job, (backup, volume)).await,
+        Task::DeleteBackup { backup } => backups::delete(service, job, backup).await,
+        Task::ImportBackup { backup } => backups::import(service, job, backup).await,
     }
 }
 
@@ -295,6 +301,10 @@ async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> Result<(), 
         Task::CreateSnapshot { snapshot } | Task::DeleteSnapshot { snapshot } => {
             snapshots::give_up(service, job, snapshot, why).await
         }
+        Task::CreateBackup { backup }
+        | Task::RestoreBackup { backup, .. }
+        | Task::DeleteBackup { backup }
+        | Task::ImportBackup { backup } => backups::give_up(service, job, backup, why).await,
         Task::CreateGroup { .. } | Task::CreateGroupSnapshot { .. } => {
             groups::give_up(service, job, job.task.subject(), true).await
         }

@@ -19,7 +19,7 @@ use crate::service::{Service, Shared, is_visible};
 use crate::work;
 
 pub mod actions;
-mod create;
+pub(crate) mod create;
 mod encryption;
 mod image_metadata;
 mod list;

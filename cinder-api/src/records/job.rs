@@ -76,6 +76,28 @@ pub enum Task {
         /// The snapshot.
         snapshot: String,
     },
+    /// Make a backup that is `creating`.
+    CreateBackup {
+        /// The backup.
+        backup: String,
+    },
+    /// Write a backup to a volume that is `restoring-backup`, or to a new one.
+    RestoreBackup {
+        /// The backup.
+        backup: String,
+        /// The volume.
+        volume: String,
+    },
+    /// Delete a backup that is `deleting`.
+    DeleteBackup {
+        /// The backup.
+        backup: String,
+    },
+    /// Take over a backup that is stored already, and is `creating`.
+    ImportBackup {
+        /// The backup.
+        backup: String,
+    },
 }
 
 impl Task {
@@ -93,6 +115,10 @@ impl Task {
                 group_snapshot
             }
             Self::CreateSnapshot { snapshot } | Self::DeleteSnapshot { snapshot } => snapshot,
+            Self::CreateBackup { backup }
+            | Self::RestoreBackup { backup, .. }
+            | Self::DeleteBackup { backup }
+            | Self::ImportBackup { backup } => backup,
         }
     }
 }

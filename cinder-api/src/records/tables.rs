@@ -3,6 +3,7 @@
 use coordination::{Entry, Event, Revision};
 
 use super::attachment::Attachment;
+use super::backup::Backup;
 use super::group::{Group, GroupSnapshot, GroupType};
 use super::job::Job;
 use super::managed::Managed;
@@ -114,6 +115,8 @@ tables! {
     groups: Group,
     /// Snapshots of groups; such a snapshot's parent is its group.
     group_snapshots: GroupSnapshot,
+    /// Backups; a backup's parent is the one that it is the difference to.
+    backups: Backup,
     /// What users should know.
     messages: Message,
     /// Switches of services.

@@ -92,7 +92,7 @@ fn origin(tables: &Tables, volume: &Volume) -> Origin {
 }
 
 /// The pool that a type's volumes go to; nothing if no pool fits.
-async fn choose_pool(service: &Service, type_id: &str) -> Result<Option<String>, Trouble> {
+pub(super) async fn choose_pool(service: &Service, type_id: &str) -> Result<Option<String>, Trouble> {
     let specs = {
         let tables = service.records.tables();
         if capabilities::is_closed(&service.settings, &tables) {
@@ -374,7 +374,7 @@ async fn finish(
     .await
 }
 
-fn change(edit: &mut Edit<'_>, id: &str, becomes: impl Fn(&mut Volume)) {
+pub(super) fn change(edit: &mut Edit<'_>, id: &str, becomes: impl Fn(&mut Volume)) {
     if let Some(stored) = edit.tables.volumes.get(id) {
         let mut volume = stored.record.clone();
         becomes(&mut volume);
@@ -393,7 +393,7 @@ fn look(service: &Service, id: &str, at: VolumeStatus) -> Option<Volume> {
 }
 
 /// The status to which a volume returns.
-fn back(volume: &Volume) -> VolumeStatus {
+pub(super) fn back(volume: &Volume) -> VolumeStatus {
     let before = volume
         .previous_status
         .filter(|status| AVAILABLE_OR_IN_USE.contains(status));

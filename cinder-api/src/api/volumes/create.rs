@@ -13,11 +13,12 @@ use super::{described, later, named, view};
 use crate::api::types;
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
+use crate::records::backup::BackupStatus;
 use crate::records::group::GroupStatus;
 use crate::records::job::Task;
 use crate::records::snapshot::SnapshotStatus;
 use crate::records::volume::{AttachStatus, VolumeStatus};
-use crate::records::{Edit, Instant, Snapshot, Stored, Tables, Volume, VolumeType};
+use crate::records::{Backup, Edit, Instant, Snapshot, Stored, Tables, Volume, VolumeType};
 use crate::request::body::{INTEGER_MAX, TEXT_MAX};
 use crate::request::{Body, Context, Fields};
 use crate::service::{Service, Shared};
@@ -49,7 +50,8 @@ const FIELDS: &[&str] = &[
 ];
 
 /// What is asked for.
-struct Wanted {
+#[derive(Default)]
+pub(crate) struct Wanted {
     name: Option<String>,
     description: Option<String>,
     size: Option<u64>,
@@ -57,9 +59,21 @@ struct Wanted {
     snapshot: Option<String>,
     source: Option<String>,
     image: Option<String>,
+    backup: Option<String>,
     group: Option<String>,
     zone: Option<String>,
     metadata: BTreeMap<String, String>,
+}
+
+impl Wanted {
+    /// A volume that is made from a backup, as large as that was.
+    pub(crate) fn of_backup(name: String, backup: String) -> Self {
+        Self {
+            name: Some(name),
+            backup: Some(backup),
+            ..Self::default()
+        }
+    }
 }
 
 /// Makes a volume: the answer is that it will be there.
@@ -102,6 +116,11 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
         snapshot: reference(fields, "snapshot_id", "Snapshot")?,
         source: reference(fields, "source_volid", "Volume")?,
         image: image(fields)?,
+        backup: if context.version.is(47) {
+            reference(fields, "backup_id", "Backup")?
+        } else {
+            None
+        },
         group: if context.version.is(13) {
             fields.uuid("group_id")?
         } else {
@@ -128,13 +147,16 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
             "Availability zone '{zone}' is invalid."
         )));
     }
-    let origins = [&wanted.snapshot, &wanted.source, &wanted.image];
+    let origins = [&wanted.snapshot, &wanted.source, &wanted.image, &wanted.backup];
     if origins.iter().filter(|origin| origin.is_some()).count() > 1 {
         return Err(Fault::bad_request(
-            "Invalid input received: May specify only one of snapshot, imageRef or source volume",
+            "Invalid input received: May specify only one of snapshot, imageRef, source volume or backup",
         ));
     }
-    if wanted.size.is_none() && wanted.snapshot.is_none() && wanted.source.is_none() {
+    let needs_size = [&wanted.snapshot, &wanted.source, &wanted.backup]
+        .iter()
+        .all(|origin| origin.is_none());
+    if wanted.size.is_none() && needs_size {
         return Err(Fault::bad_request(
             "Invalid input received: Invalid volume size provided for create request: None (size argument must be an \
              integer (or string representation of an integer) and greater than zero).",
@@ -178,6 +200,7 @@ fn image(fields: Fields<'_>) -> Result<Option<String>, Fault> {
 struct Origin<'a> {
     snapshot: Option<&'a Arc<Stored<Snapshot>>>,
     volume: Option<&'a Arc<Stored<Volume>>>,
+    backup: Option<&'a Arc<Stored<Backup>>>,
 }
 
 impl Origin<'_> {
@@ -185,6 +208,7 @@ impl Origin<'_> {
         let mut origin = Origin {
             snapshot: None,
             volume: None,
+            backup: None,
         };
         if let Some(id) = &wanted.snapshot {
             let snapshot = crate::api::snapshots::find(tables, context, id)?;
@@ -207,6 +231,11 @@ impl Origin<'_> {
             }
             origin.volume = Some(volume);
         }
+        if let Some(id) = &wanted.backup {
+            let backup = crate::api::backups::find(tables, context, id)?;
+            crate::api::backups::check_restorable(backup)?;
+            origin.backup = Some(backup);
+        }
         Ok(origin)
     }
 
@@ -214,11 +243,12 @@ impl Origin<'_> {
         let snapshot = self.snapshot.map(|snapshot| snapshot.size);
         snapshot
             .or_else(|| self.volume.map(|volume| volume.size))
+            .or_else(|| self.backup.map(|backup| backup.size))
             .unwrap_or(0)
     }
 }
 
-fn promise(
+pub(crate) fn promise(
     service: &Service,
     edit: &mut Edit<'_>,
     context: &Context,
@@ -254,6 +284,7 @@ fn promise(
     if let (Some(volume), None) = (origin.volume, origin.snapshot) {
         edit.touch(volume);
     }
+    let task = task(edit, &origin, id);
     let volume = Volume {
         id: id.to_owned(),
         project_id: project.to_owned(),
@@ -287,15 +318,23 @@ fn promise(
         chap: None,
     };
     edit.insert(&volume);
-    later(
-        edit,
-        context,
-        project,
-        Task::CreateVolume {
-            volume: id.to_owned(),
-        },
-    );
+    later(edit, context, project, task);
     Ok(volume)
+}
+
+/// What makes the volume. A backup that it is made from is held until then.
+fn task(edit: &mut Edit<'_>, origin: &Origin<'_>, id: &str) -> Task {
+    let volume = id.to_owned();
+    match origin.backup {
+        Some(backup) => {
+            crate::api::backups::change(edit, backup, |backup| backup.status = BackupStatus::Restoring);
+            Task::RestoreBackup {
+                backup: backup.id.clone(),
+                volume,
+            }
+        }
+        None => Task::CreateVolume { volume },
+    }
 }
 
 /// A volume that is made in a group has a type that the group names.
@@ -333,7 +372,9 @@ fn choose_type<'a>(
     if let Some(named) = &wanted.kind {
         return types::find(tables, context, named);
     }
-    let inherited = origin.volume.and_then(|volume| tables.types.get(&volume.type_id));
+    let before = origin.volume.map(|volume| &volume.type_id);
+    let before = before.or_else(|| origin.backup.and_then(|backup| backup.source.type_id.as_ref()));
+    let inherited = before.and_then(|kind| tables.types.get(kind));
     if let Some(kind) = inherited.filter(|kind| !kind.deleting) {
         return Ok(kind);
     }
