@@ -65,7 +65,11 @@ where
         .map_err(|error| Trouble::Later(format!("no thread for a volume: {error}")))?;
     let worked = (&mut answer).await;
     drop(leave);
-    worked.unwrap_or_else(|_| Err(Trouble::Failed("the work with a volume ended in a panic".to_owned())))
+    worked.unwrap_or_else(|_| {
+        Err(Trouble::Failed(
+            "the work with a volume ended in a panic".to_owned(),
+        ))
+    })
 }
 
 async fn perform<T, W>(options: Options, work: W) -> Result<T, Trouble>
@@ -137,9 +141,19 @@ mod tests {
             held(40, 10, &[(12, Zero), (1, Data), (27, Hole)]),
             [false, true, false, false]
         );
-        assert_eq!(held(40, 10, &[(9, Hole), (2, Data), (29, Zero)]), [true, true, false, false]);
-        assert_eq!(held(35, 10, &[(30, Hole), (500, Data)]), [false, false, false, true]);
-        assert_eq!(held(40, 10, &[(25, Hole)]), [false, false, true, true], "nobody said");
+        assert_eq!(
+            held(40, 10, &[(9, Hole), (2, Data), (29, Zero)]),
+            [true, true, false, false]
+        );
+        assert_eq!(
+            held(35, 10, &[(30, Hole), (500, Data)]),
+            [false, false, false, true]
+        );
+        assert_eq!(
+            held(40, 10, &[(25, Hole)]),
+            [false, false, true, true],
+            "nobody said"
+        );
         assert_eq!(held(40, 10, &[]), [true; 4], "nobody said");
     }
 }

@@ -38,7 +38,8 @@ pub type Shared = State<Arc<Service>>;
 impl Service {
     /// Where backups are kept.
     pub fn backups(&self) -> Result<Arc<dyn ObjectStore>, Fault> {
-        let none = || Fault::unavailable("No place for backups is configured: an operator sets backups.directory.");
+        let none =
+            || Fault::unavailable("No place for backups is configured: an operator sets backups.directory.");
         self.backups.clone().ok_or_else(none)
     }
 

@@ -8,7 +8,8 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::manifest::{
-    CHUNK_BYTES, Chunk, MANIFEST_BYTES_MAX, Manifest, SOURCES_MAX, chunk_count, digest_of, manifest_name, object_name,
+    CHUNK_BYTES, Chunk, MANIFEST_BYTES_MAX, Manifest, SOURCES_MAX, chunk_count, digest_of, manifest_name,
+    object_name,
 };
 use super::store::{ObjectStore, StoreError};
 use crate::device::held;
@@ -130,7 +131,10 @@ async fn store_chunk(
         .and_then(|parent| parent.chunks.get(index_there));
     match before {
         // Sources of the parent come after our own.
-        Some(Chunk::Stored { source, digest: known }) if *known == digest => Ok(Chunk::Stored {
+        Some(Chunk::Stored {
+            source,
+            digest: known,
+        }) if *known == digest => Ok(Chunk::Stored {
             source: source + 1,
             digest,
         }),

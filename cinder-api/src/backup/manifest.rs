@@ -96,7 +96,12 @@ pub fn manifest_name(backup: Uuid) -> String {
 pub fn object_name(backup: Uuid, chunk: u64) -> String {
     let mut name = backup.to_string();
     // Writing to a string does not fail.
-    let _ = write!(name, "/{:06x}/{:03x}", chunk / FOLDER_CHUNKS, chunk % FOLDER_CHUNKS);
+    let _ = write!(
+        name,
+        "/{:06x}/{:03x}",
+        chunk / FOLDER_CHUNKS,
+        chunk % FOLDER_CHUNKS
+    );
     name
 }
 

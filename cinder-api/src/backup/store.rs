@@ -159,7 +159,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Directory::new(folder.path());
         store.settle("a").await.unwrap();
-        assert!(matches!(store.get("a/0/1", 10).await, Err(StoreError::Missing(_))));
+        assert!(matches!(
+            store.get("a/0/1", 10).await,
+            Err(StoreError::Missing(_))
+        ));
         store.put("a/0/1", Bytes::from_static(b"first")).await.unwrap();
         store.put("a/0/1", Bytes::from_static(b"again")).await.unwrap();
         assert_eq!(store.get("a/0/1", 10).await.unwrap(), "again");

@@ -275,8 +275,7 @@ pub(super) async fn give_up(
     why: &str,
 ) -> Result<(), Trouble> {
     tracing::warn!(backup = id, why, "a job about a backup failed");
-    if let (Task::CreateBackup { .. }, Some(backup)) =
-        (&job.task, look(service, id, BackupStatus::Creating))
+    if let (Task::CreateBackup { .. }, Some(backup)) = (&job.task, look(service, id, BackupStatus::Creating))
         && let (None, Ok((volume, snapshot))) = (&backup.snapshot_id, names(service, &backup))
     {
         service.storage.delete_snapshot(&volume, &snapshot).await?;

@@ -103,6 +103,8 @@ fn promise(
     id: &str,
 ) -> Result<Backup, Fault> {
     let tables = edit.tables;
+    // An administrator's backup of somebody else's volume is his own project's.
+    let project = context.project()?;
     let volume = volumes::find(tables, context, &wanted.volume)?;
     service.check_for("backup:create", context, &volume.project_id)?;
     let snapshot = match &wanted.snapshot {
@@ -115,11 +117,11 @@ fn promise(
     let now = Instant::now();
     let data_timestamp = snapshot.map_or(now, |snapshot| snapshot.created_at);
     let parent = if wanted.incremental {
-        Some(newest(tables, volume, data_timestamp)?)
+        Some(newest(tables, project, volume, data_timestamp)?)
     } else {
         None
     };
-    quota::take(edit, &volume.project_id, &work::backup_amounts(volume.size))?;
+    quota::take(edit, project, &work::backup_amounts(volume.size))?;
     match snapshot {
         Some(stored) => {
             let mut snapshot = stored.record.clone();
@@ -141,7 +143,7 @@ fn promise(
     }
     let backup = Backup {
         id: id.to_owned(),
-        project_id: volume.project_id.clone(),
+        project_id: project.to_owned(),
         user_id: context.caller.user_id.clone(),
         name: wanted.name.clone(),
         description: wanted.description.clone(),
@@ -168,8 +170,10 @@ fn promise(
         },
     };
     edit.insert(&backup);
-    let task = Task::CreateBackup { backup: id.to_owned() };
-    volumes::later(edit, context, &volume.project_id, task);
+    let task = Task::CreateBackup {
+        backup: id.to_owned(),
+    };
+    volumes::later(edit, context, project, task);
     Ok(backup)
 }
 
@@ -214,13 +218,14 @@ fn check_snapshot<'a>(
     Ok(snapshot)
 }
 
-/// What an increment is the difference to: the newest backup of the volume that is older than what is to be stored.
+/// What an increment is the difference to: the project's newest backup of the volume that is older than what is to be stored.
 fn newest<'a>(
     tables: &'a Tables,
+    project: &str,
     volume: &Volume,
     before: Instant,
 ) -> Result<&'a Arc<Stored<Backup>>, Fault> {
-    let of_volume = tables.backups.of_project(&volume.project_id);
+    let of_volume = tables.backups.of_project(project);
     let possible = of_volume.filter(|backup| {
         backup.volume_id == volume.id
             && backup.status == BackupStatus::Available

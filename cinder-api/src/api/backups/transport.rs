@@ -101,7 +101,11 @@ pub(super) async fn import(State(service): Shared, context: Context, body: Body)
 
 /// Names in a record become names of files: they are identities, and nothing else.
 fn decode(record: &str) -> Result<Backup, Fault> {
-    let wrong = |why: &str| Fault::bad_request(format!("Invalid input received: Can't parse backup record: {why}."));
+    let wrong = |why: &str| {
+        Fault::bad_request(format!(
+            "Invalid input received: Can't parse backup record: {why}."
+        ))
+    };
     let bytes = BASE64
         .decode(record.as_bytes())
         .map_err(|_| wrong("it is no base64"))?;
@@ -147,7 +151,13 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_refused() {
-        for record in ["", "&", "bm9uZQ==", &encoded(&[("size", json!(0))]), &encoded(&[("size", json!(-1))])] {
+        for record in [
+            "",
+            "&",
+            "bm9uZQ==",
+            &encoded(&[("size", json!(0))]),
+            &encoded(&[("size", json!(-1))]),
+        ] {
             assert_eq!(decode(record).unwrap_err().status, 400, "{record}");
         }
     }

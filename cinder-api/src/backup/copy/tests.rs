@@ -110,7 +110,10 @@ async fn a_damaged_object_is_found_before_it_is_written() {
     std::fs::write(&path, &bytes).unwrap();
     let target = MemoryDevice::new(SIZE);
     let refused = restore(&target, &place.store, &made).await;
-    assert!(matches!(&refused, Err(Trouble::Failed(why)) if why.contains("damaged")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Trouble::Failed(why)) if why.contains("damaged")),
+        "{refused:?}"
+    );
     bytes.truncate(10);
     std::fs::write(&path, &bytes).unwrap();
     assert!(restore(&target, &place.store, &made).await.is_err());

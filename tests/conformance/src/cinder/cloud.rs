@@ -97,12 +97,13 @@ fn ours(path: &Path, folder: &Path, keystone: &Keystone) -> Result<(Running, Str
              [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword = \"{PASSWORD}\"\n\
              [records]\nfile = {:?}\n\
              [storage]\nadmin_socket = {:?}\nsession_socket = {:?}\ndefault_pool = \"{POOL}\"\n\
-             [images]\nwork_dir = {:?}\n",
+             [images]\nwork_dir = {:?}\n[backups]\ndirectory = {:?}\n",
             keystone.url(),
             folder.join("cinder-api.records"),
             node.admin_socket(),
             node.session_socket(),
             folder,
+            folder.join("backups"),
         ),
     )?;
     let arguments = ["--config".into(), configuration.into_os_string()];
