@@ -8,6 +8,7 @@ use coordination::etcd;
 use serde::Deserialize;
 
 use crate::identity::{KeystoneSettings, Secret};
+use crate::images::checks;
 
 /// How long an answer of Keystone is believed, by default: a token that was revoked works no longer than this.
 const TOKEN_CACHE_DEFAULT: Duration = Duration::from_mins(1);
@@ -112,6 +113,7 @@ struct IscsiFile {
 struct ImagesFile {
     glance_url: Option<String>,
     work_dir: Option<PathBuf>,
+    formats: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -164,6 +166,8 @@ pub struct Settings {
     pub glance_url: Option<String>,
     /// Where images are kept while they are converted.
     pub work_dir: PathBuf,
+    /// Formats of images that volumes may be made from, as Glance calls them.
+    pub image_formats: Vec<String>,
     /// The directory that backups are kept in; nothing: there are none.
     pub backup_directory: Option<PathBuf>,
 }
@@ -221,8 +225,21 @@ impl Settings {
                 .images
                 .work_dir
                 .unwrap_or_else(|| PathBuf::from("/var/lib/cinder-api")),
+            image_formats: image_formats(file.images.formats)?,
             backup_directory: file.backups.directory,
         })
+    }
+}
+
+fn image_formats(said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
+    let default = || checks::FORMATS_DEFAULT.iter().map(|name| (*name).to_owned()).collect();
+    let formats: Vec<String> = said.unwrap_or_else(default);
+    match formats.iter().find(|format| checks::qemu_format(format).is_none()) {
+        Some(unknown) => Err(ConfigError::Value(format!(
+            "images.formats names {unknown:?}, and volumes can be made from {}",
+            checks::FORMATS.map(|(name, _)| name).join(", ")
+        ))),
+        None => Ok(formats),
     }
 }
 

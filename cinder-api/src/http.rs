@@ -1,5 +1,8 @@
 //! Asks other services of the cloud: HTTP and HTTPS, JSON in and out, with a limit on how long and how large an answer is.
 //!
+//! Bodies of images go through piece by piece ([`HttpClient::download`], [`HttpClient::upload`]); they may take as long as
+//! they need, but not stand still.
+//!
 //! Not reqwest, which the rest of the project uses for its unix sockets: its TLS would have to be switched on for all
 //! programs, and then none of their clients could be made without a provider of cryptography.
 
@@ -8,7 +11,10 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,6 +22,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
+use tokio::sync::mpsc;
 
 /// How long an answer may take, with all of its body.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -24,9 +31,51 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes: a token with a large cloud's catalogue is some hundred thousand.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
+/// How long a body that goes through piece by piece may stand still.
+const STALL_TIME_MAX: Duration = Duration::from_mins(1);
+/// How long the answer may take after the last piece of a body: who takes it in may still have to store it.
+const STORED_TIME_MAX: Duration = Duration::from_mins(10);
+
+/// How much of a refusal's body is repeated to people.
+const BEGINNING_CHARACTERS: usize = 200;
+
+/// A body that is sent: whole, or piece by piece.
+type Sent = UnsyncBoxBody<Bytes, std::io::Error>;
+
 /// A client. Cheap to clone; connections are kept and shared.
 #[derive(Clone, Debug)]
-pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub struct HttpClient(Client<HttpsConnector<HttpConnector>, Sent>);
+
+/// A body that is read piece by piece.
+#[derive(Debug)]
+pub struct Download(Incoming);
+
+impl Download {
+    /// The next piece; nothing at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, NoAnswer> {
+        loop {
+            let frame = tokio::time::timeout(STALL_TIME_MAX, self.0.frame()).await;
+            let frame = frame.map_err(|_| stalled())?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(NoAnswer(innermost(&error))),
+                // What comes besides data means nothing here.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn stalled() -> NoAnswer {
+    NoAnswer(format!(
+        "the body stood still for {} s",
+        STALL_TIME_MAX.as_secs()
+    ))
+}
 
 /// An answer, wholly read.
 #[derive(Debug)]
@@ -87,8 +136,9 @@ impl HttpClient {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let body = body.map(Value::to_string).unwrap_or_default();
+        let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
         let request = request
-            .body(Full::from(body))
+            .body(body)
             .map_err(|error| NoAnswer(error.to_string()))?;
         let answered = tokio::time::timeout(ANSWER_TIME_MAX, self.exchange(request)).await;
         answered.unwrap_or_else(|_| {
@@ -99,7 +149,71 @@ impl HttpClient {
         })
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, NoAnswer> {
+    /// Asks for a body that is too large for memory. The status is the caller's to look at.
+    pub async fn download(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<(StatusCode, Download), NoAnswer> {
+        let mut request = Request::builder().method(Method::GET).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let nothing = Full::default().map_err(|never| match never {}).boxed_unsync();
+        let request = request
+            .body(nothing)
+            .map_err(|error| NoAnswer(error.to_string()))?;
+        let asked = tokio::time::timeout(STALL_TIME_MAX, self.0.request(request)).await;
+        let response = asked
+            .map_err(|_| stalled())?
+            .map_err(|error| NoAnswer(innermost(&error)))?;
+        let (parts, body) = response.into_parts();
+        Ok((parts.status, Download(body)))
+    }
+
+    /// Sends a body piece by piece, as `pieces` gives them; an error among them breaks it off. Whoever gives them sees that
+    /// nobody takes them any more when the answer is there.
+    pub async fn upload(
+        &self,
+        url: &str,
+        headers: &[(&str, &str)],
+        pieces: mpsc::Receiver<std::io::Result<Bytes>>,
+    ) -> Result<Answer, NoAnswer> {
+        let mut request = Request::builder().method(Method::PUT).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (moved, mut moves) = tokio::sync::watch::channel(());
+        let frames = stream::unfold((pieces, moved), |(mut pieces, moved)| async move {
+            let piece = pieces.recv().await?;
+            let _ = moved.send(());
+            Some((piece.map(Frame::data), (pieces, moved)))
+        });
+        let request = request
+            .body(StreamBody::new(frames).boxed_unsync())
+            .map_err(|error| NoAnswer(error.to_string()))?;
+        let mut answered = std::pin::pin!(self.exchange(request));
+        loop {
+            // When the body is over, or is dropped, the sender of moves goes away.
+            let moved = async {
+                match tokio::time::timeout(STALL_TIME_MAX, moves.changed()).await {
+                    Ok(Ok(())) => Ok(true),
+                    Ok(Err(_)) => Ok(false),
+                    Err(_) => Err(stalled()),
+                }
+            };
+            let goes_on = tokio::select! {
+                answer = &mut answered => return answer,
+                moved = moved => moved?,
+            };
+            if !goes_on {
+                let answered = tokio::time::timeout(STORED_TIME_MAX, answered).await;
+                return answered.unwrap_or_else(|_| Err(stalled()));
+            }
+        }
+    }
+
+    async fn exchange(&self, request: Request<Sent>) -> Result<Answer, NoAnswer> {
         let response = self
             .0
             .request(request)
@@ -121,6 +235,12 @@ impl Answer {
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, NoAnswer> {
         serde_json::from_slice(&self.body)
             .map_err(|error| NoAnswer(format!("its answer cannot be read: {error}")))
+    }
+
+    /// How its body begins, for people.
+    pub fn beginning(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        text.chars().take(BEGINNING_CHARACTERS).collect()
     }
 
     /// A header's text.

@@ -15,6 +15,7 @@ pub mod door;
 pub mod fault;
 pub mod http;
 pub mod identity;
+pub mod images;
 pub mod nova;
 pub mod policy;
 pub mod quota;

@@ -9,6 +9,7 @@ pub mod attachment;
 pub mod backup;
 pub mod edit;
 pub mod group;
+pub mod image;
 pub mod instant;
 pub mod job;
 pub mod managed;

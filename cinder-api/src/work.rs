@@ -22,6 +22,7 @@ use crate::service::Service;
 mod backups;
 mod expiry;
 mod groups;
+mod images;
 mod messages;
 mod snapshots;
 mod volumes;
@@ -103,7 +104,7 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
         ended: Notify::new(),
     });
     let service = worker.service.clone();
-    let mut expiry = std::pin::pin!(expiry::run(&service));
+    let mut expiry = std::pin::pin!(async { tokio::join!(expiry::run(&service), images::copies::run(&service)) });
     let mut changes = worker.service.records.changes();
     let mut renewal = tokio::time::interval(RENEW_EVERY);
     loop {
@@ -115,7 +116,7 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
                 changes.borrow_and_update();
             }
             _ = renewal.tick() => worker.renew().await,
-            () = &mut expiry => {}
+            _ = &mut expiry => {}
             () = worker.ended.notified() => {}
         }
         worker.look();
@@ -289,6 +290,21 @@ async fn perform(service: &Service, job: &Stored<Job>) -> Result<(), Trouble> {
         }
         Task::CreateSnapshot { snapshot } => snapshots::create(service, job, snapshot).await,
         Task::DeleteSnapshot { snapshot } => snapshots::delete(service, job, snapshot).await,
+        Task::CreateFromImage { volume, image } => images::create(service, job, (volume, image)).await,
+        Task::ReimageVolume { volume, image } => images::reimage(service, job, (volume, image)).await,
+        Task::UploadImage {
+            volume,
+            image,
+            endpoint,
+            disk_format,
+        } => {
+            let target = images::Target {
+                image,
+                endpoint,
+                disk_format,
+            };
+            images::upload(service, job, (volume, target)).await
+        }
         Task::CreateBackup { backup } => backups::create(service, job, backup).await,
         Task::RestoreBackup { backup, volume } => backups::restore(service, job, (backup, volume)).await,
         Task::DeleteBackup { backup } => backups::delete(service, job, backup).await,
@@ -300,6 +316,9 @@ async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> Result<(), 
     match &job.task {
         Task::CreateSnapshot { snapshot } | Task::DeleteSnapshot { snapshot } => {
             snapshots::give_up(service, job, snapshot, why).await
+        }
+        Task::CreateFromImage { .. } | Task::ReimageVolume { .. } | Task::UploadImage { .. } => {
+            images::give_up(service, job, why).await
         }
         Task::CreateBackup { backup }
         | Task::RestoreBackup { backup, .. }

@@ -22,6 +22,7 @@ pub mod actions;
 pub(crate) mod create;
 mod encryption;
 mod image_metadata;
+mod images;
 mod list;
 mod metadata;
 mod view;

@@ -1,6 +1,8 @@
 //! What was accepted and is still to be done: written in the same transaction as the state that promises it, so that
 //! another process finishes it if this one dies.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::instant::Instant;
@@ -76,6 +78,31 @@ pub enum Task {
         /// The snapshot.
         snapshot: String,
     },
+    /// Make a volume from an image.
+    CreateFromImage {
+        /// The volume.
+        volume: String,
+        /// The image.
+        image: ImageOrigin,
+    },
+    /// Overwrite a volume that is `downloading` with an image.
+    ReimageVolume {
+        /// The volume.
+        volume: String,
+        /// The image.
+        image: ImageOrigin,
+    },
+    /// Give an image the bytes of a volume that is `uploading`.
+    UploadImage {
+        /// The volume.
+        volume: String,
+        /// The image.
+        image: String,
+        /// Where Glance is.
+        endpoint: String,
+        /// How the disk is to lie in the image's bytes, as Glance calls it.
+        disk_format: String,
+    },
     /// Make a backup that is `creating`.
     CreateBackup {
         /// The backup.
@@ -100,6 +127,17 @@ pub enum Task {
     },
 }
 
+/// An image that a volume is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageOrigin {
+    /// A UUID.
+    pub id: String,
+    /// Where Glance is, as whoever asked finds it.
+    pub endpoint: String,
+    /// What the volume remembers of it.
+    pub metadata: BTreeMap<String, String>,
+}
+
 impl Task {
     /// What it is about.
     pub fn subject(&self) -> &str {
@@ -109,7 +147,10 @@ impl Task {
             | Self::ManageVolume { volume }
             | Self::ExtendVolume { volume, .. }
             | Self::RevertVolume { volume, .. }
-            | Self::RetypeVolume { volume, .. } => volume,
+            | Self::RetypeVolume { volume, .. }
+            | Self::CreateFromImage { volume, .. }
+            | Self::ReimageVolume { volume, .. }
+            | Self::UploadImage { volume, .. } => volume,
             Self::CreateGroup { group } | Self::DeleteGroup { group } => group,
             Self::CreateGroupSnapshot { group_snapshot } | Self::DeleteGroupSnapshot { group_snapshot } => {
                 group_snapshot

@@ -5,6 +5,7 @@ use coordination::{Entry, Event, Revision};
 use super::attachment::Attachment;
 use super::backup::Backup;
 use super::group::{Group, GroupSnapshot, GroupType};
+use super::image::ImageCopy;
 use super::job::Job;
 use super::managed::Managed;
 use super::message::Message;
@@ -117,6 +118,8 @@ tables! {
     group_snapshots: GroupSnapshot,
     /// Backups; a backup's parent is the one that it is the difference to.
     backups: Backup,
+    /// Copies of images in the storage.
+    image_copies: ImageCopy,
     /// What users should know.
     messages: Message,
     /// Switches of services.

@@ -29,6 +29,12 @@ pub(super) const NOT_MADE: Event = Event {
     detail: "001",
     words: "schedule allocate volume:An unknown error occurred.",
 };
+/// An image could not be written to a volume.
+pub(super) const NO_IMAGE: Event = Event {
+    action: "005",
+    detail: "004",
+    words: "copy image to volume:Failed to copy image to volume.",
+};
 /// A volume could not be made larger.
 pub(super) const NOT_EXTENDED: Event = Event {
     action: "007",

@@ -300,6 +300,16 @@ pub(super) async fn retype(
     .await
 }
 
+/// Says that no pool fits a volume's type.
+pub(super) async fn no_backend(service: &Service, job: &Stored<Job>, id: &str) -> Result<(), Trouble> {
+    fail(service, job, id, messages::NO_BACKEND, VolumeStatus::Error).await
+}
+
+/// Says that an image could not be written to a volume.
+pub(super) async fn not_copied(service: &Service, job: &Stored<Job>, id: &str) -> Result<(), Trouble> {
+    fail(service, job, id, messages::NO_IMAGE, VolumeStatus::Error).await
+}
+
 /// Says that a job about a volume failed.
 pub(super) async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> Result<(), Trouble> {
     let id = job.task.subject();
@@ -386,7 +396,7 @@ pub(super) fn change(edit: &mut Edit<'_>, id: &str, becomes: impl Fn(&mut Volume
 }
 
 /// A volume, if it is still at what the job is for. An operator may have said otherwise meanwhile.
-fn look(service: &Service, id: &str, at: VolumeStatus) -> Option<Volume> {
+pub(super) fn look(service: &Service, id: &str, at: VolumeStatus) -> Option<Volume> {
     let tables = service.records.tables();
     let volume = tables.volumes.get(id)?;
     (volume.status == at).then(|| volume.record.clone())

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
-use super::{change, find_for, image_metadata};
+use super::{change, find_for, image_metadata, images};
 use crate::door;
 use crate::fault::Fault;
 use crate::records::{Edit, Stored, Volume};
@@ -118,14 +118,10 @@ async fn dispatch(act: &Act<'_>, name: &str) -> Result<Response, Fault> {
         "os-set_image_metadata" => image_metadata::set(act).await,
         "os-unset_image_metadata" => image_metadata::unset(act).await.map(done),
         "os-show_image_metadata" => image_metadata::show(act).await,
-        "os-volume_upload_image" => Err(Fault::not_implemented(
-            "Volumes become images in a later version.",
-        )),
+        "os-volume_upload_image" => images::upload(act).await,
         "os-reimage" => {
             since(68)?;
-            Err(Fault::not_implemented(
-                "Volumes are overwritten by images in a later version.",
-            ))
+            images::reimage(act).await.map(accepted)
         }
         _ => Err(unknown(name)),
     }

@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::quota::{self, Amounts};
 use crate::records::backup::BackupStatus;
 use crate::records::group::GroupStatus;
-use crate::records::job::Task;
+use crate::records::job::{ImageOrigin, Task};
 use crate::records::snapshot::SnapshotStatus;
 use crate::records::volume::{AttachStatus, VolumeStatus};
 use crate::records::{Backup, Edit, Instant, Snapshot, Stored, Tables, Volume, VolumeType};
@@ -59,6 +59,8 @@ pub(crate) struct Wanted {
     snapshot: Option<String>,
     source: Option<String>,
     image: Option<String>,
+    /// What Glance says of the image.
+    origin: Option<ImageOrigin>,
     backup: Option<String>,
     group: Option<String>,
     zone: Option<String>,
@@ -79,10 +81,11 @@ impl Wanted {
 /// Makes a volume: the answer is that it will be there.
 pub(super) async fn create(State(service): Shared, context: Context, body: Body) -> Result<Response, Fault> {
     service.check("volume:create", &context)?;
-    let wanted = read(&service, &context, &body)?;
-    if wanted.image.is_some() {
+    let mut wanted = read(&service, &context, &body)?;
+    if let Some(image) = &wanted.image {
         service.check("volume:create_from_image", &context)?;
-        return Err(Fault::not_implemented("Volumes from images are not built yet."));
+        let size = wanted.size.unwrap_or(0);
+        wanted.origin = Some(super::images::origin(&service, &context, image, size).await?);
     }
     let id = uuid::Uuid::new_v4().to_string();
     let volume = service
@@ -116,6 +119,7 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
         snapshot: reference(fields, "snapshot_id", "Snapshot")?,
         source: reference(fields, "source_volid", "Volume")?,
         image: image(fields)?,
+        origin: None,
         backup: if context.version.is(47) {
             reference(fields, "backup_id", "Backup")?
         } else {
@@ -284,7 +288,7 @@ pub(crate) fn promise(
     if let (Some(volume), None) = (origin.volume, origin.snapshot) {
         edit.touch(volume);
     }
-    let task = task(edit, &origin, id);
+    let task = task(edit, (&origin, wanted.origin.as_ref()), id);
     let volume = Volume {
         id: id.to_owned(),
         project_id: project.to_owned(),
@@ -323,8 +327,14 @@ pub(crate) fn promise(
 }
 
 /// What makes the volume. A backup that it is made from is held until then.
-fn task(edit: &mut Edit<'_>, origin: &Origin<'_>, id: &str) -> Task {
+fn task(edit: &mut Edit<'_>, (origin, image): (&Origin<'_>, Option<&ImageOrigin>), id: &str) -> Task {
     let volume = id.to_owned();
+    if let Some(image) = image {
+        return Task::CreateFromImage {
+            volume,
+            image: image.clone(),
+        };
+    }
     match origin.backup {
         Some(backup) => {
             crate::api::backups::change(edit, backup, |backup| backup.status = BackupStatus::Restoring);
