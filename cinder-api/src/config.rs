@@ -232,9 +232,17 @@ impl Settings {
 }
 
 fn image_formats(said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> {
-    let default = || checks::FORMATS_DEFAULT.iter().map(|name| (*name).to_owned()).collect();
+    let default = || {
+        checks::FORMATS_DEFAULT
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
+    };
     let formats: Vec<String> = said.unwrap_or_else(default);
-    match formats.iter().find(|format| checks::qemu_format(format).is_none()) {
+    match formats
+        .iter()
+        .find(|format| checks::qemu_format(format).is_none())
+    {
         Some(unknown) => Err(ConfigError::Value(format!(
             "images.formats names {unknown:?}, and volumes can be made from {}",
             checks::FORMATS.map(|(name, _)| name).join(", ")

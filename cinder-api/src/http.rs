@@ -71,10 +71,7 @@ impl Download {
 }
 
 fn stalled() -> NoAnswer {
-    NoAnswer(format!(
-        "the body stood still for {} s",
-        STALL_TIME_MAX.as_secs()
-    ))
+    NoAnswer(format!("the body stood still for {} s", STALL_TIME_MAX.as_secs()))
 }
 
 /// An answer, wholly read.
@@ -137,9 +134,7 @@ impl HttpClient {
         }
         let body = body.map(Value::to_string).unwrap_or_default();
         let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
-        let request = request
-            .body(body)
-            .map_err(|error| NoAnswer(error.to_string()))?;
+        let request = request.body(body).map_err(|error| NoAnswer(error.to_string()))?;
         let answered = tokio::time::timeout(ANSWER_TIME_MAX, self.exchange(request)).await;
         answered.unwrap_or_else(|_| {
             Err(NoAnswer(format!(

@@ -104,7 +104,8 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
         ended: Notify::new(),
     });
     let service = worker.service.clone();
-    let mut expiry = std::pin::pin!(async { tokio::join!(expiry::run(&service), images::copies::run(&service)) });
+    let mut expiry =
+        std::pin::pin!(async { tokio::join!(expiry::run(&service), images::copies::run(&service)) });
     let mut changes = worker.service.records.changes();
     let mut renewal = tokio::time::interval(RENEW_EVERY);
     loop {

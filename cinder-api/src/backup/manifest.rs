@@ -157,7 +157,7 @@ impl Manifest {
         let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&(CHUNK_BYTES as u32).to_le_bytes());
+        bytes.extend_from_slice(&word(CHUNK_BYTES));
         bytes.extend_from_slice(&(length as u64).to_le_bytes());
         bytes.extend_from_slice(self.backup.as_bytes());
         bytes.extend_from_slice(self.volume.as_bytes());
@@ -165,8 +165,8 @@ impl Manifest {
         bytes.extend_from_slice(&self.size.to_le_bytes());
         bytes.extend_from_slice(&self.taken_at.0.to_le_bytes());
         bytes.extend_from_slice(&(self.chunks.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&(self.sources.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(self.description.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&word(self.sources.len() as u64));
+        bytes.extend_from_slice(&word(self.description.len() as u64));
         bytes.resize(HEADER_BYTES, 0);
         for source in &self.sources {
             bytes.extend_from_slice(source.as_bytes());
@@ -244,6 +244,11 @@ impl Manifest {
             description,
         })
     }
+}
+
+/// A number that a limit keeps below 2^32.
+fn word(number: u64) -> [u8; 4] {
+    u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes()
 }
 
 fn chunk(entry: &[u8], source_count: usize) -> Result<Chunk, ManifestError> {

@@ -36,7 +36,9 @@ const BEGINNINGS: &[(&[u8], &str)] = &[
 /// How `qemu-img` calls a format; nothing if it is none of ours.
 pub fn qemu_format(disk_format: &str) -> Option<&'static str> {
     let mut known = FORMATS.iter();
-    known.find(|(name, _)| *name == disk_format).map(|(_, qemu)| *qemu)
+    known
+        .find(|(name, _)| *name == disk_format)
+        .map(|(_, qemu)| *qemu)
 }
 
 /// Refuses an image that no volume of so many GiB can be made from, by what Glance says of it. Also says why.
@@ -118,7 +120,10 @@ pub fn check_info(told: &[u8], format: &str, bytes_max: u64) -> Result<u64, Stri
     let info: Info =
         serde_json::from_slice(told).map_err(|error| format!("qemu-img's answer cannot be read: {error}"))?;
     if info.format != format {
-        return Err(format!("the image is declared as {format}, and is {}", info.format));
+        return Err(format!(
+            "the image is declared as {format}, and is {}",
+            info.format
+        ));
     }
     if info.backing_filename.is_some() || info.full_backing_filename.is_some() {
         return Err("the image has a backing file".to_owned());
@@ -150,7 +155,9 @@ fn check_vmdk(specific: &Value) -> Result<(), String> {
     let kind = specific["create-type"].as_str().unwrap_or_default();
     let extents = specific["extents"].as_array().map_or(0, Vec::len);
     if !VMDK_WHOLE.contains(&kind) || extents > 1 {
-        return Err(format!("the image is a VMDK of kind {kind:?}, which names other files"));
+        return Err(format!(
+            "the image is a VMDK of kind {kind:?}, which names other files"
+        ));
     }
     Ok(())
 }
@@ -199,7 +206,10 @@ mod tests {
         let lies = [
             (info(&[("format", json!("raw"))]), "format"),
             (info(&[("backing-filename", json!("/etc/passwd"))]), "backing"),
-            (info(&[("full-backing-filename", json!("/etc/passwd"))]), "full backing"),
+            (
+                info(&[("full-backing-filename", json!("/etc/passwd"))]),
+                "full backing",
+            ),
             (info(&[("encrypted", json!(true))]), "encrypted"),
             (info(&[("virtual-size", json!(1025))]), "too large"),
             (specific(&json!({"data-file": "/etc/passwd"})), "data file"),

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tracing::info;
 
-use super::glance::Verifier;
 use super::checks;
+use super::glance::Verifier;
 use crate::device::{self, held};
 use crate::http::Download;
 use crate::work::Trouble;
@@ -149,7 +149,11 @@ pub async fn into_volume(
                     }
                 }
                 if at / WINDOW_BYTES != (at + length) / WINDOW_BYTES {
-                    info!(volume = device.info().name, mib = at >> 20, "a volume is being written");
+                    info!(
+                        volume = device.info().name,
+                        mib = at >> 20,
+                        "a volume is being written"
+                    );
                 }
                 at += length;
             }
@@ -295,10 +299,7 @@ pub async fn into_file(path: &Path, mut taker: Taker) -> Result<(), Trouble> {
 }
 
 /// Takes what comes into a body that is being sent. If who gives breaks off, so does the body.
-pub async fn into_body(
-    mut taker: Taker,
-    body: mpsc::Sender<io::Result<Bytes>>,
-) -> Result<(), Trouble> {
+pub async fn into_body(mut taker: Taker, body: mpsc::Sender<io::Result<Bytes>>) -> Result<(), Trouble> {
     let zeros = Bytes::from(vec![0; usize::try_from(PIECE_BYTES).unwrap_or(0)]);
     loop {
         let bytes = match take(&mut taker).await {
@@ -309,7 +310,9 @@ pub async fn into_body(
                 return Err(broken);
             }
             Ok(Some(Piece::Data(bytes))) => bytes,
-            Ok(Some(Piece::Zeros(length))) => zeros.slice(..usize::try_from(length).unwrap_or(zeros.len()).min(zeros.len())),
+            Ok(Some(Piece::Zeros(length))) => {
+                zeros.slice(..usize::try_from(length).unwrap_or(zeros.len()).min(zeros.len()))
+            }
         };
         if body.send(Ok(bytes)).await.is_err() {
             return Err(Trouble::Failed(GONE.to_owned()));

@@ -115,10 +115,7 @@ pub struct Image {
 impl Image {
     /// What a volume remembers of it.
     pub fn volume_metadata(&self) -> BTreeMap<String, String> {
-        let properties = self
-            .rest
-            .iter()
-            .filter(|(key, _)| !BASE.contains(&key.as_str()));
+        let properties = self.rest.iter().filter(|(key, _)| !BASE.contains(&key.as_str()));
         let mut kept: BTreeMap<String, String> = properties
             .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .filter(|(key, value)| key.len() + value.len() <= PROPERTY_BYTES_MAX)
@@ -204,10 +201,7 @@ impl Glance<'_> {
 
     async fn ask(&self, method: Method, rest: &str, body: Option<&Value>) -> Result<Answer, GlanceError> {
         let headers = [("x-auth-token", self.token.0.as_str())];
-        let answer = self
-            .client
-            .ask(method, &self.url(rest), &headers, body)
-            .await?;
+        let answer = self.client.ask(method, &self.url(rest), &headers, body).await?;
         checked(answer)
     }
 

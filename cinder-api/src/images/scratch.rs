@@ -33,7 +33,10 @@ impl Scratch {
     /// The name of a new file; the directory is made if it is not there.
     pub async fn new(folder: &Path) -> Result<Self, Trouble> {
         fs::create_dir_all(folder).await.map_err(|error| {
-            Trouble::Failed(format!("the directory {} cannot be made: {error}", folder.display()))
+            Trouble::Failed(format!(
+                "the directory {} cannot be made: {error}",
+                folder.display()
+            ))
         })?;
         Ok(Self(folder.join(format!("{PREFIX}{}", uuid::Uuid::new_v4()))))
     }
@@ -117,5 +120,8 @@ async fn run(
     let said = String::from_utf8_lossy(&output.stderr);
     warn!(%said, "qemu-img refuses an image");
     let said: String = said.chars().take(SAID_CHARACTERS_MAX).collect();
-    Err(Trouble::Failed(format!("qemu-img refuses the image: {}", said.trim())))
+    Err(Trouble::Failed(format!(
+        "qemu-img refuses the image: {}",
+        said.trim()
+    )))
 }

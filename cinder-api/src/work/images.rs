@@ -259,4 +259,3 @@ pub(super) async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> 
         _ => super::volumes::not_copied(service, job, id).await,
     }
 }
-

@@ -107,12 +107,11 @@ fn promise(
     let project = context.project()?;
     let volume = volumes::find(tables, context, &wanted.volume)?;
     service.check_for("backup:create", context, &volume.project_id)?;
-    let snapshot = match &wanted.snapshot {
-        Some(snapshot) => Some(check_snapshot(tables, context, volume, snapshot)?),
-        None => {
-            check_volume(volume, wanted.force)?;
-            None
-        }
+    let snapshot = if let Some(snapshot) = &wanted.snapshot {
+        Some(check_snapshot(tables, context, volume, snapshot)?)
+    } else {
+        check_volume(volume, wanted.force)?;
+        None
     };
     let now = Instant::now();
     let data_timestamp = snapshot.map_or(now, |snapshot| snapshot.created_at);

@@ -27,7 +27,7 @@ const SORT_KEYS: &[&str] = &[
     "project_id",
 ];
 /// Filters for everybody.
-pub const FILTERS: &[&str] = &["name", "status", "volume_id", "metadata"];
+pub const FILTERS: &[&str] = &["name", "status", "volume_id"];
 
 pub(super) async fn list(
     State(service): Shared,

@@ -12,7 +12,6 @@ use crate::request::{Body, Context, Fields, Query};
 use crate::service::Shared;
 
 /// Filters of backups, for everybody.
-const BACKUP_FILTERS: &[&str] = &["name", "status", "volume_id"];
 /// Filters of groups, for everybody.
 const GROUP_FILTERS: &[&str] = &["name"];
 /// Filters of group snapshots, for everybody.
@@ -31,7 +30,7 @@ pub(super) async fn resource_filters(context: Context, query: Query) -> Result<J
     context.since(33)?;
     let all: [(&str, &[&str]); 9] = [
         ("volume", volumes::FILTERS),
-        ("backup", BACKUP_FILTERS),
+        ("backup", backups::FILTERS),
         ("snapshot", snapshots::FILTERS),
         ("group", GROUP_FILTERS),
         ("group_snapshot", GROUP_SNAPSHOT_FILTERS),

@@ -216,12 +216,7 @@ fn new_image(wanted: &Wanted, known: &BTreeMap<String, String>) -> NewImage {
     }
 }
 
-async fn promise(
-    act: &Act<'_>,
-    wanted: &Wanted,
-    image: &Image,
-    endpoint: &str,
-) -> Result<Volume, Fault> {
+async fn promise(act: &Act<'_>, wanted: &Wanted, image: &Image, endpoint: &str) -> Result<Volume, Fault> {
     if !is_uuid(&image.id) {
         return Err(Fault::internal(&"Glance gave an image an identity that is none"));
     }

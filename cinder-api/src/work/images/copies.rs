@@ -67,12 +67,7 @@ pub(super) async fn ready(
     Ok(copy)
 }
 
-fn find(
-    edit: &mut Edit<'_>,
-    job: &Stored<Job>,
-    image: &ImageOrigin,
-    pool: &str,
-) -> Result<Found, Trouble> {
+fn find(edit: &mut Edit<'_>, job: &Stored<Job>, image: &ImageOrigin, pool: &str) -> Result<Found, Trouble> {
     let now = Instant::now();
     let tables = edit.tables;
     let new = ImageCopy {
@@ -102,9 +97,9 @@ fn find(
             Ok(Found::Ready(copy))
         }
         CopyStatus::Leaving => Ok(Found::Wait),
-        CopyStatus::Failed if stored.used_at > job.created_at => Err(Trouble::Failed(
-            stored.fail_reason.clone().unwrap_or_default(),
-        )),
+        CopyStatus::Failed if stored.used_at > job.created_at => {
+            Err(Trouble::Failed(stored.fail_reason.clone().unwrap_or_default()))
+        }
         CopyStatus::Copying if stored.job_id == job.id => Ok(Found::Mine(stored.record.clone())),
         CopyStatus::Copying if tables.jobs.get(&stored.job_id).is_some() => Ok(Found::Wait),
         // What is left of the former attempt has the same name, and is overwritten.
@@ -125,8 +120,15 @@ fn short(id: &str) -> String {
 }
 
 async fn make(service: &Service, copy: &ImageCopy, gib: u64) -> Result<ImageCopy, Trouble> {
-    info!(image = copy.image_id, pool = copy.pool, "an image is being copied into the storage");
+    info!(
+        image = copy.image_id,
+        pool = copy.pool,
+        "an image is being copied into the storage"
+    );
     let made = write(service, copy, gib).await;
+    if let Err(Trouble::Failed(_)) = &made {
+        service.storage.delete(&copy.storage_name).await?;
+    }
     let becomes = match &made {
         Ok(size) => ImageCopy {
             status: CopyStatus::Ready,
@@ -144,9 +146,8 @@ async fn make(service: &Service, copy: &ImageCopy, gib: u64) -> Result<ImageCopy
     };
     let settled = service.records.edit(|edit| {
         let stored = edit.tables.image_copies.get(&copy.id);
-        let stored = stored.filter(|stored| {
-            stored.job_id == copy.job_id && stored.status == CopyStatus::Copying
-        });
+        let stored =
+            stored.filter(|stored| stored.job_id == copy.job_id && stored.status == CopyStatus::Copying);
         if let Some(stored) = stored {
             edit.replace(stored, &becomes);
         }
@@ -246,7 +247,11 @@ pub(in crate::work) async fn run(service: &Service) {
 async fn sweep(service: &Service) -> Result<(), Trouble> {
     let mut copies: Vec<ImageCopy> = {
         let tables = service.records.tables();
-        tables.image_copies.iter().map(|copy| copy.record.clone()).collect()
+        tables
+            .image_copies
+            .iter()
+            .map(|copy| copy.record.clone())
+            .collect()
     };
     copies.sort_by_key(|copy| copy.used_at);
     let now = Instant::now();
@@ -272,7 +277,9 @@ async fn is_gone(service: &Service, copy: &ImageCopy) -> bool {
     let Ok(token) = own_token(service).await else {
         return false;
     };
-    let asked = glance(service, &copy.endpoint, &token).image(&copy.image_id).await;
+    let asked = glance(service, &copy.endpoint, &token)
+        .image(&copy.image_id)
+        .await;
     matches!(asked, Err(GlanceError::Missing))
 }
 
@@ -292,7 +299,11 @@ async fn remove(service: &Service, copy: &ImageCopy) -> Result<(), Trouble> {
     if !leaving.await? {
         return Ok(());
     }
-    info!(image = copy.image_id, pool = copy.pool, "an image's copy is taken out of the storage");
+    info!(
+        image = copy.image_id,
+        pool = copy.pool,
+        "an image's copy is taken out of the storage"
+    );
     service.storage.delete(&copy.storage_name).await?;
     let gone = service.records.edit(|edit| {
         let stored = edit.tables.image_copies.get(&copy.id);
