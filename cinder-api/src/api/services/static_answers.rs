@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::api::{attachments, messages, snapshots, types, volumes};
+use crate::api::{attachments, backups, messages, snapshots, types, volumes};
 use crate::fault::Fault;
 use crate::request::{Body, Context, Fields, Query};
 use crate::service::Shared;
