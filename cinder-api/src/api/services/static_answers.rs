@@ -11,7 +11,6 @@ use crate::fault::Fault;
 use crate::request::{Body, Context, Fields, Query};
 use crate::service::Shared;
 
-/// Filters of backups, for everybody.
 /// Filters of groups, for everybody.
 const GROUP_FILTERS: &[&str] = &["name"];
 /// Filters of group snapshots, for everybody.
