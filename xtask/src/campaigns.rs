@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use crate::debian;
 use crate::process::run;
-use crate::programs::{self, ISCSI, NBD, PRODUCT, Profile, Program, STORAGECTL, STORAGED, VHOST_BLK};
+use crate::programs::{
+    self, CINDER_API, ISCSI, NBD, PRODUCT, Profile, Program, STORAGECTL, STORAGED, VHOST_BLK,
+};
 use crate::second_lines;
 use crate::tally::Tally;
 use crate::workspace;
@@ -119,13 +121,19 @@ pub(crate) fn guest_kills(profile: Profile, kills: u32, seed: u64) -> Result<Tal
 }
 
 /// Clients that others wrote, against one of our servers.
-pub(crate) fn conformance(profile: Profile, name: &str) -> Result<Tally> {
-    debian::ensure(match name {
-        "libvirt" => debian::LIBVIRT,
-        "iscsi" => debian::ISCSI_CLIENTS,
-        _ => debian::NBD_CLIENTS,
-    })?;
-    programs::test(profile, CONFORMANCE, PRODUCT, &[name.to_owned()])
+pub(crate) fn conformance(profile: Profile, name: &str, arguments: &[String]) -> Result<Tally> {
+    let mut programs = PRODUCT.to_vec();
+    match name {
+        "libvirt" => debian::ensure(debian::LIBVIRT)?,
+        "iscsi" => debian::ensure(debian::ISCSI_CLIENTS)?,
+        "cinder" | "cinder-clients" => {
+            programs.push(CINDER_API);
+            debian::ensure_python()?;
+        }
+        _ => debian::ensure(debian::NBD_CLIENTS)?,
+    }
+    let arguments = [&[name.to_owned()], arguments].concat();
+    programs::test(profile, CONFORMANCE, &programs, &arguments)
 }
 
 /// The same of iSCSI, without what takes minutes.

@@ -119,8 +119,11 @@ enum Task {
     /// Runs clients that others wrote against our servers.
     Conformance {
         /// Which server.
-        #[arg(value_parser = ["nbd", "iscsi", "libvirt"])]
+        #[arg(value_parser = ["nbd", "iscsi", "libvirt", "cinder", "cinder-clients"])]
         name: String,
+        /// Given to the checks as they are: `--help` tells.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Boots real guests under QEMU.
     Vm {
@@ -202,7 +205,7 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             targets,
         } => fuzz::fuzz(*seconds, targets, *keep, None),
         Task::Mutants => campaigns::mutants(Profile::Release),
-        Task::Conformance { name } => campaigns::conformance(Profile::Release, name),
+        Task::Conformance { name, arguments } => campaigns::conformance(Profile::Release, name, arguments),
         Task::Vm { moves: Some(moves) } => campaigns::guest_moves(Profile::Release, *moves),
         Task::Vm { moves: None } => campaigns::guests(Profile::Release),
         Task::Package => {

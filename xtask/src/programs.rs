@@ -40,6 +40,8 @@ pub(crate) const ISCSI: Program = Program {
 };
 /// The command line.
 pub(crate) const STORAGECTL: Program = Program { binary: "storagectl" };
+/// OpenStack's Block Storage API.
+pub(crate) const CINDER_API: Program = Program { binary: "cinder-api" };
 /// What a node runs: tests of whole programs find them beside their own.
 pub(crate) const PRODUCT: &[Program] = &[STORAGED, VHOST_BLK, NBD, ISCSI, STORAGECTL];
 

@@ -127,7 +127,7 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
         ),
         (
             "NBD clients",
-            Box::new(move || campaigns::conformance(profile, "nbd")),
+            Box::new(move || campaigns::conformance(profile, "nbd", &[])),
         ),
         (
             "iSCSI initiators",

@@ -1,6 +1,7 @@
 //! The Block Storage API: what OpenStack's own tests and clients find when they use `cinder-api`, or the real Cinder in its
 //! place.
 
+pub mod clients;
 mod cloud;
 mod outcome;
 mod reference;

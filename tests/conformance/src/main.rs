@@ -46,6 +46,11 @@ enum Suite {
         #[arg(long, value_name = "FILE", requires = "reference")]
         record: Option<PathBuf>,
     },
+    /// python-cinderclient, openstacksdk and the `openstack` command against cinder-api, with a real Keystone
+    CinderClients {
+        #[command(flatten)]
+        server: ServerArguments,
+    },
     /// Debian's libvirt with a disk of vhost-blk, and a real guest that uses it
     Libvirt {
         /// Only checks whose names contain this
@@ -97,6 +102,7 @@ fn main() -> ExitCode {
             record,
             keep: server.keep,
         }),
+        Suite::CinderClients { server } => cinder::clients::run(&server.server(), server.keep.as_deref()),
         Suite::Libvirt { only, folder } => conformance::libvirt::run(&Selection { only }, &folder),
     };
     println!("{tally}");

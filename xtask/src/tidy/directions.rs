@@ -130,7 +130,14 @@ const PLACES: &[Place] = &[
     },
     Place {
         name: "cinder-api",
-        uses: &["admin-api", "admin-client", "client", "coordination", "protocol", "telemetry"],
+        uses: &[
+            "admin-api",
+            "admin-client",
+            "client",
+            "coordination",
+            "protocol",
+            "telemetry",
+        ],
         never: &["store", "storaged"],
     },
     Place {

@@ -27,13 +27,11 @@ pub enum Server {
 }
 
 /// A running cloud. It ends with this value.
-pub struct Cloud {
+pub(super) struct Cloud {
     /// Who says who is who.
-    pub keystone: Keystone,
-    /// Where the API is: `http://127.0.0.1:PORT`.
-    pub url: String,
+    pub(super) keystone: Keystone,
     /// For configurations and logs.
-    pub folder: PathBuf,
+    pub(super) folder: PathBuf,
     _server: Running,
 }
 
@@ -51,7 +49,7 @@ enum Running {
 
 impl Cloud {
     /// Starts one, with configurations and logs in a folder.
-    pub fn start(folder: &Path, server: &Server) -> Result<Self> {
+    pub(super) fn start(folder: &Path, server: &Server) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let folder = std::path::absolute(folder)?;
         let keystone = Keystone::start(&folder.join("keystone")).context("start Keystone")?;
@@ -72,7 +70,6 @@ impl Cloud {
         keystone.register(&format!("{url}/v3/%(project_id)s"))?;
         Ok(Self {
             keystone,
-            url,
             folder,
             _server: running,
         })

@@ -35,9 +35,26 @@ def end_with_parent(parent):
     os._exit(1)
 
 
+def live_together():
+    """Undoes what Cinder takes for granted of services that are each in a process of their own."""
+    from cinder.scheduler import host_manager
+
+    report_state = service.Service.report_state
+
+    def report_own_state(self):
+        # The identity under which a service says that it lives is one for the whole process: that of the last one started.
+        service.Service.service_id = self.origin_service_id
+        report_state(self)
+
+    service.Service.report_state = report_own_state
+    # Messages in memory are not made into text and back, so that this kind of dictionary arrives where a plain one should.
+    host_manager.ReadOnlyDict.copy = lambda self: dict(self)
+
+
 def main():
     eventlet.spawn(end_with_parent, os.getppid())
     objects.register_all()
+    live_together()
     CONF(sys.argv[1:], project="cinder", version=version.version_string())
     config.set_middleware_defaults()
     logging.setup(CONF, "cinder")

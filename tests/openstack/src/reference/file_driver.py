@@ -7,6 +7,7 @@ import os
 
 from cinder import exception
 from cinder import interface
+from cinder import objects
 from cinder.volume import configuration
 from cinder.volume import driver
 from oslo_config import cfg
@@ -28,7 +29,7 @@ class FileDriver(driver.VolumeDriver):
 
     def _path(self, item):
         # Snapshots have a letter before their names, as with LVM, where Tempest looks for those that it no longer manages.
-        mark = "_" if "volume_id" in item else ""
+        mark = "_" if isinstance(item, objects.Snapshot) else ""
         return os.path.join(self.configuration.file_driver_folder, mark + item["name"])
 
     def check_for_setup_error(self):
