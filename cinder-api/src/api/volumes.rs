@@ -155,7 +155,7 @@ async fn update(
     let volume = changed.await?;
     let tables = service.records.tables();
     Ok(axum::Json(
-        json!({"volume": detail(&service, &tables, &context, &volume)}),
+        json!({"volume": view::created(&service, &tables, &context, &volume)}),
     ))
 }
 

@@ -1,7 +1,12 @@
 //! A small cloud for tests, and how a user asks it.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use cinder_api::device::{self, Work};
+use client::device::BlockDevice;
+use client::request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_node::{Etcd, Node, Process, new_folder};
@@ -29,7 +34,7 @@ pub(crate) struct Cloud {
 pub(crate) struct Api {
     pub(crate) process: Process,
     pub(crate) url: String,
-    log: std::path::PathBuf,
+    log: PathBuf,
 }
 
 impl Cloud {
@@ -66,11 +71,14 @@ impl Cloud {
             "listen = [\"127.0.0.1:{port}\"]\n\
              [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword_file = \"{}\"\ntoken_cache_seconds = 1\n\
              [records]\netcd = {endpoints:?}\n\
-             [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n",
+             [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n\
+             [images]\nwork_dir = {:?}\n[backups]\ndirectory = {:?}\n",
             self.keystone.url(),
             self.folder.path().join(PASSWORD_FILE).display(),
             self.node.admin_socket().display(),
             self.node.session_socket().display(),
+            self.folder.path().join(format!("work-{number}")),
+            self.backups(),
         );
         let path = self.folder.path().join(format!("api-{number}.toml"));
         std::fs::write(&path, configuration).unwrap();
@@ -83,6 +91,43 @@ impl Cloud {
             .wait_for("cinder-api to answer", || healthy.expect(200).ok())
             .unwrap();
         self.apis.push(Api { process, url, log });
+    }
+
+    /// The directory of backups.
+    pub(crate) fn backups(&self) -> PathBuf {
+        self.folder.path().join("backups")
+    }
+
+    /// A folder for a test's own files.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes to a volume of the API's, as a server would that has it.
+    pub(crate) fn write(&self, volume: &str, offset: u64, bytes: Vec<u8>) {
+        self.with(volume, move |device| {
+            Box::pin(async move { Ok(request::write(device, offset, bytes.into()).await?) })
+        });
+    }
+
+    /// What a volume of the API's holds somewhere.
+    pub(crate) fn read(&self, volume: &str, offset: u64, length: u64) -> Bytes {
+        self.with(volume, move |device| {
+            Box::pin(async move { Ok(request::read(device, offset, length).await?) })
+        })
+    }
+
+    fn with<T, W>(&self, volume: &str, work: W) -> T
+    where
+        T: Send + 'static,
+        W: for<'a> FnOnce(&'a dyn BlockDevice) -> Work<'a, T> + Send + 'static,
+    {
+        let name = format!("volume-{volume}");
+        let socket = self.node.session_socket();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime
+            .block_on(device::with(&socket, (&name, None), work))
+            .unwrap()
     }
 
     /// A user of a project, with a new token.

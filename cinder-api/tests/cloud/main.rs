@@ -2,10 +2,12 @@
 //! side by side, when one of them dies, and when somebody asks for nonsense.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod backups;
 mod bad_input;
 mod cloud;
 mod death;
 mod identity;
+mod images;
 mod nova;
 mod operators;
 mod races;

@@ -16,6 +16,7 @@ const REQUIREMENTS: &[(&str, &str)] = &[
     ("tempest", include_str!("../requirements/tempest.txt")),
     ("cinder", include_str!("../requirements/cinder.txt")),
     ("nova", include_str!("../requirements/nova.txt")),
+    ("glance", include_str!("../requirements/glance.txt")),
 ];
 
 /// In a folder that cargo builds in, there is this file.
@@ -32,7 +33,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The environment of a list: `keystone`, `clients`, `tempest`, `cinder` or `nova`. Made now if it is not there, which takes a
+    /// The environment of a list: `keystone`, `clients`, `tempest`, `cinder`, `nova` or `glance`. Made now if it is not there, which takes a
     /// minute; who else wants it meanwhile waits.
     pub fn of(name: &str) -> Result<Self> {
         let list = REQUIREMENTS.iter().find(|(known, _)| *known == name);

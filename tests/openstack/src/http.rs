@@ -17,6 +17,7 @@ pub struct Question {
     url: String,
     headers: Vec<(String, String)>,
     body: Option<Value>,
+    bytes: Option<(String, Vec<u8>)>,
 }
 
 /// An answer.
@@ -52,6 +53,7 @@ impl Question {
             url: url.into(),
             headers: Vec::new(),
             body: None,
+            bytes: None,
         }
     }
 
@@ -72,6 +74,13 @@ impl Question {
     #[must_use]
     pub fn body(mut self, body: Value) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// With a body that is no JSON, and its type.
+    #[must_use]
+    pub fn bytes(mut self, kind: &str, bytes: Vec<u8>) -> Self {
+        self.bytes = Some((kind.to_owned(), bytes));
         self
     }
 
@@ -114,6 +123,9 @@ impl Question {
         }
         if let Some(body) = &self.body {
             request = request.json(body);
+        }
+        if let Some((kind, bytes)) = &self.bytes {
+            request = request.header("Content-Type", kind).body(bytes.clone());
         }
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -2,12 +2,13 @@
 //! live in. It knows nothing of what is tested.
 //!
 //! [`Environment`] installs programs from lists of exact versions, once for all runs; [`Keystone`] is the identity service
-//! with users, projects and a catalogue; [`Reference`] is the real Cinder; [`http`] asks whoever speaks HTTP.
+//! with users, projects and a catalogue; [`Reference`] is the real Cinder; [`Glance`] has images; [`http`] asks whoever speaks HTTP.
 //! A test may be asynchronous: nothing here minds.
 #![forbid(unsafe_code)]
 
 pub mod accounts;
 pub mod environment;
+mod glance;
 pub mod http;
 pub mod keystone;
 mod reference;
@@ -16,6 +17,7 @@ mod template;
 mod tokens;
 
 pub use environment::Environment;
+pub use glance::Glance;
 pub use keystone::Keystone;
 pub use reference::Reference;
 pub use server::Port;

@@ -49,6 +49,9 @@ const FIELDS: &[&str] = &[
     "source_replica",
 ];
 
+/// An image's property that names its volumes' type.
+const IMAGE_TYPE: &str = "cinder_img_volume_type";
+
 /// What is asked for.
 #[derive(Default)]
 pub(crate) struct Wanted {
@@ -85,7 +88,11 @@ pub(super) async fn create(State(service): Shared, context: Context, body: Body)
     if let Some(image) = &wanted.image {
         service.check("volume:create_from_image", &context)?;
         let size = wanted.size.unwrap_or(0);
-        wanted.origin = Some(super::images::origin(&service, &context, image, size).await?);
+        let origin = super::images::origin(&service, &context, image, size).await?;
+        // An image may say which type its volumes have unless whoever makes one says another.
+        let kind = origin.metadata.get(IMAGE_TYPE).filter(|kind| !kind.is_empty());
+        wanted.kind = wanted.kind.or_else(|| kind.cloned());
+        wanted.origin = Some(origin);
     }
     let id = uuid::Uuid::new_v4().to_string();
     let volume = service

@@ -23,6 +23,9 @@ pub fn detail(service: &Service, tables: &Tables, context: &Context, volume: &Vo
         shown.insert(key.to_owned(), value);
     };
     let caller = &context.caller;
+    if !volume.image_metadata.is_empty() {
+        set("volume_image_metadata", json!(volume.image_metadata));
+    }
     if service.allows(
         "volume_extension:volume_tenant_attribute",
         caller,
@@ -48,7 +51,7 @@ pub fn detail(service: &Service, tables: &Tables, context: &Context, volume: &Vo
     Value::Object(shown)
 }
 
-/// A volume as it is shown to whoever has just made it: without what follows later.
+/// A volume as it is shown to whoever has just made or changed it: without what only whoever looks at it is shown.
 pub(super) fn created(service: &Service, tables: &Tables, context: &Context, volume: &Volume) -> Value {
     Value::Object(base(service, tables, context, volume))
 }
@@ -99,9 +102,6 @@ fn base(service: &Service, tables: &Tables, context: &Context, volume: &Volume) 
     let mut set = |key: &str, value: Value| {
         shown.insert(key.to_owned(), value);
     };
-    if !volume.image_metadata.is_empty() {
-        set("volume_image_metadata", json!(volume.image_metadata));
-    }
     let is_admin = context.caller.is_admin;
     if is_admin {
         set("migration_status", json!(volume.migration_status));

@@ -1,0 +1,141 @@
+//! Images of a real Glance: volumes from them, and they from volumes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use test_openstack::Glance;
+use test_openstack::http::{Method, Question};
+
+use crate::cloud::{Api, Cloud, User};
+
+const MIB: u64 = 1 << 20;
+
+/// A disk of 100 MiB with something at 3 MiB, in a format.
+fn disk(folder: &Path, format: &str) -> PathBuf {
+    let raw = folder.join("disk.raw");
+    let mut bytes = vec![0; 100 << 20];
+    bytes[3 << 20..4 << 20].fill(7);
+    std::fs::write(&raw, &bytes).unwrap();
+    let made = folder.join(format!("disk.{format}"));
+    if format != "raw" {
+        let mut command = Command::new("qemu-img");
+        command
+            .args(["convert", "-f", "raw", "-O", format])
+            .arg(&raw)
+            .arg(&made);
+        assert!(command.status().unwrap().success());
+    }
+    made
+}
+
+fn glance(cloud: &Cloud) -> Glance {
+    let folder = cloud.folder().join("glance");
+    std::fs::create_dir(&folder).unwrap();
+    Glance::start(&folder, &cloud.keystone).unwrap()
+}
+
+fn ask_for(user: &User, api: &Api, image: &str) -> String {
+    let wanted = json!({"volume": {"size": 1, "imageRef": image}});
+    let answer = user.send(api, Method::POST, "/volumes", wanted);
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    answer.body["volume"]["id"].as_str().unwrap().to_owned()
+}
+
+fn copies(cloud: &Cloud) -> usize {
+    let list = cloud.node.storagectl(&["volume", "list"]).unwrap();
+    list.lines().filter(|line| line.starts_with("image-")).count()
+}
+
+#[test]
+fn volumes_of_one_image_at_two_processes_are_clones_of_one_copy() {
+    let cloud = Cloud::start(2);
+    let glance = glance(&cloud);
+    // The catalogue that a token brings is that of the moment when it was made.
+    let user = cloud.user("alpha-member", "alpha");
+    let file = disk(cloud.folder(), "qcow2");
+    let image = glance.upload(&user.token, "disk", "qcow2", &file).unwrap();
+    let made: Vec<String> = (0..4)
+        .map(|number| ask_for(&user, &cloud.apis[number % 2], &image))
+        .collect();
+    for volume in &made {
+        user.wait(&cloud.apis[0], volume, "available");
+        assert_eq!(cloud.read(volume, 3 * MIB, MIB), vec![7; 1 << 20]);
+        assert_eq!(cloud.read(volume, 4 * MIB, MIB), vec![0; 1 << 20]);
+    }
+    assert_eq!(copies(&cloud), 1);
+    let path = format!("/volumes/{}", made[0]);
+    let shown = user.ask(&cloud.apis[1], Method::GET, &path).body["volume"].clone();
+    assert_eq!(shown["bootable"], "true");
+    let about: &Value = &shown["volume_image_metadata"];
+    assert_eq!(
+        (&about["image_id"], &about["disk_format"]),
+        (&json!(image), &json!("qcow2"))
+    );
+    let limits = user.ask(&cloud.apis[0], Method::GET, "/limits");
+    assert_eq!(limits.body["limits"]["absolute"]["totalVolumesUsed"], 4);
+}
+
+#[test]
+fn a_volume_becomes_an_image_of_which_the_same_volume_is_made() {
+    let cloud = Cloud::start(1);
+    let glance = glance(&cloud);
+    let api = &cloud.apis[0];
+    let user = cloud.user("alpha-member", "alpha");
+    let volume = user.volume(api);
+    cloud.write(&volume, 9 * MIB, vec![3; 65_536]);
+    let action = format!("/volumes/{volume}/action");
+    let wanted = json!({"os-volume_upload_image": {"image_name": "mine", "disk_format": "qcow2"}});
+    let answer = user.send(api, Method::POST, &action, wanted);
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let image = answer.body["os-volume_upload_image"]["image_id"]
+        .as_str()
+        .unwrap();
+    user.wait(api, &volume, "available");
+    let path = format!("{}/v2/images/{image}", glance.url());
+    let about = Question::get(path).token(&user.token).expect(200).unwrap();
+    assert_eq!(about.body["status"], "active", "{}", about.text);
+    let again = ask_for(&user, api, image);
+    user.wait(api, &again, "available");
+    assert_eq!(cloud.read(&again, 9 * MIB, 65_536), vec![3; 65_536]);
+    // And over another one.
+    let other = user.volume(api);
+    cloud.write(&other, 0, vec![5; 65_536]);
+    let wanted = json!({"os-reimage": {"image_id": image}});
+    let answer = user.send(api, Method::POST, &format!("/volumes/{other}/action"), wanted);
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    user.wait(api, &other, "available");
+    assert_eq!(cloud.read(&other, 9 * MIB, 65_536), vec![3; 65_536]);
+    assert_eq!(cloud.read(&other, 0, 65_536), vec![0; 65_536]);
+}
+
+#[test]
+fn an_image_that_is_damaged_or_lies_becomes_no_volume() {
+    let cloud = Cloud::start(1);
+    let glance = glance(&cloud);
+    let api = &cloud.apis[0];
+    let user = cloud.user("alpha-member", "alpha");
+    let file = disk(cloud.folder(), "qcow2");
+    let damaged = glance.upload(&user.token, "damaged", "qcow2", &file).unwrap();
+    let mut bytes = std::fs::read(glance.file(&damaged)).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(glance.file(&damaged), &bytes).unwrap();
+    let lies = glance.upload(&user.token, "lies", "raw", &file).unwrap();
+    for image in [&damaged, &lies] {
+        let volume = ask_for(&user, api, image);
+        user.wait(api, &volume, "error");
+        let path = format!("/messages?resource_uuid={volume}");
+        let messages = user.ask(api, Method::GET, &path);
+        let said = messages.body["messages"][0]["user_message"].as_str();
+        assert_eq!(
+            said,
+            Some("copy image to volume:Failed to copy image to volume."),
+            "{}",
+            messages.text
+        );
+    }
+    assert_eq!(copies(&cloud), 0);
+    let unknown = json!({"volume": {"size": 1, "imageRef": "11111111-2222-4333-8444-555555555555"}});
+    assert_eq!(user.send(api, Method::POST, "/volumes", unknown).status, 400);
+}
