@@ -72,13 +72,13 @@ impl Cloud {
              [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword_file = \"{}\"\ntoken_cache_seconds = 1\n\
              [records]\netcd = {endpoints:?}\n\
              [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n\
-             [images]\nwork_dir = {:?}\n[backups]\ndirectory = {:?}\n",
+             [images]\nwork_dir = \"{}\"\n[backups]\ndirectory = \"{}\"\n",
             self.keystone.url(),
             self.folder.path().join(PASSWORD_FILE).display(),
             self.node.admin_socket().display(),
             self.node.session_socket().display(),
-            self.folder.path().join(format!("work-{number}")),
-            self.backups(),
+            self.folder.path().join(format!("work-{number}")).display(),
+            self.backups().display(),
         );
         let path = self.folder.path().join(format!("api-{number}.toml"));
         std::fs::write(&path, configuration).unwrap();
