@@ -64,6 +64,16 @@ fn volumes_of_one_image_at_two_processes_are_clones_of_one_copy() {
         assert_eq!(cloud.read(volume, 4 * MIB, MIB), vec![0; 1 << 20]);
     }
     assert_eq!(copies(&cloud), 1);
+    let path = "/manageable_volumes?host=storaged%40storaged%23main";
+    let manageable = cloud
+        .user("alpha-admin", "alpha")
+        .ask(&cloud.apis[0], Method::GET, path);
+    assert_eq!(manageable.status, 200, "{}", manageable.text);
+    assert!(
+        !manageable.text.contains("image-"),
+        "the copy is nobody's: {}",
+        manageable.text
+    );
     let path = format!("/volumes/{}", made[0]);
     let shown = user.ask(&cloud.apis[1], Method::GET, &path).body["volume"].clone();
     assert_eq!(shown["bootable"], "true");

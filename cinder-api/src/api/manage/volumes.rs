@@ -62,12 +62,19 @@ async fn answer(
         let known = known(&tables);
         let in_pool = stored
             .iter()
-            .filter(|volume| pool.is_none_or(|pool| pool == volume.pool));
+            .filter(|volume| pool.is_none_or(|pool| pool == volume.pool))
+            .filter(|volume| !is_copy(&tables, &volume.name));
         in_pool.map(|volume| row(volume, &known)).collect()
     };
     let page = listing::page(query, rows)?;
     let shown: Vec<Value> = page.iter().map(|row| row.view(with_detail)).collect();
     Ok(Json(json!({"manageable-volumes": shown})))
+}
+
+/// Whether a volume of the storage is an image's copy: nobody's, and never to be somebody's.
+fn is_copy(tables: &Tables, storage_name: &str) -> bool {
+    let mut copies = tables.image_copies.iter();
+    copies.any(|copy| copy.storage_name == storage_name)
 }
 
 /// OpenStack's volumes, by their names in the storage.
@@ -220,6 +227,11 @@ fn promise(
     if known(tables).contains_key(found.name.as_str()) {
         return Err(invalid(
             "Unable to manage existing volume. The volume is already managed",
+        ));
+    }
+    if is_copy(tables, &found.name) {
+        return Err(invalid(
+            "Unable to manage existing volume. It is an image's copy.",
         ));
     }
     let kind = choose_type(service, tables, context, wanted)?;
