@@ -149,3 +149,21 @@ fn an_image_that_is_damaged_or_lies_becomes_no_volume() {
     let unknown = json!({"volume": {"size": 1, "imageRef": "11111111-2222-4333-8444-555555555555"}});
     assert_eq!(user.send(api, Method::POST, "/volumes", unknown).status, 400);
 }
+
+#[test]
+fn a_copy_that_a_process_began_before_it_was_killed_another_one_makes() {
+    let mut cloud = Cloud::start(2);
+    let glance = glance(&cloud);
+    let user = cloud.user("alpha-member", "alpha");
+    let file = disk(cloud.folder(), "qcow2");
+    let image = glance.upload(&user.token, "disk", "qcow2", &file).unwrap();
+    // The storage stands still, so that no copy is whole before the kill.
+    cloud.node.storaged().freeze().unwrap();
+    let volume = ask_for(&user, &cloud.apis[0], &image);
+    cloud.apis[0].process.kill().unwrap();
+    cloud.node.storaged().thaw().unwrap();
+    let api = &cloud.apis[1];
+    user.wait(api, &volume, "available");
+    assert_eq!(cloud.read(&volume, 3 * MIB, MIB), vec![7; 1 << 20]);
+    assert_eq!(copies(&cloud), 1);
+}
