@@ -129,6 +129,7 @@ pub(crate) fn conformance(profile: Profile, name: &str, arguments: &[String]) ->
         "cinder" | "cinder-clients" => {
             programs.push(CINDER_API);
             debian::ensure_python()?;
+            debian::ensure(debian::IMAGES)?;
         }
         _ => debian::ensure(debian::NBD_CLIENTS)?,
     }

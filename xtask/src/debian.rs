@@ -47,6 +47,9 @@ pub(crate) const TRACER: &[Need] = &[("strace", "strace")];
 /// What the benchmarks compare with.
 pub(crate) const STORAGE_DAEMON: &[Need] = &[("qemu-utils", "qemu-storage-daemon")];
 
+/// What makes disks of images.
+pub(crate) const IMAGES: &[Need] = &[("qemu-utils", "qemu-img")];
+
 /// NBD clients that others wrote.
 pub(crate) const NBD_CLIENTS: &[Need] = &[
     ("qemu-utils", "qemu-img"),

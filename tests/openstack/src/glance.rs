@@ -82,6 +82,17 @@ impl Glance {
         Ok(id)
     }
 
+    /// Shows an image to all projects, which an administrator may.
+    pub fn publish(&self, token: &str, image: &str) -> Result<()> {
+        let change = json!([{"op": "replace", "path": "/visibility", "value": "public"}]);
+        let bytes = change.to_string().into_bytes();
+        Question::new(Method::PATCH, format!("{}/v2/images/{image}", self.url))
+            .token(token)
+            .bytes("application/openstack-images-v2.1-json-patch", bytes)
+            .expect(200)
+            .map(drop)
+    }
+
     /// The file that an image's bytes are in.
     pub fn file(&self, image: &str) -> PathBuf {
         self.folder.join("images").join(image)

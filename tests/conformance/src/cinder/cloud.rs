@@ -1,4 +1,4 @@
-//! A small cloud: a Keystone, and a Block Storage API that is in its catalogue. What is asked of it is the tests' business.
+//! A small cloud: a Keystone, and a Glance and a Block Storage API that are in its catalogue. What is asked of it is the tests' business.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use test_node::{Node, Process, program};
-use test_openstack::accounts::{CINDER, PASSWORD};
+use test_openstack::accounts::{ADMIN, CINDER, PASSWORD};
 use test_openstack::http::Question;
-use test_openstack::{Keystone, Port, Reference};
+use test_openstack::{Glance, Keystone, Port, Reference};
 
 use crate::stage;
 
@@ -16,6 +16,9 @@ use crate::stage;
 const DISKS: u32 = 3;
 /// The pool of volumes.
 const POOL: &str = "conformance";
+
+/// Bytes of the image.
+const IMAGE_BYTES: usize = 1 << 20;
 
 /// Who serves the API.
 #[derive(Clone, Debug)]
@@ -30,9 +33,12 @@ pub enum Server {
 pub(super) struct Cloud {
     /// Who says who is who.
     pub(super) keystone: Keystone,
+    /// An image that all projects see.
+    pub(super) image: String,
     /// For configurations and logs.
     pub(super) folder: PathBuf,
     _server: Running,
+    _glance: Glance,
 }
 
 /// What runs. Dropped in this order.
@@ -53,6 +59,8 @@ impl Cloud {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let folder = std::path::absolute(folder)?;
         let keystone = Keystone::start(&folder.join("keystone")).context("start Keystone")?;
+        let glance = Glance::start(&folder.join("glance"), &keystone).context("start Glance")?;
+        let image = image(&folder, &keystone, &glance).context("make an image")?;
         let (running, url) = match server {
             Server::Reference => {
                 let cinder = Reference::start(&folder.join("cinder"), &keystone).context("start Cinder")?;
@@ -70,10 +78,22 @@ impl Cloud {
         keystone.register(&format!("{url}/v3/%(project_id)s"))?;
         Ok(Self {
             keystone,
+            image,
             folder,
             _server: running,
+            _glance: glance,
         })
     }
+}
+
+/// A small image, whose content nobody looks at.
+fn image(folder: &Path, keystone: &Keystone, glance: &Glance) -> Result<String> {
+    let file = folder.join("image.raw");
+    fs::write(&file, vec![0x5a; IMAGE_BYTES])?;
+    let token = keystone.token(ADMIN, ADMIN)?;
+    let image = glance.upload(&token, "small", "raw", &file)?;
+    glance.publish(&token, &image)?;
+    Ok(image)
 }
 
 fn ours(path: &Path, folder: &Path, keystone: &Keystone) -> Result<(Running, String)> {
@@ -86,24 +106,23 @@ fn ours(path: &Path, folder: &Path, keystone: &Keystone) -> Result<(Running, Str
     let gateway = stage::Server::start(&mut command, 1)?;
     let address = Port::find()?.leave();
     let url = format!("http://{address}");
-    let configuration = folder.join("cinder-api.toml");
-    fs::write(
-        &configuration,
-        format!(
-            "listen = [\"{address}\"]\n\
-             [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword = \"{PASSWORD}\"\n\
-             [records]\nfile = {:?}\n\
-             [storage]\nadmin_socket = {:?}\nsession_socket = {:?}\ndefault_pool = \"{POOL}\"\n\
-             [images]\nwork_dir = {:?}\n[backups]\ndirectory = {:?}\n",
-            keystone.url(),
-            folder.join("cinder-api.records"),
-            node.admin_socket(),
-            node.session_socket(),
-            folder,
-            folder.join("backups"),
-        ),
-    )?;
-    let arguments = ["--config".into(), configuration.into_os_string()];
+    let inside = |name: &str| folder.join(name).display().to_string();
+    let configuration = inside("cinder-api.toml");
+    let text = format!(
+        "listen = [\"{address}\"]\n\
+         [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword = \"{PASSWORD}\"\n\
+         [records]\nfile = \"{}\"\n\
+         [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\ndefault_pool = \"{POOL}\"\n\
+         [images]\nwork_dir = \"{}\"\n[backups]\ndirectory = \"{}\"\n",
+        keystone.url(),
+        inside("cinder-api.records"),
+        node.admin_socket().display(),
+        node.session_socket().display(),
+        folder.display(),
+        inside("backups"),
+    );
+    fs::write(&configuration, text).context("write the configuration of cinder-api")?;
+    let arguments = ["--config".to_owned(), configuration];
     let mut api = Process::start_at(path, arguments, &folder.join("cinder-api.log"))?;
     api.wait_for("cinder-api to answer", || {
         Question::get(format!("{url}/")).expect(300).ok()

@@ -12,8 +12,8 @@ use super::outcome::{Fate, Outcome};
 const RECORD: &str = include_str!("reference.txt");
 /// How the file begins.
 const HEADER: &str = "\
-# What became of each test of volumes of Tempest and of Cinder's plugin, run against the real Cinder, with Keystone and without
-# Nova, Glance, Barbican, a second backend and replication. Versions are those of tests/openstack/requirements.
+# What became of each test of volumes of Tempest and of Cinder's plugin, run against the real Cinder, with Keystone and Glance
+# and without Nova, Barbican, a second backend and replication. Versions are those of tests/openstack/requirements.
 # A test that was skipped has the reason beside it. Written by `conformance cinder --reference --record FILE`.
 ";
 

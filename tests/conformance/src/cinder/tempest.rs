@@ -21,12 +21,12 @@ const CONCURRENCY: &str = "2";
 const ALL: &str = r"tempest\.api\.volume\.|cinder_tempest_plugin\.";
 /// Fewer of all tests than this, and something is wrong with how they are found.
 const TESTS_MIN: usize = 300;
-/// What a cloud of storage alone has, beside where it is and who may use it.
+/// What a cloud of disks and images alone has, beside where it is and who may use it.
 const CONFIGURATION: &str = "\
 [service_available]
 cinder = true
 nova = false
-glance = false
+glance = true
 neutron = false
 swift = false
 [volume]
@@ -173,9 +173,11 @@ fn prepare(folder: &Path, cloud: &Cloud, environment: &Environment) -> Result<()
          [auth]\nuse_dynamic_credentials = true\nadmin_username = {ADMIN}\nadmin_password = {PASSWORD}\n\
          admin_project_name = {ADMIN}\nadmin_domain_name = {DOMAIN}\n\
          [identity]\nauth_version = v3\nuri_v3 = {1}\nregion = {REGION}\n\
+         [compute]\nimage_ref = {2}\nimage_ref_alt = {2}\n\
          {CONFIGURATION}",
         folder.display(),
         cloud.keystone.url(),
+        cloud.image,
     );
     fs::write(folder.join("tempest.conf"), text).context("write Tempest's configuration")
 }

@@ -7,21 +7,20 @@ started it.
 from cinder import monkey_patch; monkey_patch.patch()  # noqa
 
 import os
-import shlex
 import socket
 import sys
 
 import eventlet
 import eventlet.wsgi
 import os_brick
-from cinder import coordination, i18n, objects, rpc, service, utils, version
+from os_brick import privileged
+from cinder import coordination, i18n, objects, privsep, rpc, service, utils, version
 
 i18n.enable_lazy()
 from cinder.cmd import backup  # noqa: for its options
 from cinder.common import config
 from oslo_config import cfg
 from oslo_log import log as logging
-from oslo_privsep import priv_context
 from oslo_service import service as services
 from oslo_service import wsgi
 
@@ -58,7 +57,9 @@ def main():
     CONF(sys.argv[1:], project="cinder", version=version.version_string())
     config.set_middleware_defaults()
     logging.setup(CONF, "cinder")
-    priv_context.init(root_helper=shlex.split(utils.get_root_helper()))
+    for context in (privsep.sys_admin_pctxt, privileged.default, privileged.brick_privsep_hide_output):
+        # What needs privileges is done in this process, or refused by the system: there is no sudo here.
+        context.set_client_mode(False)
     os_brick.setup(CONF)
     coordination.COORDINATOR.start()
     rpc.init(CONF)
