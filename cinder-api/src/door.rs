@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -209,8 +209,7 @@ fn base(service: &Service, headers: &HeaderMap) -> String {
 }
 
 /// The answer where there is nothing.
-pub async fn no_such_path(method: Method) -> Fault {
-    let _ = method;
+pub async fn no_such_path() -> Fault {
     Fault::not_found("The resource could not be found.")
 }
 

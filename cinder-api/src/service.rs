@@ -10,7 +10,7 @@ use crate::connections::Connections;
 use crate::fault::Fault;
 use crate::identity::{Caller, Keystone};
 use crate::policy::Policy;
-use crate::records::Records;
+use crate::records::{Record, Records, Stored, Table};
 use crate::request::Context;
 use crate::storage::Storage;
 
@@ -58,6 +58,14 @@ impl Service {
     pub fn allows(&self, rule: &str, caller: &Caller, project: &str) -> bool {
         self.policy.allows(rule, caller, Some(project))
     }
+}
+
+/// Something of a project, if it exists for a caller.
+pub fn seen<'a, R: Record>(table: &'a Table<R>, context: &Context, id: &str) -> Option<&'a Arc<Stored<R>>> {
+    let is_visible = |project| is_visible(&context.caller, project);
+    table
+        .get(id)
+        .filter(|stored| stored.project().is_some_and(is_visible))
 }
 
 /// Whether something of a project exists for a caller: his own project's, and for an administrator everything.

@@ -101,7 +101,8 @@ fn unless_there<T>(made: Result<T, AskError>) -> Result<(), AskError> {
     }
 }
 
-fn unless_gone(deleted: Result<(), AskError>) -> Result<(), AskError> {
+/// A deletion of what is not there has nothing to do.
+pub(crate) fn unless_gone(deleted: Result<(), AskError>) -> Result<(), AskError> {
     match deleted {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::records::{Attachment, Instant, Stored, Tables};
 use crate::request::filter::{Filter, filters};
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Fields, Query};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 
 pub mod connection;
 pub mod guard;
@@ -54,9 +54,7 @@ pub fn find<'a>(
     context: &Context,
     id: &str,
 ) -> Result<&'a Arc<Stored<Attachment>>, Fault> {
-    let attachment = tables.attachments.get(id);
-    let seen = attachment.filter(|attachment| is_visible(&context.caller, &attachment.project_id));
-    seen.ok_or_else(|| {
+    seen(&tables.attachments, context, id).ok_or_else(|| {
         Fault::not_found(format!(
             "Volume attachment could not be found with filter: attachment_id = {id}."
         ))
@@ -111,10 +109,8 @@ async fn answer(
     service.records.fresh().await?;
     let tables = service.records.tables();
     let keep = |attachment: &Attachment| fits(attachment, &filters);
-    let selected = match volumes::whose(context, query)? {
-        Some(project) => page.select(tables.attachments.of_project(&project), keep, key)?,
-        None => page.select(tables.attachments.iter(), keep, key)?,
-    };
+    let whose = volumes::whose(context, query)?;
+    let selected = page.select(tables.attachments.of(whose.as_deref()), keep, key)?;
     let show = |attachment: &Stored<Attachment>| show(attachment);
     Ok(Json(listing::answer(
         context,
@@ -272,7 +268,7 @@ async fn act(
         state::complete(edit, &attachment)
     });
     completed.await?;
-    Ok(door::empty(StatusCode::NO_CONTENT).into_response())
+    Ok(door::empty(StatusCode::NO_CONTENT))
 }
 
 async fn delete(

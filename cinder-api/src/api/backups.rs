@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -16,7 +15,7 @@ use crate::records::backup::BackupStatus;
 use crate::records::job::Task;
 use crate::records::{Backup, Edit, Instant, Stored, Tables};
 use crate::request::{Body, Context};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 
 mod actions;
 mod create;
@@ -43,9 +42,7 @@ pub(crate) fn find<'a>(
     context: &Context,
     id: &str,
 ) -> Result<&'a Arc<Stored<Backup>>, Fault> {
-    let backup = tables.backups.get(id);
-    let seen = backup.filter(|backup| is_visible(&context.caller, &backup.project_id));
-    seen.ok_or_else(|| Fault::missing("Backup", id))
+    seen(&tables.backups, context, id).ok_or_else(|| Fault::missing("Backup", id))
 }
 
 /// A backup that a caller may know of, and do something with that a rule names.
@@ -198,7 +195,7 @@ async fn delete(State(service): Shared, context: Context, Path(id): Path<String>
         begin_deletion(edit, &context, backup)
     });
     accepted.await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 fn begin_deletion(edit: &mut Edit<'_>, context: &Context, backup: &Stored<Backup>) -> Result<(), Fault> {

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{groups, volumes};
 use crate::door;
@@ -20,7 +20,7 @@ use crate::records::{Edit, Instant, Snapshot, Stored, Tables};
 use crate::request::filter::filters;
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Fields, Query};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 
 /// The version in which group snapshots came.
 const SINCE: u8 = 14;
@@ -43,9 +43,8 @@ pub fn find<'a>(
     context: &Context,
     id: &str,
 ) -> Result<&'a Arc<Stored<GroupSnapshot>>, Fault> {
-    let snapshot = tables.group_snapshots.get(id);
-    let seen = snapshot.filter(|snapshot| is_visible(&context.caller, &snapshot.project_id));
-    seen.ok_or_else(|| Fault::not_found(format!("GroupSnapshot {id} could not be found.")))
+    seen(&tables.group_snapshots, context, id)
+        .ok_or_else(|| Fault::not_found(format!("GroupSnapshot {id} could not be found.")))
 }
 
 fn change(edit: &mut Edit<'_>, stored: &Stored<GroupSnapshot>, status: GroupStatus) {
@@ -105,10 +104,8 @@ async fn answer(
             _ => false,
         })
     };
-    let selected = match volumes::whose(context, query)? {
-        Some(project) => page.select(tables.group_snapshots.of_project(&project), keep, key)?,
-        None => page.select(tables.group_snapshots.iter(), keep, key)?,
-    };
+    let whose = volumes::whose(context, query)?;
+    let selected = page.select(tables.group_snapshots.of(whose.as_deref()), keep, key)?;
     let show = |snapshot: &Stored<GroupSnapshot>| show(snapshot);
     Ok(Json(listing::answer(
         context,
@@ -272,7 +269,7 @@ async fn delete(State(service): Shared, context: Context, Path(id): Path<String>
         Ok(())
     });
     accepted.await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 async fn act(
@@ -283,18 +280,15 @@ async fn act(
 ) -> Result<Response, Fault> {
     const RULE: &str = "group:reset_group_snapshot_status";
     context.since(19)?;
-    let nothing = Map::new();
-    let inside = body.0.get("reset_status").and_then(Value::as_object);
-    if body.0.len() != 1 || !body.0.contains_key("reset_status") {
-        return Err(Fault::bad_request("There is no such action."));
-    }
+    let inside = body.0.get("reset_status").filter(|_| body.0.len() == 1);
+    let inside = inside.ok_or_else(|| Fault::bad_request("There is no such action."))?;
     service.check(RULE, &context)?;
-    let status = groups::status(Fields(inside.unwrap_or(&nothing)))?;
+    let status = Fields::inside(inside).status(GroupStatus::parse)?;
     let changed = service.records.edit(|edit| {
         let snapshot = find(edit.tables, &context, &id)?;
         change(edit, snapshot, status);
         Ok::<_, Fault>(())
     });
     changed.await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }

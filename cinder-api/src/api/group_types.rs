@@ -217,7 +217,7 @@ async fn delete(State(service): Shared, context: Context, Path(id): Path<String>
         Ok(())
     });
     deleted.await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 type Specs = BTreeMap<String, String>;
@@ -307,7 +307,7 @@ async fn remove_spec(
         specs.remove(&key).map(|_| ()).ok_or_else(|| no_spec(&key))
     })
     .await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 async fn edit_specs(

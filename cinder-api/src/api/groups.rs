@@ -21,12 +21,10 @@ use crate::request::body::TEXT_MAX;
 use crate::request::filter::filters;
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Query};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 
 mod actions;
 mod source;
-
-pub(super) use actions::status;
 
 /// The version in which groups came.
 const SINCE: u8 = 13;
@@ -48,9 +46,8 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 
 /// A group that a caller may know of.
 pub fn find<'a>(tables: &'a Tables, context: &Context, id: &str) -> Result<&'a Arc<Stored<Group>>, Fault> {
-    let group = tables.groups.get(id);
-    let seen = group.filter(|group| is_visible(&context.caller, &group.project_id));
-    seen.ok_or_else(|| Fault::not_found(format!("Group {id} could not be found.")))
+    seen(&tables.groups, context, id)
+        .ok_or_else(|| Fault::not_found(format!("Group {id} could not be found.")))
 }
 
 /// The volumes of a group, oldest first.
@@ -142,10 +139,8 @@ async fn answer(
             _ => false,
         })
     };
-    let selected = match volumes::whose(context, query)? {
-        Some(project) => page.select(tables.groups.of_project(&project), keep, key)?,
-        None => page.select(tables.groups.iter(), keep, key)?,
-    };
+    let whose = volumes::whose(context, query)?;
+    let selected = page.select(tables.groups.of(whose.as_deref()), keep, key)?;
     let show = |group: &Stored<Group>| show(&tables, group);
     Ok(Json(listing::answer(
         context,
@@ -294,7 +289,7 @@ async fn update(
         Ok(())
     });
     updated.await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 /// Volumes that are named one after the other, with commas between.

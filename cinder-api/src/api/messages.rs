@@ -18,7 +18,7 @@ use crate::records::{Instant, Stored, Tables};
 use crate::request::filter::{Filter, filters};
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Context, Query};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 
 /// What messages can be sorted by.
 const SORT_KEYS: &[&str] = &[
@@ -52,11 +52,9 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 }
 
 fn find<'a>(tables: &'a Tables, context: &Context, id: &str) -> Result<&'a Arc<Stored<Message>>, Fault> {
-    let message = tables.messages.get(id);
-    let seen = message.filter(|message| {
-        is_visible(&context.caller, &message.project_id) && message.expires_at > Instant::now()
-    });
-    seen.ok_or_else(|| Fault::missing("Message", id))
+    let found = seen(&tables.messages, context, id);
+    let kept = found.filter(|message| message.expires_at > Instant::now());
+    kept.ok_or_else(|| Fault::missing("Message", id))
 }
 
 fn view(context: &Context, message: &Message) -> Value {
@@ -91,10 +89,8 @@ async fn list(State(service): Shared, context: Context, query: Query) -> Result<
     let tables = service.records.tables();
     let now = Instant::now();
     let keep = |message: &Message| message.expires_at > now && fits(message, &filters);
-    let selected = match volumes::whose(&context, &query)? {
-        Some(project) => page.select(tables.messages.of_project(&project), keep, key)?,
-        None => page.select(tables.messages.iter(), keep, key)?,
-    };
+    let whose = volumes::whose(&context, &query)?;
+    let selected = page.select(tables.messages.of(whose.as_deref()), keep, key)?;
     let show = |message: &Stored<Message>| view(&context, message);
     Ok(Json(listing::answer(
         &context,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, put};
 use axum::{Json, Router};
@@ -203,7 +202,7 @@ async fn delete_keys(
         Ok(())
     });
     changed.await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }
 
 async fn delete(
@@ -232,5 +231,5 @@ async fn delete(
         Ok(())
     });
     deleted.await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }

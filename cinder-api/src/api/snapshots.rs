@@ -18,7 +18,7 @@ use crate::records::snapshot::SnapshotStatus;
 use crate::records::volume::VolumeStatus;
 use crate::records::{Edit, Instant, Snapshot, Stored, Tables};
 use crate::request::{Body, Context, Fields};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 
 mod actions;
 mod list;
@@ -32,21 +32,12 @@ pub(super) fn routes() -> Router<Arc<Service>> {
         .route("/snapshots/detail", get(list::list_detail))
         .route("/snapshots/{id}", get(show).put(update).delete(delete))
         .route("/snapshots/{id}/action", post(actions::act))
-        .route(
-            "/snapshots/{id}/metadata",
-            get(metadata::all).post(metadata::merge).put(metadata::replace),
-        )
-        .route(
-            "/snapshots/{id}/metadata/{key}",
-            get(metadata::one).put(metadata::set).delete(metadata::remove),
-        )
+        .merge(crate::api::metadata::routes::<Snapshot>("/snapshots"))
 }
 
 /// A snapshot that a caller may know of.
 pub fn find<'a>(tables: &'a Tables, context: &Context, id: &str) -> Result<&'a Arc<Stored<Snapshot>>, Fault> {
-    let snapshot = tables.snapshots.get(id);
-    let seen = snapshot.filter(|snapshot| is_visible(&context.caller, &snapshot.project_id));
-    seen.ok_or_else(|| Fault::missing("Snapshot", id))
+    seen(&tables.snapshots, context, id).ok_or_else(|| Fault::missing("Snapshot", id))
 }
 
 /// A snapshot that a caller may know of, and do something with that a rule names.
@@ -247,7 +238,7 @@ async fn delete(State(service): Shared, context: Context, Path(id): Path<String>
         Ok(())
     });
     accepted.await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 fn begin_deletion(edit: &mut Edit<'_>, context: &Context, snapshot: &Stored<Snapshot>) {

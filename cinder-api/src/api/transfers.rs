@@ -10,14 +10,13 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::volumes;
-use crate::door;
 use crate::fault::Fault;
 use crate::records::transfer::Transfer;
 use crate::records::{Stored, Tables};
 use crate::request::filter::{Filter, any};
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Context, Query};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 
 mod accept;
 mod key;
@@ -54,9 +53,7 @@ fn routes_at(path: &str, since: u8) -> Router<Arc<Service>> {
 
 /// An offer that a caller may know of: one of his own project.
 fn find<'a>(tables: &'a Tables, context: &Context, id: &str) -> Result<&'a Arc<Stored<Transfer>>, Fault> {
-    let transfer = tables.transfers.get(id);
-    let seen = transfer.filter(|transfer| is_visible(&context.caller, &transfer.source_project_id));
-    seen.ok_or_else(|| missing(id))
+    seen(&tables.transfers, context, id).ok_or_else(|| missing(id))
 }
 
 fn missing(id: &str) -> Fault {
@@ -115,10 +112,8 @@ async fn answer(
     service.records.fresh().await?;
     let tables = service.records.tables();
     let keep = |transfer: &Transfer| filters.iter().all(|filter| fits(transfer, filter));
-    let selected = match volumes::whose(context, &query)? {
-        Some(project) => page.select(tables.transfers.of_project(&project), keep, sort_key)?,
-        None => page.select(tables.transfers.iter(), keep, sort_key)?,
-    };
+    let whose = volumes::whose(context, &query)?;
+    let selected = page.select(tables.transfers.of(whose.as_deref()), keep, sort_key)?;
     let show = |transfer: &Stored<Transfer>| show(context, transfer);
     Ok(Json(listing::answer(
         context,
@@ -163,8 +158,4 @@ async fn show(
 fn accepted(shown: &Value) -> Response {
     let body = Json(json!({"transfer": shown}));
     (StatusCode::ACCEPTED, body).into_response()
-}
-
-fn gone() -> Response {
-    door::empty(StatusCode::ACCEPTED)
 }

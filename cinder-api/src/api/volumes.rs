@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
 
@@ -15,7 +14,7 @@ use crate::records::job::Task;
 use crate::records::volume::VolumeStatus;
 use crate::records::{Edit, Instant, Job, Stored, Tables, Volume};
 use crate::request::{Body, Context, Fields, Query};
-use crate::service::{Service, Shared, is_visible};
+use crate::service::{Service, Shared, seen};
 use crate::work;
 
 pub mod actions;
@@ -51,23 +50,14 @@ pub(super) fn routes() -> Router<Arc<Service>> {
         .route("/volumes/summary", get(list::totals))
         .route("/volumes/{id}", get(show).put(update).delete(delete))
         .route("/volumes/{id}/action", post(actions::act))
-        .route(
-            "/volumes/{id}/metadata",
-            get(metadata::all).post(metadata::merge).put(metadata::replace),
-        )
-        .route(
-            "/volumes/{id}/metadata/{key}",
-            get(metadata::one).put(metadata::set).delete(metadata::remove),
-        )
+        .merge(crate::api::metadata::routes::<Volume>("/volumes"))
         .route("/volumes/{id}/encryption", get(encryption::all))
         .route("/volumes/{id}/encryption/{key}", get(encryption::one))
 }
 
 /// A volume that a caller may know of.
 pub fn find<'a>(tables: &'a Tables, context: &Context, id: &str) -> Result<&'a Arc<Stored<Volume>>, Fault> {
-    let volume = tables.volumes.get(id);
-    let seen = volume.filter(|volume| is_visible(&context.caller, &volume.project_id));
-    seen.ok_or_else(|| Fault::missing("Volume", id))
+    seen(&tables.volumes, context, id).ok_or_else(|| Fault::missing("Volume", id))
 }
 
 /// A volume that a caller may know of, and do something with that a rule names.
@@ -230,7 +220,7 @@ async fn delete(
         Ok::<_, Fault>(())
     });
     accepted.await?;
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 fn check_deletable(tables: &Tables, volume: &Volume, cascade: bool) -> Result<(), Fault> {

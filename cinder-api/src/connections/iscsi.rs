@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{ConnectionError, Connector, Kind};
 use crate::records::Volume;
 use crate::records::volume::Chap;
-use crate::storage::Storage;
+use crate::storage::{Storage, unless_gone};
 
 /// The number of the one LUN.
 const LUN: u16 = 0;
@@ -152,12 +152,5 @@ fn unless_there<T>(made: Result<T, AskError>) -> Result<(), AskError> {
         // A volume that is a LUN already is one of this target: nobody else makes targets of these names.
         Err(error) if matches!(error.kind(), Some(ErrorKind::AlreadyExists | ErrorKind::InUse)) => Ok(()),
         other => other.map(|_| ()),
-    }
-}
-
-fn unless_gone(deleted: Result<(), AskError>) -> Result<(), AskError> {
-    match deleted {
-        Err(error) if error.is_not_found() => Ok(()),
-        other => other,
     }
 }

@@ -91,15 +91,21 @@ impl<R: Record> Table<R> {
 
     /// All of them, oldest first; from either end.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Stored<R>>> + Clone {
-        self.all.values()
+        self.of(None)
+    }
+
+    /// Those of a project, or without one all, oldest first; from either end.
+    pub fn of(&self, project: Option<&str>) -> impl DoubleEndedIterator<Item = &Arc<Stored<R>>> + Clone {
+        let order = match project {
+            Some(project) => self.by_project.get(project),
+            None => Some(&self.all),
+        };
+        order.into_iter().flat_map(BTreeMap::values)
     }
 
     /// Those of a project, oldest first.
     pub fn of_project(&self, project: &str) -> impl DoubleEndedIterator<Item = &Arc<Stored<R>>> + Clone {
-        self.by_project
-            .get(project)
-            .into_iter()
-            .flat_map(BTreeMap::values)
+        self.of(Some(project))
     }
 
     /// The parts of something, oldest first.

@@ -3,6 +3,7 @@
 //! The rules and their words are those of Cinder's schemas: clients show the words to people, and tests compare them.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
@@ -75,6 +76,17 @@ impl Body {
     pub fn only(&self, known: &[&str]) -> Result<(), Fault> {
         Fields(&self.0).only(known)
     }
+
+    /// What is to be done, where exactly one key says so, and what stands under it.
+    pub fn action(&self) -> Result<(&str, &Value), Fault> {
+        let mut entries = self.0.iter();
+        match (entries.next(), entries.next()) {
+            (Some((name, inside)), None) => Ok((name, inside)),
+            _ => Err(Fault::bad_request(
+                "There is no such action: the body needs exactly one.",
+            )),
+        }
+    }
 }
 
 /// The fields of an object.
@@ -82,6 +94,12 @@ impl Body {
 pub struct Fields<'a>(pub &'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
+    /// Those of a value; none if it is no object.
+    pub fn inside(value: &'a Value) -> Self {
+        static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        Self(value.as_object().unwrap_or(&NONE))
+    }
+
     /// The field's value; nothing if it is left out or null.
     pub fn value(&self, name: &str) -> Option<&'a Value> {
         self.0.get(name).filter(|value| !value.is_null())
@@ -193,6 +211,22 @@ impl<'a> Fields<'a> {
         };
         said.map(Some)
             .ok_or_else(|| Fault::field(name, value, &is_no(value, "boolean")))
+    }
+
+    /// A status by its name, in any case of letters; `parse` knows them.
+    pub fn named<T>(&self, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Fault> {
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        let parsed = value.as_str().and_then(|text| parse(&text.to_lowercase()));
+        let wrong = || Fault::field(name, value, "there is no such status");
+        parsed.map(Some).ok_or_else(wrong)
+    }
+
+    /// The `status` in a body, which must be there.
+    pub fn status<T>(&self, parse: impl Fn(&str) -> Option<T>) -> Result<T, Fault> {
+        self.named("status", parse)?
+            .ok_or_else(|| self.required("status"))
     }
 
     /// A UUID.

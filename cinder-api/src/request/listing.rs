@@ -126,6 +126,9 @@ impl Page {
                 }
             }
             _ => {
+                // What the page comes after need not be kept itself, but has its place.
+                let is_marker = |id: &str| self.marker.as_deref() == Some(id);
+                let rows = rows.filter(|row| keep(&row.record) || is_marker(row.id()));
                 let mut sorted: Vec<_> = rows.collect();
                 sorted.sort_by(|one, other| self.compare(&one.record, &other.record, &key));
                 self.cut(sorted.into_iter(), keep)

@@ -1,9 +1,8 @@
 //! `POST /backups/ID/action`.
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
+use axum::response::Response;
+use serde_json::Value;
 
 use super::{begin_deletion, change, find_for};
 use crate::door;
@@ -27,20 +26,14 @@ pub(super) async fn act(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Response, Fault> {
-    let mut entries = body.0.iter();
-    let (Some((name, inside)), None) = (entries.next(), entries.next()) else {
-        return Err(Fault::bad_request(
-            "There is no such action: the body needs exactly one.",
-        ));
-    };
-    let nothing = Map::new();
-    let fields = Fields(inside.as_object().unwrap_or(&nothing));
-    match name.as_str() {
+    let (name, inside) = body.action()?;
+    let fields = Fields::inside(inside);
+    match name {
         "os-reset_status" => reset_status(&service, &context, &id, fields).await?,
         "os-force_delete" => force_delete(&service, &context, &id).await?,
         _ => return Err(Fault::bad_request(format!("There is no such action: {name}."))),
     }
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 async fn reset_status(

@@ -62,10 +62,8 @@ async fn answer(
     service.records.fresh().await?;
     let tables = service.records.tables();
     let keep = |backup: &Backup| filters.iter().all(|filter| fits(backup, filter));
-    let selected = match volumes::whose(context, query)? {
-        Some(project) => page.select(tables.backups.of_project(&project), keep, key)?,
-        None => page.select(tables.backups.iter(), keep, key)?,
-    };
+    let whose = volumes::whose(context, query)?;
+    let selected = page.select(tables.backups.of(whose.as_deref()), keep, key)?;
     let show = |backup: &Stored<Backup>| show(&tables, backup);
     Ok(Json(listing::answer(
         context,

@@ -1,9 +1,7 @@
 //! `POST /groups/ID/action`.
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
+use axum::response::Response;
 
 use super::{SINCE, change, find, volumes_of};
 use crate::api::volumes;
@@ -22,15 +20,9 @@ pub(super) async fn act(
     body: Body,
 ) -> Result<Response, Fault> {
     context.since(SINCE)?;
-    let mut entries = body.0.iter();
-    let (Some((name, inside)), None) = (entries.next(), entries.next()) else {
-        return Err(Fault::bad_request(
-            "There is no such action: the body needs exactly one.",
-        ));
-    };
-    let nothing = Map::new();
-    let fields = Fields(inside.as_object().unwrap_or(&nothing));
-    match name.as_str() {
+    let (name, inside) = body.action()?;
+    let fields = Fields::inside(inside);
+    match name {
         "delete" => delete(&service, &context, &id, fields).await?,
         "reset_status" if context.version.is(20) => reset(&service, &context, &id, fields).await?,
         "enable_replication"
@@ -43,7 +35,7 @@ pub(super) async fn act(
         }
         _ => return Err(Fault::bad_request(format!("There is no such action: {name}."))),
     }
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
+    Ok(door::accepted())
 }
 
 async fn delete(service: &Service, context: &Context, id: &str, fields: Fields<'_>) -> Result<(), Fault> {
@@ -92,7 +84,7 @@ async fn delete(service: &Service, context: &Context, id: &str, fields: Fields<'
 async fn reset(service: &Service, context: &Context, id: &str, fields: Fields<'_>) -> Result<(), Fault> {
     const RULE: &str = "group:reset_status";
     service.check(RULE, context)?;
-    let status = super::status(fields)?;
+    let status = fields.status(GroupStatus::parse)?;
     let changed = service.records.edit(|edit| {
         let group = find(edit.tables, context, id)?;
         service.check_for(RULE, context, &group.project_id)?;
@@ -100,13 +92,4 @@ async fn reset(service: &Service, context: &Context, id: &str, fields: Fields<'_
         Ok(())
     });
     changed.await
-}
-
-/// A status in a body.
-pub(in crate::api) fn status(fields: Fields<'_>) -> Result<GroupStatus, Fault> {
-    let value: &Value = fields.value("status").ok_or_else(|| fields.required("status"))?;
-    let parsed = value
-        .as_str()
-        .and_then(|text| GroupStatus::parse(&text.to_lowercase()));
-    parsed.ok_or_else(|| Fault::field("status", value, "there is no such status"))
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -79,7 +78,7 @@ pub(super) async fn add(
         Ok(())
     });
     added.await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }
 
 fn set(edit: &mut Edit<'_>, stored: &Stored<VolumeType>, qos_id: Option<String>) {
@@ -107,7 +106,7 @@ pub(super) async fn remove(
         Ok::<_, Fault>(())
     });
     removed.await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }
 
 pub(super) async fn remove_all(
@@ -119,7 +118,7 @@ pub(super) async fn remove_all(
     service.records.fresh().await?;
     look(&service.records.tables(), &id)?;
     clear(&service, &id).await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }
 
 /// Takes these limits from all types that have them, some at a time: a transaction has a limit, too.

@@ -1,9 +1,8 @@
 //! `POST /snapshots/ID/action`.
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
+use axum::response::Response;
+use serde_json::Value;
 
 use super::{begin_deletion, change, find_for};
 use crate::door;
@@ -19,30 +18,16 @@ pub(super) async fn act(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Response, Fault> {
-    let mut entries = body.0.iter();
-    let (Some((name, inside)), None) = (entries.next(), entries.next()) else {
-        return Err(Fault::bad_request(
-            "There is no such action: the body needs exactly one.",
-        ));
-    };
-    let nothing = Map::new();
-    let fields = Fields(inside.as_object().unwrap_or(&nothing));
-    match name.as_str() {
+    let (name, inside) = body.action()?;
+    let fields = Fields::inside(inside);
+    match name {
         "os-reset_status" => reset_status(&service, &context, &id, fields).await?,
         "os-force_delete" => force_delete(&service, &context, &id).await?,
         "os-update_snapshot_status" => update_status(&service, &context, &id, fields).await?,
         "os-unmanage" => unmanage(&service, &context, &id).await?,
         _ => return Err(Fault::bad_request(format!("There is no such action: {name}."))),
     }
-    Ok(door::empty(StatusCode::ACCEPTED).into_response())
-}
-
-fn status(fields: Fields<'_>) -> Result<SnapshotStatus, Fault> {
-    let value = fields.value("status").ok_or_else(|| fields.required("status"))?;
-    let parsed = value
-        .as_str()
-        .and_then(|text| SnapshotStatus::parse(&text.to_lowercase()));
-    parsed.ok_or_else(|| Fault::field("status", value, "there is no such status"))
+    Ok(door::accepted())
 }
 
 async fn reset_status(
@@ -53,7 +38,7 @@ async fn reset_status(
 ) -> Result<(), Fault> {
     const RULE: &str = "volume_extension:snapshot_admin_actions:reset_status";
     service.check(RULE, context)?;
-    let status = status(fields)?;
+    let status = fields.status(SnapshotStatus::parse)?;
     let changed = service.records.edit(|edit| {
         let stored = find_for(service, edit.tables, context, RULE, id)?;
         change(edit, stored, |snapshot| snapshot.status = status);
@@ -81,7 +66,7 @@ async fn update_status(
 ) -> Result<(), Fault> {
     use SnapshotStatus::{Available, Creating, Deleting, Error, ErrorDeleting};
     const RULE: &str = "volume_extension:snapshot_actions:update_snapshot_status";
-    let to = status(fields)?;
+    let to = fields.status(SnapshotStatus::parse)?;
     let progress = match fields.value("progress") {
         None => None,
         Some(Value::String(text)) if is_percentage(text) => Some(text.clone()),

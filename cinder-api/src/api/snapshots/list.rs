@@ -72,10 +72,8 @@ async fn answer(
     let tables = service.records.tables();
     let zone = &service.settings.availability_zone;
     let keep = |snapshot: &Snapshot| fits(snapshot, zone, &filters);
-    let selected = match volumes::whose(context, query)? {
-        Some(project) => page.select(tables.snapshots.of_project(&project), keep, key)?,
-        None => page.select(tables.snapshots.iter(), keep, key)?,
-    };
+    let whose = volumes::whose(context, query)?;
+    let selected = page.select(tables.snapshots.of(whose.as_deref()), keep, key)?;
     let show = |snapshot: &Stored<Snapshot>| show(snapshot);
     Ok(Json(listing::answer(
         context,

@@ -4,8 +4,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::json;
 
-use super::{SNAPSHOTS_SINCE, accepted, detail, find, gone, key};
+use super::{SNAPSHOTS_SINCE, accepted, detail, find, key};
 use crate::api::volumes::{self, change};
+use crate::door;
 use crate::fault::Fault;
 use crate::records::snapshot::SnapshotStatus;
 use crate::records::transfer::Transfer;
@@ -99,5 +100,5 @@ pub(super) async fn delete(
         Ok::<_, Fault>(())
     });
     taken_back.await?;
-    Ok(gone())
+    Ok(door::accepted())
 }

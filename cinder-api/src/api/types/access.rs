@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -67,7 +66,7 @@ pub(super) async fn act(
         Ok(())
     });
     changed.await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }
 
 fn add(kind: &mut VolumeType, project: &str) -> Result<(), Fault> {

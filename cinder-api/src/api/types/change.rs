@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -182,5 +181,5 @@ pub(super) async fn delete(
         },
     )
     .await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
@@ -207,5 +206,5 @@ pub(super) async fn delete(
         edit.replace(stored, &kind);
     })
     .await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }

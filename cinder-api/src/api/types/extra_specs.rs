@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -95,7 +94,7 @@ pub(super) async fn remove(
         known.remove(&key).map(|_| ()).ok_or_else(|| no_key(&id, &key))
     })
     .await?;
-    Ok(door::empty(StatusCode::ACCEPTED))
+    Ok(door::accepted())
 }
 
 /// What volumes were made by is not changed under them.

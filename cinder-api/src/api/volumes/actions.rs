@@ -2,8 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use serde_json::{Map, Value};
+use axum::response::Response;
 
 use super::{change, find_for, image_metadata, images};
 use crate::door;
@@ -60,30 +59,22 @@ pub(super) async fn act(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Response, Fault> {
-    let mut entries = body.0.iter();
-    let (Some((name, inside)), None) = (entries.next(), entries.next()) else {
-        return Err(Fault::bad_request(
-            "There is no such action: the body needs exactly one.",
-        ));
-    };
-    let nothing = Map::new();
-    let fields = match inside {
-        Value::Object(map) => Fields(map),
-        Value::Null => Fields(&nothing),
-        other => return Err(Fault::field(name, other, "it is no object")),
-    };
+    let (name, inside) = body.action()?;
+    if !inside.is_object() && !inside.is_null() {
+        return Err(Fault::field(name, inside, "it is no object"));
+    }
     let act = Act {
         service: &service,
         context: &context,
         id: &id,
-        fields,
+        fields: Fields::inside(inside),
     };
     dispatch(&act, name).await
 }
 
 async fn dispatch(act: &Act<'_>, name: &str) -> Result<Response, Fault> {
-    let accepted = |()| door::empty(StatusCode::ACCEPTED).into_response();
-    let done = |()| door::empty(StatusCode::OK).into_response();
+    let accepted = |()| door::accepted();
+    let done = |()| door::empty(StatusCode::OK);
     let since = |minor| {
         let known = act.context.version.is(minor);
         if known { Ok(()) } else { Err(unknown(name)) }

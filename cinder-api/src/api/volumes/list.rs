@@ -1,7 +1,6 @@
 //! `GET /volumes`, `/volumes/detail` and `/volumes/summary`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +10,7 @@ use super::view;
 use crate::fault::Fault;
 use crate::records::{Stored, Tables, Volume};
 use crate::request::filter::{Filter, filters};
-use crate::request::listing::{self, Key, Page, Selected};
+use crate::request::listing::{self, Key, Page};
 use crate::request::{Context, Query};
 use crate::service::{Service, Shared};
 
@@ -81,10 +80,8 @@ async fn answer(
     service.records.fresh().await?;
     let tables = service.records.tables();
     let keep = |volume: &Volume| fits(service, &tables, volume, &filters);
-    let selected: Selected<Volume> = match whose(context, query)? {
-        Some(project) => page.select(tables.volumes.of_project(&project), keep, key)?,
-        None => page.select(tables.volumes.iter(), keep, key)?,
-    };
+    let whose = whose(context, query)?;
+    let selected = page.select(tables.volumes.of(whose.as_deref()), keep, key)?;
     let show = |volume: &Stored<Volume>| show(&tables, volume);
     Ok(Json(listing::answer(
         context,
@@ -113,17 +110,12 @@ pub(super) async fn totals(
     let filters = read_filters(&context, &query)?;
     service.records.fresh().await?;
     let tables = service.records.tables();
-    let rows: Vec<&Arc<Stored<Volume>>> = match whose(&context, &query)? {
-        Some(project) => tables.volumes.of_project(&project).collect(),
-        None => tables.volumes.iter().collect(),
-    };
+    let whose = whose(&context, &query)?;
+    let rows = tables.volumes.of(whose.as_deref());
     let mut count = 0_u64;
     let mut size = 0_u64;
     let mut metadata: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for volume in rows
-        .into_iter()
-        .filter(|volume| fits(&service, &tables, volume, &filters))
-    {
+    for volume in rows.filter(|volume| fits(&service, &tables, volume, &filters)) {
         count += 1;
         size += volume.size;
         for (key, value) in &volume.metadata {

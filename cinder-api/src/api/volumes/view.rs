@@ -63,7 +63,7 @@ pub(super) fn host(service: &Service, volume: &Volume) -> Option<String> {
     Some(format!("{}@{}#{pool}", settings.host, settings.backend_name))
 }
 
-fn base(service: &Service, tables: &Tables, context: &Context, volume: &Volume) -> Map<String, Value> {
+fn base(_service: &Service, tables: &Tables, context: &Context, volume: &Volume) -> Map<String, Value> {
     let version = context.version;
     let kind = tables.types.get(&volume.type_id).map(|kind| kind.name.as_str());
     let is_encrypted = tables
@@ -94,7 +94,7 @@ fn base(service: &Service, tables: &Tables, context: &Context, volume: &Volume) 
         "replication_status": Value::Null,
         "consistencygroup_id": Value::Null,
         "multiattach": volume.multiattach,
-        "attachments": attachments(service, tables, context, volume),
+        "attachments": attachments(tables, context, volume),
     });
     let Value::Object(mut shown) = shown else {
         return Map::new();
@@ -134,8 +134,7 @@ fn base(service: &Service, tables: &Tables, context: &Context, volume: &Volume) 
     shown
 }
 
-fn attachments(service: &Service, tables: &Tables, context: &Context, volume: &Volume) -> Value {
-    let _ = service;
+fn attachments(tables: &Tables, context: &Context, volume: &Volume) -> Value {
     let may_see_hosts = context.caller.is_admin || context.caller.is_service;
     let attached = tables.attachments.of_parent(&volume.id);
     let attached = attached.filter(|attachment| attachment.status == AttachStatus::Attached);

@@ -14,8 +14,8 @@ pub(super) async fn reset_status(act: &Act<'_>) -> Result<(), Fault> {
     act.service.check(RULE, act.context)?;
     act.fields
         .any_of(&["status", "attach_status", "migration_status"])?;
-    let status = word(act, "status", VolumeStatus::parse)?;
-    let attach_status = word(act, "attach_status", AttachStatus::parse)?;
+    let status = act.fields.named("status", VolumeStatus::parse)?;
+    let attach_status = act.fields.named("attach_status", AttachStatus::parse)?;
     let migration = match act.fields.value("migration_status") {
         None => None,
         Some(Value::String(text)) if MIGRATION_STATUSES.contains(&text.as_str()) => Some(text.clone()),
@@ -33,17 +33,6 @@ pub(super) async fn reset_status(act: &Act<'_>) -> Result<(), Fault> {
 
 /// What a volume's migration may be at.
 const MIGRATION_STATUSES: &[&str] = &["migrating", "error", "success", "completing", "none", "starting"];
-
-/// A status by its name, in any case of letters.
-fn word<T>(act: &Act<'_>, name: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Fault> {
-    let Some(value) = act.fields.value(name) else {
-        return Ok(None);
-    };
-    let parsed = value.as_str().and_then(|text| parse(&text.to_lowercase()));
-    parsed
-        .map(Some)
-        .ok_or_else(|| Fault::field(name, value, "there is no such status"))
-}
 
 pub(super) async fn force_delete(act: &Act<'_>) -> Result<(), Fault> {
     const RULE: &str = "volume_extension:volume_admin_actions:force_delete";
