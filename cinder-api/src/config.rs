@@ -300,16 +300,9 @@ impl KeystoneFile {
 impl RecordsFile {
     fn check(self) -> Result<Place, ConfigError> {
         let wrong = |message: &str| Err(ConfigError::Value(format!("records: {message}")));
-        let identity = match (self.certificate, self.key) {
-            (Some(certificate), Some(key)) => Some(etcd::ClientIdentity { certificate, key }),
-            (None, None) => None,
-            _ => return wrong("a certificate needs its key, and a key its certificate"),
-        };
-        let credentials = match (self.user, self.password_file) {
-            (Some(user), Some(password_file)) => Some(etcd::Credentials { user, password_file }),
-            (None, None) => None,
-            _ => return wrong("a user needs a password_file, and a password_file a user"),
-        };
+        let halves = |half: etcd::HalfGiven| ConfigError::Value(format!("records: {half}"));
+        let identity = etcd::ClientIdentity::of(self.certificate, self.key).map_err(halves)?;
+        let credentials = etcd::Credentials::of(self.user, self.password_file).map_err(halves)?;
         match (self.file, self.etcd.is_empty()) {
             (Some(file), true) => Ok(Place::File(file)),
             (None, false) => {

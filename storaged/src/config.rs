@@ -285,17 +285,9 @@ fn etcd_options(
 
 impl EtcdSettings {
     fn check(self) -> Result<etcd::Options, ConfigError> {
-        let halves = |message: &str| Err(ConfigError::Value(format!("etcd: {message}")));
-        let identity = match (self.certificate, self.key) {
-            (Some(certificate), Some(key)) => Some(ClientIdentity { certificate, key }),
-            (None, None) => None,
-            _ => return halves("a certificate needs its key, and a key its certificate"),
-        };
-        let credentials = match (self.user, self.password_file) {
-            (Some(user), Some(password_file)) => Some(Credentials { user, password_file }),
-            (None, None) => None,
-            _ => return halves("a user needs a password_file, and a password_file a user"),
-        };
+        let halves = |half: etcd::HalfGiven| ConfigError::Value(format!("etcd: {half}"));
+        let identity = ClientIdentity::of(self.certificate, self.key).map_err(halves)?;
+        let credentials = Credentials::of(self.user, self.password_file).map_err(halves)?;
         let options = etcd::Options {
             prefix: self.prefix.unwrap_or_default(),
             ca: self.ca,

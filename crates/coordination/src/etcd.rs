@@ -27,7 +27,9 @@ mod range;
 mod watch;
 
 pub use self::core::MARGIN as RAISE_MARGIN;
-pub use options::{ClientIdentity, ConnectError, Credentials, ENDPOINTS_MAX, Options, TIMEOUT_DEFAULT};
+pub use options::{
+    ClientIdentity, ConnectError, Credentials, ENDPOINTS_MAX, HalfGiven, Options, TIMEOUT_DEFAULT,
+};
 
 use core::Core;
 use layout::Layout;

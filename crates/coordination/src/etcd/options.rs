@@ -56,6 +56,37 @@ pub struct Credentials {
     pub password_file: PathBuf,
 }
 
+/// Of two settings that need each other only one is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HalfGiven(&'static str);
+
+impl ClientIdentity {
+    /// What two settings that may be left out say together.
+    pub fn of(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, HalfGiven> {
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
+            (None, None) => Ok(None),
+            _ => Err(HalfGiven(
+                "a certificate needs its key, and a key its certificate",
+            )),
+        }
+    }
+}
+
+impl Credentials {
+    /// What two settings that may be left out say together.
+    pub fn of(user: Option<String>, password_file: Option<PathBuf>) -> Result<Option<Self>, HalfGiven> {
+        match (user, password_file) {
+            (Some(user), Some(password_file)) => Ok(Some(Self { user, password_file })),
+            (None, None) => Ok(None),
+            _ => Err(HalfGiven(
+                "a user needs a password_file, and a password_file a user",
+            )),
+        }
+    }
+}
+
 /// Why an etcd cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
