@@ -10,9 +10,9 @@ use client::request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_node::{Etcd, Node, Process, new_folder};
-use test_openstack::Keystone;
 use test_openstack::accounts::{CINDER, PASSWORD};
 use test_openstack::http::{Answer, Method, Question};
+use test_openstack::{Keystone, Port};
 
 /// The password of the service's user, in a file as operators have it.
 const PASSWORD_FILE: &str = "password";
@@ -65,10 +65,10 @@ impl Cloud {
     /// Starts one more API process.
     pub(crate) fn add(&mut self) {
         let number = self.apis.len();
-        let port = free_port();
+        let address = Port::find().unwrap().leave();
         let endpoints = self.etcd.endpoints();
         let configuration = format!(
-            "listen = [\"127.0.0.1:{port}\"]\n\
+            "listen = [\"{address}\"]\n\
              [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword_file = \"{}\"\ntoken_cache_seconds = 1\n\
              [records]\netcd = {endpoints:?}\n\
              [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n\
@@ -85,7 +85,7 @@ impl Cloud {
         let log = self.folder.path().join(format!("api-{number}.log"));
         let arguments = ["--config", path.to_str().unwrap()];
         let mut process = Process::start("cinder-api", arguments, &log).unwrap();
-        let url = format!("http://127.0.0.1:{port}");
+        let url = format!("http://{address}");
         let healthy = Question::get(format!("{url}/healthcheck"));
         process
             .wait_for("cinder-api to answer", || healthy.expect(200).ok())
@@ -215,10 +215,4 @@ impl User {
     pub(crate) fn wait_until_gone(&self, api: &Api, volume: &str) {
         self.wait_for_status(api, &format!("/volumes/{volume}"), 404);
     }
-}
-
-/// A port that nobody listens at. Somebody may take it before it is used; then the process says so, and the test fails.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -17,7 +17,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use test_node::{Etcd, Node, Process};
 use test_openstack::accounts::{CINDER, PASSWORD};
-use test_openstack::{Environment, Keystone, Reference};
+use test_openstack::{Environment, Keystone, Port, Reference};
 
 use crate::machine;
 use crate::process::cpu_seconds;
@@ -151,9 +151,9 @@ struct Api {
 }
 
 fn start_api(directory: &Path, keystone: &Keystone, etcd: &Etcd, node: &Node) -> Result<Api> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = Port::find()?.leave();
     let configuration = format!(
-        "listen = [\"127.0.0.1:{port}\"]\n\
+        "listen = [\"{address}\"]\n\
          [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword = \"{PASSWORD}\"\n\
          [records]\netcd = {:?}\n[storage]\nadmin_socket = \"{}\"\n",
         keystone.url(),
@@ -168,7 +168,7 @@ fn start_api(directory: &Path, keystone: &Keystone, etcd: &Etcd, node: &Node) ->
         ["--config", &path],
         &directory.join("cinder-api.log"),
     )?;
-    let url = format!("http://127.0.0.1:{port}");
+    let url = format!("http://{address}");
     let healthy = test_openstack::http::Question::get(format!("{url}/healthcheck"));
     process.wait_for("cinder-api to answer", || healthy.expect(200).ok())?;
     Ok(Api { process, url })
