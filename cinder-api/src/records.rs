@@ -33,7 +33,7 @@ pub use instant::Instant;
 pub use job::Job;
 pub use replica::{Records, RecordsError};
 pub use snapshot::Snapshot;
-pub use table::{Record, Stored, Table};
+pub use table::{Dated, Record, Stored, Table};
 pub use tables::Tables;
 pub use volume::Volume;
 pub use volume_type::VolumeType;

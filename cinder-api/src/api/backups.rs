@@ -58,19 +58,6 @@ fn find_for<'a>(
     Ok(backup)
 }
 
-/// Changes a backup's record, with the moment of the change.
-pub(crate) fn change(
-    edit: &mut Edit<'_>,
-    stored: &Stored<Backup>,
-    becomes: impl FnOnce(&mut Backup),
-) -> Backup {
-    let mut backup = stored.record.clone();
-    becomes(&mut backup);
-    backup.updated_at = Some(Instant::now());
-    edit.replace(stored, &backup);
-    backup
-}
-
 /// Refuses a backup that no volume can be made of just now.
 pub(crate) fn check_restorable(backup: &Backup) -> Result<(), Fault> {
     if backup.status == BackupStatus::Available {
@@ -167,7 +154,7 @@ async fn update(
     let metadata = fields.metadata("metadata")?;
     let changed = service.records.edit(|edit| {
         let stored = find_for(&service, edit.tables, &context, "backup:update", &id)?;
-        Ok::<_, Fault>(change(edit, stored, |backup| {
+        Ok::<_, Fault>(edit.change(stored, |backup| {
             name.apply(&mut backup.name);
             description.apply(&mut backup.description);
             if let Some(metadata) = &metadata {
@@ -204,7 +191,7 @@ fn begin_deletion(edit: &mut Edit<'_>, context: &Context, backup: &Stored<Backup
             "Invalid backup: Incremental backups exist for this backup. Delete those first.",
         ));
     }
-    change(edit, backup, |backup| backup.status = BackupStatus::Deleting);
+    edit.change(backup, |backup| backup.status = BackupStatus::Deleting);
     // Whoever makes a difference to the parent at the same time decides anew, and so does whoever deletes it.
     if let Some(parent) = backup.parent_id.as_deref()
         && let Some(parent) = edit.tables.backups.get(parent)

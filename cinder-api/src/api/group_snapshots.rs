@@ -47,13 +47,6 @@ pub fn find<'a>(
         .ok_or_else(|| Fault::not_found(format!("GroupSnapshot {id} could not be found.")))
 }
 
-fn change(edit: &mut Edit<'_>, stored: &Stored<GroupSnapshot>, status: GroupStatus) {
-    let mut snapshot = stored.record.clone();
-    snapshot.status = status;
-    snapshot.updated_at = Some(Instant::now());
-    edit.replace(stored, &snapshot);
-}
-
 fn detail(service: &Service, context: &Context, snapshot: &GroupSnapshot) -> Value {
     let mut shown = json!({
         "id": snapshot.id,
@@ -261,7 +254,7 @@ async fn delete(State(service): Shared, context: Context, Path(id): Path<String>
                 snapshot.status
             )));
         }
-        change(edit, &snapshot, GroupStatus::Deleting);
+        edit.change(&snapshot, |snapshot| snapshot.status = GroupStatus::Deleting);
         let task = Task::DeleteGroupSnapshot {
             group_snapshot: id.clone(),
         };
@@ -286,7 +279,7 @@ async fn act(
     let status = Fields::inside(inside).status(GroupStatus::parse)?;
     let changed = service.records.edit(|edit| {
         let snapshot = find(edit.tables, &context, &id)?;
-        change(edit, snapshot, status);
+        edit.change(snapshot, |snapshot| snapshot.status = status);
         Ok::<_, Fault>(())
     });
     changed.await?;

@@ -56,13 +56,6 @@ pub fn volumes_of<'a>(tables: &'a Tables, group: &'a Group) -> impl Iterator<Ite
     of_project.filter(|volume| volume.group_id.as_ref() == Some(&group.id))
 }
 
-fn change(edit: &mut Edit<'_>, stored: &Stored<Group>, becomes: impl FnOnce(&mut Group)) {
-    let mut group = stored.record.clone();
-    becomes(&mut group);
-    group.updated_at = Some(Instant::now());
-    edit.replace(stored, &group);
-}
-
 fn detail(service: &Service, tables: &Tables, context: &Context, query: &Query, group: &Group) -> Value {
     let mut shown = json!({
         "id": group.id,
@@ -282,7 +275,7 @@ async fn update(
             )));
         }
         move_volumes(edit, &context, &group, &add, &remove)?;
-        change(edit, &group, |group| {
+        edit.change(&group, |group| {
             name.apply(&mut group.name);
             description.apply(&mut group.description);
         });
@@ -326,7 +319,7 @@ fn move_volumes(
         if volume.group_id.as_ref() != Some(&group.id) {
             return invalid(id, "is not in the group.");
         }
-        volumes::change(edit, volume, |volume| volume.group_id = None);
+        edit.change(volume, |volume| volume.group_id = None);
     }
     for id in add {
         let volume = volumes::find(tables, context, id)?;
@@ -345,7 +338,7 @@ fn move_volumes(
                 &format!("is {}, and must be available or in-use.", volume.status),
             );
         }
-        volumes::change(edit, volume, |volume| volume.group_id = Some(group.id.clone()));
+        edit.change(volume, |volume| volume.group_id = Some(group.id.clone()));
     }
     let stay = volumes_of(tables, group).filter(|volume| !remove.contains(&volume.id));
     let stay: BTreeSet<&str> = stay.map(|volume| volume.id.as_str()).collect();

@@ -53,15 +53,6 @@ fn find_for<'a>(
     Ok(snapshot)
 }
 
-/// Changes a snapshot's record, with the moment of the change.
-fn change(edit: &mut Edit<'_>, stored: &Stored<Snapshot>, becomes: impl FnOnce(&mut Snapshot)) -> Snapshot {
-    let mut snapshot = stored.record.clone();
-    becomes(&mut snapshot);
-    snapshot.updated_at = Some(Instant::now());
-    edit.replace(stored, &snapshot);
-    snapshot
-}
-
 pub(crate) fn summary(context: &Context, snapshot: &Snapshot) -> Value {
     let mut shown = json!({
         "id": snapshot.id,
@@ -212,7 +203,7 @@ async fn update(
     let description = volumes::described(fields)?;
     let changed = service.records.edit(|edit| {
         let stored = find_for(&service, edit.tables, &context, "volume:update_snapshot", &id)?;
-        Ok::<_, Fault>(change(edit, stored, |snapshot| {
+        Ok::<_, Fault>(edit.change(stored, |snapshot| {
             name.apply(&mut snapshot.name);
             description.apply(&mut snapshot.description);
         }))
@@ -242,7 +233,7 @@ async fn delete(State(service): Shared, context: Context, Path(id): Path<String>
 }
 
 fn begin_deletion(edit: &mut Edit<'_>, context: &Context, snapshot: &Stored<Snapshot>) {
-    change(edit, snapshot, |snapshot| {
+    edit.change(snapshot, |snapshot| {
         snapshot.status = SnapshotStatus::Deleting;
     });
     let task = Task::DeleteSnapshot {

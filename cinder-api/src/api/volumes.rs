@@ -73,19 +73,6 @@ pub fn find_for<'a>(
     Ok(volume)
 }
 
-/// Changes a volume's record, with the moment of the change.
-pub(crate) fn change(
-    edit: &mut Edit<'_>,
-    stored: &Stored<Volume>,
-    becomes: impl FnOnce(&mut Volume),
-) -> Volume {
-    let mut volume = stored.record.clone();
-    becomes(&mut volume);
-    volume.updated_at = Some(Instant::now());
-    edit.replace(stored, &volume);
-    volume
-}
-
 /// Lets something be done after the answer.
 pub(crate) fn later(edit: &mut Edit<'_>, context: &Context, project: &str, task: Task) {
     edit.insert(&Job {
@@ -134,7 +121,7 @@ async fn update(
     let metadata = fields.metadata("metadata")?;
     let changed = service.records.edit(|edit| {
         let stored = find_for(&service, edit.tables, &context, "volume:update", &id)?;
-        Ok::<_, Fault>(change(edit, stored, |volume| {
+        Ok::<_, Fault>(edit.change(stored, |volume| {
             name.apply(&mut volume.name);
             description.apply(&mut volume.description);
             if let Some(metadata) = &metadata {
@@ -269,7 +256,7 @@ pub(crate) fn begin_deletion(edit: &mut Edit<'_>, context: &Context, volume: &St
         work::forget_volume(edit, &volume.id);
         return;
     }
-    change(edit, volume, |volume| {
+    edit.change(volume, |volume| {
         volume.previous_status = Some(volume.status);
         volume.status = VolumeStatus::Deleting;
     });

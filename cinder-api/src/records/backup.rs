@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::instant::Instant;
 use super::names::named;
-use super::table::Record;
+use super::table::{Dated, Record};
 
 named! {
     /// What a backup is at, or what has become of it.
@@ -119,5 +119,11 @@ impl Record for Backup {
 
     fn created(&self) -> Instant {
         self.created_at
+    }
+}
+
+impl Dated for Backup {
+    fn set_updated(&mut self, at: Instant) {
+        self.updated_at = Some(at);
     }
 }

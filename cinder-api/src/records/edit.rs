@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use coordination::{Compare, Revision, Transaction};
 
+use super::instant::Instant;
 use super::quota::Usage;
-use super::table::{Record, Stored};
+use super::table::{Dated, Record, Stored};
 use super::tables::{Keeps, Tables, key};
 
 /// A change that is being decided.
@@ -49,6 +50,31 @@ impl<'a> Edit<'a> {
         let key = key::<R>(seen.id());
         let when = Compare::Modified(key.clone(), seen.revision);
         self.step(key, when, Some(bytes(to)));
+    }
+
+    /// Replaces a record that is still as it was seen by what `becomes` makes of it, with the moment of the change.
+    pub fn change<R: Dated>(&mut self, seen: &Stored<R>, becomes: impl FnOnce(&mut R)) -> R {
+        let mut record = seen.record.clone();
+        becomes(&mut record);
+        record.set_updated(Instant::now());
+        self.replace(seen, &record);
+        record
+    }
+
+    /// The same of the record that has an identity, if there is one and `becomes` makes something else of it.
+    pub fn amend<R: Dated + PartialEq>(&mut self, id: &str, becomes: impl FnOnce(&mut R))
+    where
+        Tables: Keeps<R>,
+    {
+        let Some(seen) = Keeps::<R>::table(self.tables).get(id) else {
+            return;
+        };
+        let mut record = seen.record.clone();
+        becomes(&mut record);
+        if record != seen.record {
+            record.set_updated(Instant::now());
+            self.replace(seen, &record);
+        }
     }
 
     /// Removes a record that is still as it was seen.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::instant::Instant;
 use super::names::named;
-use super::table::Record;
+use super::table::{Dated, Record};
 
 named! {
     /// What a group, or a group's snapshot, is at.
@@ -120,6 +120,12 @@ impl Record for Group {
     }
 }
 
+impl Dated for Group {
+    fn set_updated(&mut self, at: Instant) {
+        self.updated_at = Some(at);
+    }
+}
+
 /// Snapshots of a group's volumes at one instant. Which they are, the snapshots say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSnapshot {
@@ -165,5 +171,11 @@ impl Record for GroupSnapshot {
 
     fn created(&self) -> Instant {
         self.created_at
+    }
+}
+
+impl Dated for GroupSnapshot {
+    fn set_updated(&mut self, at: Instant) {
+        self.updated_at = Some(at);
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::instant::Instant;
 use super::names::named;
-use super::table::Record;
+use super::table::{Dated, Record};
 
 named! {
     /// What a snapshot is at, or what has become of it.
@@ -91,5 +91,11 @@ impl Record for Snapshot {
 
     fn created(&self) -> Instant {
         self.created_at
+    }
+}
+
+impl Dated for Snapshot {
+    fn set_updated(&mut self, at: Instant) {
+        self.updated_at = Some(at);
     }
 }

@@ -33,6 +33,12 @@ pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     }
 }
 
+/// A kind of records that know when they changed last.
+pub trait Dated: Record {
+    /// Says when it changed last.
+    fn set_updated(&mut self, at: Instant);
+}
+
 /// A record as it is in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored<R> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::instant::Instant;
 use super::names::named;
-use super::table::Record;
+use super::table::{Dated, Record};
 
 named! {
     /// What a volume is at, or what has become of it.
@@ -211,5 +211,11 @@ impl Record for Volume {
 
     fn created(&self) -> Instant {
         self.created_at
+    }
+}
+
+impl Dated for Volume {
+    fn set_updated(&mut self, at: Instant) {
+        self.updated_at = Some(at);
     }
 }

@@ -12,7 +12,7 @@ use crate::records::backup::{Backup, BackupStatus, Source};
 use crate::records::job::Task;
 use crate::records::snapshot::SnapshotStatus;
 use crate::records::volume::VolumeStatus;
-use crate::records::{Edit, Instant, Job, Snapshot, Stored, Volume};
+use crate::records::{Edit, Job, Stored, Volume};
 use crate::service::Service;
 use crate::storage::GIB;
 
@@ -33,7 +33,7 @@ pub(super) async fn create(service: &Service, job: &Stored<Job>, id: &str) -> Re
         service.storage.delete_snapshot(&volume, &own).await?;
     }
     conclude(service, job, |edit| {
-        change(edit, id, |backup| {
+        edit.amend::<Backup>(id, |backup| {
             if backup.status == BackupStatus::Creating {
                 backup.status = BackupStatus::Available;
                 take_over(backup, &manifest);
@@ -109,16 +109,11 @@ fn release(edit: &mut Edit<'_>, backup: &Backup) {
             .get(id)
             .filter(|stored| stored.status == SnapshotStatus::BackingUp)
         {
-            let snapshot = Snapshot {
-                status: SnapshotStatus::Available,
-                updated_at: Some(Instant::now()),
-                ..stored.record.clone()
-            };
-            edit.replace(stored, &snapshot);
+            edit.change(stored, |snapshot| snapshot.status = SnapshotStatus::Available);
         }
         return;
     }
-    super::volumes::change(edit, &backup.volume_id, |volume| {
+    edit.amend::<Volume>(&backup.volume_id, |volume| {
         if volume.status == VolumeStatus::BackingUp {
             volume.status = super::volumes::back(volume);
         }
@@ -179,12 +174,12 @@ pub(super) async fn restore(
         .await?;
     }
     conclude(service, job, |edit| {
-        change(edit, id, |backup| {
+        edit.amend::<Backup>(id, |backup| {
             if backup.status == BackupStatus::Restoring {
                 backup.status = BackupStatus::Available;
             }
         });
-        super::volumes::change(edit, volume_id, |volume| {
+        edit.amend::<Volume>(volume_id, |volume| {
             if matches!(
                 volume.status,
                 VolumeStatus::Creating | VolumeStatus::RestoringBackup
@@ -202,7 +197,7 @@ pub(super) async fn restore(
 
 async fn begin_writing(service: &Service, volume: &str) -> Result<(), Trouble> {
     let shown = service.records.edit(|edit| {
-        super::volumes::change(edit, volume, |volume| {
+        edit.amend::<Volume>(volume, |volume| {
             if volume.status == VolumeStatus::Creating {
                 volume.status = VolumeStatus::RestoringBackup;
             }
@@ -254,7 +249,7 @@ pub(super) async fn import(service: &Service, job: &Stored<Job>, id: &str) -> Re
     let store = service.backups()?;
     let manifest = copy::read_manifest(store.as_ref(), identity(&backup.stored_as)?).await?;
     conclude(service, job, |edit| {
-        change(edit, id, |backup| {
+        edit.amend::<Backup>(id, |backup| {
             if backup.status == BackupStatus::Creating {
                 backup.status = BackupStatus::Available;
                 // Its quota was counted by the size that the record says.
@@ -290,13 +285,13 @@ pub(super) async fn give_up(
         };
         match &job.task {
             Task::RestoreBackup { volume, .. } => {
-                change(edit, id, |backup| {
+                edit.amend::<Backup>(id, |backup| {
                     if backup.status == BackupStatus::Restoring {
                         backup.status = BackupStatus::Available;
                         backup.fail_reason = Some(why.to_owned());
                     }
                 });
-                super::volumes::change(edit, volume, |volume| {
+                edit.amend::<Volume>(volume, |volume| {
                     volume.status = match volume.status {
                         VolumeStatus::Creating => VolumeStatus::Error,
                         VolumeStatus::RestoringBackup => VolumeStatus::ErrorRestoring,
@@ -304,9 +299,9 @@ pub(super) async fn give_up(
                     };
                 });
             }
-            Task::DeleteBackup { .. } => change(edit, id, fail(BackupStatus::ErrorDeleting)),
+            Task::DeleteBackup { .. } => edit.amend::<Backup>(id, fail(BackupStatus::ErrorDeleting)),
             _ => {
-                change(edit, id, fail(BackupStatus::Error));
+                edit.amend::<Backup>(id, fail(BackupStatus::Error));
                 if let Some(backup) = tables.backups.get(id) {
                     release(edit, backup);
                 }
@@ -323,17 +318,6 @@ pub fn amounts(gib: u64) -> Amounts {
 
 fn identity(text: &str) -> Result<Uuid, Trouble> {
     Uuid::try_parse(text).map_err(|_| Trouble::Failed(format!("{text:?} is no UUID")))
-}
-
-fn change(edit: &mut Edit<'_>, id: &str, becomes: impl Fn(&mut Backup)) {
-    if let Some(stored) = edit.tables.backups.get(id) {
-        let mut backup = stored.record.clone();
-        becomes(&mut backup);
-        if backup != stored.record {
-            backup.updated_at = Some(Instant::now());
-            edit.replace(stored, &backup);
-        }
-    }
 }
 
 /// A backup, if it is still at what the job is for.

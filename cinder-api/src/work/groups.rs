@@ -6,7 +6,7 @@ use crate::quota::{self, Amounts};
 use crate::records::group::{Group, GroupStatus};
 use crate::records::snapshot::SnapshotStatus;
 use crate::records::volume::VolumeStatus;
-use crate::records::{Edit, Instant, Job, Snapshot, Stored, Tables, Volume};
+use crate::records::{Edit, Job, Snapshot, Stored, Tables, Volume};
 use crate::service::Service;
 
 /// Makes the volumes of a group, all of one instant.
@@ -199,10 +199,7 @@ pub(super) async fn give_up(
 
 fn settle(edit: &mut Edit<'_>, id: &str, status: GroupStatus) {
     if let Some(stored) = edit.tables.groups.get(id) {
-        let mut group = stored.record.clone();
-        group.status = status;
-        group.updated_at = Some(Instant::now());
-        edit.replace(stored, &group);
+        edit.change(stored, |group| group.status = status);
     }
 }
 
@@ -211,23 +208,19 @@ fn settle_snapshot(edit: &mut Edit<'_>, id: &str, status: GroupStatus, part: Sna
     let Some(stored) = tables.group_snapshots.get(id) else {
         return;
     };
-    let mut snapshot = stored.record.clone();
-    snapshot.status = status;
-    snapshot.updated_at = Some(Instant::now());
-    edit.replace(stored, &snapshot);
+    edit.change(stored, |snapshot| snapshot.status = status);
     let parts = tables.snapshots.of_project(&stored.project_id);
     for stored in parts.filter(|part| part.group_snapshot_id.as_deref() == Some(id)) {
-        let mut snapshot = stored.record.clone();
-        snapshot.status = part;
-        "100%".clone_into(&mut snapshot.progress);
-        snapshot.updated_at = Some(Instant::now());
-        edit.replace(stored, &snapshot);
+        edit.change(stored, |snapshot| {
+            snapshot.status = part;
+            "100%".clone_into(&mut snapshot.progress);
+        });
     }
 }
 
 fn change_volume(edit: &mut Edit<'_>, id: &str, becomes: impl FnOnce(&mut Volume)) {
     if let Some(stored) = edit.tables.volumes.get(id) {
-        crate::api::volumes::change(edit, stored, becomes);
+        edit.change(stored, becomes);
     }
 }
 

@@ -8,7 +8,6 @@ use crate::identity::Secret;
 use crate::images::glance::{Glance, GlanceError};
 use crate::images::scratch::{self, Scratch};
 use crate::images::{checks, flow};
-use crate::nova;
 use crate::records::job::{ImageOrigin, Task};
 use crate::records::volume::VolumeStatus;
 use crate::records::{Job, Stored, Volume};
@@ -69,7 +68,7 @@ pub(super) async fn create(
         return super::volumes::no_backend(service, job, id).await;
     };
     let shown = service.records.edit(|edit| {
-        super::volumes::change(edit, id, |volume| {
+        edit.amend::<Volume>(id, |volume| {
             if volume.status == VolumeStatus::Creating {
                 volume.status = VolumeStatus::Downloading;
             }
@@ -88,7 +87,7 @@ pub(super) async fn create(
         return Err(Trouble::Later(error.to_string()));
     }
     conclude(service, job, |edit| {
-        super::volumes::change(edit, id, |volume| {
+        edit.amend::<Volume>(id, |volume| {
             if matches!(volume.status, VolumeStatus::Creating | VolumeStatus::Downloading) {
                 volume.status = VolumeStatus::Available;
             }
@@ -119,7 +118,7 @@ pub(super) async fn reimage(
         flow::join(giving, taking).await?;
     }
     conclude(service, job, |edit| {
-        super::volumes::change(edit, id, |volume| {
+        edit.amend::<Volume>(id, |volume| {
             if volume.status == VolumeStatus::Downloading {
                 volume.status = before(volume);
                 volume.bootable = true;
@@ -129,14 +128,7 @@ pub(super) async fn reimage(
     })
     .await?;
     if volume.is_some() {
-        let servers: Vec<String> = {
-            let tables = service.records.tables();
-            let attached = tables.attachments.of_parent(id);
-            attached
-                .filter_map(|attachment| attachment.instance_id.clone())
-                .collect()
-        };
-        nova::tell(&service.keystone, "volume-reimaged", id, &servers).await;
+        super::volumes::tell_servers(service, "volume-reimaged", id).await;
     }
     Ok(())
 }
@@ -178,7 +170,7 @@ pub(super) async fn upload(
     }
     remove_snapshot(service, id, target.image).await?;
     conclude(service, job, |edit| {
-        super::volumes::change(edit, id, |volume| {
+        edit.amend::<Volume>(id, |volume| {
             if volume.status == VolumeStatus::Uploading {
                 volume.status = super::volumes::back(volume);
             }
@@ -248,7 +240,7 @@ pub(super) async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> 
                 tracing::warn!(image, %error, "an image without bytes stays");
             }
             conclude(service, job, |edit| {
-                super::volumes::change(edit, id, |volume| {
+                edit.amend::<Volume>(id, |volume| {
                     if volume.status == VolumeStatus::Uploading {
                         volume.status = super::volumes::back(volume);
                     }

@@ -5,7 +5,7 @@ use super::{Trouble, conclude};
 use crate::quota::{self, Amounts};
 use crate::records::job::Task;
 use crate::records::snapshot::SnapshotStatus;
-use crate::records::{Edit, Instant, Job, Snapshot, Stored};
+use crate::records::{Edit, Job, Snapshot, Stored};
 use crate::service::Service;
 
 /// Makes a snapshot.
@@ -66,7 +66,7 @@ pub(super) async fn give_up(
         _ => (messages::NO_SNAPSHOT, SnapshotStatus::Error),
     };
     conclude(service, job, |edit| {
-        change(edit, id, |snapshot| snapshot.status = status);
+        edit.amend::<Snapshot>(id, |snapshot| snapshot.status = status);
         messages::leave(edit, job, event, ("VOLUME_SNAPSHOT", id));
     })
     .await
@@ -79,20 +79,9 @@ async fn finish(
     becomes: impl Fn(&mut Snapshot),
 ) -> Result<(), Trouble> {
     conclude(service, job, |edit| {
-        change(edit, id, &becomes);
+        edit.amend::<Snapshot>(id, &becomes);
     })
     .await
-}
-
-fn change(edit: &mut Edit<'_>, id: &str, becomes: impl Fn(&mut Snapshot)) {
-    if let Some(stored) = edit.tables.snapshots.get(id) {
-        let mut snapshot = stored.record.clone();
-        becomes(&mut snapshot);
-        if snapshot != stored.record {
-            snapshot.updated_at = Some(Instant::now());
-            edit.replace(stored, &snapshot);
-        }
-    }
 }
 
 /// The names that a snapshot and its volume have in the storage, if the snapshot is still at what the job is for.

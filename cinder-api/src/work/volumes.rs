@@ -13,7 +13,7 @@ use crate::quota::{self, Amounts};
 use crate::records::job::Task;
 use crate::records::managed::Managed;
 use crate::records::volume::VolumeStatus;
-use crate::records::{Edit, Instant as Moment, Job, Stored, Tables, Volume};
+use crate::records::{Edit, Job, Stored, Tables, Volume};
 use crate::service::Service;
 
 /// How long a volume that is to be deleted may still be open somewhere: gateways let go when their target is gone.
@@ -30,7 +30,7 @@ pub(super) async fn create(service: &Service, job: &Stored<Job>, id: &str) -> Re
     };
     let Some(pool) = choose_pool(service, &volume.type_id).await? else {
         return conclude(service, job, |edit| {
-            change(edit, id, |volume| {
+            edit.amend::<Volume>(id, |volume| {
                 volume.status = VolumeStatus::Error;
                 volume.storage_name.clear();
             });
@@ -226,6 +226,12 @@ pub(super) async fn extend(service: &Service, job: &Stored<Job>, id: &str, size:
         }
     })
     .await?;
+    tell_servers(service, "volume-extended", id).await;
+    Ok(())
+}
+
+/// Tells the hypervisors of the servers that have a volume what has become of it.
+pub(super) async fn tell_servers(service: &Service, event: &str, id: &str) {
     let servers: Vec<String> = {
         let tables = service.records.tables();
         let attached = tables.attachments.of_parent(id);
@@ -233,8 +239,7 @@ pub(super) async fn extend(service: &Service, job: &Stored<Job>, id: &str, size:
             .filter_map(|attachment| attachment.instance_id.clone())
             .collect()
     };
-    nova::tell(&service.keystone, "volume-extended", id, &servers).await;
-    Ok(())
+    nova::tell(&service.keystone, event, id, &servers).await;
 }
 
 /// Puts a volume back to a snapshot.
@@ -285,16 +290,13 @@ pub(super) async fn retype(
         {
             let amounts = Amounts::volume(&stored.type_id, stored.size);
             quota::give_back(edit, &stored.project_id, &amounts);
-            let mut volume = stored.record.clone();
-            type_id.clone_into(&mut volume.type_id);
-            volume.multiattach = tables
-                .types
-                .get(type_id)
-                .is_some_and(|kind| kind.says_yes("multiattach"));
-            volume.pool = Some(pool.clone());
-            volume.status = back(&volume);
-            volume.updated_at = Some(Moment::now());
-            edit.replace(stored, &volume);
+            let kind = tables.types.get(type_id);
+            edit.change(stored, |volume| {
+                type_id.clone_into(&mut volume.type_id);
+                volume.multiattach = kind.is_some_and(|kind| kind.says_yes("multiattach"));
+                volume.pool = Some(pool.clone());
+                volume.status = back(volume);
+            });
         }
     })
     .await
@@ -320,7 +322,7 @@ pub(super) async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> 
                 if let Some(volume) = edit.tables.volumes.get(id) {
                     let more = size.saturating_sub(volume.size);
                     quota::give_back(edit, &volume.project_id, &Amounts::growth(&volume.type_id, more));
-                    change(edit, id, |volume| volume.status = VolumeStatus::ErrorExtending);
+                    edit.amend::<Volume>(id, |volume| volume.status = VolumeStatus::ErrorExtending);
                     messages::leave(edit, job, messages::NOT_EXTENDED, ("VOLUME", id));
                 }
             })
@@ -330,7 +332,7 @@ pub(super) async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> 
             conclude(service, job, |edit| {
                 if let Some(volume) = edit.tables.volumes.get(id) {
                     quota::give_back(edit, &volume.project_id, &Amounts::volume(type_id, volume.size));
-                    change(edit, id, |volume| volume.status = back(volume));
+                    edit.amend::<Volume>(id, |volume| volume.status = back(volume));
                 }
             })
             .await
@@ -365,7 +367,7 @@ async fn fail(
     status: VolumeStatus,
 ) -> Result<(), Trouble> {
     conclude(service, job, |edit| {
-        change(edit, id, |volume| volume.status = status);
+        edit.amend::<Volume>(id, |volume| volume.status = status);
         messages::leave(edit, job, event, ("VOLUME", id));
     })
     .await
@@ -379,20 +381,9 @@ async fn finish(
     becomes: impl Fn(&mut Volume),
 ) -> Result<(), Trouble> {
     conclude(service, job, |edit| {
-        change(edit, id, &becomes);
+        edit.amend::<Volume>(id, &becomes);
     })
     .await
-}
-
-pub(super) fn change(edit: &mut Edit<'_>, id: &str, becomes: impl Fn(&mut Volume)) {
-    if let Some(stored) = edit.tables.volumes.get(id) {
-        let mut volume = stored.record.clone();
-        becomes(&mut volume);
-        if volume != stored.record {
-            volume.updated_at = Some(Moment::now());
-            edit.replace(stored, &volume);
-        }
-    }
 }
 
 /// A volume, if it is still at what the job is for. An operator may have said otherwise meanwhile.

@@ -6,8 +6,6 @@ use crate::records::{Attachment, Edit, Instant, Stored, Volume};
 use crate::request::Context;
 use crate::service::Service;
 
-use super::super::volumes::change;
-
 /// Holds a volume for a server: the volume is reserved then, unless the same server has it already, as in a live migration.
 pub fn reserve(
     service: &Service,
@@ -22,7 +20,7 @@ pub fn reserve(
         if is_shared && volume.bootable {
             service.check_for("volume:multiattach_bootable_volume", context, &volume.project_id)?;
         }
-        change(edit, volume, |volume| volume.status = VolumeStatus::Reserved);
+        edit.change(volume, |volume| volume.status = VolumeStatus::Reserved);
         return Ok(());
     }
     let is_taken = matches!(volume.status, VolumeStatus::InUse | VolumeStatus::Reserved);
@@ -50,7 +48,7 @@ pub fn connected(edit: &mut Edit<'_>, to: &Attachment) {
         && to.status == AttachStatus::Attaching
         && matches!(volume.status, VolumeStatus::Reserved | VolumeStatus::Available)
     {
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.status = VolumeStatus::Attaching;
             volume.attach_status = AttachStatus::Attaching;
         });
@@ -73,7 +71,7 @@ pub fn complete(edit: &mut Edit<'_>, attachment: &Stored<Attachment>) -> Result<
     edit.replace(attachment, &attached);
     let tables = edit.tables;
     if let Some(volume) = tables.volumes.get(&attachment.volume_id) {
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.status = VolumeStatus::InUse;
             volume.attach_status = AttachStatus::Attached;
         });
@@ -110,7 +108,7 @@ pub fn remove(edit: &mut Edit<'_>, attachment: &Stored<Attachment>) {
             | VolumeStatus::Reserved
             | VolumeStatus::Available
     );
-    change(edit, volume, |volume| {
+    edit.change(volume, |volume| {
         volume.attach_status = attach_status;
         if follows {
             volume.status = status;

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::Value;
 
-use super::{begin_deletion, change, find_for};
+use super::{begin_deletion, find_for};
 use crate::door;
 use crate::fault::Fault;
 use crate::records::backup::BackupStatus;
@@ -50,7 +50,7 @@ async fn reset_status(
     let status = status.ok_or_else(|| wrong(value))?;
     let changed = service.records.edit(|edit| {
         let stored = find_for(service, edit.tables, context, RULE, id)?;
-        change(edit, stored, |backup| backup.status = status);
+        edit.change(stored, |backup| backup.status = status);
         Ok(())
     });
     changed.await

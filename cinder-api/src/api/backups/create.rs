@@ -123,15 +123,12 @@ fn promise(
     quota::take(edit, project, &work::backup_amounts(volume.size))?;
     match snapshot {
         Some(stored) => {
-            let mut snapshot = stored.record.clone();
-            snapshot.status = SnapshotStatus::BackingUp;
-            snapshot.updated_at = Some(now);
-            edit.replace(stored, &snapshot);
+            edit.change(stored, |snapshot| snapshot.status = SnapshotStatus::BackingUp);
             // Whoever deletes the volume at the same time decides anew.
             edit.touch(volume);
         }
         None => {
-            volumes::change(edit, volume, |volume| {
+            edit.change(volume, |volume| {
                 volume.previous_status = Some(volume.status);
                 volume.status = VolumeStatus::BackingUp;
             });

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{change, check_restorable, find_for};
+use super::{check_restorable, find_for};
 use crate::api::volumes;
 use crate::fault::Fault;
 use crate::records::backup::BackupStatus;
@@ -66,8 +66,8 @@ fn over(
             stored.size, backup.size
         )));
     }
-    change(edit, backup, |backup| backup.status = BackupStatus::Restoring);
-    let volume = volumes::change(edit, stored, |volume| {
+    edit.change(backup, |backup| backup.status = BackupStatus::Restoring);
+    let volume = edit.change(stored, |volume| {
         volume.previous_status = Some(volume.status);
         volume.status = VolumeStatus::RestoringBackup;
     });

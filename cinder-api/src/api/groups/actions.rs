@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 
-use super::{SINCE, change, find, volumes_of};
+use super::{SINCE, find, volumes_of};
 use crate::api::volumes;
 use crate::door;
 use crate::fault::Fault;
@@ -73,7 +73,7 @@ async fn delete(service: &Service, context: &Context, id: &str, fields: Fields<'
             }
             volumes::begin_deletion(edit, context, volume);
         }
-        change(edit, group, |group| group.status = GroupStatus::Deleting);
+        edit.change(group, |group| group.status = GroupStatus::Deleting);
         let task = Task::DeleteGroup { group: id.to_owned() };
         volumes::later(edit, context, &group.project_id, task);
         Ok(())
@@ -88,7 +88,7 @@ async fn reset(service: &Service, context: &Context, id: &str, fields: Fields<'_
     let changed = service.records.edit(|edit| {
         let group = find(edit.tables, context, id)?;
         service.check_for(RULE, context, &group.project_id)?;
-        change(edit, group, |group| group.status = status);
+        edit.change(group, |group| group.status = status);
         Ok(())
     });
     changed.await

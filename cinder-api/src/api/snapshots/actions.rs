@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::Value;
 
-use super::{begin_deletion, change, find_for};
+use super::{begin_deletion, find_for};
 use crate::door;
 use crate::fault::Fault;
 use crate::records::snapshot::SnapshotStatus;
@@ -41,7 +41,7 @@ async fn reset_status(
     let status = fields.status(SnapshotStatus::parse)?;
     let changed = service.records.edit(|edit| {
         let stored = find_for(service, edit.tables, context, RULE, id)?;
-        change(edit, stored, |snapshot| snapshot.status = status);
+        edit.change(stored, |snapshot| snapshot.status = status);
         Ok(())
     });
     changed.await
@@ -85,7 +85,7 @@ async fn update_status(
                 stored.status
             )));
         }
-        change(edit, stored, |snapshot| {
+        edit.change(stored, |snapshot| {
             snapshot.status = to;
             if let Some(progress) = &progress {
                 snapshot.progress.clone_from(progress);

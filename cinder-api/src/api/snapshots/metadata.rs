@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{change, find_for};
+use super::find_for;
 use crate::api::metadata::{Bearer, Metadata};
 use crate::fault::Fault;
 use crate::records::{Edit, Snapshot, Stored, Tables};
@@ -29,6 +29,6 @@ impl Bearer for Snapshot {
     }
 
     fn set_metadata(edit: &mut Edit<'_>, stored: &Stored<Self>, metadata: &Metadata) {
-        change(edit, stored, |snapshot| snapshot.metadata.clone_from(metadata));
+        edit.change(stored, |snapshot| snapshot.metadata.clone_from(metadata));
     }
 }

@@ -8,12 +8,11 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{accepted, key, missing, summary};
-use crate::api::volumes::change;
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
 use crate::records::transfer::Transfer;
 use crate::records::volume::VolumeStatus;
-use crate::records::{Edit, Instant, Snapshot, Stored, Volume};
+use crate::records::{Edit, Snapshot, Stored, Volume};
 use crate::request::{Body, Context};
 use crate::service::Shared;
 
@@ -87,7 +86,7 @@ fn hand_over(
     let amounts = amounts(volume, &snapshots);
     quota::give_back(edit, &volume.project_id, &amounts);
     quota::take(edit, project, &amounts)?;
-    change(edit, volume, |volume| {
+    edit.change(volume, |volume| {
         project.clone_into(&mut volume.project_id);
         volume.user_id.clone_from(&context.caller.user_id);
         volume.status = VolumeStatus::Available;
@@ -95,11 +94,10 @@ fn hand_over(
         volume.chap = None;
     });
     for stored in snapshots {
-        let mut snapshot = stored.record.clone();
-        project.clone_into(&mut snapshot.project_id);
-        snapshot.user_id.clone_from(&context.caller.user_id);
-        snapshot.updated_at = Some(Instant::now());
-        edit.replace(stored, &snapshot);
+        edit.change(stored, |snapshot| {
+            project.clone_into(&mut snapshot.project_id);
+            snapshot.user_id.clone_from(&context.caller.user_id);
+        });
     }
     edit.remove(transfer);
     Ok(())

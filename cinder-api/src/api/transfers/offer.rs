@@ -5,7 +5,7 @@ use axum::response::Response;
 use serde_json::json;
 
 use super::{SNAPSHOTS_SINCE, accepted, detail, find, key};
-use crate::api::volumes::{self, change};
+use crate::api::volumes::{self};
 use crate::door;
 use crate::fault::Fault;
 use crate::records::snapshot::SnapshotStatus;
@@ -47,7 +47,7 @@ pub(super) async fn create(State(service): Shared, context: Context, body: Body)
             no_snapshots,
             created_at: Instant::now(),
         };
-        change(edit, &stored, |volume| {
+        edit.change(&stored, |volume| {
             volume.previous_status = Some(volume.status);
             volume.status = VolumeStatus::AwaitingTransfer;
         });
@@ -94,7 +94,7 @@ pub(super) async fn delete(
         let volume = tables.volumes.get(&transfer.volume_id);
         // An operator may have said otherwise meanwhile.
         if let Some(volume) = volume.filter(|volume| volume.status == VolumeStatus::AwaitingTransfer) {
-            change(edit, volume, |volume| volume.status = VolumeStatus::Available);
+            edit.change(volume, |volume| volume.status = VolumeStatus::Available);
         }
         edit.remove(transfer);
         Ok::<_, Fault>(())

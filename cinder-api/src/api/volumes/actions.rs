@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{change, find_for, image_metadata, images};
+use super::{find_for, image_metadata, images};
 use crate::door;
 use crate::fault::Fault;
 use crate::records::{Edit, Stored, Volume};
@@ -46,7 +46,7 @@ impl Act<'_> {
     /// Changes nothing but fields of the volume.
     pub(super) async fn set(&self, rule: &str, becomes: impl Fn(&mut Volume)) -> Result<(), Fault> {
         self.on_volume(rule, |edit, volume| {
-            change(edit, volume, &becomes);
+            edit.change(volume, &becomes);
             Ok(())
         })
         .await

@@ -344,7 +344,7 @@ fn task(edit: &mut Edit<'_>, (origin, image): (&Origin<'_>, Option<&ImageOrigin>
     }
     match origin.backup {
         Some(backup) => {
-            crate::api::backups::change(edit, backup, |backup| backup.status = BackupStatus::Restoring);
+            edit.change(backup, |backup| backup.status = BackupStatus::Restoring);
             Task::RestoreBackup {
                 backup: backup.id.clone(),
                 volume,

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::actions::Act;
-use super::{change, find_for};
+use super::find_for;
 use crate::fault::Fault;
 use crate::request::body::TEXT_MAX;
 
@@ -27,7 +27,7 @@ pub(super) async fn unset(act: &Act<'_>) -> Result<(), Fault> {
                 "Metadata item was not found: there is no key {key}."
             )));
         }
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.image_metadata.remove(&key);
         });
         Ok(())

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::actions::Act;
-use super::{change, find_for, later};
+use super::{find_for, later};
 use crate::fault::Fault;
 use crate::images::checks;
 use crate::images::glance::{CORE, Glance, GlanceError, Image, NewImage};
@@ -95,7 +95,7 @@ pub(super) async fn reimage(act: &Act<'_>) -> Result<(), Fault> {
                 volume.id, volume.status
             )));
         }
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.previous_status = Some(volume.status);
             volume.status = VolumeStatus::Downloading;
         });
@@ -223,7 +223,7 @@ async fn promise(act: &Act<'_>, wanted: &Wanted, image: &Image, endpoint: &str) 
     let promised = act.service.records.edit(|edit| {
         let volume = find_for(act.service, edit.tables, act.context, UPLOAD, act.id)?.clone();
         check_source(&volume, wanted.force)?;
-        let changed = change(edit, &volume, |volume| {
+        let changed = edit.change(&volume, |volume| {
             volume.previous_status = Some(volume.status);
             volume.status = VolumeStatus::Uploading;
         });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{change, find_for};
+use super::find_for;
 use crate::api::metadata::{Bearer, Metadata};
 use crate::fault::Fault;
 use crate::records::volume::VolumeStatus;
@@ -40,6 +40,6 @@ impl Bearer for Volume {
     }
 
     fn set_metadata(edit: &mut Edit<'_>, stored: &Stored<Self>, metadata: &Metadata) {
-        change(edit, stored, |volume| volume.metadata.clone_from(metadata));
+        edit.change(stored, |volume| volume.metadata.clone_from(metadata));
     }
 }

@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::Act;
-use crate::api::volumes::{begin_deletion, change};
+use crate::api::volumes::begin_deletion;
 use crate::fault::Fault;
 use crate::records::volume::{AttachStatus, VolumeStatus};
 use crate::work;
@@ -90,7 +90,7 @@ pub(super) async fn complete_migration(act: &Act<'_>) -> Result<Response, Fault>
     act.on_volume(
         "volume_extension:volume_admin_actions:migrate_volume_completion",
         |edit, volume| {
-            change(edit, volume, |volume| volume.migration_status = None);
+            edit.change(volume, |volume| volume.migration_status = None);
             Err(Fault::bad_request("Invalid volume: it is not migrating."))
         },
     )

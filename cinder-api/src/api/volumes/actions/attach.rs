@@ -2,7 +2,7 @@
 
 use super::Act;
 use crate::api::attachments::{connection, guard};
-use crate::api::volumes::{change, find_for};
+use crate::api::volumes::find_for;
 use crate::fault::Fault;
 use crate::records::attachment::AttachMode;
 use crate::records::volume::{AttachStatus, VolumeStatus};
@@ -22,7 +22,7 @@ pub(super) async fn reserve(act: &Act<'_>) -> Result<(), Fault> {
                 volume.status
             ));
         }
-        change(edit, volume, |volume| volume.status = VolumeStatus::Attaching);
+        edit.change(volume, |volume| volume.status = VolumeStatus::Attaching);
         Ok(())
     })
     .await
@@ -36,7 +36,7 @@ pub(super) async fn unreserve(act: &Act<'_>) -> Result<(), Fault> {
         let tables = edit.tables;
         let mut attachments = tables.attachments.of_parent(&volume.id);
         let is_attached = attachments.any(|attachment| attachment.status == AttachStatus::Attached);
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.status = if is_attached {
                 VolumeStatus::InUse
             } else {
@@ -58,7 +58,7 @@ pub(super) async fn begin_detaching(act: &Act<'_>) -> Result<(), Fault> {
                     volume.status
                 ));
             }
-            change(edit, volume, |volume| volume.status = VolumeStatus::Detaching);
+            edit.change(volume, |volume| volume.status = VolumeStatus::Detaching);
             Ok(())
         },
     )
@@ -70,7 +70,7 @@ pub(super) async fn roll_detaching(act: &Act<'_>) -> Result<(), Fault> {
         "volume_extension:volume_actions:roll_detaching",
         |edit, volume| {
             if volume.status == VolumeStatus::Detaching {
-                change(edit, volume, |volume| volume.status = VolumeStatus::InUse);
+                edit.change(volume, |volume| volume.status = VolumeStatus::InUse);
             }
             Ok(())
         },
@@ -120,7 +120,7 @@ pub(super) async fn attach(act: &Act<'_>) -> Result<(), Fault> {
             created_at: Instant::now(),
             attached_at: Some(Instant::now()),
         });
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.status = VolumeStatus::InUse;
             volume.attach_status = AttachStatus::Attached;
             volume.read_only = Some(volume.read_only.unwrap_or(mode == AttachMode::ReadOnly));
@@ -178,7 +178,7 @@ async fn release(act: &Act<'_>, rule: &str, named: Option<&str>) -> Result<(), F
         ) {
             return invalid(format!("it is {}, and attached to nothing.", volume.status));
         }
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.status = VolumeStatus::Available;
             volume.attach_status = AttachStatus::Detached;
         });

@@ -2,7 +2,7 @@
 
 use super::Act;
 use crate::api::types;
-use crate::api::volumes::{AVAILABLE_OR_IN_USE, change, later};
+use crate::api::volumes::{AVAILABLE_OR_IN_USE, later};
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
 use crate::records::job::Task;
@@ -34,7 +34,7 @@ pub(super) async fn extend(act: &Act<'_>) -> Result<(), Fault> {
         }
         quota::check_size(edit.tables, &volume.project_id, size)?;
         quota::take(edit, &volume.project_id, &Amounts::growth(&volume.type_id, size - volume.size))?;
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.previous_status = Some(volume.status);
             volume.status = VolumeStatus::Extending;
         });
@@ -103,7 +103,7 @@ pub(super) async fn retype(act: &Act<'_>) -> Result<(), Fault> {
         }
         quota::take(edit, &volume.project_id, &Amounts::volume(&kind.id, volume.size))?;
         edit.rely(kind);
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.previous_status = Some(volume.status);
             volume.status = VolumeStatus::Retyping;
         });
@@ -152,7 +152,7 @@ pub(super) async fn revert(act: &Act<'_>) -> Result<(), Fault> {
             )));
         }
         edit.touch(snapshot);
-        change(edit, volume, |volume| {
+        edit.change(volume, |volume| {
             volume.previous_status = Some(volume.status);
             volume.status = VolumeStatus::Reverting;
         });

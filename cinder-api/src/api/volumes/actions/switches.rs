@@ -1,7 +1,6 @@
 //! What a volume is to be: bootable, read only.
 
 use super::Act;
-use crate::api::volumes::change;
 use crate::fault::Fault;
 use crate::records::volume::VolumeStatus;
 
@@ -25,7 +24,7 @@ pub(super) async fn read_only(act: &Act<'_>) -> Result<(), Fault> {
                 volume.id, volume.status
             )));
         }
-        change(edit, volume, |volume| volume.read_only = Some(said));
+        edit.change(volume, |volume| volume.read_only = Some(said));
         Ok(())
     })
     .await
