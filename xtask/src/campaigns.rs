@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::debian;
 use crate::process::run;
 use crate::programs::{
-    self, CINDER_API, ISCSI, NBD, PRODUCT, Profile, Program, STORAGECTL, STORAGED, VHOST_BLK,
+    self, ATTACH, CINDER_API, ISCSI, NBD, PRODUCT, Profile, Program, STORAGECTL, STORAGED, VHOST_BLK,
 };
 use crate::second_lines;
 use crate::tally::Tally;
@@ -146,7 +146,8 @@ pub(crate) fn brief_iscsi(profile: Profile) -> Result<Tally> {
 
 /// Real guests under QEMU.
 pub(crate) fn guests(profile: Profile) -> Result<Tally> {
-    programs::test(profile, GUESTS, PRODUCT, &[])
+    debian::fetch_etcd()?;
+    programs::test(profile, GUESTS, &[PRODUCT, &[ATTACH]].concat(), &[])
 }
 
 /// One guest, moved live between two QEMUs.

@@ -34,6 +34,10 @@ pub(crate) const VHOST_BLK: Program = Program { binary: "vhost-blk" };
 pub(crate) const NBD: Program = Program {
     binary: "storaged-nbd",
 };
+/// Volumes as block devices of a host's kernel.
+pub(crate) const ATTACH: Program = Program {
+    binary: "storaged-attach",
+};
 /// The iSCSI server.
 pub(crate) const ISCSI: Program = Program {
     binary: "storaged-iscsi",

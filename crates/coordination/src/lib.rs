@@ -5,6 +5,7 @@
 //! crate knows nothing of disks' contents, of sockets, or of what the records are used for.
 #![forbid(unsafe_code)]
 
+pub mod attach;
 pub mod embedded;
 pub mod engine;
 pub mod etcd;

@@ -53,7 +53,8 @@ pub struct TransmissionFlags(pub u16);
 
 impl TransmissionFlags {
     const HAS_FLAGS: u16 = 1 << 0;
-    const READ_ONLY: u16 = 1 << 1;
+    /// The export takes no writes.
+    pub const READ_ONLY: u16 = 1 << 1;
     const SEND_FLUSH: u16 = 1 << 2;
     const SEND_FUA: u16 = 1 << 3;
     const SEND_TRIM: u16 = 1 << 5;

@@ -119,6 +119,11 @@ const PLACES: &[Place] = &[
         never: STORAGE,
     },
     Place {
+        name: "storaged-attach",
+        uses: &["admin-api", "coordination", "storaged-nbd", "telemetry"],
+        never: &["store", "storaged"],
+    },
+    Place {
         name: "storaged-iscsi",
         uses: &["admin-api", "admin-client", "client", "protocol", "telemetry"],
         never: STORAGE,
