@@ -53,6 +53,8 @@ pub enum Load {
     Fio,
     /// These, and an iSCSI initiator; and a network, in which the host's loopback is `10.0.2.2`.
     Host,
+    /// The same, and `storaged-attach` as it is built.
+    Attach,
 }
 
 /// What kind of guest.
@@ -260,20 +262,26 @@ fn path(path: &Path) -> String {
 }
 
 /// How a guest gets its kernel from QEMU.
-fn kernel(image: &Image, load: Load) -> [String; 6] {
+fn kernel(image: &Image, load: Load, folder: &Path) -> Result<[String; 6]> {
     let initramfs = match load {
-        Load::None => &image.initramfs,
-        Load::Fio => &image.initramfs_with_fio,
-        Load::Host => &image.initramfs_of_host,
+        Load::None => image.initramfs.clone(),
+        Load::Fio => image.initramfs_with_fio.clone(),
+        Load::Host => image.initramfs_of_host.clone(),
+        Load::Attach => {
+            // What changes with every build is no part of the image that is kept.
+            let whole = folder.join("initramfs.cpio");
+            image.with_program(&test_node::program("storaged-attach")?, &whole)?;
+            whole
+        }
     };
-    [
+    Ok([
         "-append".to_owned(),
-        "console=ttyS0 panic=-1 loglevel=6 rdinit=/init".to_owned(),
+        "console=ttyS0 panic=-1 loglevel=6 no_timer_check rdinit=/init".to_owned(),
         "-kernel".to_owned(),
         path(&image.kernel),
         "-initrd".to_owned(),
-        path(initramfs),
-    ]
+        path(&initramfs),
+    ])
 }
 
 fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<String>> {
@@ -281,7 +289,7 @@ fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<Stri
     arguments.extend(options.accelerator.arguments().map(str::to_owned));
     arguments.extend(match &options.starts_from {
         Some(drive) => ["-drive".to_owned(), drive.clone()].to_vec(),
-        None => kernel(image, options.load).to_vec(),
+        None => kernel(image, options.load, folder)?.to_vec(),
     });
     arguments.extend([
         "-serial".to_owned(),
@@ -294,7 +302,7 @@ fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<Stri
         format!("socket,id=console,path={}", path(&folder.join("console.sock"))),
     ]);
     arguments.extend(["-serial".to_owned(), "chardev:console".to_owned()]);
-    if options.load == Load::Host {
+    if matches!(options.load, Load::Host | Load::Attach) {
         let network = [
             "-netdev",
             "user,id=network",

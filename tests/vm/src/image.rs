@@ -148,6 +148,23 @@ impl Image {
 }
 
 impl Image {
+    /// Writes the initramfs of a host with one more program in it: the kernel unpacks one archive after the other.
+    pub(crate) fn with_program(&self, program: &Path, to: &Path) -> Result<()> {
+        fs::copy(&self.initramfs_of_host, to)?;
+        let mut archive = Archive::new(BufWriter::new(File::options().append(true).open(to)?));
+        let name = program.file_name().context("a program has a name")?;
+        archive.program(
+            &format!("usr/bin/{}", name.to_string_lossy()),
+            &fs::read(program)?,
+        )?;
+        for library in libraries_of(program, Path::new("/"))? {
+            let name = library.to_string_lossy();
+            archive.program(name.trim_start_matches('/'), &fs::read(&library)?)?;
+        }
+        archive.finish()?;
+        Ok(())
+    }
+
     /// A FAT file system without a partition table, in whose first sector the loader begins.
     fn make_boot_disk(&self, unpacked: &Path) -> Result<()> {
         let disk = &self.boot_disk;

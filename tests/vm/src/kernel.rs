@@ -25,6 +25,7 @@ pub const WANTED_BY_HOSTS: &[&str] = &[
     "dm_multipath",
     "dm_service_time",
     "scsi_dh_alua",
+    "nbd",
 ];
 
 /// An unpacked kernel package.

@@ -1,5 +1,6 @@
 //! What is tried with real guests. Each scenario is one promise, from an empty folder to a verdict.
 
+mod attach;
 mod device;
 mod iscsi;
 pub mod killed;
@@ -44,6 +45,11 @@ impl Setting {
     /// Boots a host of a storage network.
     pub fn boot_host(&self) -> Result<Guest> {
         self.boot_loaded(Vec::new(), Load::Host)
+    }
+
+    /// Boots a host that has volumes as block devices of its own.
+    pub fn boot_attaching_host(&self) -> Result<Guest> {
+        self.boot_loaded(Vec::new(), Load::Attach)
     }
 
     /// Boots a guest from a disk, as QEMU's `-drive` takes it, on which the image's boot disk is.
@@ -133,5 +139,13 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "a guest boots from a volume over iSCSI by QEMU's own initiator",
         run: iscsi::boots,
+    },
+    Scenario {
+        name: "a volume is a block device of a host's kernel, and storaged-nbd and its agent are killed and I/O only waits",
+        run: attach::by_hand,
+    },
+    Scenario {
+        name: "what OpenStack wants a host to have is there, after a power cut of the host too, and goes when it is not wanted",
+        run: attach::wanted,
     },
 ];
