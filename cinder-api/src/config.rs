@@ -15,6 +15,9 @@ const TOKEN_CACHE_DEFAULT: Duration = Duration::from_mins(1);
 /// What is put before every key in an etcd, by default: nothing that storaged itself follows.
 const PREFIX_DEFAULT: &str = "/openstack";
 
+/// The same for what hosts shall have, by default: agents' `--etcd-prefix`.
+const LOCAL_PREFIX_DEFAULT: &str = "/openstack-attach";
+
 /// Why a configuration is none.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -56,6 +59,7 @@ struct Words {
     storage: StorageFile,
     #[serde(default)]
     iscsi: IscsiFile,
+    local: Option<LocalFile>,
     #[serde(default)]
     images: ImagesFile,
     #[serde(default)]
@@ -108,6 +112,14 @@ struct IscsiFile {
     target_prefix: Option<String>,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LocalFile {
+    prefix: Option<String>,
+    #[serde(default)]
+    default: bool,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ImagesFile {
@@ -129,6 +141,15 @@ pub enum Place {
     File(PathBuf),
     /// In an etcd: for any number of processes.
     Etcd(etcd::Options),
+}
+
+/// Connections by `storaged-attach`.
+#[derive(Clone, Debug)]
+pub struct LocalSettings {
+    /// Where hosts' agents look.
+    pub etcd: etcd::Options,
+    /// Whether hosts that have an agent get them without their volume's type asking for it.
+    pub is_default: bool,
 }
 
 /// A checked configuration.
@@ -162,6 +183,8 @@ pub struct Settings {
     pub default_pool: Option<String>,
     /// What the names of iSCSI targets begin with.
     pub target_prefix: String,
+    /// Connections by agents of hosts, if there are any.
+    pub local: Option<LocalSettings>,
     /// Where images are, if the catalogue is not to be asked.
     pub glance_url: Option<String>,
     /// Where images are kept while they are converted.
@@ -187,6 +210,8 @@ impl Settings {
             )));
         }
         let run = PathBuf::from("/var/lib/storaged");
+        let records = file.records.check()?;
+        let local = file.local.map(|local| local.check(&records)).transpose()?;
         Ok(Self {
             listen: file
                 .listen
@@ -201,7 +226,8 @@ impl Settings {
                 .unwrap_or_else(|| DEFAULT_TYPE.to_owned()),
             availability_zone: file.availability_zone.unwrap_or_else(|| "nova".to_owned()),
             keystone: file.keystone.check()?,
-            records: file.records.check()?,
+            records,
+            local,
             admin_socket: file
                 .storage
                 .admin_socket
@@ -320,6 +346,30 @@ impl RecordsFile {
             }
             _ => wrong("say either file = \"PATH\", for one process, or etcd = [\"http://HOST:2379\", ...]"),
         }
+    }
+}
+
+impl LocalFile {
+    /// The same etcd as the records', with a prefix of its own: agents need not be able to read those.
+    fn check(self, records: &Place) -> Result<LocalSettings, ConfigError> {
+        let Place::Etcd(options) = records else {
+            let message = "local needs records.etcd: agents of hosts follow it";
+            return Err(ConfigError::Value(message.to_owned()));
+        };
+        let etcd = etcd::Options {
+            prefix: self.prefix.unwrap_or_else(|| LOCAL_PREFIX_DEFAULT.to_owned()),
+            ..options.clone()
+        };
+        etcd.check()
+            .map_err(|error| ConfigError::Value(format!("local: {error}")))?;
+        if etcd.prefix == options.prefix {
+            let message = "local.prefix is that of the records: agents would have to be able to read those";
+            return Err(ConfigError::Value(message.to_owned()));
+        }
+        Ok(LocalSettings {
+            etcd,
+            is_default: self.default,
+        })
     }
 }
 

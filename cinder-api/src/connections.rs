@@ -11,8 +11,10 @@ use crate::records::Volume;
 use crate::storage::Storage;
 
 mod iscsi;
+pub mod local;
 
 pub use iscsi::Iscsi;
+pub use local::Local;
 
 /// What a host says of itself: the API's `connector`.
 pub type Connector = Map<String, Value>;
@@ -50,8 +52,11 @@ impl From<ConnectionError> for Fault {
 /// A kind of connections.
 #[async_trait]
 pub trait Kind: Send + Sync {
-    /// Whether it is what a host asks for.
-    fn is_for(&self, connector: &Connector) -> bool;
+    /// What it is called: `driver_volume_type`.
+    fn name(&self) -> &'static str;
+
+    /// Whether a host has what it needs.
+    async fn serves(&self, connector: &Connector) -> Result<bool, ConnectionError>;
 
     /// Opens a way for a host, or finds the one that is open. The answer has `driver_volume_type` and the kind's own fields.
     async fn open(
@@ -61,11 +66,25 @@ pub trait Kind: Send + Sync {
         connector: &Connector,
     ) -> Result<Map<String, Value>, ConnectionError>;
 
-    /// Closes the way of a host. Nothing to do if there is none.
-    async fn close(&self, storage: &Storage, volume: &Volume, connector: &Connector) -> Result<(), AskError>;
+    /// Closes the way of a host; says whether there may have been one.
+    async fn close(
+        &self,
+        storage: &Storage,
+        volume: &Volume,
+        connector: &Connector,
+    ) -> Result<bool, ConnectionError>;
 
     /// Closes every way to a volume.
-    async fn withdraw(&self, storage: &Storage, volume: &Volume) -> Result<(), AskError>;
+    async fn withdraw(&self, storage: &Storage, volume: &Volume) -> Result<(), ConnectionError>;
+}
+
+/// Which kind a host is to get.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice<'a> {
+    /// The kind that it has: what is open stays what it is, whatever was configured since.
+    pub recorded: Option<&'a str>,
+    /// The kind that the volume's type or the configuration wishes for, where the host has what it needs.
+    pub wished: Option<&'a str>,
 }
 
 /// The kinds that there are, the one for everybody else last.
@@ -83,40 +102,63 @@ impl Connections {
         storage: &Storage,
         volume: &Volume,
         connector: &Connector,
+        choice: Choice<'_>,
     ) -> Result<Map<String, Value>, ConnectionError> {
-        match self.kind(connector) {
-            Some(kind) => kind.open(storage, volume, connector).await,
-            None => Err(ConnectionError::Connector(
-                "no kind of connection fits the connector".to_owned(),
-            )),
-        }
+        let kind = self.choose(connector, choice).await?;
+        kind.open(storage, volume, connector).await
     }
 
-    /// See [`Kind::close`].
+    /// See [`Kind::close`]: of the kind that opened the way, or if nobody wrote that down, of the first that has one.
     pub async fn close(
         &self,
         storage: &Storage,
         volume: &Volume,
         connector: &Connector,
-    ) -> Result<(), AskError> {
-        match self.kind(connector) {
-            Some(kind) => kind.close(storage, volume, connector).await,
-            None => Ok(()),
+        recorded: Option<&str>,
+    ) -> Result<(), ConnectionError> {
+        if let Some(name) = recorded {
+            return self
+                .named(name)?
+                .close(storage, volume, connector)
+                .await
+                .map(drop);
         }
+        for kind in &self.0 {
+            if kind.close(storage, volume, connector).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// See [`Kind::withdraw`].
-    pub async fn withdraw(&self, storage: &Storage, volume: &Volume) -> Result<(), AskError> {
+    pub async fn withdraw(&self, storage: &Storage, volume: &Volume) -> Result<(), ConnectionError> {
         for kind in &self.0 {
             kind.withdraw(storage, volume).await?;
         }
         Ok(())
     }
 
-    fn kind(&self, connector: &Connector) -> Option<&dyn Kind> {
-        self.0
-            .iter()
-            .find(|kind| kind.is_for(connector))
-            .map(AsRef::as_ref)
+    async fn choose(&self, connector: &Connector, choice: Choice<'_>) -> Result<&dyn Kind, ConnectionError> {
+        if let Some(name) = choice.recorded {
+            return self.named(name);
+        }
+        if let Some(name) = choice.wished {
+            let wished = self.named(name)?;
+            if wished.serves(connector).await? {
+                return Ok(wished);
+            }
+        }
+        let kind = self.0.last().map(AsRef::as_ref);
+        kind.ok_or_else(|| ConnectionError::Away("No kind of connection is there.".to_owned()))
+    }
+
+    fn named(&self, name: &str) -> Result<&dyn Kind, ConnectionError> {
+        let kind = self.0.iter().find(|kind| kind.name() == name);
+        kind.map(AsRef::as_ref).ok_or_else(|| {
+            ConnectionError::Away(format!(
+                "This service has no connections of the kind {name}: an operator configures them, or changes the volume's type."
+            ))
+        })
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use cinder_api::backup::ObjectStore;
 use cinder_api::backup::store::Directory;
 use cinder_api::config::{Place, Settings};
-use cinder_api::connections::{Connections, Iscsi};
+use cinder_api::connections::{Connections, Iscsi, Kind, Local};
 use cinder_api::identity::Keystone;
 use cinder_api::policy::Policy;
 use cinder_api::records::Records;
@@ -72,7 +72,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let service = Arc::new(Service {
         keystone: Keystone::new(settings.keystone.clone()).context("make a client for Keystone")?,
         storage: Storage::new(&settings.admin_socket)?,
-        connections: Connections::new(vec![Box::new(Iscsi::new(settings.target_prefix.clone()))]),
+        connections: connections(&settings).await?,
         backups: settings
             .backup_directory
             .as_deref()
@@ -90,6 +90,17 @@ async fn run(arguments: &Arguments) -> Result<()> {
             anyhow::bail!("the records cannot be followed any more")
         }
     }
+}
+
+/// The kinds of connections that are configured, that for everybody last.
+async fn connections(settings: &Settings) -> Result<Connections> {
+    let mut kinds: Vec<Box<dyn Kind>> = Vec::new();
+    if let Some(local) = &settings.local {
+        let store = Etcd::connect(&local.etcd).await?;
+        kinds.push(Box::new(Local::new(Arc::new(store))));
+    }
+    kinds.push(Box::new(Iscsi::new(settings.target_prefix.clone())));
+    Ok(Connections::new(kinds))
 }
 
 async fn serve(service: Arc<Service>) -> Result<()> {

@@ -13,6 +13,7 @@ use coordination::{Compare, CoordinationError, LeaseId, Outcome, Transaction};
 use tokio::sync::{Notify, Semaphore};
 use tracing::{Instrument, info, info_span, warn};
 
+use crate::connections::ConnectionError;
 use crate::fault::Fault;
 use crate::records::job::Task;
 use crate::records::tables::CLAIMS;
@@ -57,6 +58,16 @@ impl From<AskError> for Trouble {
                 Self::Later(error.to_string())
             }
             _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ConnectionError> for Trouble {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::Connector(why) => Self::Failed(why),
+            ConnectionError::Away(why) => Self::Later(why),
+            ConnectionError::Storage(error) => error.into(),
         }
     }
 }

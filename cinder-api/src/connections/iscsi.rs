@@ -13,6 +13,8 @@ use crate::records::Volume;
 use crate::records::volume::Chap;
 use crate::storage::{Storage, unless_gone};
 
+/// What the kind is called.
+const NAME: &str = "iscsi";
 /// The number of the one LUN.
 const LUN: u16 = 0;
 
@@ -72,8 +74,12 @@ impl Iscsi {
 
 #[async_trait]
 impl Kind for Iscsi {
-    fn is_for(&self, _: &Connector) -> bool {
-        true
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn serves(&self, _: &Connector) -> Result<bool, ConnectionError> {
+        Ok(true)
     }
 
     async fn open(
@@ -95,7 +101,7 @@ impl Kind for Iscsi {
         let target = self.target(volume);
         let mut info = Map::new();
         let mut set = |key: &str, value: Value| info.insert(key.to_owned(), value);
-        set("driver_volume_type", json!("iscsi"));
+        set("driver_volume_type", json!(NAME));
         set("target_discovered", json!(false));
         set("target_portal", json!(portals.first()));
         set("target_iqn", json!(target));
@@ -115,11 +121,16 @@ impl Kind for Iscsi {
         Ok(info)
     }
 
-    async fn close(&self, storage: &Storage, volume: &Volume, connector: &Connector) -> Result<(), AskError> {
+    async fn close(
+        &self,
+        storage: &Storage,
+        volume: &Volume,
+        connector: &Connector,
+    ) -> Result<bool, ConnectionError> {
         let target = self.target(volume);
         let directory = storage.directory();
         let Some(found) = directory.target(&target).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let leaving = initiator(connector);
         let others = found
@@ -128,14 +139,17 @@ impl Kind for Iscsi {
             .any(|access| Some(access.initiator.as_str()) != leaving);
         match leaving {
             Some(initiator) if others => {
-                unless_gone(directory.remove_access(&target, initiator).await.map(|_| ()))
+                unless_gone(directory.remove_access(&target, initiator).await.map(|_| ()))?;
             }
-            _ => unless_gone(directory.delete_target(&target).await),
+            _ => unless_gone(directory.delete_target(&target).await)?,
         }
+        Ok(true)
     }
 
-    async fn withdraw(&self, storage: &Storage, volume: &Volume) -> Result<(), AskError> {
-        unless_gone(storage.directory().delete_target(&self.target(volume)).await)
+    async fn withdraw(&self, storage: &Storage, volume: &Volume) -> Result<(), ConnectionError> {
+        Ok(unless_gone(
+            storage.directory().delete_target(&self.target(volume)).await,
+        )?)
     }
 }
 

@@ -69,6 +69,14 @@ pub struct Attachment {
     pub attached_at: Option<Instant>,
 }
 
+impl Attachment {
+    /// The kind of the connection that it has.
+    pub fn kind(&self) -> Option<&str> {
+        let connection = self.connection.as_ref()?;
+        connection.0.get("driver_volume_type")?.as_str()
+    }
+}
+
 impl Record for Attachment {
     const KIND: &'static str = "attachment";
 

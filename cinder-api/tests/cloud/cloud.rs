@@ -26,7 +26,7 @@ pub(crate) struct Cloud {
     pub(crate) apis: Vec<Api>,
     pub(crate) keystone: Keystone,
     pub(crate) node: Node,
-    etcd: Etcd,
+    pub(crate) etcd: Etcd,
     folder: TempDir,
 }
 
@@ -70,7 +70,7 @@ impl Cloud {
         let configuration = format!(
             "listen = [\"{address}\"]\n\
              [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword_file = \"{}\"\ntoken_cache_seconds = 1\n\
-             [records]\netcd = {endpoints:?}\n\
+             [records]\netcd = {endpoints:?}\n[local]\n\
              [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n\
              [images]\nwork_dir = \"{}\"\n[backups]\ndirectory = \"{}\"\n",
             self.keystone.url(),

@@ -8,6 +8,7 @@ mod cloud;
 mod death;
 mod identity;
 mod images;
+mod local;
 mod nova;
 mod operators;
 mod races;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{find, state};
 use crate::api::volumes;
-use crate::connections::{ConnectionError, Connector};
+use crate::connections::{Choice, Connector, local};
 use crate::fault::Fault;
 use crate::records::attachment::{AttachMode, Connection};
 use crate::records::volume::{AttachStatus, Chap, VolumeStatus};
@@ -12,6 +12,8 @@ use crate::records::{Attachment, Tables, Volume};
 use crate::request::Context;
 use crate::service::Service;
 
+/// The extra specification by which a type asks for a kind of connection.
+const CONNECTION_SPEC: &str = "storaged:connection";
 /// The longest connector, as JSON, in bytes: real ones are some hundred.
 const CONNECTOR_BYTES_MAX: usize = 16 * 1024;
 
@@ -43,7 +45,8 @@ pub async fn connect(
         Ok((attachment.record.clone(), with_secret(edit, &volume)))
     });
     let (attachment, volume) = decided.await?;
-    let info = open(service, &volume, connector, attachment.mode, Some(id)).await?;
+    let recorded = attachment.kind().filter(|_| is_same_host(&attachment, connector));
+    let info = open(service, &volume, connector, attachment.mode, (Some(id), recorded)).await?;
     let saved = service.records.edit(|edit| {
         let stored = find(edit.tables, context, id)?;
         let mut attachment = stored.record.clone();
@@ -63,13 +66,13 @@ pub async fn connect(
         Ok(attachment) => Ok(attachment),
         Err(fault) => {
             // It was deleted while the way was being opened: nobody will close it but us.
-            let is_used = is_used_by_others(&service.records.tables(), &volume.id, connector, id);
+            let kind = info.get("driver_volume_type").and_then(Value::as_str);
+            let is_used = is_used_by_others(&service.records.tables(), &volume.id, (connector, kind), id);
             if !is_used {
                 service
                     .connections
-                    .close(&service.storage, &volume, connector)
-                    .await
-                    .map_err(ConnectionError::from)?;
+                    .close(&service.storage, &volume, connector, kind)
+                    .await?;
             }
             Err(fault)
         }
@@ -85,17 +88,17 @@ pub async fn disconnect(service: &Service, context: &Context, id: &str) -> Resul
             .volumes
             .get(&attachment.volume_id)
             .map(|volume| volume.record.clone());
+        let kind = attachment.kind();
         let connector = attachment.connector.clone();
-        let connector =
-            connector.filter(|connector| !is_used_by_others(&tables, &attachment.volume_id, connector, id));
-        volume.zip(connector)
+        let connector = connector
+            .filter(|connector| !is_used_by_others(&tables, &attachment.volume_id, (connector, kind), id));
+        volume.zip(connector).zip(Some(kind.map(str::to_owned)))
     };
-    if let Some((volume, connector)) = closing {
+    if let Some(((volume, connector), kind)) = closing {
         service
             .connections
-            .close(&service.storage, &volume, &connector)
-            .await
-            .map_err(ConnectionError::from)?;
+            .close(&service.storage, &volume, &connector, kind.as_deref())
+            .await?;
     }
     let removed = service.records.edit(|edit| {
         let attachment = find(edit.tables, context, id)?.clone();
@@ -105,17 +108,23 @@ pub async fn disconnect(service: &Service, context: &Context, id: &str) -> Resul
     removed.await
 }
 
-/// What a host needs to reach a volume: what the kind of connection says, and what every kind has.
+/// What a host needs to reach a volume: what the kind of connection says, and what every kind has. `known` is the attachment,
+/// and the kind that it has already.
 pub async fn open(
     service: &Service,
     volume: &Volume,
     connector: &Connector,
     asked: Option<AttachMode>,
-    attachment: Option<&str>,
+    (attachment, recorded): (Option<&str>, Option<&str>),
 ) -> Result<Map<String, Value>, Fault> {
+    let wished = wished(service, volume);
+    let choice = Choice {
+        recorded,
+        wished: wished.as_deref(),
+    };
     let mut info = service
         .connections
-        .open(&service.storage, volume, connector)
+        .open(&service.storage, volume, connector, choice)
         .await?;
     let tables = service.records.tables();
     let kind = tables.types.get(&volume.type_id);
@@ -156,6 +165,22 @@ pub async fn open(
     Ok(info)
 }
 
+/// The kind of connection that the volume's type asks for, or else the configuration.
+fn wished(service: &Service, volume: &Volume) -> Option<String> {
+    let tables = service.records.tables();
+    let said = tables
+        .types
+        .get(&volume.type_id)
+        .and_then(|kind| kind.extra_specs.get(CONNECTION_SPEC));
+    let default = service.settings.local.as_ref().filter(|local| local.is_default);
+    said.cloned().or_else(|| default.map(|_| local::NAME.to_owned()))
+}
+
+fn is_same_host(attachment: &Attachment, connector: &Connector) -> bool {
+    let host = connector.get("host").and_then(Value::as_str);
+    attachment.host.as_deref() == host
+}
+
 /// The volume with a secret for its hosts, which it keeps from then on.
 pub fn with_secret(edit: &mut crate::records::Edit<'_>, stored: &crate::records::Stored<Volume>) -> Volume {
     if stored.chap.is_some() {
@@ -175,8 +200,13 @@ fn mode(asked: Option<AttachMode>, connector: &Connector) -> AttachMode {
     asked.or(said).unwrap_or(AttachMode::ReadWrite)
 }
 
-/// Whether another attachment of the volume is that of the same host.
-pub fn is_used_by_others(tables: &Tables, volume: &str, connector: &Connector, except: &str) -> bool {
+/// Whether another attachment of the volume is that of the same host, by the same kind of connection.
+pub fn is_used_by_others(
+    tables: &Tables,
+    volume: &str,
+    (connector, kind): (&Connector, Option<&str>),
+    except: &str,
+) -> bool {
     let host = |connector: &Connector| {
         connector
             .get("initiator")
@@ -186,7 +216,7 @@ pub fn is_used_by_others(tables: &Tables, volume: &str, connector: &Connector, e
     let mut others = tables
         .attachments
         .of_parent(volume)
-        .filter(|other| other.id != except);
+        .filter(|other| other.id != except && other.kind() == kind);
     others.any(|other| {
         other
             .connector

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Act;
 use crate::api::attachments::{connection, guard};
 use crate::api::volumes::find_for;
-use crate::connections::{ConnectionError, Connector};
+use crate::connections::Connector;
 use crate::fault::Fault;
 
 pub(super) async fn initialize(act: &Act<'_>) -> Result<Response, Fault> {
@@ -18,7 +18,7 @@ pub(super) async fn initialize(act: &Act<'_>) -> Result<Response, Fault> {
         Ok::<_, Fault>(connection::with_secret(edit, &volume))
     });
     let volume = decided.await?;
-    let mut info = connection::open(service, &volume, &connector, None, None).await?;
+    let mut info = connection::open(service, &volume, &connector, None, (None, None)).await?;
     let kind = info.remove("driver_volume_type").unwrap_or_default();
     let enforce = info.remove("enforce_multipath").unwrap_or(json!(false));
     let answer = json!({"connection_info": {
@@ -59,10 +59,10 @@ pub(super) async fn terminate(act: &Act<'_>) -> Result<(), Fault> {
     } else {
         service
             .connections
-            .close(&service.storage, &volume, &connector)
+            .close(&service.storage, &volume, &connector, None)
             .await
     };
-    closed.map_err(|error| ConnectionError::from(error).into())
+    closed.map_err(Into::into)
 }
 
 fn connector(act: &Act<'_>) -> Result<Option<Connector>, Fault> {
