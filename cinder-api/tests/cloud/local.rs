@@ -132,10 +132,10 @@ fn gateway(cloud: &Cloud, socket: &Path) -> Process {
 /// A type whose volumes are block devices of hosts, and may be on several.
 fn make_local_type(admin: &User, api: &Api) {
     let specs = json!({"storaged:connection": "local", "multiattach": "<is> True"});
-    make_type(admin, api, "local", specs);
+    make_type(admin, api, "local", &specs);
 }
 
-fn make_type(admin: &User, api: &Api, name: &str, specs: Value) {
+fn make_type(admin: &User, api: &Api, name: &str, specs: &Value) {
     let kind = json!({"volume_type": {"name": name, "extra_specs": specs}});
     let made = admin.send(api, Method::POST, "/types", kind);
     assert_eq!(made.status, 200, "{}", made.text);
@@ -198,7 +198,7 @@ fn a_volume_is_a_device_of_two_hosts_at_once_and_leaves_each_by_the_kind_that_br
         "{refused}"
     );
     // From now on the volume is of a type whose volumes are attached otherwise; where it is attached nothing has changed.
-    make_type(&admin, api, "plain", json!({"multiattach": "<is> True"}));
+    make_type(&admin, api, "plain", &json!({"multiattach": "<is> True"}));
     let retype = json!({"os-retype": {"new_type": "plain", "migration_policy": "never"}});
     let retyped = admin.send(api, Method::POST, &format!("/volumes/{volume}/action"), retype);
     assert_eq!(retyped.status, 202, "{}", retyped.text);

@@ -56,14 +56,22 @@ pub async fn run(mapper: Mapper, mut dead_links: mpsc::Receiver<DeadLink>) {
             dead = dead_links.recv() => match dead {
                 Some(DeadLink::Of(index)) => {
                     // One that is not cared for yet gets a link when it is found.
-                    cared.get(&index).inspect(|cared| cared.died.notify_one());
+                    if let Some(cared) = cared.get(&index) {
+                        cared.died.notify_one();
+                    }
                 }
-                Some(DeadLink::Any) => cared.values().for_each(|cared| cared.died.notify_one()),
+                Some(DeadLink::Any) => {
+                    for cared in cared.values() {
+                        cared.died.notify_one();
+                    }
+                }
                 None => break,
             },
         }
     }
-    cared.values().for_each(|cared| cared.task.abort());
+    for cared in cared.values() {
+        cared.task.abort();
+    }
 }
 
 /// Finds devices that have come or gone.

@@ -39,12 +39,12 @@ const CONNECT_AGAIN_AFTER: Duration = Duration::from_secs(1);
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Where this host's storaged-nbd is: unix:PATH or tcp:ADDRESS:PORT. Start it with --shared if guests move between hosts
+    /// Where this host's storaged-nbd is: unix:PATH or tcp:ADDRESS:PORT. `map` and `serve` of a host have the same one. Start it with --shared if guests move between hosts
     #[arg(
         long,
         global = true,
         value_name = "ADDRESS",
-        default_value = "unix:/run/storaged/nbd.sock"
+        default_value = "unix:/run/storaged-attach/nbd.sock"
     )]
     gateway: ListenAddress,
     /// How log lines look. `RUST_LOG` says which there are
@@ -115,7 +115,7 @@ struct Serve {
 
 const EXAMPLES: &str = "\
 Examples:
-  storaged-nbd --storaged /var/lib/storaged/storaged.sock --listen unix:/run/storaged/nbd.sock --shared
+  storaged-nbd --storaged /var/lib/storaged/storaged.sock --listen unix:/run/storaged-attach/nbd.sock --shared
   storaged-attach map db                 # prints /dev/storaged/db
   storaged-attach unmap db
   storaged-attach serve                  # on a host of its own
@@ -243,7 +243,7 @@ async fn connect(options: Serve) -> Result<Etcd> {
             Ok(etcd) => return Ok(etcd),
             // At a host's start it may be somewhat later than this program.
             Err(error @ ConnectError::Store { .. }) => {
-                warn!(%error, "what this host shall have is not known yet")
+                warn!(%error, "what this host shall have is not known yet");
             }
             Err(error) => return Err(error.into()),
         }

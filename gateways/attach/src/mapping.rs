@@ -196,7 +196,7 @@ impl Mapper {
             .collect();
         match fs::read_dir(&self.folder) {
             Ok(entries) => {
-                exports.extend(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()))
+                exports.extend(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()));
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(&self.folder, error)),

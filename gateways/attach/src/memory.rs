@@ -11,6 +11,9 @@ use storaged_nbd::wire::TransmissionFlags;
 
 use crate::kernel::{Device, Kernel, KernelError, Tag};
 
+/// Devices at most: no test has more.
+const DEVICES_MAX: u32 = 1024;
+
 /// Devices in memory.
 #[derive(Debug, Default)]
 pub struct MemoryKernel(Mutex<State>);
@@ -80,9 +83,9 @@ impl Kernel for MemoryKernel {
             .try_clone_to_owned()
             .map_err(refused("make a block device"))?;
         let mut state = self.state();
-        let index = (0..)
-            .find(|index| !state.devices.contains_key(index))
-            .unwrap_or(u32::MAX);
+        let index = (0..DEVICES_MAX).find(|index| !state.devices.contains_key(index));
+        let full = || refused("make a block device")(io::ErrorKind::StorageFull.into());
+        let index = index.ok_or_else(full)?;
         let device = Device {
             index,
             tag: tag.clone(),

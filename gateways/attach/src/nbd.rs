@@ -259,14 +259,12 @@ impl Kernel for Nbd {
         let index = answer
             .and_then(|answer| answer.index())
             .ok_or_else(|| KernelError::Senseless("a block device was made, and has no number".to_owned()))?;
-        match device_at(&folder_of(index)).filter(|device| device.tag == *tag) {
-            Some(device) => Ok(device),
-            None => {
-                // Nobody would find it again, so it must not stay.
-                self.command(Message::disconnect(index), "end a block device")?;
-                Err(KernelError::Old)
-            }
+        if let Some(device) = device_at(&folder_of(index)).filter(|device| device.tag == *tag) {
+            return Ok(device);
         }
+        // Nobody would find it again, so it must not stay.
+        self.command(Message::disconnect(index), "end a block device")?;
+        Err(KernelError::Old)
     }
 
     fn relink(&self, device: &Device, link: BorrowedFd<'_>) -> Result<(), KernelError> {

@@ -174,7 +174,7 @@ fn an_agent_waits_for_the_word_of_a_namesake_to_lapse() {
     });
     let lease = cloud
         .runtime
-        .block_on(cloud.store.grant_lease(std::time::Duration::from_secs(3600)))
+        .block_on(cloud.store.grant_lease(std::time::Duration::from_hours(1)))
         .unwrap();
     let word = Transaction::new().put_leased(cloud.host.agent(), other.unwrap(), lease);
     cloud.runtime.block_on(cloud.store.commit(word)).unwrap();
