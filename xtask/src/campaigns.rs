@@ -126,7 +126,7 @@ pub(crate) fn conformance(profile: Profile, name: &str, arguments: &[String]) ->
     match name {
         "libvirt" => debian::ensure(debian::LIBVIRT)?,
         "iscsi" => debian::ensure(debian::ISCSI_CLIENTS)?,
-        "cinder" | "cinder-clients" => {
+        "cinder" | "cinder-clients" | "os-brick" => {
             programs.push(CINDER_API);
             debian::ensure_python()?;
             debian::ensure(debian::IMAGES)?;

@@ -2,7 +2,7 @@
 //! place.
 
 pub mod clients;
-mod cloud;
+pub(crate) mod cloud;
 mod outcome;
 mod reference;
 mod tempest;

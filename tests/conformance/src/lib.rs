@@ -7,6 +7,7 @@
 //! counted as skipped, by name.
 #![forbid(unsafe_code)]
 
+pub mod brick;
 pub mod certificates;
 pub mod cinder;
 pub mod image;

@@ -51,6 +51,12 @@ enum Suite {
         #[command(flatten)]
         server: ServerArguments,
     },
+    /// os-brick in a real guest against cinder-api and storaged-iscsi, with a real Keystone
+    OsBrick {
+        /// Where the guest's image is kept
+        #[arg(long, default_value = "target/guest")]
+        folder: PathBuf,
+    },
     /// Debian's libvirt with a disk of vhost-blk, and a real guest that uses it
     Libvirt {
         /// Only checks whose names contain this
@@ -103,6 +109,7 @@ fn main() -> ExitCode {
             keep: server.keep,
         }),
         Suite::CinderClients { server } => cinder::clients::run(&server.server(), server.keep.as_deref()),
+        Suite::OsBrick { folder } => conformance::brick::run(&folder),
         Suite::Libvirt { only, folder } => conformance::libvirt::run(&Selection { only }, &folder),
     };
     println!("{tally}");

@@ -34,6 +34,7 @@ impl Accelerator {
             disks: Vec::new(),
             load: Load::None,
             starts_from: None,
+            read_only_disk: None,
             accelerator: Self::Kvm,
         };
         match Guest::boot_within(image, &options, KVM_BOOT) {

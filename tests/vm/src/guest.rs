@@ -66,6 +66,8 @@ pub struct Options {
     pub load: Load,
     /// The disk that it starts from, as QEMU's `-drive` takes it; its kernel is given to it if there is none.
     pub starts_from: Option<String>,
+    /// A file that is one more disk, for reading only.
+    pub read_only_disk: Option<PathBuf>,
     /// How QEMU runs it.
     pub accelerator: Accelerator,
 }
@@ -310,6 +312,10 @@ fn arguments(image: &Image, options: &Options, folder: &Path) -> Result<Vec<Stri
             "virtio-net-pci,netdev=network",
         ];
         arguments.extend(network.map(str::to_owned));
+    }
+    if let Some(disk) = &options.read_only_disk {
+        let drive = format!("file={},format=raw,if=virtio,readonly=on", path(disk));
+        arguments.extend(["-drive".to_owned(), drive]);
     }
     let reconnect = if qemu_version()? >= MILLISECONDS_SINCE {
         "reconnect-ms=200"

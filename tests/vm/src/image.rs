@@ -270,7 +270,7 @@ fn find(tool: &str, unpacked: &Path) -> Option<PathBuf> {
 }
 
 /// The loader and the libraries of a program. Those that were unpacked go before those of this machine.
-fn libraries_of(program: &Path, unpacked: &Path) -> Result<Vec<PathBuf>> {
+pub fn libraries_of(program: &Path, unpacked: &Path) -> Result<Vec<PathBuf>> {
     let places = ["lib", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
     let places = places.map(|place| unpacked.join(place));
     let output = Command::new("ldd")

@@ -60,6 +60,7 @@ impl Setting {
                 disks: Vec::new(),
                 load: Load::None,
                 starts_from: Some(drive),
+                read_only_disk: None,
                 accelerator: self.accelerator,
             },
         )
@@ -72,6 +73,7 @@ impl Setting {
                 disks,
                 load,
                 starts_from: None,
+                read_only_disk: None,
                 accelerator: self.accelerator,
             },
         )

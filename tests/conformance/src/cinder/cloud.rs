@@ -30,9 +30,11 @@ pub enum Server {
 }
 
 /// A running cloud. It ends with this value.
-pub(super) struct Cloud {
+pub(crate) struct Cloud {
     /// Who says who is who.
-    pub(super) keystone: Keystone,
+    pub(crate) keystone: Keystone,
+    /// Where the API is.
+    pub(crate) url: String,
     /// An image that all projects see.
     pub(super) image: String,
     /// For configurations and logs.
@@ -56,6 +58,11 @@ enum Running {
 impl Cloud {
     /// Starts one, with configurations and logs in a folder.
     pub(super) fn start(folder: &Path, server: &Server) -> Result<Self> {
+        Self::seen_at(folder, server, None)
+    }
+
+    /// The same, whose gateways are told to hosts under another address than that of this machine.
+    pub(crate) fn seen_at(folder: &Path, server: &Server, outside: Option<&str>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let folder = std::path::absolute(folder)?;
         let keystone = Keystone::start(&folder.join("keystone")).context("start Keystone")?;
@@ -72,12 +79,13 @@ impl Cloud {
                     Some(path) => path.clone(),
                     None => program("cinder-api")?,
                 };
-                ours(&path, &folder, &keystone)?
+                ours(&path, &folder, &keystone, outside)?
             }
         };
         keystone.register(&format!("{url}/v3/%(project_id)s"))?;
         Ok(Self {
             keystone,
+            url,
             image,
             folder,
             _server: running,
@@ -96,13 +104,19 @@ fn image(folder: &Path, keystone: &Keystone, glance: &Glance) -> Result<String> 
     Ok(image)
 }
 
-fn ours(path: &Path, folder: &Path, keystone: &Keystone) -> Result<(Running, String)> {
+fn ours(path: &Path, folder: &Path, keystone: &Keystone, outside: Option<&str>) -> Result<(Running, String)> {
     let node = Node::start(DISKS)?;
     node.storagectl(&["pool", "create", POOL, "--copies", &DISKS.to_string()])?;
     let mut command = Command::new(program("storaged-iscsi")?);
     command.arg("--storaged").arg(node.session_socket());
     command.arg("--admin-socket").arg(node.admin_socket());
-    command.args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "error");
+    let portal = Port::find()?.leave();
+    command
+        .args(["--listen", &portal.to_string()])
+        .env("RUST_LOG", "error");
+    if let Some(outside) = outside {
+        command.args(["--announce", &format!("{outside}:{}", portal.port())]);
+    }
     let gateway = stage::Server::start(&mut command, 1)?;
     let address = Port::find()?.leave();
     let url = format!("http://{address}");

@@ -189,6 +189,7 @@ impl<'a> Stage<'a> {
             disks: vec![Disk::at(backend.socket())],
             load: Load::Fio,
             starts_from: None,
+            read_only_disk: None,
             accelerator: self.setting.accelerator,
         };
         let besides = ["-incoming".to_owned(), format!("unix:{}", door.display())];
