@@ -1,4 +1,6 @@
-//! Nova's own code does with volumes what Nova does, over iSCSI gateways that are there.
+//! Nova's own code does with volumes what Nova does, over iSCSI gateways that are there; and our driver for it, among its classes.
+
+use std::path::Path;
 
 use serde_json::json;
 use test_node::Process;
@@ -64,4 +66,17 @@ fn nova_attaches_migrates_and_detaches() {
         .run("python", arguments, cloud.node.folder())
         .unwrap();
     assert!(said.contains("as Nova wants it"), "{said}");
+}
+
+#[test]
+fn the_driver_for_nova_passes_its_own_tests() {
+    let driver = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/nova"));
+    // Compiled files are not left in the sources.
+    let arguments = [
+        "-B", "-W", "ignore", "-m", "unittest", "discover", "-s", "tests", "-t", ".",
+    ];
+    Environment::of("nova")
+        .unwrap()
+        .run("python", arguments, driver)
+        .unwrap();
 }

@@ -7,6 +7,7 @@
 mod checks;
 mod daemon;
 mod domain;
+mod nova;
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader};

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use vm_tests::patience::wait_for;
 
 use super::domain::Stage;
+use super::nova;
 use crate::suite::Check;
 
 const TOOLS: &[&str] = &["libvirtd", "virsh", "qemu-system-x86_64", "unshare"];
@@ -38,6 +39,11 @@ pub(super) const ALL: &[Check<Stage>] = &[
         name: "a suspended domain is resumed with its disk",
         tools: TOOLS,
         run: suspension,
+    },
+    Check {
+        name: "what our driver for Nova writes is attached to a guest that runs, grows, and is taken away",
+        tools: TOOLS,
+        run: nova::attach_and_detach,
     },
 ];
 

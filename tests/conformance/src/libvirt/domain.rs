@@ -28,6 +28,8 @@ const WAIT: u64 = 60;
 const QEMU_GROUP: &str = "libvirt-qemu";
 /// The domain's name.
 const NAME: &str = "storaged-conformance";
+/// The volume that the guest has from its start.
+const DISK: &str = "disk";
 
 /// See the module.
 pub(super) struct Running {
@@ -45,9 +47,9 @@ impl Running {
     pub(super) fn start(image: &Image, libvirt: Rc<Libvirt>) -> Result<Self> {
         let node = Node::start(3)?;
         node.storagectl(&["pool", "create", "main", "--copies", "3"])?;
-        node.storagectl(&["volume", "create", "disk", "256M"])?;
+        node.storagectl(&["volume", "create", DISK, "256M"])?;
         let folder = tempfile::tempdir()?;
-        let backend = offer(&node)?;
+        let backend = offer(&node, DISK)?;
         let listener = UnixListener::bind(folder.path().join("console.sock"))?;
         listener.set_nonblocking(true)?;
         for (name, from) in [("vmlinuz", &image.kernel), ("initramfs", &image.initramfs)] {
@@ -85,8 +87,18 @@ impl Running {
     /// Ends `vhost-blk` with SIGTERM and starts another.
     pub(super) fn restart_backend(&mut self) -> Result<()> {
         self.backend.take().context("a backend runs")?.stop()?;
-        self.backend = Some(offer(&self.node)?);
+        self.backend = Some(offer(&self.node, DISK)?);
         Ok(())
+    }
+
+    /// A `vhost-blk` for another volume.
+    pub(super) fn offer(&self, volume: &str) -> Result<Backend> {
+        offer(&self.node, volume)
+    }
+
+    /// A folder for files that `virsh` reads.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Runs `storagectl` on the cluster.
@@ -97,6 +109,12 @@ impl Running {
     /// Runs `virsh` on the domain.
     pub(super) fn virsh(&self, command: &str) -> Result<String> {
         self.domain.virsh(command)
+    }
+
+    /// Runs `virsh` on the domain and a file.
+    pub(super) fn virsh_with(&self, command: &str, file: &Path) -> Result<String> {
+        let file = file.display().to_string();
+        self.domain.libvirt.virsh(&[command, NAME, &file])
     }
 
     /// Waits for a state as `virsh domstate` calls it.
@@ -152,8 +170,8 @@ impl Drop for Domain {
 
 /// A `vhost-blk` whose socket QEMU's group may connect to, as the documents say. The folders above it are
 /// the test's own.
-fn offer(node: &Node) -> Result<Backend> {
-    let backend = Backend::offer(node, "disk", "disk", WAIT)?;
+fn offer(node: &Node, volume: &str) -> Result<Backend> {
+    let backend = Backend::offer(node, volume, volume, WAIT)?;
     let socket = backend.socket().display().to_string();
     crate::tool::succeed("chgrp", [QEMU_GROUP, &socket])?;
     crate::tool::succeed("chmod", ["0660", &socket])?;
@@ -186,6 +204,11 @@ fn describe(folder: &Path, socket: &Path) -> String {
   <cpu mode='maximum'/>
   <on_reboot>destroy</on_reboot>
   <devices>
+    <controller type='pci' model='pcie-root'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
+    <controller type='pci' model='pcie-root-port'/>
     <disk type='vhostuser' device='disk'>
       <driver name='qemu' type='raw' queues='2'/>
       <source type='unix' path='{socket}'>

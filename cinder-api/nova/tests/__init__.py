@@ -1,0 +1,1 @@
+"""Tests of storaged-nova: with Nova's own classes, without a hypervisor."""
