@@ -124,7 +124,10 @@ pub(crate) fn guest_kills(profile: Profile, kills: u32, seed: u64) -> Result<Tal
 pub(crate) fn conformance(profile: Profile, name: &str, arguments: &[String]) -> Result<Tally> {
     let mut programs = PRODUCT.to_vec();
     match name {
-        "libvirt" => debian::ensure(debian::LIBVIRT)?,
+        "libvirt" => {
+            debian::ensure_python()?;
+            debian::ensure(debian::LIBVIRT)?;
+        }
         "iscsi" => debian::ensure(debian::ISCSI_CLIENTS)?,
         "cinder" | "cinder-clients" | "os-brick" => {
             programs.push(CINDER_API);
