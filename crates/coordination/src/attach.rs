@@ -1,4 +1,4 @@
-//! What a host shall have as kernel block devices, and what it has: keys and records between whoever decides it and the
+//! Which volumes a host shall have, as kernel block devices or as sockets for guests, and which it has: keys and records between whoever decides it and the
 //! agent of the host (`storaged-attach`).
 //!
 //! They lie in a store of their own prefix, beside the cluster's, so that an agent needs no right to anything else. This
@@ -28,14 +28,40 @@ pub struct AgentRecord {
     pub boot: String,
     /// The program's version, for people.
     pub version: String,
+    /// Whether it makes sockets for guests, too ([`Way::VhostUser`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vhost_user: bool,
 }
 
-/// A volume shall be a block device of a host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// As what a host shall have a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// A block device of its kernel.
+    #[default]
+    Block,
+    /// A socket at which a guest on it finds the volume by vhost-user-blk.
+    VhostUser,
+}
+
+impl Way {
+    fn is_block(&self) -> bool {
+        *self == Self::Block
+    }
+}
+
+/// A host shall have a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantRecord {
     /// Whether it is for reading only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
+    /// As what.
+    #[serde(default, skip_serializing_if = "Way::is_block")]
+    pub way: Way,
+    /// Whether several guests have it at the same time. Block devices always let others in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// What became of a wish.
@@ -43,7 +69,7 @@ pub struct WantRecord {
 pub struct HaveRecord {
     /// The transaction that wrote the wish that this answers.
     pub wish: u64,
-    /// Where the device is.
+    /// Where the device or the socket is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Why there is none, or why it is still there: a sentence. It is tried again.
@@ -148,15 +174,34 @@ mod tests {
         let agent = AgentRecord {
             boot: "b".to_owned(),
             version: "1".to_owned(),
+            vhost_user: false,
         };
         let golden = r#"{"format":1,"boot":"b","version":"1"}"#;
         assert_eq!(&*encode(&agent).unwrap(), golden.as_bytes());
         assert_eq!(read::<AgentRecord>(golden), agent);
+        let both = AgentRecord {
+            vhost_user: true,
+            ..agent
+        };
+        let golden = r#"{"format":1,"boot":"b","version":"1","vhost_user":true}"#;
+        assert_eq!(&*encode(&both).unwrap(), golden.as_bytes());
+        assert_eq!(read::<AgentRecord>(golden), both);
         assert_eq!(&*encode(&WantRecord::default()).unwrap(), br#"{"format":1}"#);
-        let only = WantRecord { read_only: true };
+        let only = WantRecord {
+            read_only: true,
+            ..WantRecord::default()
+        };
         let golden = r#"{"format":1,"read_only":true}"#;
         assert_eq!(&*encode(&only).unwrap(), golden.as_bytes());
         assert_eq!(read::<WantRecord>(golden), only);
+        let socket = WantRecord {
+            way: Way::VhostUser,
+            shared: true,
+            ..WantRecord::default()
+        };
+        let golden = r#"{"format":1,"way":"vhost_user","shared":true}"#;
+        assert_eq!(&*encode(&socket).unwrap(), golden.as_bytes());
+        assert_eq!(read::<WantRecord>(golden), socket);
         let there = HaveRecord {
             wish: 7,
             path: Some("/dev/storaged/v".to_owned()),

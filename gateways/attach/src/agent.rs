@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::care::blocking;
+use crate::care::{aside, blocking};
 use crate::kernel::Owner;
 use crate::mapping::{MapError, Mapper};
+use crate::sockets::{SocketError, Sockets};
 use crate::wish::{Progress, Volume, Wish};
 
 /// How long the agent counts as living without saying so: long enough for a restart.
@@ -39,6 +40,9 @@ pub enum AgentError {
     /// The kernel or the folder of names refuses.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// The folder of sockets' options cannot be read.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// Two machines of one name would both make what only one shall have.
     #[error(
         "another machine is called {0} and has an agent that lives: give this one another name, the same as its nova-compute has (--host)"
@@ -54,6 +58,8 @@ pub struct Agent {
     pub boot: String,
     /// Its devices.
     pub mapper: Mapper,
+    /// Its sockets for guests, if it makes some.
+    pub sockets: Option<Sockets>,
     /// Where the wishes are.
     pub store: Arc<dyn Coordination>,
 }
@@ -109,6 +115,7 @@ impl Agent {
         let record = encode(&AgentRecord {
             boot: self.boot.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            vhost_user: self.sockets.is_some(),
         })?;
         let key = self.host.agent();
         let deadline = Instant::now() + OTHER_WAIT;
@@ -166,7 +173,9 @@ impl Agent {
         }
     }
 
-    async fn try_to_list(&self) -> Result<(BTreeMap<String, (Revision, bool)>, Watch), CoordinationError> {
+    async fn try_to_list(
+        &self,
+    ) -> Result<(BTreeMap<String, (Revision, WantRecord)>, Watch), CoordinationError> {
         let range = self.store.range(&self.host.wants()).await?;
         let following = self.store.watch(&self.host.wants(), range.revision).await?;
         Ok((range.entries.iter().filter_map(wish_of).collect(), following))
@@ -175,15 +184,20 @@ impl Agent {
     /// Everything that is wanted, and everything that is here and is not: both are looked after.
     async fn take_over(
         &self,
-        wishes: BTreeMap<String, (Revision, bool)>,
+        wishes: BTreeMap<String, (Revision, WantRecord)>,
         lease: LeaseId,
         followed: &mut HashMap<String, Followed>,
-    ) -> Result<(), MapError> {
+    ) -> Result<(), AgentError> {
         let here = blocking(&self.mapper, Mapper::list).await?;
+        let sockets = match self.sockets.clone() {
+            Some(sockets) => aside(move || sockets.list()).await?,
+            None => Vec::new(),
+        };
         let ours = here.into_iter().map(|mapped| mapped.device.tag);
         let ours = ours.filter(|tag| tag.owner == Owner::Cloud);
-        let mut volumes: BTreeMap<String, Option<(Revision, bool)>> =
+        let mut volumes: BTreeMap<String, Option<(Revision, WantRecord)>> =
             ours.map(|tag| (tag.export.to_string(), None)).collect();
+        volumes.extend(sockets.into_iter().map(|name| (name, None)));
         volumes.extend(followed.keys().map(|name| (name.clone(), None)));
         volumes.extend(wishes.into_iter().map(|(name, wish)| (name, Some(wish))));
         for (name, wanted) in volumes {
@@ -224,6 +238,7 @@ impl Agent {
             name: name.to_owned(),
             host: self.host.clone(),
             mapper: self.mapper.clone(),
+            sockets: self.sockets.clone(),
             store: self.store.clone(),
         };
         tokio::spawn(volume.follow(told, report));
@@ -231,11 +246,11 @@ impl Agent {
     }
 }
 
-/// The volume of a wish, the transaction that wrote it, and whether it is for reading only.
-fn wish_of(entry: &Entry) -> Option<(String, (Revision, bool))> {
+/// The volume of a wish, the transaction that wrote it, and what it says.
+fn wish_of(entry: &Entry) -> Option<(String, (Revision, WantRecord))> {
     let (_, name) = parse_want(&entry.key)?;
     match decode::<WantRecord>(entry) {
-        Ok(record) => Some((name.to_owned(), (entry.modified, record.read_only))),
+        Ok(record) => Some((name.to_owned(), (entry.modified, record))),
         Err(error) => {
             error!(%error, "a wish is passed over");
             None

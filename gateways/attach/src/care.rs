@@ -170,7 +170,12 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce(&Mapper) -> Result<T, MapError> + Send + 'static,
 ) -> Result<T, MapError> {
     let mapper = mapper.clone();
-    match tokio::task::spawn_blocking(move || work(&mapper)).await {
+    aside(move || work(&mapper)).await
+}
+
+/// Does something that waits for another program, where it keeps nobody else waiting.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

@@ -3,7 +3,7 @@
 //!
 //! [`netlink`] knows the kernel's messages, [`kernel`] what can be asked of it, [`nbd`] asks; [`handshake`] speaks to the
 //! gateway; [`mapping`] makes and ends devices by both; [`care`] keeps those that are there alive; [`agent`] follows what
-//! others want the host to have. No byte of a volume passes through here: the kernel has the socket.
+//! others want the host to have, as devices or, by [`sockets`], for guests with vhost-user-blk. No byte of a volume passes through here: the kernel has the socket.
 #![forbid(unsafe_code)]
 
 pub mod agent;
@@ -14,4 +14,5 @@ pub mod mapping;
 pub mod memory;
 pub mod nbd;
 pub mod netlink;
+pub mod sockets;
 mod wish;

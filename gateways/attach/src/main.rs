@@ -17,6 +17,7 @@ use storaged_attach::care;
 use storaged_attach::kernel::Owner;
 use storaged_attach::mapping::{Mapped, Mapper};
 use storaged_attach::nbd::Nbd;
+use storaged_attach::sockets::Sockets;
 use storaged_nbd::address::ListenAddress;
 use telemetry::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,6 +106,10 @@ struct Serve {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "etcd")]
     etcd_key: Option<PathBuf>,
+    /// Make sockets for guests, too, where OpenStack wants them: a vhost-blk each, run by systemd
+    /// (storaged-vhost-blk@.service). For compute hosts with nova-compute-storaged
+    #[arg(long, requires = "etcd")]
+    vhost_user: bool,
     /// This program's user of etcd
     #[arg(long, value_name = "NAME", requires = "etcd")]
     etcd_user: Option<String>,
@@ -218,12 +223,14 @@ async fn follow(mapper: Mapper, options: Serve) -> Result<()> {
         .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     let host = Host::new(&name)
         .with_context(|| format!("no host is called {name:?}: letters, digits, dots, dashes"))?;
+    let sockets = options.vhost_user.then(Sockets::default);
     let store: Arc<dyn Coordination> = Arc::new(connect(options).await?);
     let boot = std::fs::read_to_string(BOOT).with_context(|| format!("read {BOOT}"))?;
     let agent = Agent {
         host,
         boot: boot.trim().to_owned(),
         mapper,
+        sockets,
         store,
     };
     agent.run(ready).await.map_err(Into::into)

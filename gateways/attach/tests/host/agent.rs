@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use coordination::attach::{AgentRecord, HaveRecord, Host, WantRecord};
+use coordination::attach::{AgentRecord, HaveRecord, Host, WantRecord, Way};
 use coordination::records::{decode, encode};
 use coordination::{Coordination, Embedded, Transaction};
 use storaged_attach::agent::{Agent, AgentError};
@@ -34,8 +34,11 @@ impl Cloud {
     }
 
     fn want(&self, volume: &str) {
-        let record = encode(&WantRecord::default()).unwrap();
-        let wish = Transaction::new().put(self.host.want(volume), record);
+        self.want_as(volume, WantRecord::default());
+    }
+
+    fn want_as(&self, volume: &str, want: WantRecord) {
+        let wish = Transaction::new().put(self.host.want(volume), encode(&want).unwrap());
         self.runtime.block_on(self.store.commit(wish)).unwrap();
     }
 
@@ -55,6 +58,7 @@ impl Cloud {
             host: self.host.clone(),
             boot: "this one".to_owned(),
             mapper: machine.mapper.clone(),
+            sockets: machine.sockets.clone(),
             store: self.store.clone(),
         };
         let ready = Arc::new(AtomicBool::new(false));
@@ -171,6 +175,7 @@ fn an_agent_waits_for_the_word_of_a_namesake_to_lapse() {
     let other = encode(&AgentRecord {
         boot: "another one".to_owned(),
         version: "0".to_owned(),
+        vhost_user: false,
     });
     let lease = cloud
         .runtime
@@ -185,4 +190,102 @@ fn an_agent_waits_for_the_word_of_a_namesake_to_lapse() {
     cloud.runtime.block_on(cloud.store.revoke_lease(lease)).unwrap();
     agent.wait_until_ready();
     assert_eq!(machine.volumes(), ["storaged:cloud:disk"]);
+}
+
+fn a_socket() -> WantRecord {
+    WantRecord {
+        way: Way::VhostUser,
+        ..WantRecord::default()
+    }
+}
+
+#[test]
+fn a_guest_s_socket_is_systemd_s_business_and_goes_with_the_wish() {
+    let cloud = Cloud::new();
+    let machine = Machine::with_sockets();
+    let agent = cloud.agent(&machine);
+    agent.wait_until_ready();
+    cloud.want_as("disk", a_socket());
+    let path = wait_for("the socket", || cloud.have("disk")?.path);
+    let sockets = machine.sockets.clone().unwrap();
+    assert_eq!(path, sockets.sockets.join("disk.sock").display().to_string());
+    let units = "storaged-vhost-blk@disk.socket storaged-vhost-blk@disk.service";
+    let started = format!("--no-ask-password --quiet start {units}");
+    assert_eq!(machine.told(), [started.clone()]);
+    let options = std::fs::read_to_string(sockets.options.join("disk.conf")).unwrap();
+    assert_eq!(options, "VHOST_BLK_WISH=--incoming\n");
+    assert!(machine.volumes().is_empty());
+    // Another agent finds it, and ends it when it is not wanted.
+    drop(agent);
+    cloud.forget("disk");
+    let again = cloud.agent(&machine);
+    again.wait_until_ready();
+    wait_for("the end of it", || cloud.have("disk").is_none().then_some(()));
+    let stopped = format!("--no-ask-password --quiet stop {units}");
+    assert_eq!(machine.told(), [started, stopped]);
+    assert!(sockets.list().unwrap().is_empty());
+}
+
+#[test]
+fn how_a_socket_takes_the_volume_is_said_at_its_start_and_a_device_of_it_is_ended_before() {
+    let cloud = Cloud::new();
+    let machine = Machine::with_sockets();
+    let _gateway = machine.gateway();
+    let agent = cloud.agent(&machine);
+    agent.wait_until_ready();
+    cloud.want("disk");
+    let device = wait_for("the device", || cloud.have("disk")?.path);
+    cloud.want_as("disk", a_socket());
+    wait_for("the socket", || {
+        cloud.have("disk")?.path.filter(|path| *path != device)
+    });
+    assert!(machine.volumes().is_empty());
+    let shared = WantRecord {
+        shared: true,
+        read_only: true,
+        ..a_socket()
+    };
+    cloud.want_as("disk", shared);
+    let file = machine.sockets.clone().unwrap().options.join("disk.conf");
+    wait_for("other options", || {
+        let options = std::fs::read_to_string(&file).ok()?;
+        (options == "VHOST_BLK_WISH=--shared --read-only\n").then_some(())
+    });
+    wait_for("a start after the end", || {
+        (machine.told().len() == 3).then_some(())
+    });
+    let verbs: Vec<_> = machine
+        .told()
+        .iter()
+        .map(|line| line.split(' ').nth(2).unwrap().to_owned())
+        .collect();
+    assert_eq!(verbs, ["start", "stop", "start"]);
+}
+
+#[test]
+fn what_systemd_says_reaches_whoever_wanted_the_socket_and_it_is_tried_again() {
+    let cloud = Cloud::new();
+    let machine = Machine::with_sockets();
+    machine.refuse(Some("Job for storaged-vhost-blk@disk.service failed."));
+    let agent = cloud.agent(&machine);
+    agent.wait_until_ready();
+    cloud.want_as("disk", a_socket());
+    let trouble = wait_for("a reason", || cloud.have("disk")?.trouble);
+    assert!(
+        trouble.contains("Job for storaged-vhost-blk@disk.service failed"),
+        "{trouble}"
+    );
+    machine.refuse(None);
+    wait_for("the socket", || cloud.have("disk")?.path);
+}
+
+#[test]
+fn a_host_that_makes_no_sockets_says_how_it_would() {
+    let cloud = Cloud::new();
+    let machine = Machine::new();
+    let agent = cloud.agent(&machine);
+    agent.wait_until_ready();
+    cloud.want_as("disk", a_socket());
+    let trouble = wait_for("a reason", || cloud.have("disk")?.trouble);
+    assert!(trouble.contains("--vhost-user"), "{trouble}");
 }

@@ -1,5 +1,6 @@
 //! A `storaged-nbd` of volumes in memory, in this process, and a host whose kernel is in memory, too.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use storaged_attach::mapping::Mapper;
 use storaged_attach::memory::MemoryKernel;
+use storaged_attach::sockets::Sockets;
 use storaged_nbd::address::ListenAddress;
 use storaged_nbd::server::{Server, Settings};
 use storaged_nbd::source::{MemoryExport, Source};
@@ -17,6 +19,10 @@ use tokio::sync::watch;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A systemctl: writes down what it is told, or says why not.
+const SYSTEMCTL: &str = "#!/bin/sh\nhere=$(dirname \"$0\")\n\
+    if [ -e \"$here/refused\" ]; then cat \"$here/refused\" >&2; exit 1; fi\necho \"$@\" >> \"$here/told\"\n";
 
 /// Bytes of each volume.
 pub(crate) const SIZE: u64 = 1 << 20;
@@ -75,6 +81,7 @@ impl Drop for Gateway {
 pub(crate) struct Machine {
     pub(crate) kernel: Arc<MemoryKernel>,
     pub(crate) mapper: Mapper,
+    pub(crate) sockets: Option<Sockets>,
     folder: TempDir,
 }
 
@@ -88,7 +95,38 @@ impl Machine {
         Self {
             kernel,
             mapper,
+            sockets: None,
             folder,
+        }
+    }
+
+    /// As [`Machine::new`], with a systemd whose units are lines in a file: what runs them is not there in tests.
+    pub(crate) fn with_sockets() -> Self {
+        let mut machine = Self::new();
+        let folder = machine.folder.path();
+        let systemctl = folder.join("systemctl");
+        std::fs::write(&systemctl, SYSTEMCTL).unwrap();
+        std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        machine.sockets = Some(Sockets {
+            systemctl,
+            options: folder.join("options"),
+            sockets: folder.join("sockets"),
+        });
+        machine
+    }
+
+    /// What its systemd was told to do.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let told = std::fs::read_to_string(self.folder.path().join("told")).unwrap_or_default();
+        told.lines().map(str::to_owned).collect()
+    }
+
+    /// Its systemd refuses from now on, with these words; none for an end of that.
+    pub(crate) fn refuse(&self, words: Option<&str>) {
+        let file = self.folder.path().join("refused");
+        match words {
+            Some(words) => std::fs::write(file, words).unwrap(),
+            None => std::fs::remove_file(file).unwrap(),
         }
     }
 
