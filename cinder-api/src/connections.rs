@@ -10,11 +10,11 @@ use crate::fault::Fault;
 use crate::records::Volume;
 use crate::storage::Storage;
 
+pub mod agent;
 mod iscsi;
-pub mod local;
 
+pub use agent::ByAgent;
 pub use iscsi::Iscsi;
-pub use local::Local;
 
 /// What a host says of itself: the API's `connector`.
 pub type Connector = Map<String, Value>;

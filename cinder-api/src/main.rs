@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use cinder_api::backup::ObjectStore;
 use cinder_api::backup::store::Directory;
 use cinder_api::config::{Place, Settings};
-use cinder_api::connections::{Connections, Iscsi, Kind, Local};
+use cinder_api::connections::{ByAgent, Connections, Iscsi, Kind};
 use cinder_api::identity::Keystone;
 use cinder_api::policy::Policy;
 use cinder_api::records::Records;
@@ -17,6 +17,7 @@ use cinder_api::service::Service;
 use cinder_api::storage::Storage;
 use cinder_api::{api, door, work};
 use clap::Parser;
+use coordination::attach::Way;
 use coordination::{Coordination, Embedded, Etcd};
 use telemetry::log::{self, LogFormat};
 use tokio::net::TcpListener;
@@ -96,8 +97,10 @@ async fn run(arguments: &Arguments) -> Result<()> {
 async fn connections(settings: &Settings) -> Result<Connections> {
     let mut kinds: Vec<Box<dyn Kind>> = Vec::new();
     if let Some(local) = &settings.local {
-        let store = Etcd::connect(&local.etcd).await?;
-        kinds.push(Box::new(Local::new(Arc::new(store))));
+        let store = Arc::new(Etcd::connect(&local.etcd).await?);
+        for way in [Way::Block, Way::VhostUser] {
+            kinds.push(Box::new(ByAgent::new(store.clone(), way)));
+        }
     }
     kinds.push(Box::new(Iscsi::new(settings.target_prefix.clone())));
     Ok(Connections::new(kinds))

@@ -43,7 +43,7 @@ class VhostUserVolumeDriver(volume.LibvirtBaseVolumeDriver):
     def get_config(self, connection_info, disk_info):
         """The disk for libvirt.
 
-        Raises InternalError for what such a disk cannot be: another bus than virtio, or encrypted by QEMU.
+        Raises InternalError for what such a disk cannot be: another bus than virtio, encrypted by QEMU, or for reading only.
         """
         if disk_info["bus"] != "virtio":
             raise exception.InternalError(
@@ -56,6 +56,10 @@ class VhostUserVolumeDriver(volume.LibvirtBaseVolumeDriver):
         if data.get("encrypted"):
             raise exception.InternalError(
                 _("QEMU cannot encrypt a vhost-user-blk volume: choose iscsi for the volume's type")
+            )
+        if data.get("access_mode") == "ro":
+            raise exception.InternalError(
+                _("A vhost-user-blk volume cannot be attached for reading only: choose iscsi for the volume's type")
             )
         if data.get("qos_specs"):
             LOG.warning(

@@ -106,6 +106,9 @@ class Refused(unittest.TestCase):
     def test_a_lun(self):
         self.refuse("not lun", {"bus": "virtio", "type": "lun", "dev": "vdb"})
 
+    def test_reading_only(self):
+        self.refuse("iscsi", access_mode="ro")
+
     def test_encryption(self):
         self.refuse("iscsi", encrypted=True)
 

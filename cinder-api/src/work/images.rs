@@ -128,7 +128,7 @@ pub(super) async fn reimage(
     })
     .await?;
     if volume.is_some() {
-        super::volumes::tell_servers(service, "volume-reimaged", id).await;
+        super::volumes::tell_servers(service, "volume-reimaged", id, |_| true).await;
     }
     Ok(())
 }

@@ -8,12 +8,13 @@ use super::messages::{self, Event};
 use super::{Trouble, conclude};
 use crate::api::volumes::AVAILABLE_OR_IN_USE;
 use crate::capabilities;
+use crate::connections::agent::VHOST_USER;
 use crate::nova;
 use crate::quota::{self, Amounts};
 use crate::records::job::Task;
 use crate::records::managed::Managed;
 use crate::records::volume::VolumeStatus;
-use crate::records::{Edit, Job, Stored, Tables, Volume};
+use crate::records::{Attachment, Edit, Job, Stored, Tables, Volume};
 use crate::service::Service;
 
 /// How long a volume that is to be deleted may still be open somewhere: gateways let go when their target is gone.
@@ -226,16 +227,26 @@ pub(super) async fn extend(service: &Service, job: &Stored<Job>, id: &str, size:
         }
     })
     .await?;
-    tell_servers(service, "volume-extended", id).await;
+    // A guest behind a socket is told by the storage; Nova could not tell it.
+    tell_servers(service, "volume-extended", id, |attachment| {
+        attachment.kind() != Some(VHOST_USER)
+    })
+    .await;
     Ok(())
 }
 
-/// Tells the hypervisors of the servers that have a volume what has become of it.
-pub(super) async fn tell_servers(service: &Service, event: &str, id: &str) {
+/// Tells the hypervisors of the servers that have a volume, by attachments of which it is worth it, what has become of it.
+pub(super) async fn tell_servers(
+    service: &Service,
+    event: &str,
+    id: &str,
+    is_worth_it: impl Fn(&Attachment) -> bool,
+) {
     let servers: Vec<String> = {
         let tables = service.records.tables();
         let attached = tables.attachments.of_parent(id);
         attached
+            .filter(|attachment| is_worth_it(attachment))
             .filter_map(|attachment| attachment.instance_id.clone())
             .collect()
     };

@@ -1,7 +1,11 @@
-//! Attachments of the kind `local`: what the API writes is what hosts' agents make, over a gateway that is there. The
-//! agents are real, but for the kernel: this machine's has no NBD client (`tests/vm` has hosts with one).
+//! Attachments by hosts' agents, of the kinds `local` and `vhostuser`: what the API writes is what agents make, over a gateway
+//! or a vhost-blk that are there. The agents are real, but for the kernel: this machine's has no NBD client (`tests/vm` has
+//! hosts with one), and for systemd.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,8 +17,9 @@ use serde_json::{Value, json};
 use storaged_attach::agent::{Agent, AgentError};
 use storaged_attach::mapping::Mapper;
 use storaged_attach::memory::MemoryKernel;
+use storaged_attach::sockets::Sockets;
 use storaged_nbd::address::ListenAddress;
-use test_node::Process;
+use test_node::{Process, program};
 use test_openstack::http::Method;
 use tokio::sync::oneshot;
 
@@ -38,6 +43,11 @@ struct Compute {
 impl Compute {
     /// One whose gateway listens at this socket.
     fn start(cloud: &Cloud, name: &'static str, gateway: &Path) -> Self {
+        Self::start_with(cloud, name, gateway, None)
+    }
+
+    /// One that makes sockets for guests, too, maybe.
+    fn start_with(cloud: &Cloud, name: &'static str, gateway: &Path, sockets: Option<Sockets>) -> Self {
         let mut mapper = Mapper::new(
             Arc::new(MemoryKernel::default()),
             ListenAddress::Unix(gateway.to_owned()),
@@ -57,6 +67,7 @@ impl Compute {
                     host: Host::new(name).unwrap(),
                     boot: name.to_owned(),
                     mapper: devices,
+                    sockets,
                     store: Arc::new(Etcd::connect(&options).await.unwrap()),
                 };
                 tokio::select! {
@@ -148,6 +159,30 @@ fn make_volume(user: &User, api: &Api) -> String {
     let id = made.body["volume"]["id"].as_str().unwrap().to_owned();
     user.wait(api, &id, "available");
     id
+}
+
+/// A systemd of its own for the units of vhost-blk: starts one with the options that the agent has written, and ends it.
+fn sockets(cloud: &Cloud) -> Sockets {
+    let folder = cloud.folder();
+    let systemctl = folder.join("systemctl");
+    let script = format!(
+        "#!/bin/sh\nset -eu\nverb=$3\nvolume=${{4#storaged-vhost-blk@}}\nvolume=${{volume%.socket}}\ncd {folder}\n\
+         if [ -e $volume.pid ]; then kill $(cat $volume.pid); rm $volume.pid; fi\n\
+         [ $verb = start ] || exit 0\n. ./options/$volume.conf\n\
+         {vhost} --storaged {storaged} --volume $volume --socket ./$volume.sock $VHOST_BLK_WISH >vhost.log 2>&1 &\n\
+         echo $! >$volume.pid\n\
+         until [ -S $volume.sock ]; do kill -0 $!; done\n",
+        folder = folder.display(),
+        vhost = program("vhost-blk").unwrap().display(),
+        storaged = cloud.node.session_socket().display(),
+    );
+    fs::write(&systemctl, script).unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    Sockets {
+        systemctl,
+        options: folder.join("options"),
+        sockets: folder.to_owned(),
+    }
 }
 
 /// What is wanted of any host.
@@ -266,4 +301,72 @@ fn a_wish_that_a_dead_process_left_behind_goes_with_the_volume() {
         std::thread::sleep(LOOK_AGAIN);
     }
     assert!(wishes(&cloud).is_empty());
+}
+
+#[test]
+fn a_guest_s_socket_is_there_when_the_api_answers_and_the_volume_grows_behind_it() {
+    let cloud = Cloud::start(1);
+    let api = &cloud.apis[0];
+    let user = cloud.user("alpha-member", "alpha");
+    let admin = cloud.user("alpha-admin", "alpha");
+    make_type(&admin, api, "local", json!({"storaged:connection": "vhostuser"}));
+    let volume = make_volume(&user, api);
+    let nobody = cloud.folder().join("nobody.sock");
+    let host = Compute::start_with(&cloud, "compute-1", &nobody, Some(sockets(&cloud)));
+    // A host whose agent makes no sockets gets what everybody gets.
+    let without = Compute::start(&cloud, "compute-2", &nobody);
+    let (status, refused) = without.attach(&user, api, &volume);
+    assert!(
+        status == 503 && refused.to_string().contains("iSCSI"),
+        "{refused}"
+    );
+
+    let (status, answer) = host.attach(&user, api, &volume);
+    assert_eq!(status, 200, "{answer}");
+    let info = &answer["attachment"]["connection_info"];
+    assert_eq!(info["driver_volume_type"], "vhostuser", "{info}");
+    let path = PathBuf::from(info["socket_path"].as_str().unwrap());
+    assert!(fs::metadata(&path).unwrap().file_type().is_socket());
+    UnixStream::connect(&path).unwrap();
+    let id = answer["attachment"]["id"].as_str().unwrap();
+    let complete = json!({"os-complete": {}});
+    let done = user.send(api, Method::POST, &format!("/attachments/{id}/action"), complete);
+    assert_eq!(done.status, 204, "{}", done.text);
+    let action = format!("/volumes/{volume}/action");
+    let grown = user.send(api, Method::POST, &action, json!({"os-extend": {"new_size": 2}}));
+    assert_eq!(grown.status, 202, "{}", grown.text);
+    user.wait(api, &volume, "in-use");
+
+    assert_eq!(detach(&user, api, &answer), 200);
+    assert!(wishes(&cloud).is_empty());
+    assert!(UnixStream::connect(&path).is_err());
+    let deleted = user.ask(api, Method::DELETE, &format!("/volumes/{volume}"));
+    assert_eq!(deleted.status, 202, "{}", deleted.text);
+    user.wait_until_gone(api, &volume);
+}
+
+#[test]
+fn a_device_of_a_host_does_not_grow_under_its_server() {
+    let cloud = Cloud::start(1);
+    let api = &cloud.apis[0];
+    let user = cloud.user("alpha-member", "alpha");
+    make_local_type(&cloud.user("alpha-admin", "alpha"), api);
+    let volume = make_volume(&user, api);
+    let socket = cloud.folder().join("nbd.sock");
+    let _gateway = gateway(&cloud, &socket);
+    let host = Compute::start(&cloud, "compute-1", &socket);
+    let (status, answer) = host.attach(&user, api, &volume);
+    assert_eq!(status, 200, "{answer}");
+    let id = answer["attachment"]["id"].as_str().unwrap();
+    let complete = json!({"os-complete": {}});
+    let done = user.send(api, Method::POST, &format!("/attachments/{id}/action"), complete);
+    assert_eq!(done.status, 204, "{}", done.text);
+    let action = format!("/volumes/{volume}/action");
+    let refused = user.send(api, Method::POST, &action, json!({"os-extend": {"new_size": 2}}));
+    assert!(
+        refused.status == 400 && refused.text.contains("block device"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(detach(&user, api, &answer), 200);
 }

@@ -162,10 +162,9 @@ impl Sockets {
     }
 }
 
-/// What the unit reads. Without `--shared` a volume moves from host to host with its guest: the next one takes it with the
-/// guest's first request, be it after a live migration or at a start.
+/// What the unit reads. A volume moves from host to host with its guest: each host takes it with the guest's first request
+/// there, be it after a live migration or at a start.
 fn options_of(want: WantRecord) -> String {
-    let way = if want.shared { "--shared" } else { "--incoming" };
     let writes = if want.read_only { " --read-only" } else { "" };
-    format!("VHOST_BLK_WISH={way}{writes}\n")
+    format!("VHOST_BLK_WISH=--incoming{writes}\n")
 }

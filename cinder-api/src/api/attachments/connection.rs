@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{find, state};
 use crate::api::volumes;
-use crate::connections::{Choice, Connector, local};
+use crate::connections::{Choice, Connector, agent};
 use crate::fault::Fault;
 use crate::records::attachment::{AttachMode, Connection};
 use crate::records::volume::{AttachStatus, Chap, VolumeStatus};
@@ -173,7 +173,9 @@ fn wished(service: &Service, volume: &Volume) -> Option<String> {
         .get(&volume.type_id)
         .and_then(|kind| kind.extra_specs.get(CONNECTION_SPEC));
     let default = service.settings.local.as_ref().filter(|local| local.is_default);
-    said.cloned().or_else(|| default.map(|_| local::NAME.to_owned()))
+    let wished = said.cloned().or_else(|| default.map(|_| agent::LOCAL.to_owned()));
+    // A guest's socket is for one guest: several on one host would need several.
+    wished.filter(|wished| wished != agent::VHOST_USER || !volume.multiattach)
 }
 
 fn is_same_host(attachment: &Attachment, connector: &Connector) -> bool {

@@ -240,16 +240,15 @@ fn how_a_socket_takes_the_volume_is_said_at_its_start_and_a_device_of_it_is_ende
         cloud.have("disk")?.path.filter(|path| *path != device)
     });
     assert!(machine.volumes().is_empty());
-    let shared = WantRecord {
-        shared: true,
+    let only = WantRecord {
         read_only: true,
         ..a_socket()
     };
-    cloud.want_as("disk", shared);
+    cloud.want_as("disk", only);
     let file = machine.sockets.clone().unwrap().options.join("disk.conf");
     wait_for("other options", || {
         let options = std::fs::read_to_string(&file).ok()?;
-        (options == "VHOST_BLK_WISH=--shared --read-only\n").then_some(())
+        (options == "VHOST_BLK_WISH=--incoming --read-only\n").then_some(())
     });
     wait_for("a start after the end", || {
         (machine.told().len() == 3).then_some(())

@@ -3,6 +3,7 @@
 use super::Act;
 use crate::api::types;
 use crate::api::volumes::{AVAILABLE_OR_IN_USE, later};
+use crate::connections::agent::LOCAL;
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
 use crate::records::job::Task;
@@ -20,6 +21,13 @@ pub(super) async fn extend(act: &Act<'_>) -> Result<(), Fault> {
         let is_live = volume.status == VolumeStatus::InUse && context.version.is(42);
         if is_live {
             act.service.check_for("volume:extend_attached_volume", context, &volume.project_id)?;
+            let mut attached = edit.tables.attachments.of_parent(&volume.id);
+            if attached.any(|attachment| attachment.kind() == Some(LOCAL)) {
+                return Err(Fault::bad_request(format!(
+                    "Invalid volume: Volume {} is a block device of its server's host, and Nova grows none of those under a server: detach it first.",
+                    volume.id
+                )));
+            }
         } else if volume.status != VolumeStatus::Available {
             return Err(Fault::bad_request(format!(
                 "Invalid volume: Volume {} status must be available to extend, and it is {}.",

@@ -1,13 +1,14 @@
-//! A block device of the compute host's own kernel: what the host's `storaged-attach` makes of a wish in the store that
-//! both follow ([`coordination::attach`]). Nova and os-brick connect nothing: they use the path.
+//! What the compute host's own agent makes, `storaged-attach`, of a wish in the store that both follow
+//! ([`coordination::attach`]): a block device of its kernel for any Nova, or a socket for guests whose Nova knows our driver
+//! (`cinder-api/nova`). Nova and os-brick connect nothing: they use the path.
 //!
-//! How the device is made is the agent's business. This module says what is wanted, and waits until it is so.
+//! How a path comes to be is the agent's business. This module says what is wanted, and waits until it is so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coordination::attach::{HaveRecord, Host, WANTS, WantRecord, parse_want};
+use coordination::attach::{AgentRecord, HaveRecord, Host, WANTS, WantRecord, Way, parse_want};
 use coordination::records::{decode, encode};
 use coordination::{Compare, Coordination, CoordinationError, Event, Outcome, Revision, Transaction};
 use serde_json::{Map, Value, json};
@@ -17,8 +18,10 @@ use super::{ConnectionError, Connector, Kind};
 use crate::records::Volume;
 use crate::storage::Storage;
 
-/// What the kind is called: by Nova, and by types that ask for it.
-pub const NAME: &str = "local";
+/// What the kind of block devices is called: by Nova, and by types that ask for it.
+pub const LOCAL: &str = "local";
+/// What the kind of guests' sockets is called likewise.
+pub const VHOST_USER: &str = "vhostuser";
 
 /// How long a host may take to make a device. Load balancers give up after a minute, often after half of one.
 const OPEN_WAIT: Duration = Duration::from_secs(20);
@@ -27,9 +30,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(20);
 /// How often a wish is written anew because somebody else wrote it at the same moment.
 const ATTEMPTS_MAX: usize = 8;
 
-/// The kind for hosts that have the agent.
-pub struct Local {
+/// A kind for hosts that have the agent.
+pub struct ByAgent {
     store: Arc<dyn Coordination>,
+    way: Way,
 }
 
 impl From<CoordinationError> for ConnectionError {
@@ -38,19 +42,37 @@ impl From<CoordinationError> for ConnectionError {
     }
 }
 
-impl Local {
-    /// Wishes are in this store.
-    pub fn new(store: Arc<dyn Coordination>) -> Self {
-        Self { store }
+impl ByAgent {
+    /// Wishes are in this store, for volumes in this way.
+    pub fn new(store: Arc<dyn Coordination>, way: Way) -> Self {
+        Self { store, way }
     }
 
+    /// Whether an agent lives there that knows the way.
     async fn agent_lives(&self, host: &Host) -> Result<bool, CoordinationError> {
-        Ok(self.store.get(&host.agent()).await?.is_some())
+        let Some(entry) = self.store.get(&host.agent()).await? else {
+            return Ok(false);
+        };
+        Ok(match self.way {
+            Way::Block => true,
+            Way::VhostUser => decode::<AgentRecord>(&entry).is_ok_and(|agent| agent.vhost_user),
+        })
+    }
+
+    /// What it is that a host is to have, for people.
+    fn thing(&self) -> &'static str {
+        match self.way {
+            Way::Block => "a block device",
+            Way::VhostUser => "a guest's socket",
+        }
     }
 
     /// Writes a wish, unless it is there; the transaction that wrote it, and whether this call did.
     async fn want(&self, key: &str) -> Result<(Revision, bool), ConnectionError> {
-        let record = encode(&WantRecord::default())?;
+        let record = encode(&WantRecord {
+            way: self.way,
+            ..WantRecord::default()
+        })?;
         for _ in 0..ATTEMPTS_MAX {
             let found = self.store.get(key).await?;
             let compare = match &found {
@@ -118,8 +140,9 @@ impl Local {
                 let trouble =
                     trouble.unwrap_or_else(|| format!("it has not answered for {} s", OPEN_WAIT.as_secs()));
                 ConnectionError::Away(format!(
-                    "The host {} cannot make a block device of volume {}: {trouble}",
+                    "The host {} cannot make {} of volume {}: {trouble}",
                     host.name(),
+                    self.thing(),
                     volume.id
                 ))
             }
@@ -137,9 +160,12 @@ impl Local {
 }
 
 #[async_trait]
-impl Kind for Local {
+impl Kind for ByAgent {
     fn name(&self) -> &'static str {
-        NAME
+        match self.way {
+            Way::Block => LOCAL,
+            Way::VhostUser => VHOST_USER,
+        }
     }
 
     async fn serves(&self, connector: &Connector) -> Result<bool, ConnectionError> {
@@ -160,19 +186,32 @@ impl Kind for Local {
         })?;
         if !self.agent_lives(&host).await? {
             return Err(ConnectionError::Away(format!(
-                "No storaged-attach runs on the host {}: start it there, with --host {0} if the system is called otherwise.",
-                host.name()
+                "No storaged-attach runs on the host {} that makes {}: start it there, with --host {0} if the system is called otherwise{}.",
+                host.name(),
+                self.thing(),
+                if self.way == Way::VhostUser {
+                    ", and with --vhost-user"
+                } else {
+                    ""
+                }
             )));
         }
         let path = self.open_on(&host, volume).await?;
         let mut info = Map::new();
-        let mut set = |key: &str, value: Value| info.insert(key.to_owned(), value);
-        set("driver_volume_type", json!(NAME));
-        set("device_path", json!(path));
+        let mut set = |key: &str, value: Value| {
+            info.insert(key.to_owned(), value);
+        };
+        set("driver_volume_type", json!(self.name()));
         set("volume_id", json!(volume.id));
-        set("discard", json!(true));
-        set("logical_block_size", json!("512"));
-        set("physical_block_size", json!("4096"));
+        match self.way {
+            Way::Block => {
+                set("device_path", json!(path));
+                set("discard", json!(true));
+                set("logical_block_size", json!("512"));
+                set("physical_block_size", json!("4096"));
+            }
+            Way::VhostUser => set("socket_path", json!(path)),
+        }
         Ok(info)
     }
 
@@ -198,9 +237,10 @@ impl Kind for Local {
             Err(said) => {
                 let trouble = said.and_then(|said| said.trouble);
                 Err(ConnectionError::Away(format!(
-                    "The host {} still has volume {} as a block device: {}",
+                    "The host {} still has volume {} as {}: {}",
                     host.name(),
                     volume.id,
+                    self.thing(),
                     trouble.unwrap_or_else(|| format!("it has not answered for {} s", CLOSE_WAIT.as_secs()))
                 )))
             }
