@@ -309,7 +309,7 @@ fn a_guest_s_socket_is_there_when_the_api_answers_and_the_volume_grows_behind_it
     let api = &cloud.apis[0];
     let user = cloud.user("alpha-member", "alpha");
     let admin = cloud.user("alpha-admin", "alpha");
-    make_type(&admin, api, "local", json!({"storaged:connection": "vhostuser"}));
+    make_type(&admin, api, "local", &json!({"storaged:connection": "vhostuser"}));
     let volume = make_volume(&user, api);
     let nobody = cloud.folder().join("nobody.sock");
     let host = Compute::start_with(&cloud, "compute-1", &nobody, Some(sockets(&cloud)));
