@@ -4,6 +4,7 @@ mod cluster;
 mod disk;
 mod image;
 mod iscsi;
+mod limits;
 mod node;
 mod pool;
 mod snapshot;
@@ -26,6 +27,7 @@ pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArgumen
 pub(crate) use iscsi::{
     AclCommand, IscsiCommand, LunCommand, MutualCommand, PortalCommand, SecretArguments, TargetCommand,
 };
+pub(crate) use limits::LimitArguments;
 pub(crate) use node::NodeCommand;
 pub(crate) use pool::PoolCommand;
 pub(crate) use snapshot::SnapshotCommand;

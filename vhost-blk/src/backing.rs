@@ -5,16 +5,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use client::device::BlockDevice;
 use telemetry::traffic::{Kind, Traffic};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::info;
 
 /// Data bytes under way in one process, over all rings. Further requests stay in their ring.
 /// 64 MiB is two of the largest requests, and more than any disk needs to be busy.
 const BYTES_IN_FLIGHT_MAX: u64 = 64 << 20;
+/// Between looks whether requests that must be finished brought forth others, as one does that changes a part of a block.
+const HURRY_AGAIN: Duration = Duration::from_millis(10);
 /// Length of the serial number that the guest is given, in bytes.
 pub(crate) const SERIAL_BYTES: usize = 20;
 
@@ -138,6 +143,18 @@ impl Backing {
             self.nothing_left.notified().await;
         }
         self.traffic.rested().await;
+    }
+
+    /// Waits for something that comes when all that was taken is answered, and lets nothing of that wait for the volume's
+    /// limits meanwhile.
+    pub async fn hurried(&self, awaited: impl Future<Output = ()>) {
+        let mut awaited = pin!(awaited);
+        loop {
+            self.device.hurry();
+            if timeout(HURRY_AGAIN, &mut awaited).await.is_ok() {
+                return;
+            }
+        }
     }
 
     /// A ring can take nothing now, and is woken when that may have changed.

@@ -257,6 +257,12 @@ impl BlockDevice for Tenure {
         *self.listener.borrow_mut() = Some(Rc::new(listener));
     }
 
+    fn hurry(&self) {
+        if let Some(volume) = self.volume() {
+            volume.hurry();
+        }
+    }
+
     fn buffer(&self, length: usize) -> WriteBuffer {
         match &*self.place.borrow() {
             Place::Here(volume) => volume.buffer(length),

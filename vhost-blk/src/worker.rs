@@ -151,7 +151,8 @@ impl Worker {
         let ring = self.rings.borrow().get(&index).cloned();
         let Some(ring) = ring else { return };
         ring.stop();
-        ring.ended().await;
+        // The hypervisor stands still meanwhile: it must not wait for a volume's limits.
+        self.backing.hurried(ring.ended()).await;
         // Only now: a shutdown may cut this call off, and must still find the ring to wait for.
         self.rings.borrow_mut().remove(&index);
         self.tell_tenure();

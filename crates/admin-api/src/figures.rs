@@ -41,6 +41,12 @@ pub struct VolumeFigures {
     pub direct_reads: u64,
     /// Writes to disks whose data was in shared memory.
     pub shared_writes: u64,
+    /// Requests that waited for their turn by the volume's limits, and were begun.
+    #[serde(default)]
+    pub throttled_requests: u64,
+    /// How long these waited, in milliseconds, all together.
+    #[serde(default)]
+    pub throttled_ms: u64,
     /// What was asked for, by kind.
     pub requests: Vec<RequestFigures>,
 }

@@ -66,6 +66,12 @@ pub struct DeviceStatus {
     pub direct_reads: u64,
     /// Writes to disks whose data was in shared memory, since it began.
     pub shared_writes: u64,
+    /// Requests that waited for their turn by the volume's limits, and were begun.
+    #[serde(default)]
+    pub throttled_requests: u64,
+    /// How long these waited, in milliseconds, all together.
+    #[serde(default)]
+    pub throttled_ms: u64,
     /// Which system calls are let through: `enforce`, `log` or `off`.
     pub seccomp: String,
     /// What was asked for, by kind: all kinds, also those that nothing was asked of.

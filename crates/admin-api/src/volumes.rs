@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::limits::VolumeLimits;
 use crate::sizes::SizeInput;
 
 /// Asks for a new, empty, thin volume.
@@ -16,6 +17,9 @@ pub struct CreateVolume {
     /// The pool to put it in; may be left out while there is one pool only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// How much may be asked for in a second; as much as can be done if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<VolumeLimits>,
 }
 
 /// Asks for another name.
@@ -141,6 +145,13 @@ pub struct Volume {
     pub moving: Option<Moving>,
     /// Size in bytes, as the guest sees it.
     pub size: u64,
+    /// How much may be asked for in a second, if it is limited.
+    #[serde(
+        default,
+        skip_serializing_if = "VolumeLimits::is_empty",
+        deserialize_with = "crate::limits::of_answer"
+    )]
+    pub limits: VolumeLimits,
     /// The volumes and snapshots that share data have the same number.
     pub family: u64,
     /// When it was created, in milliseconds since 1970.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use admin_api::iscsi::{AddAccess, AddLun, CreateTarget, PortalList, TargetInfo, TargetList};
+use admin_api::limits::VolumeLimits;
 use admin_api::pools::{Pool, PoolList};
 use admin_api::routes::{self, fill};
 use admin_api::sizes::SizeInput;
@@ -56,6 +57,7 @@ impl VolumeDirectory {
             name: name.to_owned(),
             size: SizeInput::Bytes(bytes),
             pool: Some(pool.to_owned()),
+            limits: None,
         };
         self.changed(routes::VOLUMES, &request).await
     }
@@ -84,6 +86,13 @@ impl VolumeDirectory {
         };
         self.changed(&fill(routes::VOLUME_RESIZE, &[name]), &request)
             .await
+    }
+
+    /// Says how much of a volume may be asked for in a second, in place of what was said before.
+    pub async fn limit(&self, name: &str, limits: &VolumeLimits) -> Result<Volume, AskError> {
+        let path = fill(routes::VOLUME_LIMITS, &[name]);
+        let answer: VolumeAnswer = self.change(Method::PUT, &path, Some(limits)).await?;
+        Ok(answer.volume)
     }
 
     /// Puts a volume back to one of its snapshots.

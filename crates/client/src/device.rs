@@ -178,6 +178,10 @@ pub trait BlockDevice {
     /// Calls `listener` at every [`DeviceEvent`] from now on, in place of any former listener.
     fn listen(&self, listener: Listener);
 
+    /// Begins at once what the device itself holds back, for the volume has limits: somebody waits until everything is
+    /// answered. What is begun so counts against what comes later.
+    fn hurry(&self) {}
+
     /// Where to put the data of a write of this length, best for this device: large ones need not be
     /// copied again then. Any other bytes do as well.
     fn buffer(&self, length: usize) -> WriteBuffer {

@@ -16,5 +16,6 @@ mod pieces;
 pub mod request;
 pub mod sectors;
 pub mod shared;
+pub mod throttle;
 pub mod transport;
 pub mod volume;

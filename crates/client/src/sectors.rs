@@ -125,6 +125,10 @@ impl BlockDevice for Sectors {
         self.shared.device.listen(listener);
     }
 
+    fn hurry(&self) {
+        self.shared.device.hurry();
+    }
+
     fn buffer(&self, length: usize) -> WriteBuffer {
         self.shared.device.buffer(length)
     }

@@ -190,6 +190,7 @@ impl SharedVolume {
     /// Finishes what was submitted, and leaves the volume to the others.
     pub async fn close(&self) {
         let inner = &self.inner;
+        self.hurry();
         while !inner.lost.get() && !inner.pieces.borrow().is_empty() {
             inner.moved.notified().await;
         }
@@ -235,6 +236,13 @@ impl BlockDevice for SharedVolume {
 
     fn listen(&self, listener: Listener) {
         *self.inner.listener.borrow_mut() = Some(listener);
+    }
+
+    fn hurry(&self) {
+        // An owner elsewhere is in no hurry for one of many.
+        if let Some(host) = self.inner.host() {
+            host.volume().hurry();
+        }
     }
 
     fn buffer(&self, length: usize) -> WriteBuffer {

@@ -3,7 +3,8 @@
 //! One volume lives on one thread, inside a tokio `LocalSet`. The owner state machine decides
 //! everything; the parts here carry its actions out: [`connection`] keeps the sockets to the disks,
 //! [`direct`] reads the files of those on this machine,
-//! [`session`] the one to `storaged`, [`driver`] hands events and actions between them. While the volume moves to another
+//! [`session`] the one to `storaged`, [`driver`] hands events and actions between them, [`limited`] holds back what comes too
+//! fast for the volume's limits. While the volume moves to another
 //! pool it has two owners, and [`transit`] leads operations to the right one.
 
 mod again;
@@ -12,6 +13,7 @@ mod connection;
 pub(crate) mod credentials;
 mod direct;
 mod driver;
+mod limited;
 mod open;
 pub(crate) mod session;
 mod shared_writes;
@@ -28,6 +30,7 @@ use protocol::{Generation, VolumeId};
 use replication::owner;
 
 use crate::device::{BlockDevice, Continuation, DeviceError, DeviceInfo, Listener, Operation, WriteBuffer};
+use crate::throttle::Throttled;
 use crate::transport::Address;
 pub use ::direct::cache::Cache;
 pub use direct::ReadRing;
@@ -188,6 +191,11 @@ impl Volume {
         self.open.with_head(|head| head.is_encoded()).unwrap_or(true)
     }
 
+    /// How many requests waited for their turn by the volume's limits, since it was opened, and for how long.
+    pub fn throttled(&self) -> Throttled {
+        self.open.limited.throttled()
+    }
+
     /// What operations wait for, in sentences, for people; empty when nothing waits.
     pub fn waiting(&self) -> Vec<String> {
         self.open.waiting()
@@ -215,6 +223,10 @@ impl BlockDevice for Volume {
 
     fn listen(&self, listener: Listener) {
         self.open.listen(listener);
+    }
+
+    fn hurry(&self) {
+        self.open.let_through();
     }
 
     fn buffer(&self, length: usize) -> WriteBuffer {

@@ -11,6 +11,7 @@ mod redundancy;
 
 use std::sync::Arc;
 
+use protocol::limits::VolumeLimits;
 use protocol::session::Slot;
 use protocol::{DiskId, FamilyId, LayerId, NodeId, PoolId, VolumeId};
 use serde::de::DeserializeOwned;
@@ -274,6 +275,9 @@ pub struct VolumeRecord {
     /// What it was cloned from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// How much may be asked of it in a second. A record without limits is of a volume that has none.
+    #[serde(default, skip_serializing_if = "VolumeLimits::is_empty")]
+    pub limits: VolumeLimits,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
 }
@@ -429,6 +433,10 @@ pub fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, RecordError> {
 #[cfg(test)]
 mod tests {
     //! Records are a stored format: golden bytes, and newer ones are refused in words.
+    use std::num::NonZeroU64;
+
+    use protocol::limits::{DirectionLimits, Rate};
+
     use super::*;
     use crate::store::Revision;
 
@@ -451,11 +459,51 @@ mod tests {
             size: 4096,
             discard_to: None,
             origin: None,
+            limits: VolumeLimits::default(),
             created_ms: 5,
         };
         let golden = br#"{"format":1,"name":"disk-a","family":2,"head":3,"size":4096,"created_ms":5}"#;
         assert_eq!(&*encode(&record).unwrap(), golden.as_slice());
         assert_eq!(decode::<VolumeRecord>(&entry(golden)).unwrap(), record);
+    }
+
+    #[test]
+    fn a_volume_record_with_limits_keeps_its_golden_bytes() {
+        let rate = |per_second, burst| {
+            NonZeroU64::new(per_second).map(|per_second| Rate {
+                per_second,
+                burst: NonZeroU64::new(burst),
+            })
+        };
+        let limits = VolumeLimits {
+            operations: DirectionLimits {
+                total: rate(500, 2000),
+                ..DirectionLimits::default()
+            },
+            bytes: DirectionLimits {
+                read: rate(7, 0),
+                write: rate(8, 0),
+                ..DirectionLimits::default()
+            },
+            operation_bytes: NonZeroU64::new(16384),
+        };
+        let record = VolumeRecord {
+            name: "a".to_owned(),
+            family: FamilyId(2),
+            head: LayerId(3),
+            size: 4096,
+            discard_to: None,
+            origin: None,
+            limits,
+            created_ms: 5,
+        };
+        let golden = concat!(
+            r#"{"format":1,"name":"a","family":2,"head":3,"size":4096,"limits":{"#,
+            r#""operations":{"total":{"per_second":500,"burst":2000}},"#,
+            r#""bytes":{"read":{"per_second":7},"write":{"per_second":8}},"operation_bytes":16384},"created_ms":5}"#,
+        );
+        assert_eq!(&*encode(&record).unwrap(), golden.as_bytes());
+        assert_eq!(decode::<VolumeRecord>(&entry(golden.as_bytes())).unwrap(), record);
     }
 
     #[test]

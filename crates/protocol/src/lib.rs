@@ -12,6 +12,7 @@ pub mod geometry;
 pub mod id;
 pub mod inbox;
 pub mod layer;
+pub mod limits;
 pub mod map;
 pub mod message;
 pub mod outbox;

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DiskId, FamilyId, Generation, Interval, LayerId, PgId, PoolId, TreeRevision, VolumeId};
+use crate::limits::VolumeLimits;
 use crate::profile::Profile;
 use crate::shared::{AttachmentView, SharedReply, SharedRequest};
 
@@ -258,6 +259,10 @@ pub struct VolumeView {
     /// How the volume moves to another pool, if it does: the rest of the view is of where it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moving: Option<MovingView>,
+    /// How much may be asked for in a second; of a snapshot as much as can be done. Left out when nothing is limited, and not
+    /// kept to by programs that know nothing of it.
+    #[serde(default, skip_serializing_if = "VolumeLimits::is_empty")]
+    pub limits: VolumeLimits,
 }
 
 /// A volume that moves to another pool (`docs/decisions/0058-retype.md`).

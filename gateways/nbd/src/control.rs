@@ -12,6 +12,7 @@ use admin_api::{ErrorBody, ErrorKind};
 use axum::extract::{Json, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use client::throttle::Throttled;
 use client::volume::Volume;
 use telemetry::Figures;
 use telemetry::prometheus::{Family, Text, counter, gauge, labels};
@@ -47,6 +48,7 @@ pub struct Counted {
     waiting: Vec<String>,
     direct_reads: u64,
     shared_writes: u64,
+    throttled: Throttled,
     figures: Vec<(Kind, Figures)>,
 }
 
@@ -65,6 +67,7 @@ impl Counted {
             waiting: open.waiting(),
             direct_reads: volume.map_or(0, Volume::direct_reads),
             shared_writes: volume.map_or(0, Volume::shared_writes),
+            throttled: volume.map(Volume::throttled).unwrap_or_default(),
             figures: traffic.figures(),
         }
     }
@@ -83,6 +86,8 @@ impl Counted {
             waiting: self.waiting,
             direct_reads: self.direct_reads,
             shared_writes: self.shared_writes,
+            throttled_requests: self.throttled.requests,
+            throttled_ms: self.throttled.waited_ms,
             requests,
         }
     }
@@ -199,6 +204,14 @@ const SHARED_WRITES: Family = counter(
     "shared_writes_total",
     "Writes to disks whose data was in shared memory.",
 );
+const THROTTLED: Family = counter(
+    "throttled_requests_total",
+    "Requests that waited for their turn by the volume's limits.",
+);
+const THROTTLED_MS: Family = counter(
+    "throttled_milliseconds_total",
+    "How long these waited, all together.",
+);
 
 /// One of a volume's figures.
 type Amount = fn(&VolumeFigures) -> u64;
@@ -211,7 +224,7 @@ fn render(front_end: &FrontEndFigures) -> String {
     shown.sort_by(|a, b| a.volume.cmp(&b.volume));
     text.figure(&LEFT_OUT, shown.len().saturating_sub(VOLUMES_SHOWN_MAX));
     shown.truncate(VOLUMES_SHOWN_MAX);
-    let amounts: [(Family, Amount); 7] = [
+    let amounts: [(Family, Amount); 9] = [
         (SIZE, |volume| volume.size),
         (GENERATION, |volume| volume.generation),
         (CLIENTS, |volume| volume.clients),
@@ -219,6 +232,8 @@ fn render(front_end: &FrontEndFigures) -> String {
         (WAITING, |volume| volume.waiting.len() as u64),
         (DIRECT_READS, |volume| volume.direct_reads),
         (SHARED_WRITES, |volume| volume.shared_writes),
+        (THROTTLED, |volume| volume.throttled_requests),
+        (THROTTLED_MS, |volume| volume.throttled_ms),
     ];
     for (family, amount) in amounts {
         let volumes = shown.iter().copied();
@@ -249,6 +264,8 @@ mod tests {
             waiting: Vec::new(),
             direct_reads: 0,
             shared_writes: 0,
+            throttled_requests: 0,
+            throttled_ms: 0,
             requests: Vec::new(),
         };
         let text = render(&FrontEndFigures {

@@ -3,6 +3,7 @@
 use admin_api::names::Reference;
 use clap::Subcommand;
 
+use super::limits::LimitArguments;
 use super::snapshot::parse_snapshot;
 
 /// Virtual disks.
@@ -20,6 +21,8 @@ pub(crate) enum VolumeCommand {
         /// The pool to put it in; needed if there are several.
         #[arg(long)]
         pool: Option<String>,
+        #[command(flatten)]
+        limits: Box<LimitArguments>,
     },
     /// Lists volumes.
     #[command(visible_alias = "ls")]
@@ -47,6 +50,21 @@ pub(crate) enum VolumeCommand {
         name: String,
         /// The new size, or with a + how much larger.
         size: String,
+    },
+    /// Says how much of a volume may be asked for in a second, also while a guest uses it.
+    #[command(
+        after_help = "What is said takes the place of all that was said before. Whoever has the volume open keeps to it at \
+once: what comes too fast waits, and nothing fails.\nExamples:\n  storagectl volume limit db --total-iops 500 --total-bytes \
+100M\n  storagectl volume limit db --write-iops 200 --write-iops-max 2000\n  storagectl volume limit db --none"
+    )]
+    Limit {
+        /// Its name.
+        name: String,
+        /// Limit nothing any more.
+        #[arg(long)]
+        none: bool,
+        #[command(flatten)]
+        limits: Box<LimitArguments>,
     },
     /// Makes a volume smaller. What lies beyond its new end is lost.
     Shrink {

@@ -42,6 +42,7 @@ pub(super) async fn import(api: &Api, form: Form, arguments: ImportArguments) ->
         name: volume.clone(),
         size,
         pool,
+        limits: None,
     };
     let answer: VolumeAnswer = api.post(routes::VOLUMES, &request).await?;
     let filled = async {

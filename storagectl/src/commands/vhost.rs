@@ -72,6 +72,7 @@ fn describe(status: &DeviceStatus) -> String {
         ("under way", status.in_flight.to_string()),
         ("direct reads", status.direct_reads.to_string()),
         ("shared writes", status.shared_writes.to_string()),
+        ("throttled", throttled(status)),
         ("seccomp", status.seccomp.clone()),
         (
             "vhost-blk",
@@ -90,6 +91,17 @@ fn describe(status: &DeviceStatus) -> String {
     let lines = remarks.map(|remark| format!("\n- {remark}"));
     let remarks: String = lines.collect();
     format!("{head}{remarks}\n\n{}", requests(&status.requests))
+}
+
+/// What waited for its turn by the volume's limits, if anything did.
+fn throttled(status: &DeviceStatus) -> String {
+    match status.throttled_requests {
+        0 => String::new(),
+        requests => format!(
+            "{requests} requests waited for the volume's limits, {} ms each",
+            status.throttled_ms / requests
+        ),
+    }
 }
 
 fn guest(status: &DeviceStatus) -> String {
@@ -170,6 +182,8 @@ mod tests {
             }],
             waiting: vec!["writes wait for disk 2".into()],
             direct_reads: 0,
+            throttled_requests: 0,
+            throttled_ms: 0,
             shared_writes: 0,
             seccomp: "enforce".into(),
             requests: vec![figures("read", 2), figures("discard", 0)],

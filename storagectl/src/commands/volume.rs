@@ -1,5 +1,6 @@
 //! `storagectl volume`.
 
+mod limit;
 mod retype;
 
 use admin_api::ErrorKind;
@@ -26,11 +27,18 @@ use crate::tree;
 /// Does what the command says.
 pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Result<()> {
     match command {
-        VolumeCommand::Create { name, size, pool } => {
+        VolumeCommand::Create {
+            name,
+            size,
+            pool,
+            limits,
+        } => {
+            let limits = Some(limits.limits()?);
             let request = CreateVolume {
                 name,
                 size: SizeInput::Text(size),
                 pool,
+                limits: limits.filter(|limits| !limits.is_empty()),
             };
             answer(form, &api.post(routes::VOLUMES, &request).await?, "created")
         }
@@ -56,6 +64,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
             };
             resize(api, form, &name, size, false).await
         }
+        VolumeCommand::Limit { name, none, limits } => limit::perform(api, form, &name, none, &limits).await,
         VolumeCommand::Shrink { name, size, yes } => shrink(api, form, &name, size, yes).await,
         VolumeCommand::Delete {
             name,
@@ -239,6 +248,7 @@ fn describe(volume: &Volume) -> String {
         ("size", exact_size(volume.size)),
         ("takes", volume.space.as_ref().map(takes).unwrap_or_default()),
         ("pool", volume.pool.clone()),
+        ("limits", limit::told(&volume.limits)),
         (
             "moves",
             volume
@@ -282,6 +292,7 @@ fn takes(space: &Space) -> String {
 pub(super) mod tests {
     //! What a person sees of a volume.
     use super::*;
+    use admin_api::limits::VolumeLimits;
     use admin_api::volumes::{Origin, Owner};
 
     pub(super) fn volume() -> Volume {
@@ -291,6 +302,7 @@ pub(super) mod tests {
             pool: "main".into(),
             moving: None,
             size: 10 << 30,
+            limits: VolumeLimits::default(),
             family: 3,
             created_ms: 0,
             snapshots: 2,

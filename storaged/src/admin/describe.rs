@@ -9,6 +9,8 @@ use coordination::map::{Family, Versioned};
 use coordination::records::SnapshotRecord;
 use protocol::{LayerId, VolumeId};
 
+use crate::volumes::limits;
+
 /// A volume.
 pub(super) fn volume(map: &ClusterMap, id: VolumeId) -> Option<Volume> {
     let (family, volume) = map.volume(id)?;
@@ -20,6 +22,7 @@ pub(super) fn volume(map: &ClusterMap, id: VolumeId) -> Option<Volume> {
         pool: pool.map_or_else(String::new, |pool| pool.record.name.clone()),
         moving: moving(map, id),
         size: record.size,
+        limits: limits::told(&record.limits),
         family: record.family.0,
         created_ms: record.created_ms,
         snapshots: family.snapshots_of(id).count() as u64,

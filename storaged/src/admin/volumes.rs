@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use admin_api::ErrorBody;
+use admin_api::limits::VolumeLimits;
 use admin_api::names::check_name;
 use admin_api::tasks::Deleted;
 use admin_api::volumes::{
@@ -116,6 +117,20 @@ pub(super) async fn resize(
         None
     };
     answer(&context, resized.volume, resized.notes, task).map(Reply)
+}
+
+/// Says how much of a volume may be asked for in a second, in place of what was said before: also while it is in use.
+#[utoipa::path(put, path = "/v1/volumes/{volume}/limits", tag = "volumes",
+    params(("volume" = String, Path)), request_body = VolumeLimits,
+    responses((status = 200, body = VolumeAnswer), (status = "4XX", body = ErrorBody),
+              (status = "5XX", body = ErrorBody)))]
+pub(super) async fn limit(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Body(request): Body<VolumeLimits>,
+) -> Result<Reply<VolumeAnswer>, Failure> {
+    let id = context.volumes.limit(&name, &request).await?;
+    answer(&context, id, Vec::new(), None).map(Reply)
 }
 
 /// Puts a volume back to one of its snapshots.

@@ -21,6 +21,7 @@ use coordination::map::MapWatch;
 use coordination::records::OwnerRecord;
 use coordination::{ClusterMap, Revision};
 use protocol::codec::Message;
+use protocol::limits::VolumeLimits;
 use protocol::session::{
     CredentialsView, ExportEntry, OpenMode, SessionPush, SessionRefusal, SessionReply, SessionRequest,
     VolumeView,
@@ -521,6 +522,8 @@ impl FrontEnd {
         view.read_only = read_only;
         if self.is_visitor() {
             Self::move_nothing(&mut view);
+            // What storaged does itself nobody asked for.
+            view.limits = VolumeLimits::default();
             view.size = self
                 .sessions
                 .stretched()

@@ -4,6 +4,7 @@ use admin_api::names::check_name;
 use coordination::keys::Key;
 use coordination::records::{LayerRecord, NameRecord, Origin, VolumeRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction};
+use protocol::limits::VolumeLimits;
 use protocol::{LayerId, VolumeId};
 
 use super::create::refuse_taken;
@@ -51,6 +52,8 @@ fn plan(
             volume_name: source.to_owned(),
             snapshot: snapshot.to_owned(),
         }),
+        // Those of its source are its source's.
+        limits: VolumeLimits::default(),
         created_ms: now,
     };
     let snapshot_key = Key::Snapshot(family, source_id, snapshot.to_owned()).to_text();

@@ -6,6 +6,7 @@ use admin_api::volumes::CreateVolume;
 use coordination::keys::Key;
 use coordination::records::{FamilyRecord, LayerRecord, NameRecord, PoolRecord, VolumeRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction, map::Versioned};
+use protocol::limits::VolumeLimits;
 use protocol::{FamilyId, LayerId, PoolId, VolumeId};
 
 use super::{Decision, OperationError, Plan, Volumes, event};
@@ -29,13 +30,22 @@ impl Volumes {
     pub async fn create(&self, request: &CreateVolume) -> Result<(VolumeId, Vec<String>), OperationError> {
         check_name(&request.name)?;
         let (size, notes) = checked_size(&request.size)?;
+        let limits = super::limits::checked(&request.limits.unwrap_or_default())?;
         let fresh = Fresh {
             volume: self.new_volume().await?,
             family: self.new_family().await?,
             layer: self.new_layer().await?,
         };
         let volume = self
-            .carry_out(|map| plan(map, &fresh, &request.name, size, request.pool.as_deref()))
+            .carry_out(|map| {
+                plan(
+                    map,
+                    &fresh,
+                    &request.name,
+                    (size, limits),
+                    request.pool.as_deref(),
+                )
+            })
             .await?;
         Ok((volume, notes))
     }
@@ -52,7 +62,7 @@ fn plan(
     map: &ClusterMap,
     fresh: &Fresh,
     name: &str,
-    size: u64,
+    (size, limits): (u64, VolumeLimits),
     pool: Option<&str>,
 ) -> Result<Decision<VolumeId>, OperationError> {
     refuse_taken(map, name)?;
@@ -65,6 +75,7 @@ fn plan(
         size,
         discard_to: None,
         origin: None,
+        limits,
         created_ms: now,
     };
     let layer = LayerRecord {

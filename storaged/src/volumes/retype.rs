@@ -11,6 +11,7 @@ use coordination::records::{
     FORMAT_OF_MOVES, FamilyRecord, LayerRecord, MoveRecord, PoolRecord, VolumeRecord, encode, encode_as,
 };
 use coordination::{ClusterMap, Compare, Transaction};
+use protocol::limits::VolumeLimits;
 use protocol::{FamilyId, Generation, LayerId, PoolId, VolumeId};
 
 use super::{Decision, OperationError, Plan, Volumes, event, find};
@@ -152,6 +153,7 @@ fn plan(
     let now = wall_clock_ms();
     let source = VolumeRecord {
         origin: None,
+        limits: VolumeLimits::default(),
         ..volume.record.clone()
     };
     let record = VolumeRecord {

@@ -169,6 +169,7 @@ impl World {
             name: name.to_owned(),
             size: size.into(),
             pool: None,
+            limits: None,
         };
         self.volumes.create(&request).await.map(|(id, _)| id)
     }
@@ -296,6 +297,7 @@ async fn a_wrong_request_gets_a_sentence_and_changes_nothing() {
         name: "b".to_owned(),
         size: 1.into(),
         pool: Some("slow".to_owned()),
+        limits: None,
     };
     refused(w, volumes.create(&unknown), ErrorKind::NotFound, "no pool").await;
 }
@@ -416,6 +418,7 @@ async fn a_size_is_rounded_up_and_the_answer_says_so() {
         name: "a".to_owned(),
         size: 5000.into(),
         pool: None,
+        limits: None,
     };
     let (id, notes) = world.volumes.create(&request).await.unwrap();
     assert_eq!(volume(&world.volumes.map(), id).unwrap().record.size, 8192);

@@ -10,6 +10,7 @@ mod direct;
 mod encoded;
 mod eviction;
 mod giving_up;
+mod limits;
 mod model;
 mod moving;
 mod node;

@@ -150,6 +150,7 @@ impl Node {
             name: name.into(),
             size: size.into(),
             pool: Some("pool".into()),
+            limits: None,
         };
         self.volumes.create(&request).await.unwrap();
     }

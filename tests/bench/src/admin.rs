@@ -52,6 +52,7 @@ impl Admin {
             name: name.into(),
             size: size.into(),
             pool: None,
+            limits: None,
         };
         self.post(routes::VOLUMES, &body).await
     }

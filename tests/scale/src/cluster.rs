@@ -214,6 +214,7 @@ impl Records {
             size: 40 << 30,
             discard_to: None,
             origin: None,
+            limits: protocol::limits::VolumeLimits::default(),
             created_ms: MOMENT_MS,
         };
         self.put("volume", &Key::Volume(volume), encode(&record)?);

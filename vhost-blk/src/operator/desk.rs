@@ -79,6 +79,7 @@ impl Attendance {
         let shape = front_end.config().shape();
         let volume = tenure.as_ref().and_then(|tenure| tenure.volume());
         let volume = volume.as_ref();
+        let throttled = volume.map(|volume| volume.throttled()).unwrap_or_default();
         let rings = worker.rings().into_iter().map(|(index, ring)| RingStatus {
             index,
             in_flight: ring.in_flight() as u64,
@@ -100,6 +101,8 @@ impl Attendance {
             waiting: volume.map(|volume| volume.waiting()).unwrap_or_default(),
             direct_reads: volume.map_or(0, |volume| volume.direct_reads()),
             shared_writes: volume.map_or(0, |volume| volume.shared_writes()),
+            throttled_requests: throttled.requests,
+            throttled_ms: throttled.waited_ms,
             seccomp: (*seccomp).to_owned(),
             requests: Vec::new(),
         };
@@ -121,7 +124,7 @@ impl Attendance {
         let this = Rc::clone(this);
         spawn_local(async move {
             let rested = tokio::select! {
-                rested = timeout_at(deadline, this.desk.backing.rested()) => rested.is_ok(),
+                rested = timeout_at(deadline, this.desk.backing.hurried(this.desk.backing.rested())) => rested.is_ok(),
                 () = ended.notified() => return drop(done.send(Err(HoldError::Ended(hold)))),
             };
             let now = Instant::now();

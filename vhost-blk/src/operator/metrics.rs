@@ -20,6 +20,14 @@ const SHARED_WRITES: Family = counter(
     "shared_writes_total",
     "Writes to disks whose data was in shared memory.",
 );
+const THROTTLED: Family = counter(
+    "throttled_requests_total",
+    "Requests that waited for their turn by the volume's limits.",
+);
+const THROTTLED_MS: Family = counter(
+    "throttled_milliseconds_total",
+    "How long these waited, all together.",
+);
 
 /// All figures.
 pub(super) fn render(status: &DeviceStatus) -> String {
@@ -37,6 +45,8 @@ pub(super) fn render(status: &DeviceStatus) -> String {
         (WAITING, status.waiting.len() as u64),
         (DIRECT_READS, status.direct_reads),
         (SHARED_WRITES, status.shared_writes),
+        (THROTTLED, status.throttled_requests),
+        (THROTTLED_MS, status.throttled_ms),
     ] {
         text.family(&family, [(labels(&[("volume", &status.volume)]), value)]);
     }
@@ -68,6 +78,8 @@ mod tests {
             waiting: Vec::new(),
             direct_reads: 3,
             shared_writes: 0,
+            throttled_requests: 2,
+            throttled_ms: 30,
             seccomp: "enforce".into(),
             requests: vec![RequestFigures {
                 kind: "read".into(),
@@ -84,6 +96,7 @@ mod tests {
         let text = render(&status());
         for line in [
             r#"vhost_blk_generation{volume="db\"1"} 7"#,
+            r#"vhost_blk_throttled_milliseconds_total{volume="db\"1"} 30"#,
             r#"vhost_blk_requests_total{volume="db\"1",kind="read"} 3"#,
         ] {
             assert!(

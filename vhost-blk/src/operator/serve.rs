@@ -127,6 +127,8 @@ async fn figures(State(orders): Orders) -> Result<Json<FrontEndFigures>, Failure
             waiting: status.waiting,
             direct_reads: status.direct_reads,
             shared_writes: status.shared_writes,
+            throttled_requests: status.throttled_requests,
+            throttled_ms: status.throttled_ms,
             requests: status.requests,
         }],
     }))

@@ -62,8 +62,8 @@ impl Comparisons {
 }
 
 impl Open {
-    /// Has an operation done that was checked.
-    pub(super) fn submit(self: &Rc<Self>, operation: Operation, done: Continuation) {
+    /// Has an operation done that was checked and whose turn has come.
+    pub(super) fn begin(self: &Rc<Self>, operation: Operation, done: Continuation) {
         if let Operation::CompareAndWrite {
             offset,
             expected,

@@ -16,6 +16,7 @@ use tracing::{error, info};
 
 use super::comparison::Comparisons;
 use super::driver::{Driver, Side};
+use super::limited::{self, Limited};
 use super::session::{self, OpenedSession, Session};
 use super::transit::Transit;
 use super::{Cache, OpenError, ReadRing, again, owner_operation};
@@ -51,6 +52,8 @@ pub(super) struct Open {
     deposed: Cell<bool>,
     /// Compare-and-writes, and what waits for them.
     pub(super) comparisons: Comparisons,
+    /// The limits, and what waits for its turn by them.
+    pub(super) limited: Limited,
     /// A token, and how many owners have said that all is quiet.
     quiet: Cell<(u64, usize)>,
     tasks: RefCell<Vec<AbortHandle>>,
@@ -72,6 +75,7 @@ impl Open {
             leased,
         } = opened;
         let moving = view.moving.take();
+        let limits = view.limits;
         let open = Rc::new(Self {
             session,
             volume: view.volume,
@@ -83,6 +87,7 @@ impl Open {
             renewed: Cell::new(leased),
             deposed: Cell::new(false),
             comparisons: Comparisons::default(),
+            limited: Limited::default(),
             quiet: Cell::new((0, 0)),
             tasks: RefCell::default(),
         });
@@ -94,7 +99,9 @@ impl Open {
         let tasks = [
             spawn_local(session::keep(Rc::clone(&open))),
             spawn_local(again::take(Rc::clone(&open))),
+            spawn_local(limited::run(Rc::clone(&open))),
         ];
+        open.limit(limits);
         let handles = tasks.map(|task| task.abort_handle());
         open.tasks.borrow_mut().extend(handles);
         Ok(open)
@@ -204,6 +211,7 @@ impl Open {
     pub(super) fn waiting(&self) -> Vec<String> {
         let mut reasons: Vec<String> = self.halves().iter().flat_map(|half| half.waiting()).collect();
         reasons.extend(self.source().and_then(|(_, transit)| transit.obstacle()));
+        reasons.extend(self.limited.waiting());
         reasons
     }
 
@@ -228,6 +236,7 @@ impl Open {
 
     /// Hands each owner its part of a view, in an event.
     fn tell_halves(self: &Rc<Self>, mut view: VolumeView, event: &dyn Fn(Box<VolumeView>) -> Event) {
+        self.limit(view.limits);
         match (view.moving.take(), self.source()) {
             (Some(moving), None) => {
                 let source = event(moving.source.clone());
@@ -352,7 +361,7 @@ impl Open {
         }
     }
 
-    pub(super) fn lost(&self) {
+    pub(super) fn lost(self: &Rc<Self>) {
         if !self.enter(Phase::Lost) {
             return;
         }
@@ -360,6 +369,8 @@ impl Open {
         if let Some((_, transit)) = self.source() {
             transit.fail();
         }
+        // What waits for its turn fails now.
+        self.lift_limits();
         self.tell(DeviceEvent::Lost);
     }
 
@@ -435,6 +446,7 @@ impl Open {
     }
 
     pub(super) async fn close(self: &Rc<Self>) {
+        self.lift_limits();
         self.closing.set(true);
         self.comparisons.ended().await;
         // Nothing of the volume may be between two owners.
@@ -454,6 +466,7 @@ impl Open {
 
     /// Ends all tasks, and with them all connections.
     pub(super) fn stop(&self) {
+        self.limited.stop();
         self.comparisons.stop();
         for half in self.halves() {
             half.stop();

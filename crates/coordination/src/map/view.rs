@@ -1,6 +1,7 @@
 //! What an owner or a reader on a node must know of the map, as it is sent to them. Who may have it is not
 //! decided here.
 
+use protocol::limits::VolumeLimits;
 use protocol::session::{DiskView, GroupView, MovingView, VolumeView};
 use protocol::{DiskId, Generation, LayerId, NodeId, VolumeId};
 
@@ -19,6 +20,7 @@ impl ClusterMap {
         let mut view = self.bare_view(volume, node)?;
         view.name.clone_from(&record.name);
         view.size = record.size;
+        view.limits = record.limits;
         view.head = record.head;
         view.generation = generation;
         view.lease_ms = lease_ms;
@@ -87,6 +89,7 @@ impl ClusterMap {
             cluster: self.cluster(),
             erasure: record.redundancy.profile(),
             moving: None,
+            limits: VolumeLimits::default(),
         })
     }
 
@@ -107,6 +110,9 @@ impl ClusterMap {
 #[cfg(test)]
 mod tests {
     //! An owner is told how its pool encodes rows, and so is whoever merges layers; of copies nothing is said.
+    use std::num::NonZeroU64;
+
+    use protocol::limits::Rate;
     use protocol::profile::Profile;
     use protocol::session::SlotState;
     use protocol::{FamilyId, PgId, PoolId};
@@ -138,6 +144,11 @@ mod tests {
 
     /// A pool with one group on nodes of one disk each, and a volume in it.
     fn map(redundancy: Redundancy) -> ClusterMap {
+        limited_map(redundancy, VolumeLimits::default())
+    }
+
+    /// The same with limits of the volume.
+    fn limited_map(redundancy: Redundancy, limits: VolumeLimits) -> ClusterMap {
         let candidate = |disk| Candidate {
             disk: DiskId(disk),
             weight: 1,
@@ -166,6 +177,7 @@ mod tests {
             size: 4096,
             discard_to: None,
             origin: None,
+            limits,
             created_ms: 1,
         };
         let entries = vec![
@@ -189,6 +201,25 @@ mod tests {
         assert_eq!(shards, [0, 1, 2, 3, 4, 5].map(|shard| (shard, SlotState::InSync)));
         assert_eq!(map.row_chunks(FamilyId(1)), Some(4));
         assert_eq!(map.row_chunks(FamilyId(2)), None);
+    }
+
+    #[test]
+    fn an_owner_is_told_the_limits_and_what_has_none_says_nothing_of_them() {
+        let told = |limits| {
+            let map = limited_map(Redundancy::Replicated { copies: 3 }, limits);
+            map.volume_view(VolumeId(1), NodeId(1), Generation(1), 1).unwrap()
+        };
+        let said = serde_json::to_string(&told(VolumeLimits::default())).unwrap();
+        assert!(!said.contains("limits"), "{said}");
+        let mut limits = VolumeLimits::default();
+        limits.operations.read = NonZeroU64::new(9).map(|per_second| Rate {
+            per_second,
+            burst: None,
+        });
+        let view = told(limits);
+        assert_eq!(view.limits, limits);
+        let said = serde_json::to_string(&view).unwrap();
+        assert_eq!(serde_json::from_str::<VolumeView>(&said).unwrap(), view);
     }
 
     #[test]

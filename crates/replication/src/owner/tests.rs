@@ -61,6 +61,7 @@ fn view() -> VolumeView {
         disks: vec![disk(A), disk(B)],
         cluster: [0; 16],
         moving: None,
+        limits: protocol::limits::VolumeLimits::default(),
         erasure: None,
     }
 }

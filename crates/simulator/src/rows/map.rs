@@ -183,6 +183,7 @@ impl Cluster {
             disks: self.disks().map(disk).collect(),
             cluster: [0; 16],
             moving: None,
+            limits: protocol::limits::VolumeLimits::default(),
             erasure: Some(self.profile),
         }
     }

@@ -225,6 +225,8 @@ mod tests {
             in_flight: 2,
             waiting: vec!["writes wait for disk-3".into()],
             direct_reads: 0,
+            throttled_requests: 0,
+            throttled_ms: 0,
             shared_writes: 0,
             requests: vec![figures],
         };

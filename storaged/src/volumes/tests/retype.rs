@@ -27,6 +27,7 @@ async fn world() -> (World, VolumeId) {
         name: "a".to_owned(),
         size: SIZE.into(),
         pool: Some("fast".to_owned()),
+        limits: None,
     };
     let (id, _) = world.volumes.create(&request).await.unwrap();
     (world, id)
