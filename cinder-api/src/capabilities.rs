@@ -45,7 +45,7 @@ pub fn common(settings: &Settings) -> Map<String, Value> {
         "thin_provisioning_support": true,
         "thick_provisioning_support": false,
         "thin_provisioning": true,
-        "QoS_support": false,
+        "QoS_support": true,
         "multiattach": true,
         "cacheable": true,
         "online_extend_support": true,

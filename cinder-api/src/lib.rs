@@ -18,6 +18,7 @@ pub mod identity;
 pub mod images;
 pub mod nova;
 pub mod policy;
+pub mod qos;
 pub mod quota;
 pub mod records;
 pub mod request;

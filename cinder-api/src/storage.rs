@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use admin_api::ErrorKind;
+use admin_api::limits::VolumeLimits;
 use admin_api::pools::Pool;
 use admin_api::volumes::Volume;
 use admin_client::{AskError, VolumeDirectory};
@@ -66,6 +67,15 @@ impl Storage {
             return Ok(());
         }
         self.0.grow(name, gib * GIB).await.map(|_| ())
+    }
+
+    /// Has a volume keep to these limits and no others, whoever has it open.
+    pub async fn limit(&self, name: &str, limits: &VolumeLimits) -> Result<(), AskError> {
+        let present = self.volume(name).await?.map(|volume| volume.limits);
+        if present.as_ref() == Some(limits) {
+            return Ok(());
+        }
+        self.0.limit(name, limits).await.map(|_| ())
     }
 
     /// Deletes a volume with all its snapshots.

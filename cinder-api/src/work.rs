@@ -24,6 +24,7 @@ mod backups;
 mod expiry;
 mod groups;
 mod images;
+mod limits;
 mod messages;
 mod snapshots;
 mod volumes;
@@ -292,6 +293,16 @@ async fn perform(service: &Service, job: &Stored<Job>) -> Result<(), Trouble> {
         Task::ExtendVolume { volume, size } => volumes::extend(service, job, volume, *size).await,
         Task::RevertVolume { volume, snapshot } => volumes::revert(service, job, volume, snapshot).await,
         Task::RetypeVolume { volume, type_id } => volumes::retype(service, job, volume, type_id).await,
+        Task::LimitVolume { volume } => limits::apply(service, job, volume).await,
+        Task::LimitVolumesOfType { type_id } => {
+            limits::spread(service, job, |_, other| other == type_id).await
+        }
+        Task::LimitVolumesOfQos { qos } => {
+            limits::spread(service, job, |tables, type_id| {
+                limits::has_qos(tables, type_id, qos)
+            })
+            .await
+        }
         Task::CreateGroup { group } => groups::create(service, job, group).await,
         Task::DeleteGroup { group } => groups::delete(service, job, group).await,
         Task::CreateGroupSnapshot { group_snapshot } => {
@@ -341,6 +352,10 @@ async fn give_up(service: &Service, job: &Stored<Job>, why: &str) -> Result<(), 
         }
         Task::DeleteGroup { .. } | Task::DeleteGroupSnapshot { .. } => {
             groups::give_up(service, job, job.task.subject(), false).await
+        }
+        // Nothing is to be said of the volume: the log has the reason.
+        Task::LimitVolume { .. } | Task::LimitVolumesOfType { .. } | Task::LimitVolumesOfQos { .. } => {
+            conclude(service, job, |_| {}).await
         }
         _ => volumes::give_up(service, job, why).await,
     }

@@ -11,8 +11,10 @@ use serde_json::{Map, Value, json};
 use super::types::specs::{self, Specs};
 use crate::door;
 use crate::fault::Fault;
+use crate::qos;
+use crate::records::job::Task;
 use crate::records::qos::{Consumer, QosName, QosSpecs};
-use crate::records::{Instant, Stored, Tables};
+use crate::records::{Edit, Instant, Stored, Tables};
 use crate::request::body::TEXT_MAX;
 use crate::request::filter::filters;
 use crate::request::listing::{self, Key, Page};
@@ -114,6 +116,28 @@ fn read(map: &Map<String, Value>) -> Result<(Option<Consumer>, Specs), Fault> {
     Ok((consumer, specs))
 }
 
+/// Refuses what the storage could not keep to.
+fn refuse_impossible(qos: &QosSpecs) -> Result<(), Fault> {
+    qos::check(qos).map_err(|why| Fault::bad_request(format!("Invalid qos specs: {why}.")))
+}
+
+/// Changes specifications, and has the storage keep to what the volumes of their types are to have from now on.
+fn change(
+    edit: &mut Edit<'_>,
+    context: &Context,
+    stored: &Stored<QosSpecs>,
+    qos: &QosSpecs,
+) -> Result<(), Fault> {
+    refuse_impossible(qos)?;
+    edit.replace(stored, qos);
+    let concerns = stored.consumer.is_for_back_end() || qos.consumer.is_for_back_end();
+    if concerns && associations::of(edit.tables, &qos.id).next().is_some() {
+        let task = Task::LimitVolumesOfQos { qos: qos.id.clone() };
+        associations::follow(edit, context, task);
+    }
+    Ok(())
+}
+
 async fn create(State(service): Shared, context: Context, body: Body) -> Result<Json<Value>, Fault> {
     service.check("volume_extension:qos_specs_manage:create", &context)?;
     body.only(&["qos_specs"])?;
@@ -130,6 +154,7 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
         specs,
         created_at: Instant::now(),
     };
+    refuse_impossible(&qos)?;
     let made = service.records.edit(|edit| {
         if edit.tables.qos_names.get(&QosName::key(&qos.name)).is_some() {
             return Err(Fault::conflict(format!("QoS Specs {} already exists.", qos.name)));
@@ -157,8 +182,7 @@ async fn update(
         let mut qos = stored.record.clone();
         qos.consumer = consumer.unwrap_or(qos.consumer);
         qos.specs.extend(specs.clone());
-        edit.replace(stored, &qos);
-        Ok::<_, Fault>(())
+        change(edit, &context, stored, &qos)
     });
     changed.await?;
     Ok(Json(json!({"qos_specs": fields.0})))
@@ -198,8 +222,7 @@ async fn delete_keys(
                 )));
             }
         }
-        edit.replace(stored, &qos);
-        Ok(())
+        change(edit, &context, stored, &qos)
     });
     changed.await?;
     Ok(door::accepted())
@@ -216,7 +239,7 @@ async fn delete(
     if force {
         service.records.fresh().await?;
         look(&service.records.tables(), &id)?;
-        associations::clear(&service, &id).await?;
+        associations::clear(&service, &context, &id).await?;
     }
     let deleted = service.records.edit(|edit| {
         let tables = edit.tables;

@@ -48,6 +48,21 @@ pub enum Task {
         /// The type.
         type_id: String,
     },
+    /// Have the storage keep to what a volume's type says.
+    LimitVolume {
+        /// The volume.
+        volume: String,
+    },
+    /// Do so for all volumes of a type, which has other specifications of quality of service, or none any more.
+    LimitVolumesOfType {
+        /// The type.
+        type_id: String,
+    },
+    /// Do so for all volumes of all types that have certain specifications, for these have changed.
+    LimitVolumesOfQos {
+        /// The specifications.
+        qos: String,
+    },
     /// Make a snapshot that is `creating`.
     CreateSnapshot {
         /// The snapshot.
@@ -148,6 +163,7 @@ impl Task {
             | Self::ExtendVolume { volume, .. }
             | Self::RevertVolume { volume, .. }
             | Self::RetypeVolume { volume, .. }
+            | Self::LimitVolume { volume }
             | Self::CreateFromImage { volume, .. }
             | Self::ReimageVolume { volume, .. }
             | Self::UploadImage { volume, .. } => volume,
@@ -155,6 +171,8 @@ impl Task {
             Self::CreateGroupSnapshot { group_snapshot } | Self::DeleteGroupSnapshot { group_snapshot } => {
                 group_snapshot
             }
+            Self::LimitVolumesOfType { type_id } => type_id,
+            Self::LimitVolumesOfQos { qos } => qos,
             Self::CreateSnapshot { snapshot } | Self::DeleteSnapshot { snapshot } => snapshot,
             Self::CreateBackup { backup }
             | Self::RestoreBackup { backup, .. }

@@ -25,6 +25,11 @@ impl Consumer {
     pub fn is_for_front_end(self) -> bool {
         self != Self::BackEnd
     }
+
+    /// Whether the storage keeps to the limits.
+    pub fn is_for_back_end(self) -> bool {
+        self != Self::FrontEnd
+    }
 }
 
 /// Limits with a name. Which types have them, the types say.

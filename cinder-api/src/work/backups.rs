@@ -172,6 +172,8 @@ pub(super) async fn restore(
             move |device| Box::pin(async move { copy::restore(device, store.as_ref(), &manifest).await }),
         )
         .await?;
+        // Only now: a new volume is filled as fast as it can be.
+        super::limits::settle(service, &volume.storage_name, &volume.type_id, volume.size).await?;
     }
     conclude(service, job, |edit| {
         edit.amend::<Backup>(id, |backup| {

@@ -28,7 +28,9 @@ pub(super) async fn create(service: &Service, job: &Stored<Job>, id: &str) -> Re
     }
     let mut pools = Vec::new();
     for volume in &volumes {
-        let there = service.storage.volume(&volume.storage_name).await?;
+        let name = &volume.storage_name;
+        super::limits::settle(service, name, &volume.type_id, volume.size).await?;
+        let there = service.storage.volume(name).await?;
         pools.push((volume.id.clone(), there.map(|volume| volume.pool)));
     }
     conclude(service, job, |edit| {

@@ -86,6 +86,7 @@ pub(super) async fn create(
         // The copy may have been taken away meanwhile; then another one is made.
         return Err(Trouble::Later(error.to_string()));
     }
+    super::limits::settle(service, &volume.storage_name, &volume.type_id, volume.size).await?;
     conclude(service, job, |edit| {
         edit.amend::<Volume>(id, |volume| {
             if matches!(volume.status, VolumeStatus::Creating | VolumeStatus::Downloading) {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use admin_api::ErrorKind;
 
+use super::limits;
 use super::messages::{self, Event};
 use super::{Trouble, conclude};
 use crate::api::volumes::AVAILABLE_OR_IN_USE;
@@ -56,6 +57,7 @@ pub(super) async fn create(service: &Service, job: &Stored<Job>, id: &str) -> Re
         Origin::Gone(what) => return Err(Trouble::Failed(format!("{what} is gone"))),
     }
     move_to(service, name, &pool).await?;
+    limits::settle(service, name, &volume.type_id, volume.size).await?;
     finish(service, job, id, |volume| {
         volume.status = VolumeStatus::Available;
         volume.pool = Some(pool.clone());
@@ -206,6 +208,7 @@ pub(super) async fn manage(service: &Service, job: &Stored<Job>, id: &str) -> Re
             return Err(Trouble::Failed(format!("{name} is gone from the storage")));
         }
         service.storage.grow(name, volume.size).await?;
+        limits::settle(service, name, &volume.type_id, volume.size).await?;
     }
     finish(service, job, id, |volume| {
         if volume.status == VolumeStatus::Managing {
@@ -219,6 +222,7 @@ pub(super) async fn manage(service: &Service, job: &Stored<Job>, id: &str) -> Re
 pub(super) async fn extend(service: &Service, job: &Stored<Job>, id: &str, size: u64) -> Result<(), Trouble> {
     if let Some(volume) = look(service, id, VolumeStatus::Extending) {
         service.storage.grow(&volume.storage_name, size).await?;
+        limits::settle(service, &volume.storage_name, &volume.type_id, size).await?;
     }
     finish(service, job, id, |volume| {
         if volume.status == VolumeStatus::Extending {
@@ -292,6 +296,7 @@ pub(super) async fn retype(
         return Err(Trouble::Failed("no pool fits the type".to_owned()));
     };
     move_to(service, &volume.storage_name, &pool).await?;
+    limits::settle(service, &volume.storage_name, type_id, volume.size).await?;
     conclude(service, job, |edit| {
         let tables = edit.tables;
         if let Some(stored) = tables

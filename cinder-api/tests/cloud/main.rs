@@ -9,6 +9,7 @@ mod death;
 mod identity;
 mod images;
 mod local;
+mod limits;
 mod nova;
 mod operators;
 mod races;

@@ -6,6 +6,7 @@ use super::{find, state};
 use crate::api::volumes;
 use crate::connections::{Choice, Connector, agent};
 use crate::fault::Fault;
+use crate::qos;
 use crate::records::attachment::{AttachMode, Connection};
 use crate::records::volume::{AttachStatus, Chap, VolumeStatus};
 use crate::records::{Attachment, Tables, Volume};
@@ -128,12 +129,7 @@ pub async fn open(
         .await?;
     let tables = service.records.tables();
     let kind = tables.types.get(&volume.type_id);
-    let qos = kind
-        .and_then(|kind| kind.qos_id.as_ref())
-        .and_then(|id| tables.qos.get(id));
-    let qos = qos
-        .filter(|qos| qos.consumer.is_for_front_end())
-        .map(|qos| &qos.specs);
+    let qos = qos::told_of(&tables, &volume.type_id, volume.size);
     let access = if volume.read_only == Some(true) {
         AttachMode::ReadOnly
     } else {

@@ -9,8 +9,11 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::look;
+use crate::api::volumes::later;
 use crate::door;
 use crate::fault::Fault;
+use crate::records::job::Task;
+use crate::records::qos::{Consumer, QosSpecs};
 use crate::records::{Edit, Instant, Stored, Tables, VolumeType};
 use crate::request::{Context, Query};
 use crate::service::{Service, Shared};
@@ -74,18 +77,33 @@ pub(super) async fn add(
             None => {}
         }
         edit.touch(qos);
-        set(edit, kind, Some(id.clone()));
+        set(edit, &context, kind, Some(qos));
         Ok(())
     });
     added.await?;
     Ok(door::accepted())
 }
 
-fn set(edit: &mut Edit<'_>, stored: &Stored<VolumeType>, qos_id: Option<String>) {
+/// Gives a type these limits, or none any more; its volumes follow.
+fn set(edit: &mut Edit<'_>, context: &Context, stored: &Stored<VolumeType>, qos: Option<&Stored<QosSpecs>>) {
     let mut kind = stored.record.clone();
-    kind.qos_id = qos_id;
+    kind.qos_id = qos.map(|qos| qos.id.clone());
     kind.updated_at = Some(Instant::now());
     edit.replace(stored, &kind);
+    let former = stored.qos_id.as_ref().and_then(|id| edit.tables.qos.get(id));
+    let both = qos.into_iter().chain(former.map(AsRef::as_ref));
+    if both.map(|qos| qos.consumer).any(Consumer::is_for_back_end) {
+        let task = Task::LimitVolumesOfType {
+            type_id: kind.id.clone(),
+        };
+        follow(edit, context, task);
+    }
+}
+
+/// Has the volumes follow, later: for nobody's project if the caller works in none.
+pub(super) fn follow(edit: &mut Edit<'_>, context: &Context, task: Task) {
+    let project = context.project().unwrap_or_default().to_owned();
+    later(edit, context, &project, task);
 }
 
 pub(super) async fn remove(
@@ -101,7 +119,7 @@ pub(super) async fn remove(
         look(tables, &id)?;
         let kind = kind(tables, type_id)?;
         if kind.qos_id.as_ref() == Some(&id) {
-            set(edit, kind, None);
+            set(edit, &context, kind, None);
         }
         Ok::<_, Fault>(())
     });
@@ -117,17 +135,17 @@ pub(super) async fn remove_all(
     service.check("volume_extension:qos_specs_manage:update", &context)?;
     service.records.fresh().await?;
     look(&service.records.tables(), &id)?;
-    clear(&service, &id).await?;
+    clear(&service, &context, &id).await?;
     Ok(door::accepted())
 }
 
 /// Takes these limits from all types that have them, some at a time: a transaction has a limit, too.
-pub(super) async fn clear(service: &Service, id: &str) -> Result<(), Fault> {
+pub(super) async fn clear(service: &Service, context: &Context, id: &str) -> Result<(), Fault> {
     loop {
         let cleared = service.records.edit(|edit| {
             let kinds: Vec<_> = of(edit.tables, id).take(TYPES_AT_ONCE).collect();
             for kind in &kinds {
-                set(edit, kind, None);
+                set(edit, context, kind, None);
             }
             Ok::<_, Fault>(kinds.len())
         });
