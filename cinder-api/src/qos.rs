@@ -81,15 +81,12 @@ fn limits(specs: &BTreeMap<String, String>, gib: u64) -> Result<VolumeLimits, St
         let most_key = format!("{key}_max");
         let (fixed, most) = (number(key)?, number(&most_key)?);
         let least = number(&format!("{key}_per_gb_min"))?;
-        match number(&format!("{key}_per_gb"))? {
-            Some(per_gib) => {
-                let limit = by_size(per_gib, gib, least, most);
-                set(key, Some(limit.min(LIMIT_MAX)));
-            }
-            None => {
-                set(key, fixed);
-                set(&most_key, most);
-            }
+        if let Some(per_gib) = number(&format!("{key}_per_gb"))? {
+            let limit = by_size(per_gib, gib, least, most);
+            set(key, Some(limit.min(LIMIT_MAX)));
+        } else {
+            set(key, fixed);
+            set(&most_key, most);
         }
     }
     set(SIZE, number(SIZE)?);
