@@ -6,7 +6,12 @@
 
 pub mod copy;
 pub mod manifest;
+mod remote;
+pub mod repository;
+pub mod s3;
 pub mod store;
+pub mod swift;
 
 pub use manifest::Manifest;
+pub use repository::{Repository, RepositorySettings};
 pub use store::{ObjectStore, StoreError};

@@ -7,8 +7,13 @@ use std::time::Duration;
 use coordination::etcd;
 use serde::Deserialize;
 
+use backups::BackupsFile;
+
+use crate::backup::RepositorySettings;
 use crate::identity::{KeystoneSettings, Secret};
 use crate::images::checks;
+
+mod backups;
 
 /// How long an answer of Keystone is believed, by default: a token that was revoked works no longer than this.
 const TOKEN_CACHE_DEFAULT: Duration = Duration::from_mins(1);
@@ -128,12 +133,6 @@ struct ImagesFile {
     formats: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BackupsFile {
-    directory: Option<PathBuf>,
-}
-
 /// Where the records are.
 #[derive(Clone, Debug)]
 pub enum Place {
@@ -191,8 +190,8 @@ pub struct Settings {
     pub work_dir: PathBuf,
     /// Formats of images that volumes may be made from, as Glance calls them.
     pub image_formats: Vec<String>,
-    /// The directory that backups are kept in; nothing: there are none.
-    pub backup_directory: Option<PathBuf>,
+    /// Where backups are kept; nothing: there are none.
+    pub backups: Option<RepositorySettings>,
 }
 
 impl Settings {
@@ -212,6 +211,7 @@ impl Settings {
         let run = PathBuf::from("/var/lib/storaged");
         let records = file.records.check()?;
         let local = file.local.map(|local| local.check(&records)).transpose()?;
+        let keystone = file.keystone.check()?;
         Ok(Self {
             listen: file
                 .listen
@@ -225,7 +225,8 @@ impl Settings {
                 .default_volume_type
                 .unwrap_or_else(|| DEFAULT_TYPE.to_owned()),
             availability_zone: file.availability_zone.unwrap_or_else(|| "nova".to_owned()),
-            keystone: file.keystone.check()?,
+            backups: file.backups.check(&keystone)?,
+            keystone,
             records,
             local,
             admin_socket: file
@@ -252,7 +253,6 @@ impl Settings {
                 .work_dir
                 .unwrap_or_else(|| PathBuf::from("/var/lib/cinder-api")),
             image_formats: image_formats(file.images.formats)?,
-            backup_directory: file.backups.directory,
         })
     }
 }
@@ -285,8 +285,8 @@ const TARGET_PREFIX: &str = "iqn.2026-01.storaged:volume-";
 impl KeystoneFile {
     fn check(self) -> Result<KeystoneSettings, ConfigError> {
         let password = match (self.password, self.password_file) {
-            (Some(password), None) => password,
-            (None, Some(path)) => text(&path)?.trim_end_matches(['\r', '\n']).to_owned(),
+            (Some(password), None) => Secret(password),
+            (None, Some(path)) => secret(&path)?,
             _ => {
                 let message = "keystone needs one of password and password_file";
                 return Err(ConfigError::Value(message.to_owned()));
@@ -308,7 +308,7 @@ impl KeystoneFile {
             public_url: self.www_authenticate_uri.unwrap_or_else(|| auth_url.clone()),
             auth_url,
             username: self.username.unwrap_or_else(|| "cinder".to_owned()),
-            password: Secret(password),
+            password,
             project_name: self.project_name.unwrap_or_else(|| "service".to_owned()),
             user_domain_name: self.user_domain_name.unwrap_or_else(default),
             project_domain_name: self.project_domain_name.unwrap_or_else(default),
@@ -371,6 +371,11 @@ impl LocalFile {
             is_default: self.default,
         })
     }
+}
+
+/// A secret that is a file's first and only line.
+fn secret(path: &Path) -> Result<Secret, ConfigError> {
+    Ok(Secret(text(path)?.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 fn text(path: &Path) -> Result<String, ConfigError> {

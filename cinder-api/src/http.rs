@@ -6,6 +6,7 @@
 //! Not reqwest, which the rest of the project uses for its unix sockets: its TLS would have to be switched on for all
 //! programs, and then none of their clients could be made without a provider of cryptography.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -125,23 +126,31 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, NoAnswer> {
+        let mut all = headers.to_vec();
+        if body.is_some() {
+            all.push((header::CONTENT_TYPE.as_str(), "application/json"));
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send(method, url, &all, body.into(), ANSWER_TIME_MAX).await
+    }
+
+    /// Sends a body as a whole, and reads the answer, whatever its status; all within a time.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        time_max: Duration,
+    ) -> Result<Answer, NoAnswer> {
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let body = body.map(Value::to_string).unwrap_or_default();
         let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
         let request = request.body(body).map_err(|error| NoAnswer(error.to_string()))?;
-        let answered = tokio::time::timeout(ANSWER_TIME_MAX, self.exchange(request)).await;
-        answered.unwrap_or_else(|_| {
-            Err(NoAnswer(format!(
-                "no answer within {} s",
-                ANSWER_TIME_MAX.as_secs()
-            )))
-        })
+        let answered = tokio::time::timeout(time_max, self.exchange(request)).await;
+        answered.unwrap_or_else(|_| Err(NoAnswer(format!("no answer within {} s", time_max.as_secs()))))
     }
 
     /// Asks for a body that is too large for memory. The status is the caller's to look at.
@@ -232,10 +241,14 @@ impl Answer {
             .map_err(|error| NoAnswer(format!("its answer cannot be read: {error}")))
     }
 
+    /// Its body as text.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
     /// How its body begins, for people.
     pub fn beginning(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
-        text.chars().take(BEGINNING_CHARACTERS).collect()
+        self.text().chars().take(BEGINNING_CHARACTERS).collect()
     }
 
     /// A header's text.

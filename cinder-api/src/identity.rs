@@ -8,7 +8,7 @@ pub mod cache;
 pub mod keystone;
 pub mod token;
 
-pub use keystone::{Keystone, KeystoneSettings};
+pub use keystone::{Keystone, KeystoneSettings, Refusal};
 pub use token::{AccessRule, Token};
 
 /// Who asks, for the rest of the service.

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use cinder_api::backup::ObjectStore;
-use cinder_api::backup::store::Directory;
+use cinder_api::backup::Repository;
 use cinder_api::config::{Place, Settings};
 use cinder_api::connections::{ByAgent, Connections, Iscsi, Kind};
 use cinder_api::identity::Keystone;
@@ -75,9 +74,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
         storage: Storage::new(&settings.admin_socket)?,
         connections: connections(&settings).await?,
         backups: settings
-            .backup_directory
-            .as_deref()
-            .map(|path| Arc::new(Directory::new(path)) as Arc<dyn ObjectStore>),
+            .backups
+            .as_ref()
+            .map(Repository::new)
+            .transpose()
+            .context("make a client for where backups are kept")?,
         policy,
         records,
         settings,

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 
-use crate::backup::ObjectStore;
+use crate::backup::{ObjectStore, Repository};
 use crate::config::Settings;
 use crate::connections::Connections;
 use crate::fault::Fault;
 use crate::identity::{Caller, Keystone};
 use crate::policy::Policy;
-use crate::records::{Record, Records, Stored, Table};
+use crate::records::{Backup, Record, Records, Stored, Table};
 use crate::request::Context;
 use crate::storage::Storage;
+use crate::work::Trouble;
 
 /// The service: one a process.
 pub struct Service {
@@ -29,7 +30,7 @@ pub struct Service {
     /// How hosts reach it.
     pub connections: Connections,
     /// Where backups are kept; nothing if no place is configured.
-    pub backups: Option<Arc<dyn ObjectStore>>,
+    pub backups: Option<Repository>,
 }
 
 /// How handlers get the service.
@@ -37,10 +38,18 @@ pub type Shared = State<Arc<Service>>;
 
 impl Service {
     /// Where backups are kept.
-    pub fn backups(&self) -> Result<Arc<dyn ObjectStore>, Fault> {
-        let none =
-            || Fault::unavailable("No place for backups is configured: an operator sets backups.directory.");
-        self.backups.clone().ok_or_else(none)
+    pub fn backups(&self) -> Result<&Repository, Fault> {
+        let none = || {
+            Fault::unavailable(
+                "No place for backups is configured: an operator sets backups.store and what it needs.",
+            )
+        };
+        self.backups.as_ref().ok_or_else(none)
+    }
+
+    /// The objects among which a backup's are.
+    pub fn objects_of(&self, backup: &Backup) -> Result<Arc<dyn ObjectStore>, Trouble> {
+        Ok(self.backups()?.open(backup.container.as_deref())?)
     }
 
     /// Refuses what a rule does not let a caller do with things of his own project.

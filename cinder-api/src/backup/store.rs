@@ -1,4 +1,5 @@
-//! Where backups lie: named objects, each written whole. A directory is one such place; others only need the same four verbs.
+//! Where backups lie: named objects, each written whole. A directory is one such place; others only need the same four verbs
+//! ([`super::swift`], [`super::s3`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,16 @@ pub enum StoreError {
         verb: &'static str,
         /// What the system said.
         source: io::Error,
+    },
+    /// A store that is asked over HTTP refuses, or does not answer.
+    #[error("{name} cannot be {verb} where backups are kept: {why}")]
+    Remote {
+        /// The object.
+        name: String,
+        /// What was to be done to it.
+        verb: &'static str,
+        /// What it said, if anything.
+        why: String,
     },
 }
 

@@ -70,8 +70,8 @@ pub struct Keystone {
 struct OwnToken {
     text: Secret,
     expires: Instant,
-    /// Where servers are.
-    compute: Option<String>,
+    /// What else Keystone says of it.
+    about: Arc<Token>,
 }
 
 impl Keystone {
@@ -183,7 +183,7 @@ impl Keystone {
                 Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Ok(None),
                 Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
                     info!("Keystone takes our token no longer: asking for a new one");
-                    self.forget(&own).await;
+                    self.forget(&own.text).await;
                     "it refuses our own token".clone_into(&mut last);
                 }
                 Ok(answer) => last = format!("it answers with status {}", answer.status),
@@ -201,7 +201,12 @@ impl Keystone {
 
     /// Where servers are, as the catalogue tells ourselves; nothing if there are none.
     pub async fn compute(&self) -> Result<Option<String>, Refusal> {
-        Ok(self.own_token().await?.compute)
+        self.own_endpoint(&["compute"]).await
+    }
+
+    /// Where a service of one of these types is, as the catalogue tells ourselves; nothing if it is not there.
+    pub async fn own_endpoint(&self, types: &[&str]) -> Result<Option<String>, Refusal> {
+        Ok(self.own_token().await?.about.endpoint(types))
     }
 
     async fn own_token(&self) -> Result<OwnToken, Refusal> {
@@ -219,9 +224,10 @@ impl Keystone {
         Ok(token)
     }
 
-    async fn forget(&self, refused: &OwnToken) {
+    /// Another service takes this token of ours no longer: the next one who needs one gets a new one.
+    pub async fn forget(&self, refused: &Secret) {
         let mut own = self.own.lock().await;
-        if own.as_ref().is_some_and(|token| token.text == refused.text) {
+        if own.as_ref().is_some_and(|token| token.text == *refused) {
             *own = None;
         }
     }
@@ -256,7 +262,7 @@ impl Keystone {
         Ok(OwnToken {
             text: Secret(text),
             expires: told.token.expires(),
-            compute: told.token.endpoint(&["compute"]),
+            about: Arc::new(told.token),
         })
     }
 }

@@ -58,7 +58,7 @@ pub struct Backup {
     /// Why it is in an error.
     #[serde(default)]
     pub fail_reason: Option<String>,
-    /// What the user called the place that it lies in: a label, and no more.
+    /// The container that it lies in. In a directory it is a label, and no more.
     #[serde(default)]
     pub container: Option<String>,
     /// The zone that was asked for.

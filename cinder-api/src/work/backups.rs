@@ -21,7 +21,7 @@ pub(super) async fn create(service: &Service, job: &Stored<Job>, id: &str) -> Re
     let Some(backup) = look(service, id, BackupStatus::Creating) else {
         return conclude(service, job, |_| {}).await;
     };
-    let store = service.backups()?;
+    let store = service.objects_of(&backup)?;
     let identity = identity(&backup.stored_as)?;
     let manifest = match copy::read_manifest(store.as_ref(), identity).await {
         // All was done but to say so.
@@ -163,7 +163,7 @@ pub(super) async fn restore(
             pool = Some(chosen);
             begin_writing(service, volume_id).await?;
         }
-        let store = service.backups()?;
+        let store = service.objects_of(&backup)?;
         let manifest = copy::read_manifest(store.as_ref(), identity(&backup.stored_as)?).await?;
         source = backup.source;
         device::with(
@@ -224,11 +224,7 @@ pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Re
         tables.backups.iter().any(|other| needs(other))
     };
     if !is_needed {
-        let store = service.backups()?;
-        let identity = identity(&backup.stored_as)?;
-        // Without a manifest it is no backup any more, whatever else is still there.
-        store.remove(&manifest_name(identity)).await?;
-        store.remove(&identity.to_string()).await?;
+        remove_objects(service, &backup).await?;
     }
     if let (None, Ok((volume, snapshot))) = (&backup.snapshot_id, names(service, &backup)) {
         // One that was interrupted by force has left its snapshot.
@@ -243,12 +239,21 @@ pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Re
     .await
 }
 
+async fn remove_objects(service: &Service, backup: &Backup) -> Result<(), Trouble> {
+    let store = service.objects_of(backup)?;
+    let identity = identity(&backup.stored_as)?;
+    // Without a manifest it is no backup any more, whatever else is still there.
+    store.remove(&manifest_name(identity)).await?;
+    store.remove(&identity.to_string()).await?;
+    Ok(())
+}
+
 /// Takes a backup over that is stored, and that a record was imported for.
 pub(super) async fn import(service: &Service, job: &Stored<Job>, id: &str) -> Result<(), Trouble> {
     let Some(backup) = look(service, id, BackupStatus::Creating) else {
         return conclude(service, job, |_| {}).await;
     };
-    let store = service.backups()?;
+    let store = service.objects_of(&backup)?;
     let manifest = copy::read_manifest(store.as_ref(), identity(&backup.stored_as)?).await?;
     conclude(service, job, |edit| {
         edit.amend::<Backup>(id, |backup| {
@@ -273,9 +278,18 @@ pub(super) async fn give_up(
 ) -> Result<(), Trouble> {
     tracing::warn!(backup = id, why, "a job about a backup failed");
     if let (Task::CreateBackup { .. }, Some(backup)) = (&job.task, look(service, id, BackupStatus::Creating))
-        && let (None, Ok((volume, snapshot))) = (&backup.snapshot_id, names(service, &backup))
     {
-        service.storage.delete_snapshot(&volume, &snapshot).await?;
+        if let (None, Ok((volume, snapshot))) = (&backup.snapshot_id, names(service, &backup)) {
+            service.storage.delete_snapshot(&volume, &snapshot).await?;
+        }
+        // Where it was to be stored may be what is away: then its deletion removes what is there.
+        if let Err(error) = remove_objects(service, &backup).await {
+            tracing::warn!(
+                backup = id,
+                ?error,
+                "what was stored of it stays until it is deleted"
+            );
+        }
     }
     conclude(service, job, |edit| {
         let tables = edit.tables;

@@ -7,23 +7,23 @@ use crate::cloud::{Api, Cloud, User};
 
 const MIB: u64 = 1 << 20;
 
-fn pattern(byte: u8) -> Vec<u8> {
+pub(crate) fn pattern(byte: u8) -> Vec<u8> {
     vec![byte; 65_536]
 }
 
-fn ask_for(user: &User, api: &Api, backup: &Value) -> String {
+pub(crate) fn ask_for(user: &User, api: &Api, backup: &Value) -> String {
     let answer = user.send(api, Method::POST, "/backups", json!({"backup": backup}));
     assert_eq!(answer.status, 202, "{}", answer.text);
     answer.body["backup"]["id"].as_str().unwrap().to_owned()
 }
 
-fn back_up(user: &User, api: &Api, backup: &Value) -> String {
+pub(crate) fn back_up(user: &User, api: &Api, backup: &Value) -> String {
     let id = ask_for(user, api, backup);
     user.wait_for(api, &format!("/backups/{id}"), "backup", "available");
     id
 }
 
-fn restore(user: &User, api: &Api, backup: &str, to: &Value) -> String {
+pub(crate) fn restore(user: &User, api: &Api, backup: &str, to: &Value) -> String {
     let path = format!("/backups/{backup}/restore");
     let answer = user.send(api, Method::POST, &path, json!({"restore": to}));
     assert_eq!(answer.status, 202, "{}", answer.text);

@@ -28,6 +28,8 @@ pub(crate) struct Cloud {
     pub(crate) node: Node,
     pub(crate) etcd: Etcd,
     folder: TempDir,
+    /// Sections of the configuration that tests differ in.
+    sections: String,
 }
 
 /// A `cinder-api`.
@@ -40,6 +42,11 @@ pub(crate) struct Api {
 impl Cloud {
     /// One with so many API processes.
     pub(crate) fn start(apis: usize) -> Self {
+        Self::start_with(apis, |_, folder| in_directory(folder))
+    }
+
+    /// One whose configuration has other sections than that of a directory for backups, and what they need.
+    pub(crate) fn start_with(apis: usize, sections: impl FnOnce(&Keystone, &Path) -> String) -> Self {
         let folder = new_folder().unwrap();
         let keystone_folder = folder.path().join("keystone");
         std::fs::create_dir(&keystone_folder).unwrap();
@@ -49,8 +56,10 @@ impl Cloud {
         node.storagectl(&["pool", "create", "main", "--copies", "3"])
             .unwrap();
         std::fs::write(folder.path().join(PASSWORD_FILE), format!("{PASSWORD}\n")).unwrap();
+        let sections = sections(&keystone, folder.path());
         let mut cloud = Self {
             apis: Vec::new(),
+            sections,
             keystone,
             node,
             etcd,
@@ -72,13 +81,13 @@ impl Cloud {
              [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword_file = \"{}\"\ntoken_cache_seconds = 1\n\
              [records]\netcd = {endpoints:?}\n[local]\n\
              [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n\
-             [images]\nwork_dir = \"{}\"\n[backups]\ndirectory = \"{}\"\n",
+             [images]\nwork_dir = \"{}\"\n{}",
             self.keystone.url(),
             self.folder.path().join(PASSWORD_FILE).display(),
             self.node.admin_socket().display(),
             self.node.session_socket().display(),
             self.folder.path().join(format!("work-{number}")).display(),
-            self.backups().display(),
+            self.sections,
         );
         let path = self.folder.path().join(format!("api-{number}.toml"));
         std::fs::write(&path, configuration).unwrap();
@@ -95,7 +104,7 @@ impl Cloud {
 
     /// The directory of backups.
     pub(crate) fn backups(&self) -> PathBuf {
-        self.folder.path().join("backups")
+        backups_in(self.folder.path())
     }
 
     /// A folder for a test's own files.
@@ -138,10 +147,28 @@ impl Cloud {
     }
 }
 
+fn backups_in(folder: &Path) -> PathBuf {
+    folder.join("backups")
+}
+
+/// The section for backups in a directory.
+pub(crate) fn in_directory(folder: &Path) -> String {
+    format!("[backups]\ndirectory = \"{}\"\n", backups_in(folder).display())
+}
+
 impl Api {
     /// All that it has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn await_that(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within patience: {what}");
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

@@ -13,3 +13,4 @@ mod limits;
 mod nova;
 mod operators;
 mod races;
+mod remote_backups;

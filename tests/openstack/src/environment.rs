@@ -17,6 +17,8 @@ const REQUIREMENTS: &[(&str, &str)] = &[
     ("cinder", include_str!("../requirements/cinder.txt")),
     ("nova", include_str!("../requirements/nova.txt")),
     ("glance", include_str!("../requirements/glance.txt")),
+    ("swift", include_str!("../requirements/swift.txt")),
+    ("barbican", include_str!("../requirements/barbican.txt")),
 ];
 
 /// In a folder that cargo builds in, there is this file.
@@ -33,7 +35,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The environment of a list: `keystone`, `clients`, `tempest`, `cinder`, `nova` or `glance`. Made now if it is not there, which takes a
+    /// The environment of a list: `keystone`, `clients`, `tempest`, `cinder`, `nova`, `glance`, `swift` or `barbican`. Made now if it is not there, which takes a
     /// minute; who else wants it meanwhile waits.
     pub fn of(name: &str) -> Result<Self> {
         let list = REQUIREMENTS.iter().find(|(known, _)| *known == name);

@@ -2,7 +2,7 @@
 //! live in. It knows nothing of what is tested.
 //!
 //! [`Environment`] installs programs from lists of exact versions, once for all runs; [`Keystone`] is the identity service
-//! with users, projects and a catalogue; [`Reference`] is the real Cinder; [`Glance`] has images; [`http`] asks whoever speaks HTTP.
+//! with users, projects and a catalogue; [`Reference`] is the real Cinder; [`Glance`] has images, and [`Swift`] objects; [`http`] asks whoever speaks HTTP.
 //! A test may be asynchronous: nothing here minds.
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ pub mod http;
 pub mod keystone;
 mod reference;
 mod server;
+mod swift;
 mod template;
 mod tokens;
 
@@ -21,4 +22,5 @@ pub use glance::Glance;
 pub use keystone::Keystone;
 pub use reference::Reference;
 pub use server::Port;
+pub use swift::{S3_ACCESS_KEY, Swift, SwiftAccount};
 pub use tokens::{AccessRule, ApplicationCredential};

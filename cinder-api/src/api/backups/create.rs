@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::summary;
 use crate::api::{snapshots, volumes};
+use crate::backup::Repository;
 use crate::backup::manifest::SOURCES_MAX;
 use crate::fault::Fault;
 use crate::quota;
@@ -39,11 +40,11 @@ struct Wanted {
 pub(super) async fn create(State(service): Shared, context: Context, body: Body) -> Result<Response, Fault> {
     let wanted = read(&service, &context, &body)?;
     service.check("backup:create", &context)?;
-    service.backups()?;
+    let repository = service.backups()?;
     let id = uuid::Uuid::new_v4().to_string();
     let backup = service
         .records
-        .edit(|edit| promise(&service, edit, &context, &wanted, &id))
+        .edit(|edit| promise((&service, repository), edit, &context, &wanted, &id))
         .await?;
     let shown = json!({"backup": summary(&context, &backup)});
     Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
@@ -96,7 +97,7 @@ fn check_zone(service: &Service, fields: Fields<'_>) -> Result<(), Fault> {
 }
 
 fn promise(
-    service: &Service,
+    (service, repository): (&Service, &Repository),
     edit: &mut Edit<'_>,
     context: &Context,
     wanted: &Wanted,
@@ -120,6 +121,8 @@ fn promise(
     } else {
         None
     };
+    let inherited = parent.map(|parent| parent.container.as_deref());
+    let container = repository.container(wanted.container.as_deref(), inherited)?;
     quota::take(edit, project, &work::backup_amounts(volume.size))?;
     match snapshot {
         Some(stored) => {
@@ -149,7 +152,7 @@ fn promise(
         size: volume.size,
         status: BackupStatus::Creating,
         fail_reason: None,
-        container: wanted.container.clone(),
+        container,
         availability_zone: service.settings.availability_zone.clone(),
         created_at: now,
         updated_at: None,

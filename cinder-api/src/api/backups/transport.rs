@@ -115,6 +115,14 @@ fn decode(record: &str) -> Result<Backup, Fault> {
     if !identities.into_iter().chain(others).all(|id| is_uuid(id)) {
         return Err(wrong("an identity in it is no UUID"));
     }
+    // It becomes a part of an address, and is looked at again when it does.
+    if backup
+        .container
+        .as_ref()
+        .is_some_and(|name| name.len() > TEXT_MAX)
+    {
+        return Err(wrong("its container has too long a name"));
+    }
     if i64::try_from(backup.size).map_or(true, |size| !(1..=INTEGER_MAX).contains(&size)) {
         return Err(wrong("its size is none"));
     }
