@@ -12,6 +12,7 @@ use backups::BackupsFile;
 use crate::backup::RepositorySettings;
 use crate::identity::{KeystoneSettings, Secret};
 use crate::images::checks;
+use crate::keys::KeySettings;
 
 mod backups;
 
@@ -69,6 +70,7 @@ struct Words {
     images: ImagesFile,
     #[serde(default)]
     backups: BackupsFile,
+    keys: Option<KeysFile>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -133,6 +135,21 @@ struct ImagesFile {
     formats: Option<Vec<String>>,
 }
 
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysFile {
+    manager: KeyManager,
+    url: Option<String>,
+    ca_file: Option<PathBuf>,
+}
+
+/// Who has keys.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KeyManager {
+    Barbican,
+}
+
 /// Where the records are.
 #[derive(Clone, Debug)]
 pub enum Place {
@@ -192,6 +209,8 @@ pub struct Settings {
     pub image_formats: Vec<String>,
     /// Where backups are kept; nothing: there are none.
     pub backups: Option<RepositorySettings>,
+    /// Where keys of encrypted volumes are; nothing: volumes of encrypted types are refused.
+    pub keys: Option<KeySettings>,
 }
 
 impl Settings {
@@ -226,6 +245,7 @@ impl Settings {
                 .unwrap_or_else(|| DEFAULT_TYPE.to_owned()),
             availability_zone: file.availability_zone.unwrap_or_else(|| "nova".to_owned()),
             backups: file.backups.check(&keystone)?,
+            keys: file.keys.map(|keys| keys.settings(&keystone)),
             keystone,
             records,
             local,
@@ -281,6 +301,17 @@ fn image_formats(said: Option<Vec<String>>) -> Result<Vec<String>, ConfigError> 
 pub const DEFAULT_TYPE: &str = "__DEFAULT__";
 /// What the names of iSCSI targets begin with, by default; the volume's identity follows.
 const TARGET_PREFIX: &str = "iqn.2026-01.storaged:volume-";
+
+impl KeysFile {
+    fn settings(self, keystone: &KeystoneSettings) -> KeySettings {
+        // There is one kind of key manager; that it is named says that there is one at all.
+        let KeyManager::Barbican = self.manager;
+        KeySettings {
+            url: self.url,
+            ca_file: self.ca_file.or_else(|| keystone.ca_file.clone()),
+        }
+    }
+}
 
 impl KeystoneFile {
     fn check(self) -> Result<KeystoneSettings, ConfigError> {

@@ -241,6 +241,11 @@ impl Answer {
             .map_err(|error| NoAnswer(format!("its answer cannot be read: {error}")))
     }
 
+    /// Its body.
+    pub fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Its body as text.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)

@@ -30,6 +30,8 @@ pub struct Caller {
     pub token: Secret,
     /// Where the token's catalogue says that images are.
     pub image_endpoint: Option<String>,
+    /// Where the token's catalogue says that keys are.
+    pub key_endpoint: Option<String>,
     /// Where the token's catalogue says that servers are.
     pub compute_endpoint: Option<String>,
 }

@@ -16,6 +16,7 @@ pub mod fault;
 pub mod http;
 pub mod identity;
 pub mod images;
+pub mod keys;
 pub mod nova;
 pub mod policy;
 pub mod qos;

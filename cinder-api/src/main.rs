@@ -10,6 +10,7 @@ use cinder_api::backup::Repository;
 use cinder_api::config::{Place, Settings};
 use cinder_api::connections::{ByAgent, Connections, Iscsi, Kind};
 use cinder_api::identity::Keystone;
+use cinder_api::keys::Keys;
 use cinder_api::policy::Policy;
 use cinder_api::records::Records;
 use cinder_api::service::Service;
@@ -79,6 +80,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
             .map(Repository::new)
             .transpose()
             .context("make a client for where backups are kept")?,
+        keys: settings
+            .keys
+            .as_ref()
+            .map(Keys::new)
+            .transpose()
+            .context("make a client for the key manager")?,
         policy,
         records,
         settings,

@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::connections::Connections;
 use crate::fault::Fault;
 use crate::identity::{Caller, Keystone};
+use crate::keys::Keys;
 use crate::policy::Policy;
 use crate::records::{Backup, Record, Records, Stored, Table};
 use crate::request::Context;
@@ -31,6 +32,8 @@ pub struct Service {
     pub connections: Connections,
     /// Where backups are kept; nothing if no place is configured.
     pub backups: Option<Repository>,
+    /// Where keys of encrypted volumes are; nothing if no key manager is configured.
+    pub keys: Option<Keys>,
 }
 
 /// How handlers get the service.
@@ -45,6 +48,17 @@ impl Service {
             )
         };
         self.backups.as_ref().ok_or_else(none)
+    }
+
+    /// Where keys of encrypted volumes are.
+    pub fn keys(&self) -> Result<&Keys, Fault> {
+        let none = || {
+            Fault::bad_request(
+                "Invalid volume type: volumes of this type are encrypted with a key of their own, and no key manager is known \
+                 here: it would be shown as encrypted and would not be. An operator sets keys.manager.",
+            )
+        };
+        self.keys.as_ref().ok_or_else(none)
     }
 
     /// The objects among which a backup's are.

@@ -112,6 +112,11 @@ fn detail(service: &Service, tables: &Tables, context: &Context, backup: &Backup
     if version.is(56) {
         shown["user_id"] = json!(backup.user_id);
     }
+    if version.is(64)
+        && let Some(key) = &backup.encryption_key_id
+    {
+        shown["encryption_key_id"] = json!(key);
+    }
     shown
 }
 

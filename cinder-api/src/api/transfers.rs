@@ -21,6 +21,7 @@ use crate::service::{Service, Shared, seen};
 mod accept;
 mod key;
 mod offer;
+mod passage;
 
 /// What transfers can be sorted by.
 const SORT_KEYS: &[&str] = &["id", "name", "display_name", "volume_id", "created_at"];

@@ -251,7 +251,7 @@ fn check_deletable(tables: &Tables, volume: &Volume, cascade: bool) -> Result<()
 }
 
 pub(crate) fn begin_deletion(edit: &mut Edit<'_>, context: &Context, volume: &Stored<Volume>) {
-    if volume.storage_name.is_empty() {
+    if volume.storage_name.is_empty() && volume.encryption_key_id.is_none() {
         // Nothing of it is in the storage. Clients delete its type right afterwards.
         work::forget_volume(edit, &volume.id);
         return;

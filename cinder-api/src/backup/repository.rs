@@ -26,7 +26,7 @@ pub enum RepositorySettings {
     /// Something that is asked over HTTP.
     Remote {
         /// Which.
-        store: RemoteStore,
+        store: Box<RemoteStore>,
         /// The container of backups for which none is named.
         container: String,
         /// How long a store that does not answer is asked again.
@@ -80,7 +80,7 @@ impl Repository {
                 ca_file,
             } => {
                 let client = HttpClient::new(ca_file.as_deref())?;
-                let store = match store {
+                let store = match store.as_ref() {
                     RemoteStore::Swift { keystone, url } => {
                         let keystone = Keystone::new(keystone.clone())?;
                         Kind::Swift(Arc::new(Swift::new(keystone, client, url.clone(), *patience)))
@@ -168,7 +168,7 @@ mod tests {
             secret_key: crate::identity::Secret::default(),
         };
         let settings = RepositorySettings::Remote {
-            store: RemoteStore::S3(settings),
+            store: Box::new(RemoteStore::S3(settings)),
             container: "volumebackups".to_owned(),
             patience: Duration::ZERO,
             ca_file: None,

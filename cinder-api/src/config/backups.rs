@@ -93,7 +93,7 @@ impl BackupsFile {
             return wrong("patience_seconds is more than an hour");
         }
         Ok(Some(RepositorySettings::Remote {
-            store,
+            store: Box::new(store),
             container,
             patience,
             ca_file: self.ca_file.or_else(|| keystone.ca_file.clone()),
@@ -185,7 +185,7 @@ mod tests {
             panic!("no Swift");
         };
         assert_eq!(container, CONTAINER_DEFAULT);
-        let RemoteStore::Swift { keystone, url } = store else {
+        let RemoteStore::Swift { keystone, url } = *store else {
             panic!("no Swift");
         };
         assert_eq!(

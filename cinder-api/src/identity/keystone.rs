@@ -126,6 +126,7 @@ impl Keystone {
             is_service: service,
             token: Secret(users.to_owned()),
             image_endpoint: token.endpoint(&["image"]),
+            key_endpoint: token.endpoint(crate::keys::SERVICE),
             compute_endpoint: token.endpoint(&["compute"]),
         })
     }

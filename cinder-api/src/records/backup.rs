@@ -83,6 +83,9 @@ pub struct Backup {
     pub rests_on: Vec<String>,
     /// What a volume that is made of it is to be like.
     pub source: Source,
+    /// Its own copy of the volume's key, if its bytes are encrypted.
+    #[serde(default)]
+    pub encryption_key_id: Option<String>,
 }
 
 /// What is kept of a volume besides its bytes.

@@ -29,6 +29,23 @@ pub struct Encryption {
     pub updated_at: Option<Instant>,
 }
 
+impl Encryption {
+    /// Whether what one encrypts, the other decrypts with the same key.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (
+            &self.provider,
+            &self.control_location,
+            &self.cipher,
+            self.key_size,
+        ) == (
+            &other.provider,
+            &other.control_location,
+            &other.cipher,
+            other.key_size,
+        )
+    }
+}
+
 /// A volume type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeType {

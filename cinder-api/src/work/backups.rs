@@ -7,6 +7,7 @@ use crate::backup::copy::{self, Plan};
 use crate::backup::manifest::{DESCRIPTION_BYTES_MAX, manifest_name};
 use crate::backup::{Manifest, ObjectStore};
 use crate::device;
+use crate::keys;
 use crate::quota::{self, Amounts};
 use crate::records::backup::{Backup, BackupStatus, Source};
 use crate::records::job::Task;
@@ -230,6 +231,7 @@ pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Re
         // One that was interrupted by force has left its snapshot.
         service.storage.delete_snapshot(&volume, &snapshot).await?;
     }
+    keys::end(service, backup.encryption_key_id.as_deref()).await?;
     conclude(service, job, |edit| {
         if let Some(stored) = edit.tables.backups.get(id) {
             quota::give_back(edit, &stored.project_id, &amounts(stored.size));

@@ -10,6 +10,7 @@ use super::{Trouble, conclude};
 use crate::api::volumes::AVAILABLE_OR_IN_USE;
 use crate::capabilities;
 use crate::connections::agent::VHOST_USER;
+use crate::keys;
 use crate::nova;
 use crate::quota::{self, Amounts};
 use crate::records::job::Task;
@@ -142,16 +143,11 @@ pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Re
         })
         .await;
     }
-    service.connections.withdraw(&service.storage, &volume).await?;
-    let deadline = Instant::now() + LETTING_GO;
-    loop {
-        match service.storage.delete(&volume.storage_name).await {
-            Err(error) if error.kind() == Some(ErrorKind::InUse) && Instant::now() < deadline => {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            other => break other?,
-        }
+    // Nothing of it is in the storage if no pool was found for it.
+    if !volume.storage_name.is_empty() {
+        delete_from_storage(service, &volume).await?;
     }
+    keys::end(service, volume.encryption_key_id.as_deref()).await?;
     let snapshots: Vec<String> = {
         let tables = service.records.tables();
         tables
@@ -173,6 +169,19 @@ pub(super) async fn delete(service: &Service, job: &Stored<Job>, id: &str) -> Re
         forget(edit, id);
     })
     .await
+}
+
+async fn delete_from_storage(service: &Service, volume: &Volume) -> Result<(), Trouble> {
+    service.connections.withdraw(&service.storage, volume).await?;
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        match service.storage.delete(&volume.storage_name).await {
+            Err(error) if error.kind() == Some(ErrorKind::InUse) && Instant::now() < deadline => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// Takes a volume's record away, with all that hangs on it, and gives back what it took.

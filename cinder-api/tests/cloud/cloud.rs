@@ -102,6 +102,28 @@ impl Cloud {
         self.apis.push(Api { process, url, log });
     }
 
+    /// Starts an iSCSI gateway with two portals.
+    pub(crate) fn gateway(&self) -> Process {
+        let log = self.node.folder().join("gateway.log");
+        let arguments = [
+            "--storaged",
+            self.node.session_socket().to_str().unwrap(),
+            "--admin-socket",
+            self.node.admin_socket().to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "127.0.0.1:0",
+        ]
+        .map(str::to_owned);
+        let mut gateway = Process::start("storaged-iscsi", arguments, &log).unwrap();
+        let portals = || self.node.storagectl(&["iscsi", "portal", "list"]).ok();
+        gateway
+            .wait_for("portals", || portals().filter(|list| list.contains("127.0.0.1:")))
+            .unwrap();
+        gateway
+    }
+
     /// The directory of backups.
     pub(crate) fn backups(&self) -> PathBuf {
         backups_in(self.folder.path())

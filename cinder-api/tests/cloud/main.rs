@@ -6,6 +6,7 @@ mod backups;
 mod bad_input;
 mod cloud;
 mod death;
+mod encryption;
 mod identity;
 mod images;
 mod local;

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde_json::json;
-use test_node::Process;
 use test_openstack::Environment;
 use test_openstack::accounts::{NOVA, PASSWORD};
 use test_openstack::http::Method;
@@ -16,23 +15,7 @@ const PROGRAM: &str = include_str!("nova.py");
 #[test]
 fn nova_attaches_migrates_and_detaches() {
     let cloud = Cloud::start(2);
-    let log = cloud.node.folder().join("gateway.log");
-    let arguments = [
-        "--storaged",
-        cloud.node.session_socket().to_str().unwrap(),
-        "--admin-socket",
-        cloud.node.admin_socket().to_str().unwrap(),
-        "--listen",
-        "127.0.0.1:0",
-        "--listen",
-        "127.0.0.1:0",
-    ]
-    .map(str::to_owned);
-    let mut gateway = Process::start("storaged-iscsi", arguments, &log).unwrap();
-    let portals = || cloud.node.storagectl(&["iscsi", "portal", "list"]).ok();
-    gateway
-        .wait_for("portals", || portals().filter(|list| list.contains("127.0.0.1:")))
-        .unwrap();
+    let _gateway = cloud.gateway();
     let api = &cloud.apis[0];
     cloud
         .keystone

@@ -2,11 +2,12 @@
 //! live in. It knows nothing of what is tested.
 //!
 //! [`Environment`] installs programs from lists of exact versions, once for all runs; [`Keystone`] is the identity service
-//! with users, projects and a catalogue; [`Reference`] is the real Cinder; [`Glance`] has images, and [`Swift`] objects; [`http`] asks whoever speaks HTTP.
+//! with users, projects and a catalogue; [`Reference`] is the real Cinder; [`Glance`] has images, [`Swift`] objects, [`Barbican`] keys; [`http`] asks whoever speaks HTTP.
 //! A test may be asynchronous: nothing here minds.
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+mod barbican;
 pub mod environment;
 mod glance;
 pub mod http;
@@ -17,6 +18,7 @@ mod swift;
 mod template;
 mod tokens;
 
+pub use barbican::Barbican;
 pub use environment::Environment;
 pub use glance::Glance;
 pub use keystone::Keystone;

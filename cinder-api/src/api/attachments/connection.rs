@@ -137,10 +137,7 @@ pub async fn open(
     };
     let mut set = |key: &str, value: Value| info.insert(key.to_owned(), value);
     set("access_mode", json!(access));
-    set(
-        "encrypted",
-        json!(kind.is_some_and(|kind| kind.encryption.is_some())),
-    );
+    set("encrypted", json!(volume.encryption_key_id.is_some()));
     set("qos_specs", json!(qos));
     set(
         "cacheable",

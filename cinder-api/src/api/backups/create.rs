@@ -14,6 +14,7 @@ use crate::api::{snapshots, volumes};
 use crate::backup::Repository;
 use crate::backup::manifest::SOURCES_MAX;
 use crate::fault::Fault;
+use crate::keys::{self, Made, Need};
 use crate::quota;
 use crate::records::backup::{BackupStatus, Source};
 use crate::records::job::Task;
@@ -42,10 +43,22 @@ pub(super) async fn create(State(service): Shared, context: Context, body: Body)
     service.check("backup:create", &context)?;
     let repository = service.backups()?;
     let id = uuid::Uuid::new_v4().to_string();
-    let backup = service
-        .records
-        .edit(|edit| promise((&service, repository), edit, &context, &wanted, &id))
-        .await?;
+    let made = key_of(&service, &context, &wanted).await?;
+    let promised = service.records.edit(|edit| {
+        let mut backup = promise((&service, repository), edit, &context, &wanted, &id)?;
+        let volume = volumes::find(edit.tables, &context, &wanted.volume)?;
+        backup.encryption_key_id = keys::fits(
+            volume.encryption_key_id.clone().map(Need::Copy).as_ref(),
+            made.first(),
+        )?;
+        edit.insert(&backup);
+        Ok::<_, Fault>(backup)
+    });
+    let promised = promised.await;
+    if promised.is_err() {
+        keys::unmake(&service, &context, &made).await;
+    }
+    let backup = promised?;
     let shown = json!({"backup": summary(&context, &backup)});
     Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
 }
@@ -84,6 +97,17 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
         force: fields.boolean("force")?.unwrap_or(false),
         metadata: fields.metadata("metadata")?.unwrap_or_default(),
     })
+}
+
+/// A backup has a copy of its volume's key: that of the volume ends with the volume.
+async fn key_of(service: &Service, context: &Context, wanted: &Wanted) -> Result<Vec<Made>, Fault> {
+    let key = {
+        service.records.fresh().await?;
+        let tables = service.records.tables();
+        let volume = volumes::find(&tables, context, &wanted.volume)?;
+        volume.encryption_key_id.clone()
+    };
+    keys::make(service, context, key.into_iter().map(Need::Copy).collect()).await
 }
 
 fn check_zone(service: &Service, fields: Fields<'_>) -> Result<(), Fault> {
@@ -161,6 +185,7 @@ fn promise(
         object_count: 0,
         stored_as: id.to_owned(),
         rests_on: parent.map(|parent| needed(parent)).unwrap_or_default(),
+        encryption_key_id: None,
         source: Source {
             type_id: Some(volume.type_id.clone()),
             bootable: volume.bootable,
@@ -168,7 +193,6 @@ fn promise(
             image_metadata: volume.image_metadata.clone(),
         },
     };
-    edit.insert(&backup);
     let task = Task::CreateBackup {
         backup: id.to_owned(),
     };

@@ -7,12 +7,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::Value;
 
+use super::passage::{self, Towards};
 use super::{accepted, key, missing, summary};
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
 use crate::records::transfer::Transfer;
 use crate::records::volume::VolumeStatus;
-use crate::records::{Edit, Snapshot, Stored, Volume};
+use crate::records::{Edit, Snapshot, Stored, Tables, Volume};
 use crate::request::{Body, Context};
 use crate::service::Shared;
 
@@ -36,26 +37,42 @@ pub(super) async fn accept(
         Some(other) => return Err(Fault::field("auth_key", other, "it is no text")),
         None => return Err(fields.required("auth_key")),
     };
+    let moved = {
+        service.records.fresh().await?;
+        let tables = service.records.tables();
+        let transfer = find(&tables, &id, &auth_key)?;
+        passage::key_of(&tables, transfer)
+    };
+    let moved = passage::begin(&service, &context, moved, Towards::Caller).await?;
     let taken = service.records.edit(|edit| {
         let tables = edit.tables;
-        let transfer = tables.transfers.get(&id).ok_or_else(|| missing(&id))?;
-        if !key::is_right(&transfer.salt, &auth_key, &transfer.key_hash) {
-            return Err(Fault::bad_request(format!(
-                "Invalid auth key: Attempt to transfer {id} with invalid auth key."
-            )));
-        }
+        let transfer = find(tables, &id, &auth_key)?;
         let volume = tables.volumes.get(&transfer.volume_id);
         let volume = volume.ok_or_else(|| Fault::missing("Volume", &transfer.volume_id))?;
-        hand_over(edit, &context, project, transfer, volume)?;
-        Ok(transfer.record.clone())
+        let key = passage::fits(volume, moved.as_ref())?;
+        hand_over(edit, &context, (project, key), transfer, volume)?;
+        Ok::<_, Fault>(transfer.record.clone())
     });
-    Ok(accepted(&summary(&context, &taken.await?)))
+    let taken = taken.await;
+    passage::end(&service, &context, moved, taken.is_ok()).await;
+    Ok(accepted(&summary(&context, &taken?)))
+}
+
+/// An offer, for who has its key.
+fn find<'a>(tables: &'a Tables, id: &str, auth_key: &str) -> Result<&'a Arc<Stored<Transfer>>, Fault> {
+    let transfer = tables.transfers.get(id).ok_or_else(|| missing(id))?;
+    if key::is_right(&transfer.salt, auth_key, &transfer.key_hash) {
+        return Ok(transfer);
+    }
+    Err(Fault::bad_request(format!(
+        "Invalid auth key: Attempt to transfer {id} with invalid auth key."
+    )))
 }
 
 fn hand_over(
     edit: &mut Edit<'_>,
     context: &Context,
-    project: &str,
+    (project, key): (&str, Option<String>),
     transfer: &Stored<Transfer>,
     volume: &Stored<Volume>,
 ) -> Result<(), Fault> {
@@ -90,6 +107,7 @@ fn hand_over(
         project.clone_into(&mut volume.project_id);
         volume.user_id.clone_from(&context.caller.user_id);
         volume.status = VolumeStatus::Available;
+        volume.encryption_key_id.clone_from(&key);
         // Who had it knows how hosts showed who they are.
         volume.chap = None;
     });

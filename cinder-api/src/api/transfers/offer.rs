@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::json;
 
+use super::passage::{self, Towards};
 use super::{SNAPSHOTS_SINCE, accepted, detail, find, key};
 use crate::api::volumes::{self};
 use crate::door;
@@ -31,6 +32,15 @@ pub(super) async fn create(State(service): Shared, context: Context, body: Body)
     let no_snapshots = fields.boolean("no_snapshots")?.unwrap_or(false);
     let (salt, auth_key) = (key::generate(), key::generate());
     let id = uuid::Uuid::new_v4().to_string();
+    let moved = {
+        service.records.fresh().await?;
+        let tables = service.records.tables();
+        let stored = volumes::find_for(&service, &tables, &context, "volume:create_transfer", &volume)?;
+        check(&tables, &context, stored, no_snapshots)?;
+        stored.encryption_key_id.clone()
+    };
+    // Nobody's token but this service's opens it until somebody takes it.
+    let moved = passage::begin(&service, &context, moved, Towards::Service).await?;
     let offered = service.records.edit(|edit| {
         let stored =
             volumes::find_for(&service, edit.tables, &context, "volume:create_transfer", &volume)?.clone();
@@ -47,14 +57,18 @@ pub(super) async fn create(State(service): Shared, context: Context, body: Body)
             no_snapshots,
             created_at: Instant::now(),
         };
+        let key = passage::fits(&stored, moved.as_ref())?;
         edit.change(&stored, |volume| {
             volume.previous_status = Some(volume.status);
             volume.status = VolumeStatus::AwaitingTransfer;
+            volume.encryption_key_id.clone_from(&key);
         });
         edit.insert(&transfer);
         Ok::<_, Fault>(transfer)
     });
-    let mut shown = detail(&context, &offered.await?);
+    let offered = offered.await;
+    passage::end(&service, &context, moved, offered.is_ok()).await;
+    let mut shown = detail(&context, &offered?);
     shown["auth_key"] = json!(auth_key);
     Ok(accepted(&shown))
 }
@@ -87,6 +101,14 @@ pub(super) async fn delete(
     context: Context,
     Path(id): Path<String>,
 ) -> Result<Response, Fault> {
+    let moved = {
+        service.records.fresh().await?;
+        let tables = service.records.tables();
+        let transfer = find(&tables, &context, &id)?;
+        service.check_for("volume:delete_transfer", &context, &transfer.source_project_id)?;
+        passage::key_of(&tables, transfer)
+    };
+    let moved = passage::begin(&service, &context, moved, Towards::Caller).await?;
     let taken_back = service.records.edit(|edit| {
         let tables = edit.tables;
         let transfer = find(tables, &context, &id)?;
@@ -94,11 +116,17 @@ pub(super) async fn delete(
         let volume = tables.volumes.get(&transfer.volume_id);
         // An operator may have said otherwise meanwhile.
         if let Some(volume) = volume.filter(|volume| volume.status == VolumeStatus::AwaitingTransfer) {
-            edit.change(volume, |volume| volume.status = VolumeStatus::Available);
+            let key = passage::fits(volume, moved.as_ref())?;
+            edit.change(volume, |volume| {
+                volume.status = VolumeStatus::Available;
+                volume.encryption_key_id.clone_from(&key);
+            });
         }
         edit.remove(transfer);
         Ok::<_, Fault>(())
     });
-    taken_back.await?;
+    let taken_back = taken_back.await;
+    passage::end(&service, &context, moved, taken_back.is_ok()).await;
+    taken_back?;
     Ok(door::accepted())
 }

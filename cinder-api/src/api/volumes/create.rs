@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{described, later, named, view};
 use crate::api::types;
 use crate::fault::Fault;
+use crate::keys::{self, Made, Need};
 use crate::quota::{self, Amounts};
 use crate::records::backup::BackupStatus;
 use crate::records::group::GroupStatus;
@@ -68,6 +69,8 @@ pub(crate) struct Wanted {
     group: Option<String>,
     zone: Option<String>,
     metadata: BTreeMap<String, String>,
+    /// The key that was made for it.
+    key: Option<Made>,
 }
 
 impl Wanted {
@@ -78,6 +81,34 @@ impl Wanted {
             backup: Some(backup),
             ..Self::default()
         }
+    }
+
+    /// Makes the key that it needs, if it needs one.
+    pub(crate) async fn get_key(&mut self, service: &Service, context: &Context) -> Result<(), Fault> {
+        let need = {
+            service.records.fresh().await?;
+            let tables = service.records.tables();
+            let origin = Origin::find(&tables, context, self)?;
+            let kind = choose_type(service, &tables, context, self, &origin)?;
+            need(&tables, kind, &origin, self.image.is_some())?
+        };
+        self.key = keys::make(service, context, need.into_iter().collect())
+            .await?
+            .pop();
+        Ok(())
+    }
+
+    /// What was promised; if nothing was, its key ends.
+    pub(crate) async fn kept<T>(
+        &self,
+        service: &Service,
+        context: &Context,
+        promised: Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        if let (Err(_), Some(made)) = (&promised, &self.key) {
+            keys::unmake(service, context, std::slice::from_ref(made)).await;
+        }
+        promised
     }
 }
 
@@ -94,11 +125,12 @@ pub(super) async fn create(State(service): Shared, context: Context, body: Body)
         wanted.kind = wanted.kind.or_else(|| kind.cloned());
         wanted.origin = Some(origin);
     }
+    wanted.get_key(&service, &context).await?;
     let id = uuid::Uuid::new_v4().to_string();
-    let volume = service
+    let promised = service
         .records
-        .edit(|edit| promise(&service, edit, &context, &wanted, &id))
-        .await?;
+        .edit(|edit| promise(&service, edit, &context, &wanted, &id));
+    let volume = wanted.kept(&service, &context, promised.await).await?;
     let tables = service.records.tables();
     let shown = view::created(&service, &tables, &context, &volume);
     Ok((StatusCode::ACCEPTED, axum::Json(json!({"volume": shown}))).into_response())
@@ -137,6 +169,7 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
         } else {
             None
         },
+        key: None,
         zone: fields
             .text("availability_zone", 0..=TEXT_MAX)?
             .filter(|zone| !zone.is_empty()),
@@ -277,12 +310,12 @@ pub(crate) fn promise(
         )));
     }
     let kind = choose_type(service, tables, context, wanted, &origin)?;
-    if kind.encryption.is_some() {
-        return Err(Fault::bad_request(format!(
-            "Invalid volume type: volumes of {} are encrypted with a key of their own, and no key manager is known here: it \
-             would be shown as encrypted and would not be.",
-            kind.name
-        )));
+    let need = need(tables, kind, &origin, wanted.image.is_some())?;
+    let key = keys::fits(need.as_ref(), wanted.key.as_ref())?;
+    if key.is_some() && kind.says_yes("multiattach") {
+        return Err(Fault::bad_request(
+            "Invalid volume: Multiattach cannot be used with encrypted volumes.",
+        ));
     }
     quota::check_size(tables, project, size)?;
     quota::take(edit, project, &Amounts::volume(&kind.id, size))?;
@@ -322,7 +355,7 @@ pub(crate) fn promise(
         bootable: origin.volume.is_some_and(|volume| volume.bootable),
         multiattach: kind.says_yes("multiattach"),
         group_id: wanted.group.clone(),
-        encryption_key_id: None,
+        encryption_key_id: key,
         consumes_quota: true,
         pool: None,
         storage_name: format!("volume-{id}"),
@@ -331,6 +364,48 @@ pub(crate) fn promise(
     edit.insert(&volume);
     later(edit, context, project, task);
     Ok(volume)
+}
+
+/// What a volume needs of the key manager: nothing if its type is not encrypted. What it is made from was encrypted in the same
+/// way, or neither is: bytes are copied as they are.
+fn need(
+    tables: &Tables,
+    kind: &VolumeType,
+    origin: &Origin<'_>,
+    of_image: bool,
+) -> Result<Option<Need>, Fault> {
+    let from_volume = origin
+        .volume
+        .map(|volume| (&volume.encryption_key_id, Some(&volume.type_id)));
+    let of_backup = |backup: &'_ Stored<Backup>| backup.source.type_id.clone();
+    let (key, before) = match (from_volume, origin.backup) {
+        (Some((key, before)), _) => (key.clone(), before.cloned()),
+        (None, Some(backup)) => (backup.encryption_key_id.clone(), of_backup(backup)),
+        (None, None) => {
+            let Some(encryption) = &kind.encryption else {
+                return Ok(None);
+            };
+            if of_image {
+                return Err(Fault::bad_request(
+                    "Invalid volume type: images are not encrypted here on their way into a volume: make an empty volume of \
+                     this type, and write the image inside of a server.",
+                ));
+            }
+            return Need::new(encryption).map(Some);
+        }
+    };
+    let before = before.and_then(|before| tables.types.get(&before));
+    let before = before.and_then(|before| before.encryption.as_ref());
+    match (key, &kind.encryption) {
+        (None, None) => Ok(None),
+        (Some(key), Some(encryption)) if before.is_none_or(|before| before.is_like(encryption)) => {
+            Ok(Some(Need::Copy(key)))
+        }
+        _ => Err(Fault::bad_request(
+            "Invalid volume type: Invalid volume_type provided; requested type is not compatible; either match what the \
+             volume is made from, or omit type argument: bytes stay encrypted as they are.",
+        )),
+    }
 }
 
 /// What makes the volume. A backup that it is made from is held until then.

@@ -80,7 +80,9 @@ pub(super) async fn reimage(act: &Act<'_>) -> Result<(), Fault> {
     let size = {
         act.service.records.fresh().await?;
         let tables = act.service.records.tables();
-        find_for(act.service, &tables, act.context, rule, act.id)?.size
+        let volume = find_for(act.service, &tables, act.context, rule, act.id)?;
+        check_plain(volume)?;
+        volume.size
     };
     let origin = origin(act.service, act.context, &image, size).await?;
     act.on_volume(rule, |edit, volume| {
@@ -128,6 +130,7 @@ pub(super) async fn upload(act: &Act<'_>) -> Result<Response, Fault> {
         service.records.fresh().await?;
         let tables = service.records.tables();
         let volume = find_for(service, &tables, context, UPLOAD, act.id)?;
+        check_plain(volume)?;
         check_source(volume, wanted.force)?;
         new_image(&wanted, &volume.image_metadata)
     };
@@ -186,6 +189,17 @@ fn read(act: &Act<'_>) -> Result<Wanted, Fault> {
         container_format: one_of("container_format", &["bare"], "bare")?,
         access,
     })
+}
+
+/// Between an image and an encrypted volume somebody would have to decrypt or encrypt: only hosts do that.
+fn check_plain(volume: &Volume) -> Result<(), Fault> {
+    if volume.encryption_key_id.is_none() {
+        return Ok(());
+    }
+    Err(Fault::bad_request(
+        "Invalid volume: an encrypted volume becomes no image here, and no image is written to one: only the server that has it \
+         sees what is in it. Copy inside of a server.",
+    ))
 }
 
 fn check_source(volume: &Volume, force: bool) -> Result<(), Fault> {

@@ -66,10 +66,6 @@ pub(super) fn host(service: &Service, volume: &Volume) -> Option<String> {
 fn base(_service: &Service, tables: &Tables, context: &Context, volume: &Volume) -> Map<String, Value> {
     let version = context.version;
     let kind = tables.types.get(&volume.type_id).map(|kind| kind.name.as_str());
-    let is_encrypted = tables
-        .types
-        .get(&volume.type_id)
-        .is_some_and(|kind| kind.encryption.is_some());
     let mut metadata = json!(volume.metadata);
     if let Some(read_only) = volume.read_only {
         metadata["readonly"] = json!(if read_only { "True" } else { "False" });
@@ -90,7 +86,7 @@ fn base(_service: &Service, tables: &Tables, context: &Context, volume: &Volume)
         "links": context.links(&format!("volumes/{}", volume.id)),
         "user_id": volume.user_id,
         "bootable": if volume.bootable { "true" } else { "false" },
-        "encrypted": is_encrypted,
+        "encrypted": volume.encryption_key_id.is_some(),
         "replication_status": Value::Null,
         "consistencygroup_id": Value::Null,
         "multiattach": volume.multiattach,

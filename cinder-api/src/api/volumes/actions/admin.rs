@@ -46,6 +46,11 @@ pub(super) async fn force_delete(act: &Act<'_>) -> Result<(), Fault> {
 /// The volume stays in the storage, and is OpenStack's no more.
 pub(super) async fn unmanage(act: &Act<'_>) -> Result<(), Fault> {
     act.on_volume("volume_extension:volume_unmanage", |edit, volume| {
+        if volume.encryption_key_id.is_some() {
+            return Err(Fault::bad_request(
+                "Invalid volume: Unmanaging encrypted volumes is not supported.",
+            ));
+        }
         let tables = edit.tables;
         let invalid = |why: &str| Err(Fault::bad_request(format!("Invalid volume: {why}")));
         if !matches!(volume.status, VolumeStatus::Available | VolumeStatus::Error) {

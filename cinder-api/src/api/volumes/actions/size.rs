@@ -102,9 +102,19 @@ pub(super) async fn retype(act: &Act<'_>) -> Result<(), Fault> {
             return invalid("The volume is in a group.".to_owned());
         }
         let present = tables.types.get(&volume.type_id);
-        let is_encrypted = present.is_some_and(|present| present.encryption.is_some());
-        if is_encrypted != kind.encryption.is_some() {
+        let present = present.and_then(|present| present.encryption.as_ref());
+        let is_alike = match (present, &kind.encryption) {
+            (None, None) => true,
+            (Some(present), Some(new)) => present.is_like(new),
+            _ => false,
+        };
+        if !is_alike {
             return invalid("Retype cannot change encryption: copy the volume instead.".to_owned());
+        }
+        if kind.encryption.is_some() && kind.says_yes("multiattach") {
+            return invalid(
+                "Retype requested both encryption and multi-attach, which is not supported.".to_owned(),
+            );
         }
         if volume.status == VolumeStatus::InUse && volume.multiattach != kind.says_yes("multiattach") {
             return invalid("Retype cannot change multiattach of a volume in use.".to_owned());
