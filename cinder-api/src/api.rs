@@ -13,6 +13,8 @@ use crate::service::Service;
 
 pub mod attachments;
 pub mod backups;
+pub mod cgsnapshots;
+pub mod consistencygroups;
 pub mod group_snapshots;
 pub mod group_types;
 pub mod groups;
@@ -49,6 +51,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(group_types::routes())
         .merge(groups::routes())
         .merge(group_snapshots::routes())
+        .merge(consistencygroups::routes())
+        .merge(cgsnapshots::routes())
         .merge(transfers::routes())
         .merge(backups::routes())
         .merge(messages::routes())

@@ -70,6 +70,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
     api::types::settle_default(&records)
         .await
         .context("make the default type")?;
+    api::group_types::settle_reserved(&records)
+        .await
+        .context("make the type of consistency groups")?;
     let service = Arc::new(Service {
         keystone: Keystone::new(settings.keystone.clone()).context("make a client for Keystone")?,
         storage: Storage::new(&settings.admin_socket)?,

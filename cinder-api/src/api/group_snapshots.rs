@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use super::group_types::AskedAs;
 use super::{groups, volumes};
 use crate::door;
 use crate::fault::Fault;
@@ -65,48 +66,48 @@ fn detail(service: &Service, context: &Context, snapshot: &GroupSnapshot) -> Val
 }
 
 async fn list(State(service): Shared, context: Context, query: Query) -> Result<Json<Value>, Fault> {
+    context.since(SINCE)?;
     let show = |snapshot: &GroupSnapshot| json!({"id": snapshot.id, "name": snapshot.name});
-    answer(&service, &context, &query, "group_snapshots", show).await
+    let names = ("group_snapshots", "group_snapshots");
+    answer(&service, &context, &query, names, AskedAs::Group, show).await
 }
 
 async fn list_detail(State(service): Shared, context: Context, query: Query) -> Result<Json<Value>, Fault> {
+    context.since(SINCE)?;
     let show = |snapshot: &GroupSnapshot| detail(&service, &context, snapshot);
-    answer(&service, &context, &query, "group_snapshots/detail", show).await
+    let names = ("group_snapshots", "group_snapshots/detail");
+    answer(&service, &context, &query, names, AskedAs::Group, show).await
 }
 
-async fn answer(
+/// A listing, under the name of the collection and its path.
+pub(super) async fn answer(
     service: &Service,
     context: &Context,
     query: &Query,
-    path: &str,
+    names: (&str, &str),
+    asked_as: AskedAs,
     show: impl Fn(&GroupSnapshot) -> Value,
 ) -> Result<Json<Value>, Fault> {
-    context.since(SINCE)?;
     service.check("group:get_all_group_snapshots", context)?;
     let page = Page::read(query, SORT_KEYS)?;
     let filters = filters(context, query, FILTERS)?;
     service.records.fresh().await?;
     let tables = service.records.tables();
     let keep = |snapshot: &GroupSnapshot| {
-        filters.iter().all(|filter| match filter.name.as_str() {
-            "id" => filter.fits(&snapshot.id),
-            "name" => filter.fits_some(snapshot.name.as_deref()),
-            "status" => filter.fits(snapshot.status.as_str()),
-            "group_id" => filter.fits(&snapshot.group_id),
-            "project_id" => filter.fits(&snapshot.project_id),
-            _ => false,
-        })
+        asked_as.check(&tables, &snapshot.group_type_id).is_ok()
+            && filters.iter().all(|filter| match filter.name.as_str() {
+                "id" => filter.fits(&snapshot.id),
+                "name" => filter.fits_some(snapshot.name.as_deref()),
+                "status" => filter.fits(snapshot.status.as_str()),
+                "group_id" => filter.fits(&snapshot.group_id),
+                "project_id" => filter.fits(&snapshot.project_id),
+                _ => false,
+            })
     };
     let whose = volumes::whose(context, query)?;
     let selected = page.select(tables.group_snapshots.of(whose.as_deref()), keep, key)?;
     let show = |snapshot: &Stored<GroupSnapshot>| show(snapshot);
-    Ok(Json(listing::answer(
-        context,
-        query,
-        ("group_snapshots", path),
-        &selected,
-        show,
-    )))
+    Ok(Json(listing::answer(context, query, names, &selected, show)))
 }
 
 fn key<'a>(snapshot: &'a GroupSnapshot, name: &str) -> Key<'a> {
@@ -129,6 +130,7 @@ async fn show(
     let tables = service.records.tables();
     let snapshot = find(&tables, &context, &id)?;
     service.check_for("group:get_group_snapshot", &context, &snapshot.project_id)?;
+    AskedAs::Group.check(&tables, &snapshot.group_type_id)?;
     Ok(Json(
         json!({"group_snapshot": detail(&service, &context, snapshot)}),
     ))
@@ -144,10 +146,37 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
         .ok_or_else(|| fields.required("group_id"))?;
     let name = fields.short_text("name")?;
     let description = fields.short_text("description")?;
+    let wanted = Wanted {
+        group,
+        name,
+        description,
+    };
+    let id = make(&service, &context, &wanted, AskedAs::Group).await?;
+    let shown = json!({"group_snapshot": {
+        "id": id, "name": wanted.name, "group_type_id": group_type(&service, &id),
+    }});
+    Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
+}
+
+/// What is to be made.
+pub(super) struct Wanted {
+    pub(super) group: String,
+    pub(super) name: Option<String>,
+    pub(super) description: Option<String>,
+}
+
+/// Promises a snapshot of a group; gives its identity.
+pub(super) async fn make(
+    service: &Service,
+    context: &Context,
+    wanted: &Wanted,
+    asked_as: AskedAs,
+) -> Result<String, Fault> {
     let id = uuid::Uuid::new_v4().to_string();
     let promised = service.records.edit(|edit| {
-        let group = groups::find(edit.tables, &context, &group)?.clone();
-        service.check_for("group:create_group_snapshot", &context, &group.project_id)?;
+        let group = groups::find(edit.tables, context, &wanted.group)?.clone();
+        service.check_for("group:create_group_snapshot", context, &group.project_id)?;
+        asked_as.check(edit.tables, &group.type_id)?;
         if group.status != GroupStatus::Available {
             return Err(Fault::bad_request(format!(
                 "Invalid group: it is {}, and must be available.",
@@ -158,28 +187,25 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
             id: id.clone(),
             project_id: group.project_id.clone(),
             user_id: context.caller.user_id.clone(),
-            name: name.clone(),
-            description: description.clone(),
+            name: wanted.name.clone(),
+            description: wanted.description.clone(),
             status: GroupStatus::Creating,
             group_id: group.id.clone(),
             group_type_id: group.type_id.clone(),
             created_at: Instant::now(),
             updated_at: None,
         };
-        promise_parts(edit, &context, &group, &snapshot)?;
+        promise_parts(edit, context, &group, &snapshot)?;
         edit.touch(&group);
         edit.insert(&snapshot);
         let task = Task::CreateGroupSnapshot {
             group_snapshot: id.clone(),
         };
-        volumes::later(edit, &context, &group.project_id, task);
-        Ok(())
+        volumes::later(edit, context, &group.project_id, task);
+        Ok::<_, Fault>(())
     });
     promised.await?;
-    let shown = json!({"group_snapshot": {
-        "id": id, "name": name, "group_type_id": group_type(&service, &id),
-    }});
-    Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
+    Ok(id)
 }
 
 fn group_type(service: &Service, id: &str) -> Option<String> {
@@ -242,9 +268,21 @@ fn promise_parts(
 
 async fn delete(State(service): Shared, context: Context, Path(id): Path<String>) -> Result<Response, Fault> {
     context.since(SINCE)?;
+    begin_deletion(&service, &context, &id, AskedAs::Group).await?;
+    Ok(door::accepted())
+}
+
+/// Promises that a group snapshot will be gone.
+pub(super) async fn begin_deletion(
+    service: &Service,
+    context: &Context,
+    id: &str,
+    asked_as: AskedAs,
+) -> Result<(), Fault> {
     let accepted = service.records.edit(|edit| {
-        let snapshot = find(edit.tables, &context, &id)?.clone();
-        service.check_for("group:delete_group_snapshot", &context, &snapshot.project_id)?;
+        let snapshot = find(edit.tables, context, id)?.clone();
+        service.check_for("group:delete_group_snapshot", context, &snapshot.project_id)?;
+        asked_as.check(edit.tables, &snapshot.group_type_id)?;
         if !matches!(
             snapshot.status,
             GroupStatus::Available | GroupStatus::Error | GroupStatus::ErrorDeleting
@@ -256,13 +294,12 @@ async fn delete(State(service): Shared, context: Context, Path(id): Path<String>
         }
         edit.change(&snapshot, |snapshot| snapshot.status = GroupStatus::Deleting);
         let task = Task::DeleteGroupSnapshot {
-            group_snapshot: id.clone(),
+            group_snapshot: id.to_owned(),
         };
-        volumes::later(edit, &context, &snapshot.project_id, task);
+        volumes::later(edit, context, &snapshot.project_id, task);
         Ok(())
     });
-    accepted.await?;
-    Ok(door::accepted())
+    accepted.await
 }
 
 async fn act(

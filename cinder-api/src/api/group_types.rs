@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::door;
 use crate::fault::Fault;
 use crate::records::group::GroupType;
-use crate::records::{Instant, Stored, Tables};
+use crate::records::{Instant, Records, RecordsError, Stored, Tables};
 use crate::request::body::TEXT_MAX;
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Query};
@@ -108,7 +108,7 @@ async fn show(
     Ok(Json(json!({"group_type": view(&service, &context, kind)})))
 }
 
-/// There is a default only for groups that are made of older clients' consistency groups, and these are not here.
+/// No type is the default of groups: that of consistency groups is for these alone.
 async fn default(State(_): Shared, context: Context) -> Result<Json<Value>, Fault> {
     context.since(SINCE)?;
     Err(Fault::not_found("Default group type can not be found."))
@@ -147,6 +147,64 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
 /// That a name is taken: what two requests at once cannot both make.
 fn name_record(name: &str, id: &str) -> crate::records::volume_type::TypeName {
     crate::records::volume_type::TypeName::for_group(name, id)
+}
+
+/// The type of consistency groups, by its name.
+pub const RESERVED: &str = "default_cgsnapshot_type";
+
+/// The type of consistency groups, unless an operator has removed it.
+pub fn reserved(tables: &Tables) -> Option<&Arc<Stored<GroupType>>> {
+    tables.group_types.iter().find(|kind| kind.name == RESERVED)
+}
+
+/// By which name somebody asks for groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedAs {
+    /// As groups: those by the older name are none.
+    Group,
+    /// As consistency groups, by which name all can be had, as in Cinder.
+    ConsistencyGroup,
+}
+
+impl AskedAs {
+    /// Refuses groups of a type that cannot be had by this name.
+    pub fn check(self, tables: &Tables, type_id: &str) -> Result<(), Fault> {
+        if self == Self::Group && is_reserved(tables, type_id) {
+            return Err(Fault::bad_request(format!(
+                "Group_type {type_id} is reserved for migrating CGs to groups. Migrated group can only be operated by CG APIs."
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a type is that of consistency groups.
+pub fn is_reserved(tables: &Tables, type_id: &str) -> bool {
+    reserved(tables).is_some_and(|kind| kind.id == type_id)
+}
+
+/// Makes the type of consistency groups, if it is not there.
+pub async fn settle_reserved(records: &Records) -> Result<(), RecordsError> {
+    let kind = GroupType {
+        id: uuid::Uuid::new_v4().to_string(),
+        name: RESERVED.to_owned(),
+        description: Some("Default group type for migrating cgsnapshot".to_owned()),
+        is_public: true,
+        specs: BTreeMap::from([(
+            "consistent_group_snapshot_enabled".to_owned(),
+            "<is> True".to_owned(),
+        )]),
+        created_at: Instant::now(),
+        updated_at: None,
+    };
+    let settled = records.edit(|edit| {
+        if reserved(edit.tables).is_none() {
+            edit.insert(&kind);
+            edit.insert(&name_record(&kind.name, &kind.id));
+        }
+        Ok::<_, RecordsError>(())
+    });
+    settled.await
 }
 
 fn check_name(tables: &Tables, name: &str, except: Option<&str>) -> Result<(), Fault> {

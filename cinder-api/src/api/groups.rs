@@ -11,7 +11,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::{group_types, types, volumes};
+use super::group_types::{self, AskedAs};
+use super::{types, volumes};
 use crate::door;
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
@@ -20,11 +21,11 @@ use crate::records::{Edit, Instant, Stored, Tables, Volume};
 use crate::request::body::TEXT_MAX;
 use crate::request::filter::filters;
 use crate::request::listing::{self, Key, Page};
-use crate::request::{Body, Context, Query};
+use crate::request::{Body, Context, Fields, Query};
 use crate::service::{Service, Shared, seen};
 
-mod actions;
-mod source;
+pub(super) mod actions;
+pub(super) mod source;
 
 /// The version in which groups came.
 const SINCE: u8 = 13;
@@ -91,23 +92,42 @@ fn detail(service: &Service, tables: &Tables, context: &Context, query: &Query, 
 }
 
 async fn list(State(service): Shared, context: Context, query: Query) -> Result<Json<Value>, Fault> {
+    context.since(SINCE)?;
     let show = |_: &Tables, group: &Group| json!({"id": group.id, "name": group.name});
-    answer(&service, &context, &query, "groups", show).await
+    answer(
+        &service,
+        &context,
+        &query,
+        ("groups", "groups"),
+        AskedAs::Group,
+        show,
+    )
+    .await
 }
 
 async fn list_detail(State(service): Shared, context: Context, query: Query) -> Result<Json<Value>, Fault> {
+    context.since(SINCE)?;
     let show = |tables: &Tables, group: &Group| detail(&service, tables, &context, &query, group);
-    answer(&service, &context, &query, "groups/detail", show).await
+    answer(
+        &service,
+        &context,
+        &query,
+        ("groups", "groups/detail"),
+        AskedAs::Group,
+        show,
+    )
+    .await
 }
 
-async fn answer(
+/// A listing, under the name of the collection and its path.
+pub(super) async fn answer(
     service: &Service,
     context: &Context,
     query: &Query,
-    path: &str,
+    names: (&str, &str),
+    asked_as: AskedAs,
     show: impl Fn(&Tables, &Group) -> Value,
 ) -> Result<Json<Value>, Fault> {
-    context.since(SINCE)?;
     service.check("group:get_all", context)?;
     let page = Page::read(query, SORT_KEYS)?;
     // Whether volumes are listed is no filter.
@@ -123,25 +143,20 @@ async fn answer(
     service.records.fresh().await?;
     let tables = service.records.tables();
     let keep = |group: &Group| {
-        filters.iter().all(|filter| match filter.name.as_str() {
-            "id" => filter.fits(&group.id),
-            "name" => filter.fits_some(group.name.as_deref()),
-            "status" => filter.fits(group.status.as_str()),
-            "group_type_id" => filter.fits(&group.type_id),
-            "project_id" => filter.fits(&group.project_id),
-            _ => false,
-        })
+        asked_as.check(&tables, &group.type_id).is_ok()
+            && filters.iter().all(|filter| match filter.name.as_str() {
+                "id" => filter.fits(&group.id),
+                "name" => filter.fits_some(group.name.as_deref()),
+                "status" => filter.fits(group.status.as_str()),
+                "group_type_id" => filter.fits(&group.type_id),
+                "project_id" => filter.fits(&group.project_id),
+                _ => false,
+            })
     };
     let whose = volumes::whose(context, query)?;
     let selected = page.select(tables.groups.of(whose.as_deref()), keep, key)?;
     let show = |group: &Stored<Group>| show(&tables, group);
-    Ok(Json(listing::answer(
-        context,
-        query,
-        ("groups", path),
-        &selected,
-        show,
-    )))
+    Ok(Json(listing::answer(context, query, names, &selected, show)))
 }
 
 fn key<'a>(group: &'a Group, name: &str) -> Key<'a> {
@@ -165,9 +180,21 @@ async fn show(
     let tables = service.records.tables();
     let group = find(&tables, &context, &id)?;
     service.check_for("group:get", &context, &group.project_id)?;
+    AskedAs::Group.check(&tables, &group.type_id)?;
     Ok(Json(
         json!({"group": detail(&service, &tables, &context, &query, group)}),
     ))
+}
+
+/// Refuses another zone than the one that there is.
+pub(super) fn check_zone(service: &Service, fields: Fields<'_>) -> Result<(), Fault> {
+    let zone = fields.text("availability_zone", 0..=TEXT_MAX)?;
+    match zone.filter(|zone| *zone != service.settings.availability_zone) {
+        Some(zone) => Err(Fault::bad_request(format!(
+            "Availability zone '{zone}' is invalid."
+        ))),
+        None => Ok(()),
+    }
 }
 
 async fn create(State(service): Shared, context: Context, body: Body) -> Result<Response, Fault> {
@@ -185,13 +212,7 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
     let name = fields.short_text("name")?;
     let description = fields.short_text("description")?;
     let kind = fields.required_text("group_type", 1..=TEXT_MAX)?;
-    let zone = fields.text("availability_zone", 0..=TEXT_MAX)?;
-    let zone = zone.unwrap_or_else(|| service.settings.availability_zone.clone());
-    if zone != service.settings.availability_zone {
-        return Err(Fault::bad_request(format!(
-            "Availability zone '{zone}' is invalid."
-        )));
-    }
+    check_zone(&service, fields)?;
     let wanted = match fields.value("volume_types") {
         Some(Value::Array(types)) if !types.is_empty() && types.len() <= TYPES_MAX => types.clone(),
         Some(other) => {
@@ -208,14 +229,43 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
         .filter_map(Value::as_str)
         .map(str::to_owned)
         .collect();
+    let wanted = Wanted {
+        name,
+        description,
+        kind,
+        types: wanted,
+    };
+    let id = make(&service, &context, &wanted, AskedAs::Group).await?;
+    let shown = json!({"group": {"id": id, "name": wanted.name}});
+    Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
+}
+
+/// What a group is to be like.
+pub(super) struct Wanted {
+    pub(super) name: Option<String>,
+    pub(super) description: Option<String>,
+    /// The type of the group, by its identity or its name.
+    pub(super) kind: String,
+    /// Types of its volumes, in the same way.
+    pub(super) types: BTreeSet<String>,
+}
+
+/// Makes a group of a type that may be asked for in this way; gives its identity.
+pub(super) async fn make(
+    service: &Service,
+    context: &Context,
+    wanted: &Wanted,
+    asked_as: AskedAs,
+) -> Result<String, Fault> {
     let id = uuid::Uuid::new_v4().to_string();
     let made = service.records.edit(|edit| {
         let project = context.project()?;
         let tables = edit.tables;
-        let kind = group_types::find(tables, &context, &kind)?.clone();
+        let kind = group_types::find(tables, context, &wanted.kind)?.clone();
+        asked_as.check(tables, &kind.id)?;
         let mut volume_types = BTreeSet::new();
-        for wanted in &wanted {
-            let kind = types::find(tables, &context, wanted)?;
+        for wanted in &wanted.types {
+            let kind = types::find(tables, context, wanted)?;
             edit.rely(kind);
             volume_types.insert(kind.id.clone());
         }
@@ -225,11 +275,11 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
             id: id.clone(),
             project_id: project.to_owned(),
             user_id: context.caller.user_id.clone(),
-            name: name.clone(),
-            description: description.clone(),
+            name: wanted.name.clone(),
+            description: wanted.description.clone(),
             // There is nothing in the storage that would have to be made for a group.
             status: GroupStatus::Available,
-            availability_zone: zone.clone(),
+            availability_zone: service.settings.availability_zone.clone(),
             type_id: kind.id.clone(),
             volume_types: volume_types.into_iter().collect(),
             group_snapshot_id: None,
@@ -240,8 +290,7 @@ async fn create(State(service): Shared, context: Context, body: Body) -> Result<
         Ok::<_, Fault>(())
     });
     made.await?;
-    let shown = json!({"group": {"id": id, "name": name}});
-    Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
+    Ok(id)
 }
 
 async fn update(
@@ -256,6 +305,18 @@ async fn update(
     let known = ["name", "description", "add_volumes", "remove_volumes"];
     fields.only(&known)?;
     fields.any_of(&known)?;
+    change(&service, &context, &id, fields, AskedAs::Group).await?;
+    Ok(door::accepted())
+}
+
+/// Changes what a body names: name, description, and which volumes are in the group.
+pub(super) async fn change(
+    service: &Service,
+    context: &Context,
+    id: &str,
+    fields: Fields<'_>,
+    asked_as: AskedAs,
+) -> Result<(), Fault> {
     let name = volumes::Wish::read(fields, "name")?;
     let description = volumes::Wish::read(fields, "description")?;
     let add = ids(fields.text("add_volumes", 0..=usize::MAX)?.as_deref())?;
@@ -266,23 +327,23 @@ async fn update(
         )));
     }
     let updated = service.records.edit(|edit| {
-        let group = find(edit.tables, &context, &id)?.clone();
-        service.check_for("group:update", &context, &group.project_id)?;
+        let group = find(edit.tables, context, id)?.clone();
+        service.check_for("group:update", context, &group.project_id)?;
+        asked_as.check(edit.tables, &group.type_id)?;
         if group.status != GroupStatus::Available {
             return Err(Fault::bad_request(format!(
                 "Invalid group: it is {}, and must be available.",
                 group.status
             )));
         }
-        move_volumes(edit, &context, &group, &add, &remove)?;
+        move_volumes(edit, context, &group, &add, &remove)?;
         edit.change(&group, |group| {
             name.apply(&mut group.name);
             description.apply(&mut group.description);
         });
         Ok(())
     });
-    updated.await?;
-    Ok(door::accepted())
+    updated.await
 }
 
 /// Volumes that are named one after the other, with commas between.

@@ -192,6 +192,35 @@ fn a_host_is_told_to_encrypt_and_images_and_other_types_are_refused() {
 }
 
 #[test]
+fn a_group_is_copied_with_a_key_for_each_volume() {
+    let locked = Locked::start(1);
+    let api = locked.api();
+    let group = json!({"consistencygroup": {"name": "together", "volume_types": "locked,__DEFAULT__"}});
+    let group = locked.send("/consistencygroups", group);
+    assert_eq!(group.status, 202, "{}", group.text);
+    let group = group.body["consistencygroup"]["id"].as_str().unwrap();
+    locked.volume(&json!({"size": 1, "volume_type": "locked", "consistencygroup_id": group}));
+    locked.volume(&json!({"size": 1, "consistencygroup_id": group}));
+    let copy = json!({"consistencygroup-from-src": {"source_cgid": group}});
+    let copy = locked.send("/consistencygroups/create_from_src", copy);
+    assert_eq!(copy.status, 202, "{}", copy.text);
+    let copy = copy.body["consistencygroup"]["id"].as_str().unwrap();
+    let path = format!("/consistencygroups/{copy}");
+    locked.user.wait_for(api, &path, "consistencygroup", "available");
+    assert_eq!(locked.count(), 2);
+    for group in [copy, group] {
+        let path = format!("/consistencygroups/{group}");
+        let gone = locked.send(
+            &format!("{path}/delete"),
+            json!({"consistencygroup": {"force": true}}),
+        );
+        assert_eq!(gone.status, 202, "{}", gone.text);
+        locked.user.wait_for_status(api, &path, 404);
+    }
+    assert_eq!(locked.count(), 0);
+}
+
+#[test]
 fn what_is_not_promised_leaves_no_key_and_who_has_no_manager_gets_a_sentence() {
     let locked = Locked::start(1);
     let project = locked.cloud.keystone.project_id("alpha").unwrap();

@@ -5,6 +5,7 @@
 mod backups;
 mod bad_input;
 mod cloud;
+mod consistency_groups;
 mod death;
 mod encryption;
 mod identity;

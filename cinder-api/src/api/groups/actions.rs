@@ -4,6 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 
 use super::{SINCE, find, volumes_of};
+use crate::api::group_types::AskedAs;
 use crate::api::volumes;
 use crate::door;
 use crate::fault::Fault;
@@ -41,10 +42,22 @@ pub(super) async fn act(
 async fn delete(service: &Service, context: &Context, id: &str, fields: Fields<'_>) -> Result<(), Fault> {
     fields.only(&["delete-volumes"])?;
     let with_volumes = fields.boolean("delete-volumes")?.unwrap_or(false);
+    begin_deletion(service, context, id, with_volumes, AskedAs::Group).await
+}
+
+/// Promises that a group will be gone, and its volumes with it if that is said.
+pub(in crate::api) async fn begin_deletion(
+    service: &Service,
+    context: &Context,
+    id: &str,
+    with_volumes: bool,
+    asked_as: AskedAs,
+) -> Result<(), Fault> {
     let accepted = service.records.edit(|edit| {
         let tables = edit.tables;
         let group = find(tables, context, id)?;
         service.check_for("group:delete", context, &group.project_id)?;
+        asked_as.check(tables, &group.type_id)?;
         let invalid = |why: &str| Err(Fault::bad_request(format!("Invalid group: {why}")));
         if !matches!(
             group.status,

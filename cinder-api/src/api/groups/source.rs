@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::{find, volumes_of};
+use crate::api::group_types::AskedAs;
 use crate::api::{group_snapshots, volumes};
 use crate::fault::Fault;
 use crate::keys::{self, Made, Need};
@@ -40,7 +41,7 @@ pub(super) async fn create(State(service): Shared, context: Context, body: Body)
             "Either 'group_snapshot_id' or 'source_group_id' must be provided to create group from source, not both.",
         ));
     }
-    let id = make(&service, &context, &wanted).await?;
+    let id = make(&service, &context, &wanted, AskedAs::Group).await?;
     let shown = json!({"group": {"id": id, "name": wanted.name}});
     Ok((StatusCode::ACCEPTED, Json(shown)).into_response())
 }
@@ -58,11 +59,13 @@ pub(in crate::api) async fn make(
     service: &Service,
     context: &Context,
     wanted: &Wanted,
+    asked_as: AskedAs,
 ) -> Result<String, Fault> {
     let needs = {
         service.records.fresh().await?;
         let tables = service.records.tables();
-        let (_, originals) = originals(&tables, context, wanted)?;
+        let (from, originals) = originals(&tables, context, wanted)?;
+        asked_as.check(&tables, &from.type_id)?;
         let keys = originals
             .iter()
             .filter_map(|original| original.volume.encryption_key_id.clone());

@@ -164,11 +164,7 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
         } else {
             None
         },
-        group: if context.version.is(13) {
-            fields.uuid("group_id")?
-        } else {
-            None
-        },
+        group: group(context, fields)?,
         key: None,
         zone: fields
             .text("availability_zone", 0..=TEXT_MAX)?
@@ -207,6 +203,16 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
         ));
     }
     Ok(wanted)
+}
+
+/// The group that it is to be in, under either of its names.
+fn group(context: &Context, fields: Fields<'_>) -> Result<Option<String>, Fault> {
+    let newer = if context.version.is(13) {
+        fields.uuid("group_id")?
+    } else {
+        None
+    };
+    Ok(newer.or(fields.uuid("consistencygroup_id")?))
 }
 
 fn size(fields: Fields<'_>) -> Result<Option<u64>, Fault> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::api::group_types;
 use crate::records::volume::AttachStatus;
 use crate::records::{Attachment, Instant, Tables, Volume};
 use crate::request::Context;
@@ -88,7 +89,7 @@ fn base(_service: &Service, tables: &Tables, context: &Context, volume: &Volume)
         "bootable": if volume.bootable { "true" } else { "false" },
         "encrypted": volume.encryption_key_id.is_some(),
         "replication_status": Value::Null,
-        "consistencygroup_id": Value::Null,
+        "consistencygroup_id": consistency_group(tables, volume),
         "multiattach": volume.multiattach,
         "attachments": attachments(tables, context, volume),
     });
@@ -128,6 +129,13 @@ fn base(_service: &Service, tables: &Tables, context: &Context, volume: &Volume)
         set("consumes_quota", json!(volume.consumes_quota));
     }
     shown
+}
+
+/// The volume's group, if that is one by its older name.
+fn consistency_group<'a>(tables: &Tables, volume: &'a Volume) -> Option<&'a String> {
+    let id = volume.group_id.as_ref()?;
+    let group = tables.groups.get(id)?;
+    group_types::is_reserved(tables, &group.type_id).then_some(id)
 }
 
 fn attachments(tables: &Tables, context: &Context, volume: &Volume) -> Value {
