@@ -15,6 +15,10 @@ POST /attachments attachment volume_uuid instance_uuid connector mode x
 POST /groups group name description group_type volume_types availability_zone x
 POST /group_snapshots group_snapshot group_id name description x
 POST /groups/action create-from-src group_snapshot_id source_group_id name x
+POST /consistencygroups consistencygroup name description volume_types availability_zone x
+POST /consistencygroups/create_from_src consistencygroup-from-src cgsnapshot_id source_cgid name x
+POST /cgsnapshots cgsnapshot consistencygroup_id name description x
+POST /backups backup volume_id snapshot_id name container incremental force metadata x
 POST /group_types group_type name description is_public group_specs x
 POST /types volume_type name description os-volume-type-access:is_public extra_specs x
 PUT /types/{type} volume_type name description is_public x
