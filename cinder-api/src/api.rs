@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use admin_client::AskError;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 
 use crate::door;
 use crate::fault::Fault;
+use crate::routes::Routes;
 use crate::service::Service;
 
 pub mod attachments;
@@ -30,17 +33,14 @@ pub mod transfers;
 pub mod types;
 pub mod volumes;
 
-/// The largest body: a volume with all metadata that it may have is far smaller. Cinder's `osapi_max_request_body_size`.
-const BODY_BYTES_MAX: usize = 114_688;
-
 /// The refusal of what the storage cannot be asked just now.
 pub(crate) fn storage_fault(error: &AskError) -> Fault {
     Fault::unavailable(format!("The storage cannot be asked: {error}. Try again."))
 }
 
-/// All paths.
-pub fn router(service: Arc<Service>) -> Router {
-    Router::new()
+/// All paths, and what is done there.
+pub fn routes() -> Routes {
+    Routes::new()
         .merge(volumes::routes())
         .merge(snapshots::routes())
         .merge(types::routes())
@@ -58,8 +58,24 @@ pub fn router(service: Arc<Service>) -> Router {
         .merge(messages::routes())
         .merge(services::routes())
         .merge(manage::routes())
+}
+
+/// What answers at these paths, and where there is none.
+pub fn router(service: Arc<Service>) -> Router {
+    routes()
+        .into_router()
+        .layer(from_fn(tell_route))
         .fallback(door::no_such_path)
         .method_not_allowed_fallback(door::no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(service)
+}
+
+/// Tells the door which path of all an answer is from: there may be as many addresses as volumes, but not as many figures.
+async fn tell_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }

@@ -18,6 +18,8 @@ pub const VENDOR: &str = "storaged";
 pub const PROTOCOL: &str = "iSCSI";
 /// What scheduling of volumes is called as a service.
 pub const VOLUME_BINARY: &str = "cinder-volume";
+/// What making backups is called as a service.
+pub const BACKUP_BINARY: &str = "cinder-backup";
 /// The only scope of an extra specification that is compared with capabilities; others are somebody else's business.
 const SCOPE: &str = "capabilities";
 
@@ -31,6 +33,13 @@ pub fn is_closed(settings: &Settings, tables: &Tables) -> bool {
     let key = Switches::key(VOLUME_BINARY, &backend(settings));
     let switches = tables.services.get(&key);
     switches.is_some_and(|switches| switches.disabled || switches.frozen)
+}
+
+/// Whether no backups are to be made, because an operator said so.
+pub fn makes_no_backups(settings: &Settings, tables: &Tables) -> bool {
+    let key = Switches::key(BACKUP_BINARY, &settings.host);
+    let switches = tables.services.get(&key);
+    switches.is_some_and(|switches| switches.disabled)
 }
 
 /// What every pool has in common.

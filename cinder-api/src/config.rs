@@ -13,6 +13,7 @@ use crate::backup::RepositorySettings;
 use crate::identity::{KeystoneSettings, Secret};
 use crate::images::checks;
 use crate::keys::KeySettings;
+use crate::limits::{Limits, LimitsFile};
 
 mod backups;
 
@@ -53,6 +54,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 struct Words {
     listen: Option<Vec<SocketAddr>>,
+    metrics_listen: Option<SocketAddr>,
     public_endpoint: Option<String>,
     #[serde(default)]
     trust_proxy_headers: bool,
@@ -71,6 +73,8 @@ struct Words {
     #[serde(default)]
     backups: BackupsFile,
     keys: Option<KeysFile>,
+    #[serde(default)]
+    limits: LimitsFile,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -173,6 +177,8 @@ pub struct LocalSettings {
 pub struct Settings {
     /// Where requests come in.
     pub listen: Vec<SocketAddr>,
+    /// Where Prometheus asks; nothing: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where clients reach the API, if that cannot be seen from their requests. No slash at the end.
     pub public_endpoint: Option<String>,
     /// Whether `X-Forwarded-Proto` and `-Host` are believed.
@@ -211,6 +217,8 @@ pub struct Settings {
     pub backups: Option<RepositorySettings>,
     /// Where keys of encrypted volumes are; nothing: volumes of encrypted types are refused.
     pub keys: Option<KeySettings>,
+    /// How much whoever asks may hold, and for how long.
+    pub limits: Limits,
 }
 
 impl Settings {
@@ -235,6 +243,7 @@ impl Settings {
             listen: file
                 .listen
                 .unwrap_or_else(|| vec![SocketAddr::from(([127, 0, 0, 1], 8776))]),
+            metrics_listen: file.metrics_listen,
             public_endpoint: file
                 .public_endpoint
                 .map(|url| url.trim_end_matches('/').to_owned()),
@@ -273,6 +282,7 @@ impl Settings {
                 .work_dir
                 .unwrap_or_else(|| PathBuf::from("/var/lib/cinder-api")),
             image_formats: image_formats(file.images.formats)?,
+            limits: file.limits.check().map_err(ConfigError::Value)?,
         })
     }
 }

@@ -4,22 +4,27 @@
 //! headers that clients look for.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::fault::Fault;
 use crate::identity::keystone::Refusal;
+use crate::limits::BODY_BYTES_MAX;
 use crate::request::{Context, Version, version};
 use crate::service::Service;
+use crate::{metrics, openapi};
 
 /// When the newest version was made, as discovery tells it.
 const UPDATED: &str = "2023-08-31T00:00:00Z";
@@ -28,27 +33,89 @@ const PROJECT_BYTES_MAX: usize = 64;
 /// The longest name of a request that a client may give for the log.
 const GLOBAL_ID_BYTES_MAX: usize = 64;
 
-/// Everything behind one address. `inside` answers what the door lets through.
-pub fn router(service: Arc<Service>, inside: Router) -> Router {
-    Router::new().fallback(enter).with_state((service, inside))
+/// What anybody may see, without a token.
+pub const OPEN: &[&str] = &["/", "/healthcheck", "/openapi.json", "/v3"];
+
+/// Everything behind one address.
+#[derive(Clone)]
+pub struct Door {
+    service: Arc<Service>,
+    /// What answers what is let through.
+    inside: Router,
+    /// A place for each request that may be worked at. Work goes on when whoever asked has left: what has begun is not left
+    /// half done, and who leaves and comes again all the time cannot pile it up.
+    places: Arc<Semaphore>,
 }
 
-async fn enter(State((service, inside)): State<(Arc<Service>, Router)>, request: Request) -> Response {
-    let path = request.uri().path();
-    let base = base(&service, request.headers());
+impl Door {
+    /// `inside` answers what the door lets through.
+    pub fn new(service: Arc<Service>, inside: Router) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(service.settings.limits.connections)),
+            service,
+            inside,
+        }
+    }
+
+    /// What answers requests.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(enter).with_state(self.clone())
+    }
+
+    /// Waits for work that goes on though nobody waits for its answer any more; not longer than so long.
+    pub async fn rest(&self, limit: Duration) {
+        let all = u32::try_from(self.service.settings.limits.connections).unwrap_or(u32::MAX);
+        let rested = tokio::time::timeout(limit, self.places.acquire_many(all)).await;
+        if rested.is_err() {
+            warn!("requests are broken off: they take longer than limits.shutdown_seconds");
+        }
+    }
+}
+
+async fn enter(State(door): State<Door>, request: Request) -> Response {
+    let began = Instant::now();
+    let _running = metrics::request();
+    let method = request.method().clone();
+    let open = OPEN.iter().find(|path| is_at(path, request.uri().path()));
+    let response = match open {
+        Some(path) => show_open(&door, path, &request),
+        None => match request.uri().path().strip_prefix("/v3/").map(str::to_owned) {
+            Some(rest) => third(&door, &rest, request).await,
+            None => no_such_path().await.into_response(),
+        },
+    };
+    let route = response
+        .extensions()
+        .get::<MatchedPath>()
+        .map(MatchedPath::as_str)
+        .or(open.copied());
+    metrics::answered(route, &method, response.status().as_u16(), began.elapsed());
+    response
+}
+
+/// Whether a path is one of those that anybody may see; a slash at the end changes nothing.
+fn is_at(open: &str, path: &str) -> bool {
+    path == open || path.strip_suffix('/').is_some_and(|path| path == open)
+}
+
+/// The answer to anybody.
+fn show_open(door: &Door, path: &str, request: &Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let allowed = [(header::ALLOW, "GET,HEAD")];
+        let refusal = Fault::bad_method("The method is not allowed for the requested URL.");
+        return (allowed, refusal).into_response();
+    }
+    let base = base(&door.service, request.headers());
     match path {
         "/" => (StatusCode::MULTIPLE_CHOICES, axum::Json(versions(&base))).into_response(),
         "/healthcheck" => "OK".into_response(),
-        "/v3" | "/v3/" => axum::Json(versions(&base)).into_response(),
-        _ => match path.strip_prefix("/v3/").map(str::to_owned) {
-            Some(rest) => third(&service, inside, &rest, base, request).await,
-            None => Fault::not_found("The resource could not be found.").into_response(),
-        },
+        "/openapi.json" => openapi::answer(request.uri().query()),
+        _ => axum::Json(versions(&base)).into_response(),
     }
 }
 
 /// A request of version 3.
-async fn third(service: &Service, inside: Router, rest: &str, base: String, request: Request) -> Response {
+async fn third(door: &Door, rest: &str, request: Request) -> Response {
     let request_id = format!("req-{}", uuid::Uuid::new_v4());
     let global = request
         .headers()
@@ -62,11 +129,9 @@ async fn third(service: &Service, inside: Router, rest: &str, base: String, requ
         let began = Instant::now();
         let inner = async {
             let version = asked?;
-            let request = identified(service, rest, base, version, &request_id, request).await?;
-            Ok::<_, Response>(match inside.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            })
+            let request = identified(&door.service, rest, version, &request_id, request).await?;
+            let request = whole(request, door.service.settings.limits.body).await?;
+            Ok::<_, Response>(inside(door, request).await)
         };
         let response: Response = inner.await.unwrap_or_else(|response| response);
         info!(
@@ -83,11 +148,54 @@ async fn third(service: &Service, inside: Router, rest: &str, base: String, requ
             headers.insert(name, value);
         }
     };
-    set(version::HEADER, &format!("volume 3.{}", used.0));
+    set(version::HEADER, &version::header_of(used));
     set("vary", "OpenStack-API-Version");
     set("x-openstack-request-id", &request_id);
     set("x-compute-request-id", &request_id);
     response
+}
+
+/// The request with all of its body: nobody inside waits for a peer.
+async fn whole(request: Request, limit: Duration) -> Result<Request, Fault> {
+    let (parts, body) = request.into_parts();
+    let read = Limited::new(body, BODY_BYTES_MAX).collect();
+    let read = tokio::time::timeout(limit, read).await;
+    let late = |_| Fault::timed_out(format!("The body did not come within {} s.", limit.as_secs()));
+    let body = read.map_err(late)?.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            Fault::over_limit("Request is too large.")
+        } else {
+            Fault::bad_request("The body broke off.")
+        }
+    })?;
+    Ok(Request::from_parts(parts, Body::from(body.to_bytes())))
+}
+
+/// The answer from inside. What is done for it is done to its end, even if it takes too long or nobody waits any more.
+async fn inside(door: &Door, request: Request) -> Response {
+    let Ok(place) = door.places.clone().try_acquire_owned() else {
+        return Fault::unavailable("Too many requests are worked at. Try again.").into_response();
+    };
+    let answer = door.inside.clone().oneshot(request);
+    let work = async move {
+        let answer = answer.await;
+        drop(place);
+        answer
+    };
+    let limit = door.service.settings.limits.request;
+    let worked = tokio::time::timeout(limit, tokio::spawn(work.in_current_span())).await;
+    match worked {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(never))) => match never {},
+        Ok(Err(panic)) => Fault::internal(&panic).into_response(),
+        Err(_) => {
+            let message = format!(
+                "This takes longer than {} s, and goes on: look later whether it was done.",
+                limit.as_secs()
+            );
+            Fault::unavailable(message).into_response()
+        }
+    }
 }
 
 impl From<Fault> for Response {
@@ -100,11 +208,11 @@ impl From<Fault> for Response {
 async fn identified(
     service: &Service,
     rest: &str,
-    base: String,
     version: Version,
     request_id: &str,
     mut request: Request,
 ) -> Result<Request, Response> {
+    let base = base(service, request.headers());
     let path = request.uri().path();
     let known = service
         .keystone
@@ -119,6 +227,9 @@ async fn identified(
         && caller.project_id.as_deref() != Some(project)
     {
         return Err(Fault::bad_request("Malformed request url").into_response());
+    }
+    if percent_decode_str(rest).decode_utf8().is_err() {
+        return Err(no_such_path().await.into_response());
     }
     let path_project = project.map(str::to_owned);
     let inside = match request.uri().query() {

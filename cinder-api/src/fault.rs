@@ -38,6 +38,8 @@ faults! {
     not_found = NOT_FOUND,
     /// The path has no such method.
     bad_method = METHOD_NOT_ALLOWED,
+    /// Its body did not come.
+    timed_out = REQUEST_TIMEOUT,
     /// The API does not speak that version.
     not_acceptable = NOT_ACCEPTABLE,
     /// Something of that name is there, or somebody uses it.
@@ -81,21 +83,22 @@ impl Fault {
     pub fn missing(kind: &str, id: &str) -> Self {
         Self::not_found(format!("{kind} {id} could not be found."))
     }
+}
 
-    /// What clients call this fault.
-    fn name(&self) -> &'static str {
-        match self.status.as_u16() {
-            400 => "badRequest",
-            403 => "forbidden",
-            404 => "itemNotFound",
-            405 => "badMethod",
-            409 => "conflictingRequest",
-            413 => "overLimit",
-            415 => "badMediaType",
-            501 => "notImplemented",
-            503 => "serviceUnavailable",
-            _ => "computeFault",
-        }
+/// What clients call a fault of a status.
+pub fn name(status: u16) -> &'static str {
+    match status {
+        400 => "badRequest",
+        403 => "forbidden",
+        404 => "itemNotFound",
+        405 => "badMethod",
+        408 => "requestTimeout",
+        409 => "conflictingRequest",
+        413 => "overLimit",
+        415 => "badMediaType",
+        501 => "notImplemented",
+        503 => "serviceUnavailable",
+        _ => "computeFault",
     }
 }
 
@@ -120,7 +123,7 @@ impl From<RecordsError> for Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let name = self.name();
+        let name = name(self.status.as_u16());
         let mut inside = json!({"code": self.status.as_u16(), "message": self.message});
         let is_over_limit = self.status == StatusCode::PAYLOAD_TOO_LARGE;
         if is_over_limit {

@@ -1,6 +1,7 @@
 //! The program `cinder-api`: arguments, logging, the listening sockets, signals.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use cinder_api::config::{Place, Settings};
 use cinder_api::connections::{ByAgent, Connections, Iscsi, Kind};
 use cinder_api::identity::Keystone;
 use cinder_api::keys::Keys;
+use cinder_api::limits::Limits;
 use cinder_api::policy::Policy;
 use cinder_api::records::Records;
 use cinder_api::service::Service;
+use cinder_api::serving::Serving;
 use cinder_api::storage::Storage;
-use cinder_api::{api, door, work};
+use cinder_api::{api, door, metrics, work};
 use clap::Parser;
 use coordination::attach::Way;
 use coordination::{Coordination, Embedded, Etcd};
@@ -23,10 +26,14 @@ use telemetry::log::{self, LogFormat};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::info;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Connections at once of whoever reads the metrics: few do.
+const METRICS_CONNECTIONS_MAX: usize = 16;
 
 /// OpenStack's Block Storage API over volumes of storaged.
 ///
@@ -45,6 +52,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    metrics::begin();
     log::start(arguments.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = runtime
@@ -118,33 +126,43 @@ async fn connections(settings: &Settings) -> Result<Connections> {
 }
 
 async fn serve(service: Arc<Service>) -> Result<()> {
-    let router = door::router(service.clone(), api::router(service.clone()));
+    let limits = service.settings.limits;
+    let door = door::Door::new(service.clone(), api::router(service.clone()));
+    let serving = Serving::new(door.router(), limits);
     let (stop, stopping) = watch::channel(false);
-    let mut servers = tokio::task::JoinSet::new();
+    let mut servers = JoinSet::new();
     for address in &service.settings.listen {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("listen at {address}"))?;
+        let listener = listen(*address).await?;
         info!(address = %listener.local_addr()?, "the Block Storage API listens");
-        let mut stopping = stopping.clone();
-        let server = axum::serve(listener, router.clone());
-        let server = server.with_graceful_shutdown(async move {
-            // The sender is gone only when the process ends anyway.
-            let _ = stopping.wait_for(|stop| *stop).await;
-        });
-        servers.spawn(server.into_future());
+        servers.spawn(serving.clone().run(listener, stopping.clone()));
+    }
+    if let Some(address) = service.settings.metrics_listen {
+        let listener = listen(address).await?;
+        info!(address = %listener.local_addr()?, "metrics are served");
+        let few = Limits {
+            connections: METRICS_CONNECTIONS_MAX,
+            ..limits
+        };
+        let metrics = Serving::new(metrics::text::router(service.clone()), few);
+        servers.spawn(metrics.run(listener, stopping));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        Some(ended) = servers.join_next() => ended.context("a server ended in a panic")??,
+        Some(ended) = servers.join_next() => ended.context("a server ended in a panic")?,
     }
     info!("stopping: requests that run may finish");
     stop.send_replace(true);
     while let Some(ended) = servers.join_next().await {
-        ended.context("a server ended in a panic")??;
+        ended.context("a server ended in a panic")?;
     }
+    door.rest(limits.shutdown).await;
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("listen at {address}"))
 }

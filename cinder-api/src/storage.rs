@@ -3,12 +3,15 @@
 //! Every change here can be asked for twice: a job that another process began is begun anew.
 
 use std::path::Path;
+use std::time::Duration;
 
 use admin_api::ErrorKind;
 use admin_api::limits::VolumeLimits;
 use admin_api::pools::Pool;
 use admin_api::volumes::Volume;
 use admin_client::{AskError, VolumeDirectory};
+
+use crate::metrics::{self, Whom};
 
 /// Bytes of a GiB: what sizes are counted in.
 pub const GIB: u64 = 1 << 30;
@@ -20,7 +23,7 @@ pub struct Storage(VolumeDirectory);
 impl Storage {
     /// That of the node whose admin socket this is.
     pub fn new(admin_socket: &Path) -> Result<Self, AskError> {
-        VolumeDirectory::new(admin_socket).map(Self)
+        VolumeDirectory::new(admin_socket).map(|directory| Self(directory.observed_by(count)))
     }
 
     /// What can be asked of it directly.
@@ -102,6 +105,15 @@ impl Storage {
     pub async fn volume(&self, name: &str) -> Result<Option<Volume>, AskError> {
         self.0.volume(name).await
     }
+}
+
+/// Counts a question. A refusal that says why is an answer.
+fn count(answer: Result<(), &AskError>, time: Duration) {
+    let failed = answer.is_err_and(|error| {
+        let refusal = error.kind();
+        refusal.is_none_or(|kind| matches!(kind, ErrorKind::Internal | ErrorKind::Unavailable))
+    });
+    metrics::asked(Whom::Storage, failed, time);
 }
 
 fn unless_there<T>(made: Result<T, AskError>) -> Result<(), AskError> {

@@ -15,8 +15,9 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::connections::ConnectionError;
 use crate::fault::Fault;
-use crate::records::job::Task;
-use crate::records::tables::CLAIMS;
+use crate::metrics::{self, Outcome as Ended};
+use crate::records::job::{self, Task};
+use crate::records::tables::{CLAIMS, PROCESSES};
 use crate::records::{Edit, Job, Record, Stored};
 use crate::service::Service;
 
@@ -138,8 +139,18 @@ pub async fn run(service: Arc<Service>) -> Result<(), CoordinationError> {
 
 async fn grant(service: &Service) -> Result<Held, CoordinationError> {
     let until = Instant::now() + CLAIM_TIME;
-    let lease = service.records.store().grant_lease(CLAIM_TIME).await?;
+    let store = service.records.store();
+    let lease = store.grant_lease(CLAIM_TIME).await?;
+    let name = uuid::Uuid::new_v4();
+    let here = Transaction::new().put_leased(format!("{PROCESSES}{name}"), Vec::new(), lease);
+    store.commit(here).await?;
     Ok(Held { lease, until })
+}
+
+/// How many processes work on the same records, this one included. One that has died counts until its claims lapse.
+pub async fn processes(service: &Service) -> Result<usize, CoordinationError> {
+    let range = service.records.store().range(PROCESSES).await?;
+    Ok(range.entries.len())
 }
 
 impl Worker {
@@ -219,6 +230,8 @@ impl Worker {
                 return;
             }
         }
+        let kind = job::kind(&job.task);
+        let _running = metrics::job(&kind);
         loop {
             // Who is not sure that his claim holds does nothing: another process may be at it.
             if self.held().lease != held.lease || Instant::now() >= self.held().until {
@@ -226,15 +239,22 @@ impl Worker {
                 return;
             }
             match perform(&self.service, job).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    metrics::job_ended(&kind, Ended::Done);
+                    break;
+                }
                 Err(Trouble::Later(why)) => {
+                    metrics::job_ended(&kind, Ended::Again);
                     warn!(why, "a job waits");
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
                 Err(Trouble::Failed(why)) => {
                     warn!(why, "a job failed");
                     match give_up(&self.service, job, &why).await {
-                        Ok(()) => break,
+                        Ok(()) => {
+                            metrics::job_ended(&kind, Ended::Failed);
+                            break;
+                        }
                         Err(why) => {
                             warn!(?why, "that a job failed cannot be said yet");
                             tokio::time::sleep(RETRY_AFTER).await;

@@ -1,15 +1,13 @@
 //! What real processes tell of themselves: the metrics are those of the document, and `top` shows volumes and disks.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
+use test_node::metrics::{documented, served};
 use test_node::{Node, Process};
-
-const DOCUMENT: &str = include_str!("../../docs/operations/metrics.md");
 
 /// A node with two volumes: one behind vhost-blk, one behind the NBD gateway and open there.
 struct Bench {
@@ -134,63 +132,6 @@ fn get(socket: &Path, path: &str) -> String {
         let answer = client.get(format!("http://here{path}")).send().await.unwrap();
         answer.error_for_status().unwrap().text().await.unwrap()
     })
-}
-
-/// What is said of a family: its type, its labels, what it means.
-type Meaning = (String, BTreeSet<String>, String);
-
-/// The families of a text as it is served.
-fn served(text: &str) -> BTreeMap<String, Meaning> {
-    let mut families: BTreeMap<String, Meaning> = BTreeMap::new();
-    let mut last = String::new();
-    for line in text.lines() {
-        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
-            let former = families.insert(name.to_owned(), (String::new(), BTreeSet::new(), help.to_owned()));
-            assert!(former.is_none(), "{name} comes twice");
-        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
-        {
-            kind.clone_into(&mut families.get_mut(name).unwrap().0);
-            name.clone_into(&mut last);
-        } else {
-            let family = families.get_mut(&last).unwrap();
-            assert!(line.starts_with(&last), "{line} stands under {last}");
-            family.1.extend(label_names(line));
-        }
-    }
-    families
-}
-
-/// Names of labels, without that of a histogram's steps. No value here has an escaped quote in it.
-fn label_names(line: &str) -> impl Iterator<Item = String> {
-    let labels = line.split_once('{').map_or("", |(_, rest)| rest);
-    let quoted = labels.split('"').step_by(2);
-    quoted
-        .filter_map(|part| part.trim_start_matches(',').strip_suffix('='))
-        .filter(|name| *name != "le")
-        .map(str::to_owned)
-}
-
-/// The families that the document lists for a program.
-fn documented(program: &str) -> BTreeMap<String, Meaning> {
-    let heading = format!("\n## {program}\n");
-    let (_, section) = DOCUMENT.split_once(&heading).unwrap();
-    let section = section
-        .split_once("\n## ")
-        .map_or(section, |(section, _)| section);
-    let rows = section.lines().filter(|line| line.starts_with("| `"));
-    rows.map(|row| {
-        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [name, kind, labels, _unit, help] = cells[..] else {
-            panic!("{row} has not five cells");
-        };
-        let labels = labels.split(", ").map(|label| label.trim_matches('`').to_owned());
-        let labels = labels.filter(|label| !label.is_empty()).collect();
-        (
-            name.trim_matches('`').to_owned(),
-            (kind.to_owned(), labels, help.to_owned()),
-        )
-    })
-    .collect()
 }
 
 #[test]

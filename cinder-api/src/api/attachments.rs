@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::volumes;
@@ -19,6 +18,7 @@ use crate::records::{Attachment, Instant, Stored, Tables};
 use crate::request::filter::{Filter, filters};
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Fields, Query};
+use crate::routes::{Routes, get, post};
 use crate::service::{Service, Shared, seen};
 
 pub mod connection;
@@ -40,8 +40,8 @@ pub const FILTERS: &[&str] = &["volume_id", "status", "instance_id", "attach_sta
 /// The version in which attachments came.
 const SINCE: u8 = 27;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/attachments", get(list).post(create))
         .route("/attachments/detail", get(list_detail))
         .route("/attachments/{id}", get(show).put(update).delete(delete))

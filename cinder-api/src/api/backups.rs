@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::volumes::{Wish, later};
@@ -15,6 +14,7 @@ use crate::records::backup::BackupStatus;
 use crate::records::job::Task;
 use crate::records::{Backup, Edit, Instant, Stored, Tables};
 use crate::request::{Body, Context};
+use crate::routes::{Routes, get, post};
 use crate::service::{Service, Shared, seen};
 
 mod actions;
@@ -25,8 +25,8 @@ mod transport;
 
 pub use list::FILTERS;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/backups", get(list::list).post(create::create))
         .route("/backups/detail", get(list::list_detail))
         .route("/backups/import_record", post(transport::import))

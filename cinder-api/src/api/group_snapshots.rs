@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::group_types::AskedAs;
@@ -21,6 +20,7 @@ use crate::records::{Edit, Instant, Snapshot, Stored, Tables};
 use crate::request::filter::filters;
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Fields, Query};
+use crate::routes::{Routes, get, post};
 use crate::service::{Service, Shared, seen};
 
 /// The version in which group snapshots came.
@@ -30,8 +30,8 @@ const SORT_KEYS: &[&str] = &["id", "name", "status", "group_id", "created_at", "
 /// Filters for everybody.
 pub const FILTERS: &[&str] = &["name", "status", "group_id"];
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/group_snapshots", get(list).post(create))
         .route("/group_snapshots/detail", get(list_detail))
         .route("/group_snapshots/{id}", get(show).delete(delete))

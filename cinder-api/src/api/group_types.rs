@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
 use crate::door;
@@ -17,6 +16,7 @@ use crate::records::{Instant, Records, RecordsError, Stored, Tables};
 use crate::request::body::TEXT_MAX;
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Query};
+use crate::routes::{Routes, get};
 use crate::service::{Service, Shared};
 
 /// The version in which groups' types came.
@@ -24,8 +24,8 @@ const SINCE: u8 = 11;
 /// What types can be sorted by.
 const SORT_KEYS: &[&str] = &["id", "name", "created_at", "updated_at"];
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/group_types", get(list).post(create))
         .route("/group_types/default", get(default))
         .route("/group_types/{id}", get(show).put(update).delete(delete))

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use admin_api::snapshots::GROUP_VOLUMES_MAX;
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::group_types::{self, AskedAs};
@@ -22,6 +21,7 @@ use crate::request::body::TEXT_MAX;
 use crate::request::filter::filters;
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Fields, Query};
+use crate::routes::{Routes, get, post};
 use crate::service::{Service, Shared, seen};
 
 pub(super) mod actions;
@@ -36,8 +36,8 @@ pub const FILTERS: &[&str] = &["name"];
 /// The most types that a group names.
 const TYPES_MAX: usize = 64;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/groups", get(list).post(create))
         .route("/groups/detail", get(list_detail))
         .route("/groups/action", post(source::create))

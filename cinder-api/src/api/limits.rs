@@ -1,16 +1,14 @@
 //! `/limits`: what a project may have and has.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
 use crate::fault::Fault;
 use crate::quota;
 use crate::request::{Context, Query};
-use crate::service::{Service, Shared};
+use crate::routes::{Routes, get};
+use crate::service::Shared;
 
 /// What is shown of each resource: what it is called as a limit, and as what there is of it.
 const SHOWN: &[(&str, &str, &str)] = &[
@@ -25,8 +23,8 @@ const SHOWN: &[(&str, &str, &str)] = &[
     ),
 ];
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new().route("/limits", get(show))
+pub(super) fn routes() -> Routes {
+    Routes::new().route("/limits", get(show))
 }
 
 async fn show(State(service): Shared, context: Context, query: Query) -> Result<Json<Value>, Fault> {

@@ -1,18 +1,13 @@
 //! `/manageable_volumes` and `/manageable_snapshots`, and both under their older names: what the storage has is taken over
 //! as OpenStack's, under the name that it has there.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
-use axum::routing::{MethodRouter, get};
 use serde_json::{Value, json};
 
-use crate::capabilities::backend;
+use crate::capabilities::{VOLUME_BINARY, backend};
 use crate::fault::Fault;
 use crate::request::filter::dictionary;
-use crate::request::{Context, Fields, Query};
+use crate::request::{Fields, Query};
+use crate::routes::{Routes, get};
 use crate::service::Service;
 use crate::storage::GIB;
 
@@ -27,56 +22,26 @@ const BY_NAME: &str = "source-name";
 /// The name of a number in references: what storaged gives to nothing else.
 const BY_NUMBER: &str = "source-id";
 
-pub(super) fn routes() -> Router<Arc<Service>> {
+pub(super) fn routes() -> Routes {
     let volumes = || get(volumes::list).post(volumes::manage);
     let snapshots = || get(snapshots::list).post(snapshots::manage);
-    Router::new()
-        .merge(routes_at(
-            "/os-volume-manage",
-            0,
-            volumes(),
-            get(volumes::list_detail),
-        ))
-        .merge(routes_at(
-            "/manageable_volumes",
-            SINCE,
-            volumes(),
-            get(volumes::list_detail),
-        ))
-        .merge(routes_at(
-            "/os-snapshot-manage",
-            0,
-            snapshots(),
-            get(snapshots::list_detail),
-        ))
-        .merge(routes_at(
-            "/manageable_snapshots",
-            SINCE,
-            snapshots(),
-            get(snapshots::list_detail),
-        ))
+    Routes::new()
+        .route("/os-volume-manage", volumes())
+        .route("/os-volume-manage/detail", get(volumes::list_detail))
+        .route("/os-snapshot-manage", snapshots())
+        .route("/os-snapshot-manage/detail", get(snapshots::list_detail))
+        .merge(
+            Routes::new()
+                .route("/manageable_volumes", volumes())
+                .route("/manageable_volumes/detail", get(volumes::list_detail))
+                .route("/manageable_snapshots", snapshots())
+                .route("/manageable_snapshots/detail", get(snapshots::list_detail))
+                .since(SINCE),
+        )
 }
 
-/// The paths below a name that came in a version.
-fn routes_at(
-    path: &str,
-    since: u8,
-    all: MethodRouter<Arc<Service>>,
-    detail: MethodRouter<Arc<Service>>,
-) -> Router<Arc<Service>> {
-    Router::new()
-        .route(path, all)
-        .route(&format!("{path}/detail"), detail)
-        .route_layer(from_fn(
-            move |context: Context, request: Request, next: Next| async move {
-                context.since(since)?;
-                Ok::<_, Fault>(next.run(request).await)
-            },
-        ))
-}
-
-/// Refuses a host that is not this storage's, with or without one of its pools.
-fn check_host(service: &Service, host: Option<&str>) -> Result<(), Fault> {
+/// Refuses a host that is not this storage's, with or without one of its pools, in the words for it.
+fn check_host(service: &Service, host: Option<&str>, no_host: impl Fn(&str) -> Fault) -> Result<(), Fault> {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
         return Err(Fault::bad_request(
             "Invalid input received: One of cluster and host must be set, and there is no cluster.",
@@ -85,7 +50,14 @@ fn check_host(service: &Service, host: Option<&str>) -> Result<(), Fault> {
     if host.split('#').next() == Some(backend(&service.settings).as_str()) {
         return Ok(());
     }
-    Err(Fault::unavailable(format!("Host '{host}' not found")))
+    Err(no_host(host))
+}
+
+/// The refusal of a list of what a host has that is not there.
+fn nothing_listed(host: &str) -> Fault {
+    Fault::not_found(format!(
+        "Service {VOLUME_BINARY} could not be found on host {host}."
+    ))
 }
 
 /// Something of the storage, as a request calls it.

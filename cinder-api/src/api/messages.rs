@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::get;
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::volumes;
@@ -18,7 +17,8 @@ use crate::records::{Instant, Stored, Tables};
 use crate::request::filter::{Filter, filters};
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Context, Query};
-use crate::service::{Service, Shared, seen};
+use crate::routes::{Routes, get};
+use crate::service::{Shared, seen};
 
 /// What messages can be sorted by.
 const SORT_KEYS: &[&str] = &[
@@ -45,8 +45,8 @@ const SINCE: u8 = 3;
 /// The version in which listings have pages and filters.
 const PAGES_SINCE: u8 = 5;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/messages", get(list))
         .route("/messages/{id}", get(show).delete(delete))
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::door;
 use crate::fault::Fault;
 use crate::records::{Edit, Record, Stored, Tables};
 use crate::request::{Body, Context};
+use crate::routes::{Routes, get};
 use crate::service::{Service, Shared};
 
 /// A user's map.
@@ -50,10 +50,10 @@ pub(super) trait Bearer: Record {
 }
 
 /// The paths of the metadata of what is below a path: `/volumes`.
-pub(super) fn routes<B: Bearer>(below: &str) -> Router<Arc<Service>> {
+pub(super) fn routes<B: Bearer>(below: &str) -> Routes {
     let whole = get(show::<B>).post(merge::<B>).put(replace::<B>);
     let single = get(show_one::<B>).put(set::<B>).delete(remove::<B>);
-    Router::new()
+    Routes::new()
         .route(&format!("{below}/{{id}}/metadata"), whole)
         .route(&format!("{below}/{{id}}/metadata/{{key}}"), single)
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, put};
-use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
 use super::types::specs::{self, Specs};
@@ -19,7 +18,8 @@ use crate::request::body::TEXT_MAX;
 use crate::request::filter::filters;
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Body, Context, Query};
-use crate::service::{Service, Shared};
+use crate::routes::{Routes, get, put};
+use crate::service::Shared;
 
 mod associations;
 
@@ -30,8 +30,8 @@ const FILTERS: &[&str] = &["id", "name", "consumer"];
 /// The most keys that one request removes.
 const KEYS_MAX: usize = 1000;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/qos-specs", get(list).post(create))
         .route("/qos-specs/{id}", get(show).put(update).delete(delete))
         .route("/qos-specs/{id}/delete_keys", put(delete_keys))

@@ -3,10 +3,6 @@
 //! Resources of a type are called by the type's name in the API and by its identity in records, for a type can get another
 //! name.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::routing::get;
 use serde_json::Map;
 
 use crate::fault::Fault;
@@ -15,7 +11,7 @@ use crate::records::Tables;
 use crate::records::quota::DEFAULT_CLASS;
 use crate::request::Fields;
 use crate::request::body::{INTEGER_MAX, TEXT_MAX};
-use crate::service::Service;
+use crate::routes::{Routes, get};
 
 mod classes;
 mod sets;
@@ -23,8 +19,8 @@ mod sets;
 /// Keys of a set that are no resources, but that clients send.
 const NO_RESOURCES: &[&str] = &["tenant_id", "id"];
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route(
             "/os-quota-sets/{project}",
             get(sets::show).put(sets::update).delete(sets::delete),

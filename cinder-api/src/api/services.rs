@@ -3,18 +3,16 @@
 //! Which services there are follows from what this program is: it is a scheduler, and the storage is one host with one
 //! backend, whose pools are storaged's. Any number of processes look like one.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::capabilities::{self, VOLUME_BINARY};
+use crate::capabilities::{self, BACKUP_BINARY, VOLUME_BINARY};
 use crate::fault::Fault;
 use crate::records::service::Service as Switches;
 use crate::records::{Instant, Tables};
 use crate::request::{Context, Query};
+use crate::routes::{Routes, get, post, put};
 use crate::service::{Service, Shared};
 
 mod extensions;
@@ -29,8 +27,8 @@ pub const SERVICE_UUID: &str = "5f2e7c1e-6a39-4bd8-9c0e-8d7f5b3a1c24";
 /// Who chooses pools.
 const SCHEDULER_BINARY: &str = "cinder-scheduler";
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/os-services", get(list))
         .route("/os-services/{action}", put(switches::act))
         .route("/scheduler-stats/get_pools", get(pools::list))
@@ -60,8 +58,8 @@ struct Known {
 
 impl Known {
     /// All that there are.
-    fn all(service: &Service) -> [Self; 2] {
-        [
+    fn all(service: &Service) -> Vec<Self> {
+        let mut all = vec![
             Self {
                 binary: SCHEDULER_BINARY,
                 host: service.settings.host.clone(),
@@ -70,7 +68,14 @@ impl Known {
                 binary: VOLUME_BINARY,
                 host: capabilities::backend(&service.settings),
             },
-        ]
+        ];
+        if service.backups.is_some() {
+            all.push(Self {
+                binary: BACKUP_BINARY,
+                host: service.settings.host.clone(),
+            });
+        }
+        all
     }
 
     /// What an operator said of it.

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::volumes;
@@ -18,6 +17,7 @@ use crate::records::snapshot::SnapshotStatus;
 use crate::records::volume::VolumeStatus;
 use crate::records::{Edit, Instant, Snapshot, Stored, Tables};
 use crate::request::{Body, Context, Fields};
+use crate::routes::{Routes, get, post};
 use crate::service::{Service, Shared, seen};
 
 mod actions;
@@ -26,8 +26,8 @@ mod metadata;
 
 pub use list::FILTERS;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/snapshots", get(list::list).post(create))
         .route("/snapshots/detail", get(list::list_detail))
         .route("/snapshots/{id}", get(show).put(update).delete(delete))

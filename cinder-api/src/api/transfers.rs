@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::volumes;
@@ -16,6 +15,7 @@ use crate::records::{Stored, Tables};
 use crate::request::filter::{Filter, any};
 use crate::request::listing::{self, Key, Page};
 use crate::request::{Context, Query};
+use crate::routes::{Routes, get, post};
 use crate::service::{Service, Shared, seen};
 
 mod accept;
@@ -30,26 +30,18 @@ const SNAPSHOTS_SINCE: u8 = 55;
 /// The version in which listings have pages.
 const PAGES_SINCE: u8 = 59;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
-        .merge(routes_at("/os-volume-transfer", 0))
-        .merge(routes_at("/volume-transfers", SNAPSHOTS_SINCE))
+pub(super) fn routes() -> Routes {
+    routes_at("/os-volume-transfer").merge(routes_at("/volume-transfers").since(SNAPSHOTS_SINCE))
 }
 
-/// The paths below a name that came in a version.
-fn routes_at(path: &str, since: u8) -> Router<Arc<Service>> {
+/// The paths below a name.
+fn routes_at(path: &str) -> Routes {
     let below = |rest: &str| format!("{path}{rest}");
-    Router::new()
+    Routes::new()
         .route(path, get(list).post(offer::create))
         .route(&below("/detail"), get(list_detail))
         .route(&below("/{id}"), get(show).delete(offer::delete))
         .route(&below("/{id}/accept"), post(accept::accept))
-        .route_layer(axum::middleware::from_fn(
-            move |context: Context, request: axum::extract::Request, next: axum::middleware::Next| async move {
-                context.since(since)?;
-                Ok::<_, Fault>(next.run(request).await)
-            },
-        ))
 }
 
 /// An offer that a caller may know of: one of his own project.

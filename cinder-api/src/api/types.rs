@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
-use axum::routing::{get, post, put};
 use serde_json::{Value, json};
 
 use crate::config::DEFAULT_TYPE;
@@ -13,6 +11,7 @@ use crate::records::job::Task;
 use crate::records::volume_type::TypeName;
 use crate::records::{Edit, Instant, Records, RecordsError, Stored, Tables, VolumeType};
 use crate::request::Context;
+use crate::routes::{Routes, get, post, put};
 use crate::service::{Service, Shared};
 
 mod access;
@@ -26,8 +25,8 @@ mod view;
 
 pub use list::FILTERS;
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/types", get(list::list).post(change::create))
         .route("/types/default", get(show_default))
         .route(

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use serde_json::{Value, json};
 
 use crate::door;
@@ -14,6 +12,7 @@ use crate::records::job::Task;
 use crate::records::volume::VolumeStatus;
 use crate::records::{Edit, Instant, Job, Stored, Tables, Volume};
 use crate::request::{Body, Context, Fields, Query};
+use crate::routes::{Routes, get, post};
 use crate::service::{Service, Shared, seen};
 use crate::work;
 
@@ -43,8 +42,8 @@ const DELETABLE: &[VolumeStatus] = &[
     VolumeStatus::ErrorDeleting,
 ];
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/volumes", get(list::list).post(create::create))
         .route("/volumes/detail", get(list::list_detail))
         .route("/volumes/summary", get(list::totals))

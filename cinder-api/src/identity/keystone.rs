@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -13,7 +13,8 @@ use super::access_rules;
 use super::cache::{Cache, Known};
 use super::token::{Answer, Token};
 use super::{Caller, Secret};
-use crate::http::HttpClient;
+use crate::http::{self, HttpClient, NoAnswer};
+use crate::metrics::{self, Whom};
 use crate::records::Instant;
 
 /// How often a question is asked when our own token is refused, or Keystone has a moment's weakness.
@@ -176,7 +177,7 @@ impl Keystone {
                 ("x-subject-token", text),
                 ("openstack-identity-access-rules", "1.0"),
             ];
-            match self.client.ask(Method::GET, &url, &headers, None).await {
+            match self.question(Method::GET, &url, &headers, None).await {
                 Ok(answer) if answer.status.is_success() => match answer.json::<Answer>() {
                     Ok(answer) => return Ok(Some(answer.token)),
                     Err(error) => last = error.to_string(),
@@ -193,6 +194,23 @@ impl Keystone {
         }
         warn!(error = last, "Keystone cannot be asked about a token");
         Err(Refusal::Unavailable(last))
+    }
+
+    /// Asks Keystone, and counts that.
+    async fn question(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<http::Answer, NoAnswer> {
+        let began = std::time::Instant::now();
+        let answer = self.client.ask(method, url, headers, body).await;
+        let failed = answer
+            .as_ref()
+            .map_or(true, |answer| answer.status.is_server_error());
+        metrics::asked(Whom::Keystone, failed, began.elapsed());
+        answer
     }
 
     /// Our own token, to ask other services in our own name.
@@ -247,7 +265,7 @@ impl Keystone {
             }},
         }});
         let url = format!("{}/auth/tokens", settings.auth_url);
-        let asked = self.client.ask(Method::POST, &url, &[], Some(&body)).await;
+        let asked = self.question(Method::POST, &url, &[], Some(&body)).await;
         let answer = asked.map_err(|error| error.to_string())?;
         if !answer.status.is_success() {
             return Err(format!(

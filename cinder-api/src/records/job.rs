@@ -153,6 +153,13 @@ pub struct ImageOrigin {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// What a kind of jobs is called in records and figures.
+pub fn kind(task: &Task) -> String {
+    let written = serde_json::to_value(task).unwrap_or_default();
+    let kind = written.get("kind").and_then(serde_json::Value::as_str);
+    kind.unwrap_or_default().to_owned()
+}
+
 impl Task {
     /// What it is about.
     pub fn subject(&self) -> &str {

@@ -5,7 +5,7 @@
 //! key, and all requests that wait at one moment share it.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coordination::{Coordination, CoordinationError, Outcome, Revision, Transaction, Watch};
 use tokio::sync::{Mutex, watch};
@@ -13,6 +13,7 @@ use tracing::{error, warn};
 
 use super::edit::Edit;
 use super::tables::{FORMAT, LAST, ROOT, RecordError, Tables};
+use crate::metrics::{self, Whom};
 
 /// Between attempts to list again when the store is away.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -58,6 +59,8 @@ struct Inner {
     asked: watch::Sender<u64>,
     /// How many of those have their answer, and the newest one.
     answered: watch::Sender<(u64, Result<Revision, RecordsError>)>,
+    /// When memory last became newer.
+    moved: watch::Sender<Instant>,
 }
 
 impl Records {
@@ -73,6 +76,7 @@ impl Records {
             turn: Mutex::default(),
             asked: watch::Sender::new(0),
             answered: watch::Sender::new((0, Ok(revision))),
+            moved: watch::Sender::new(Instant::now()),
         }));
         tokio::spawn(follow(Arc::downgrade(&records.0), following));
         tokio::spawn(answer(Arc::downgrade(&records.0), records.0.asked.subscribe()));
@@ -92,6 +96,11 @@ impl Records {
     /// Told of each change.
     pub fn changes(&self) -> watch::Receiver<Result<Revision, RecordsError>> {
         self.0.reached.subscribe()
+    }
+
+    /// The newest revision that memory holds, and how long ago that was seen.
+    pub fn newest(&self) -> (Revision, Duration) {
+        (self.tables().revision, self.0.moved.borrow().elapsed())
     }
 
     /// Waits until memory holds all that was in the store when this was called.
@@ -148,7 +157,10 @@ impl Records {
             return Ok(true);
         }
         let transaction = transaction.put(LAST, Vec::new());
-        match self.0.store.commit(transaction).await? {
+        let began = Instant::now();
+        let committed = self.0.store.commit(transaction).await;
+        metrics::asked(Whom::Records, committed.is_err(), began.elapsed());
+        match committed? {
             Outcome::Committed(revision) => {
                 self.at_least(revision).await?;
                 Ok(true)
@@ -212,6 +224,7 @@ async fn follow(inner: Weak<Inner>, mut following: Watch) {
                 Err(error) => Err(error),
             },
         };
+        records.0.moved.send_replace(Instant::now());
         let failed = followed.as_ref().err().map(ToString::to_string);
         let _ = records.0.reached.send_replace(followed);
         if let Some(error) = failed {
@@ -244,7 +257,9 @@ async fn answer(inner: Weak<Inner>, mut asked: watch::Receiver<u64>) {
         };
         // Whoever is counted here asked before the store is looked at.
         let served = *asked.borrow_and_update();
+        let began = Instant::now();
         let look = records.store().get(LAST).await;
+        metrics::asked(Whom::Records, look.is_err(), began.elapsed());
         let newest = look.map(|entry| entry.map_or(Revision(0), |entry| entry.modified));
         let _ = records
             .0

@@ -26,6 +26,8 @@ pub const LAST: &str = "/storaged/cinder/last";
 pub const FORMAT: &str = "/storaged/cinder/format";
 /// Which process carries a job out: goes away with that process's lease. Not in memory.
 pub const CLAIMS: &str = "/storaged/cinder/claim/";
+/// Which processes there are, by names of their own choice: each goes away with the process's lease. Not in memory.
+pub const PROCESSES: &str = "/storaged/cinder/process/";
 
 /// A record that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,11 @@ macro_rules! tables {
         })*
 
         impl Tables {
+            /// How many records there are of each kind.
+            pub fn counts(&self) -> Vec<(&'static str, usize)> {
+                vec![$((<$record>::KIND, self.$name.len()),)*]
+            }
+
             fn put(&mut self, kind: &str, entry: &Entry) -> Result<(), serde_json::Error> {
                 match kind {
                     $(<$record>::KIND => {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use axum::extract::{FromRequest, Request};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use serde_json::{Map, Value};
 
 use crate::fault::Fault;
@@ -26,13 +26,8 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
         let kind = request.headers().get(header::CONTENT_TYPE).cloned();
         let bytes = axum::body::Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Fault::over_limit("Request is too large.")
-            } else {
-                Fault::bad_request("The body broke off.")
-            }
-        })?;
+        // The door has read it whole, and has refused what is too long.
+        let bytes = bytes.map_err(|_| Fault::bad_request("The body broke off."))?;
         if bytes.is_empty() {
             return Err(Fault::bad_request(
                 "The server could not comply with the request since it is either \

@@ -42,7 +42,8 @@ impl Version {
         Ok(Self(0))
     }
 
-    fn parse(text: &str) -> Result<Self, Fault> {
+    /// A version by its number, `3.27`, or `latest`.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
         if text == LATEST {
             return Ok(Self::MAX);
         }
@@ -57,6 +58,11 @@ impl Version {
             ))),
         }
     }
+}
+
+/// The header's value that asks for a version.
+pub fn header_of(version: Version) -> String {
+    format!("{SERVICE} 3.{}", version.0)
 }
 
 fn number(text: &str) -> Option<u32> {

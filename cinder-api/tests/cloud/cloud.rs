@@ -14,6 +14,8 @@ use test_openstack::accounts::{CINDER, PASSWORD};
 use test_openstack::http::{Answer, Method, Question};
 use test_openstack::{Keystone, Port};
 
+use crate::contract;
+
 /// The password of the service's user, in a file as operators have it.
 const PASSWORD_FILE: &str = "password";
 /// How long something may take that is done after the answer.
@@ -36,6 +38,7 @@ pub(crate) struct Cloud {
 pub(crate) struct Api {
     pub(crate) process: Process,
     pub(crate) url: String,
+    metrics: String,
     log: PathBuf,
 }
 
@@ -73,15 +76,22 @@ impl Cloud {
 
     /// Starts one more API process.
     pub(crate) fn add(&mut self) {
+        self.add_with("");
+    }
+
+    /// The same, with more lines at the beginning of its configuration, and sections at its end after an empty one.
+    pub(crate) fn add_with(&mut self, more: &str) {
+        let (first, last) = more.split_once("\n\n").unwrap_or((more, ""));
         let number = self.apis.len();
         let address = Port::find().unwrap().leave();
+        let metrics = Port::find().unwrap().leave();
         let endpoints = self.etcd.endpoints();
         let configuration = format!(
-            "listen = [\"{address}\"]\n\
+            "listen = [\"{address}\"]\nmetrics_listen = \"{metrics}\"\n{first}\n\
              [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword_file = \"{}\"\ntoken_cache_seconds = 1\n\
              [records]\netcd = {endpoints:?}\n[local]\n\
              [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\n\
-             [images]\nwork_dir = \"{}\"\n{}",
+             [images]\nwork_dir = \"{}\"\n{}{last}\n",
             self.keystone.url(),
             self.folder.path().join(PASSWORD_FILE).display(),
             self.node.admin_socket().display(),
@@ -99,7 +109,13 @@ impl Cloud {
         process
             .wait_for("cinder-api to answer", || healthy.expect(200).ok())
             .unwrap();
-        self.apis.push(Api { process, url, log });
+        let metrics = format!("http://{metrics}/v1/metrics");
+        self.apis.push(Api {
+            process,
+            url,
+            metrics,
+            log,
+        });
     }
 
     /// Starts an iSCSI gateway with two portals.
@@ -178,7 +194,21 @@ pub(crate) fn in_directory(folder: &Path) -> String {
     format!("[backups]\ndirectory = \"{}\"\n", backups_in(folder).display())
 }
 
+/// Waits until something holds, which needs no user's question to the API.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
 impl Api {
+    /// What it tells Prometheus.
+    pub(crate) fn metrics(&self) -> String {
+        Question::get(&self.metrics).expect(200).unwrap().text
+    }
+
     /// All that it has logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
@@ -208,12 +238,18 @@ impl User {
 
     /// The answer to a question without a body.
     pub(crate) fn ask(&self, api: &Api, method: Method, path: &str) -> Answer {
-        self.question(api, method, path).ask().unwrap()
+        let asked = method.clone();
+        let answer = self.question(api, method, path).ask().unwrap();
+        contract::hold(&asked, path, &answer);
+        answer
     }
 
     /// The answer to something that is asked for with a body.
     pub(crate) fn send(&self, api: &Api, method: Method, path: &str, body: Value) -> Answer {
-        self.question(api, method, path).body(body).ask().unwrap()
+        let asked = method.clone();
+        let answer = self.question(api, method, path).body(body).ask().unwrap();
+        contract::hold(&asked, path, &answer);
+        answer
     }
 
     /// Makes a volume of 1 GiB, and waits until it is there.

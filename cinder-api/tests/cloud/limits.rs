@@ -1,183 +1,136 @@
-//! Quality of service that the storage keeps to: volumes have the limits that their type says, whatever becomes of the
-//! volume, of the type, or of the process that was to set them.
+//! Who is slow, silent, or asks for too much holds nothing of the service for ever, and everybody else is served meanwhile.
+//! Connections by themselves are tested in `tests/serving.rs`.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use test_openstack::http::Method;
+use serde_json::json;
+use test_openstack::http::{Method, Question};
 
-use crate::cloud::{Api, Cloud, User};
+use crate::cloud::{Api, Cloud, User, until};
 
-/// How long limits may take that follow a change of specifications.
-const PATIENCE: Duration = Duration::from_secs(40);
-/// Between looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// For a read that ends when the other side closes: how long a test waits at most for that.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Connections that silent peers open.
+const SILENT: usize = 12;
 
-/// Makes specifications, and gives their identity.
-fn qos(admin: &User, api: &Api, name: &str, specs: &Value) -> String {
-    let mut body = specs.clone();
-    body["name"] = json!(name);
-    let made = admin.send(api, Method::POST, "/qos-specs", json!({"qos_specs": body}));
-    let id = made.body["qos_specs"]["id"].as_str();
-    id.unwrap_or_else(|| panic!("{} {}", made.status, made.text))
-        .to_owned()
+/// A connection to a process.
+fn connect(api: &Api) -> TcpStream {
+    let stream = TcpStream::connect(api.url.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
-/// Makes a type that has them, and gives its identity.
-fn kind(admin: &User, api: &Api, name: &str, qos: &str) -> String {
-    let made = admin.send(
+/// The beginning of a request with a body, of which so much is said to follow.
+fn head(user: &User, length: usize) -> String {
+    format!(
+        "POST /v3/volumes HTTP/1.1\r\nHost: here\r\nX-Auth-Token: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n",
+        user.token
+    )
+}
+
+/// What comes until the other side closes.
+fn rest(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    // A connection that is cut off is at its end, too.
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+#[test]
+fn a_body_that_does_not_come_or_is_too_long_is_refused() {
+    let mut cloud = Cloud::start(0);
+    cloud.add_with("\n\n[limits]\nbody_seconds = 1\nheader_seconds = 1");
+    let api = &cloud.apis[0];
+    let user = cloud.user("alpha-member", "alpha");
+    let mut late = connect(api);
+    late.write_all(head(&user, 100).as_bytes()).unwrap();
+    late.write_all(b"{\"volume\": ").unwrap();
+    let told = rest(late);
+    assert!(
+        told.starts_with("HTTP/1.1 408") && told.contains("requestTimeout"),
+        "{told}"
+    );
+    let mut dripping = connect(api);
+    dripping.write_all(head(&user, 100_000).as_bytes()).unwrap();
+    // Bytes that come now and then do not put the end off.
+    let told = thread::scope(|scope| {
+        let mut drops = dripping.try_clone().unwrap();
+        scope.spawn(move || {
+            let deadline = Instant::now() + PATIENCE;
+            while drops.write_all(b" ").is_ok() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        rest(dripping)
+    });
+    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
+    let name = "n".repeat(120_000);
+    let long = user.send(
         api,
         Method::POST,
-        "/types",
-        json!({"volume_type": {"name": name}}),
+        "/volumes",
+        json!({"volume": {"size": 1, "name": name}}),
     );
-    let id = made.body["volume_type"]["id"].as_str().unwrap().to_owned();
-    associate(admin, api, ("associate", qos), &id);
-    id
+    assert_eq!(long.status, 413, "{}", long.text);
 }
 
-fn associate(admin: &User, api: &Api, (what, qos): (&str, &str), kind: &str) {
-    let path = format!("/qos-specs/{qos}/{what}?vol_type_id={kind}");
-    assert_eq!(admin.ask(api, Method::GET, &path).status, 202);
-}
-
-/// Makes a volume, and waits until it is there.
-fn volume(admin: &User, api: &Api, wanted: &Value) -> String {
-    let made = admin.send(api, Method::POST, "/volumes", json!({"volume": wanted}));
-    let id = made.body["volume"]["id"].as_str();
-    let id = id
-        .unwrap_or_else(|| panic!("{} {}", made.status, made.text))
-        .to_owned();
-    admin.wait(api, &id, "available");
-    id
-}
-
-fn act(admin: &User, api: &Api, volume: &str, action: &Value) {
-    let done = admin.send(
-        api,
-        Method::POST,
-        &format!("/volumes/{volume}/action"),
-        action.clone(),
-    );
-    assert_eq!(done.status, 202, "{}", done.text);
-    admin.wait(api, volume, "available");
-}
-
-/// The limits that the storage keeps to.
-fn limits(cloud: &Cloud, volume: &str) -> Value {
-    let name = format!("volume-{volume}");
-    let told = cloud
-        .node
-        .storagectl(&["--json", "volume", "info", &name])
-        .unwrap();
-    let told: Value = serde_json::from_str(&told).unwrap();
-    told["limits"].clone()
-}
-
-fn wait_for_limits(cloud: &Cloud, volume: &str, wanted: &Value) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let found = limits(cloud, volume);
-        if found == *wanted {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{found} and not {wanted}");
-        std::thread::sleep(LOOK_AGAIN);
+#[test]
+fn silent_and_slow_peers_keep_nobody_else_out() {
+    let mut cloud = Cloud::start(0);
+    cloud.add_with("\n\n[limits]\nconnections = 4\nheader_seconds = 1\nbody_seconds = 1");
+    let api = &cloud.apis[0];
+    let user = cloud.user("alpha-member", "alpha");
+    let silent: Vec<TcpStream> = (0..SILENT).map(|_| connect(api)).collect();
+    let mut dripping = connect(api);
+    dripping.write_all(b"GET /v3/volumes HTTP/1.1\r\nX-A").unwrap();
+    let listed = user.ask(api, Method::GET, "/volumes");
+    assert_eq!(listed.status, 200, "{}", listed.text);
+    for stream in silent.into_iter().chain([dripping]) {
+        let told = rest(stream);
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 408"), "{told}");
     }
 }
 
 #[test]
-fn volumes_have_the_limits_that_their_type_says() {
-    let cloud = Cloud::start(2);
-    let (first, second) = (&cloud.apis[0], &cloud.apis[1]);
-    let admin = cloud.user("alpha-admin", "alpha");
-    let fixed =
-        json!({"consumer": "both", "total_iops_sec": "500", "total_iops_sec_max": "900", "vendor:x": "y"});
-    let fixed = qos(&admin, first, "fixed", &fixed);
-    let by_size =
-        json!({"consumer": "back-end", "write_iops_sec_per_gb": "100", "write_iops_sec_per_gb_min": "150"});
-    let by_size = qos(&admin, first, "by-size", &by_size);
-    let for_others = qos(
-        &admin,
-        first,
-        "others",
-        &json!({"consumer": "front-end", "read_iops_sec": "7"}),
-    );
-    let gold = kind(&admin, first, "gold", &fixed);
-    let grows = kind(&admin, first, "grows", &by_size);
-    let free = kind(&admin, first, "free", &for_others);
-
-    let made = volume(&admin, second, &json!({"size": 1, "volume_type": gold}));
-    let of_gold = json!({"total_iops_sec": 500, "total_iops_sec_max": 900});
-    assert_eq!(limits(&cloud, &made), of_gold);
-    let clone = volume(&admin, first, &json!({"size": 1, "source_volid": made}));
-    assert_eq!(limits(&cloud, &clone), of_gold);
-
-    act(
-        &admin,
-        first,
-        &made,
-        &json!({"os-retype": {"new_type": grows, "migration_policy": "never"}}),
-    );
-    assert_eq!(limits(&cloud, &made), json!({"write_iops_sec": 150}));
-    act(&admin, second, &made, &json!({"os-extend": {"new_size": 3}}));
-    assert_eq!(limits(&cloud, &made), json!({"write_iops_sec": 300}));
-    act(
-        &admin,
-        first,
-        &made,
-        &json!({"os-retype": {"new_type": free, "migration_policy": "never"}}),
-    );
-    assert_eq!(limits(&cloud, &made), Value::Null);
-
-    // What is said of a type holds for the volumes that are there, too.
-    let path = format!("/qos-specs/{fixed}");
-    let other = json!({"qos_specs": {"total_iops_sec": "600", "read_bytes_sec": "1000000"}});
-    assert_eq!(admin.send(second, Method::PUT, &path, other).status, 200);
-    let of_gold = json!({"total_iops_sec": 600, "total_iops_sec_max": 900, "read_bytes_sec": 1_000_000});
-    wait_for_limits(&cloud, &clone, &of_gold);
-    associate(&admin, first, ("disassociate", &fixed), &gold);
-    wait_for_limits(&cloud, &clone, &Value::Null);
-    associate(&admin, first, ("associate", &by_size), &gold);
-    wait_for_limits(&cloud, &clone, &json!({"write_iops_sec": 150}));
-
-    // What could not be kept to is refused, unless it is the hypervisor's business.
-    for (consumer, status) in [("back-end", 400), ("both", 400), ("front-end", 200)] {
-        for (number, specs) in [
-            json!({"total_iops_sec": "many"}),
-            json!({"read_bytes_sec_per_gb": "-1"}),
-            json!({"write_iops_sec": "10", "write_iops_sec_max": "9"}),
-        ]
-        .iter()
-        .enumerate()
-        {
-            let mut body = specs.clone();
-            body["name"] = json!(format!("{consumer}-{number}"));
-            body["consumer"] = json!(consumer);
-            let answer = admin.send(first, Method::POST, "/qos-specs", json!({"qos_specs": body}));
-            assert_eq!(answer.status, status, "{}", answer.text);
-        }
-    }
-}
-
-#[test]
-fn limits_that_a_process_promised_before_it_was_killed_another_one_sets() {
-    let mut cloud = Cloud::start(2);
-    let admin = cloud.user("alpha-admin", "alpha");
-    let specs = json!({"consumer": "back-end", "total_iops_sec": "500"});
-    let specs = qos(&admin, &cloud.apis[0], "slow", &specs);
-    let kind = kind(&admin, &cloud.apis[0], "slow", &specs);
-    let volumes: Vec<String> = (0..3)
-        .map(|_| volume(&admin, &cloud.apis[0], &json!({"size": 1, "volume_type": kind})))
-        .collect();
-    // The storage stands still, so that nothing is set before the kill.
+fn what_takes_too_long_is_answered_and_goes_on() {
+    let mut cloud = Cloud::start(0);
+    cloud.add_with("\n\n[limits]\nrequest_seconds = 1");
+    let user = cloud.user("alpha-admin", "alpha");
+    let volume = user.volume(&cloud.apis[0]);
     cloud.node.storaged().freeze().unwrap();
-    let path = format!("/qos-specs/{specs}");
-    let other = json!({"qos_specs": {"total_iops_sec": "50"}});
-    assert_eq!(admin.send(&cloud.apis[0], Method::PUT, &path, other).status, 200);
-    cloud.apis[0].process.kill().unwrap();
+    let slow = user.ask(&cloud.apis[0], Method::GET, "/scheduler-stats/get_pools");
+    assert_eq!(slow.status, 503, "{}", slow.text);
+    assert!(slow.text.contains("goes on"), "{}", slow.text);
+    let shown = user.ask(&cloud.apis[0], Method::GET, &format!("/volumes/{volume}"));
+    assert_eq!(shown.status, 200, "{}", shown.text);
     cloud.node.storaged().thaw().unwrap();
-    for volume in &volumes {
-        wait_for_limits(&cloud, volume, &json!({"total_iops_sec": 50}));
-    }
+}
+
+#[test]
+fn what_is_asked_is_answered_though_the_process_is_told_to_end() {
+    let mut cloud = Cloud::start(1);
+    let user = cloud.user("alpha-admin", "alpha");
+    let idle = connect(&cloud.apis[0]);
+    cloud.node.storaged().freeze().unwrap();
+    let question = user.question(&cloud.apis[0], Method::GET, "/scheduler-stats/get_pools");
+    let asking = thread::spawn(move || question.ask().unwrap());
+    until("the question is worked at", || {
+        let text = cloud.apis[0].metrics();
+        text.lines().any(|line| line == "cinder_api_requests_running 1")
+    });
+    let healthy = Question::get(format!("{}/healthcheck", cloud.apis[0].url));
+    let (process, node) = (&mut cloud.apis[0].process, &cloud.node);
+    thread::scope(|scope| {
+        let stopping = scope.spawn(|| process.stop().unwrap());
+        assert_eq!(rest(idle), "", "an idle connection is closed");
+        node.storaged().thaw().unwrap();
+        let answer = asking.join().unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        stopping.join().unwrap();
+    });
+    assert!(healthy.ask().is_err(), "nobody answers any more");
 }

@@ -62,6 +62,60 @@ fn a_type_goes_or_a_volume_gets_it_and_never_both() {
 }
 
 #[test]
+fn what_a_host_has_that_is_not_there_is_not_found_and_nothing_can_be_taken_over_from_it() {
+    let cloud = Cloud::start(1);
+    let (api, admin) = (&cloud.apis[0], cloud.user("alpha-admin", "alpha"));
+    for kind in ["manageable_volumes", "manageable_snapshots"] {
+        for path in [
+            format!("/{kind}?host=other@one"),
+            format!("/{kind}/detail?host=other@one"),
+        ] {
+            let listed = admin.ask(api, Method::GET, &path);
+            assert_eq!(listed.status, 404, "{path}: {}", listed.text);
+        }
+    }
+    let body = json!({"volume": {"host": "other@one", "ref": {"source-name": "x"}}});
+    let taken = admin.send(api, Method::POST, "/manageable_volumes", body);
+    assert_eq!(taken.status, 503, "{}", taken.text);
+}
+
+#[test]
+fn backups_are_a_service_of_their_own_that_can_be_switched_off() {
+    let cloud = Cloud::start(1);
+    let (api, admin) = (&cloud.apis[0], cloud.user("alpha-admin", "alpha"));
+    let state = || {
+        let shown = admin.ask(api, Method::GET, "/os-services?binary=cinder-backup");
+        let all = shown.body["services"].as_array().unwrap().clone();
+        assert_eq!(all.len(), 1, "{}", shown.text);
+        (all[0]["status"].clone(), all[0]["host"].clone())
+    };
+    assert_eq!(state(), (json!("enabled"), json!("storaged")));
+    let volume = admin.volume(api);
+    let backup = || {
+        let body = json!({"backup": {"volume_id": volume}});
+        admin.send(api, Method::POST, "/backups", body)
+    };
+    let switch = |action: &str, more: &Value| {
+        let mut body = json!({"host": "storaged", "binary": "cinder-backup"});
+        if !more.is_null() {
+            body["disabled_reason"] = more.clone();
+        }
+        let switched = admin.send(api, Method::PUT, &format!("/os-services/{action}"), body);
+        assert_eq!(switched.status, 200, "{}", switched.text);
+    };
+    switch("disable-log-reason", &json!("the tape is full"));
+    assert_eq!(state().0, json!("disabled"));
+    assert_eq!(backup().status, 503);
+    let shown = admin.ask(api, Method::GET, &format!("/volumes/{volume}"));
+    assert_eq!(shown.body["volume"]["status"], "available", "{}", shown.text);
+    switch("enable", &Value::Null);
+    let made = backup();
+    assert_eq!(made.status, 202, "{}", made.text);
+    let path = format!("/backups/{}", id(&made, "backup"));
+    admin.wait_for(api, &path, "backup", "available");
+}
+
+#[test]
 fn one_of_two_types_of_one_name_at_once_is_made() {
     let cloud = Cloud::start(2);
     let admin = cloud.user("alpha-admin", "alpha");

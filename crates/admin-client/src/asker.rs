@@ -1,7 +1,7 @@
 //! One `storaged`: questions go out as JSON over its admin socket, answers and refusals come back typed.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use admin_api::{ErrorBody, ErrorKind};
 use reqwest::{Client, Method, Response, StatusCode};
@@ -59,11 +59,15 @@ impl AskError {
     }
 }
 
+/// Who wants to know of every question: whether it had a good answer, and how long that took.
+pub type Observer = fn(Result<(), &AskError>, Duration);
+
 /// Asks one `storaged`. Cheap to clone; any number of questions may be under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
     client: Client,
     socket: PathBuf,
+    observer: Option<Observer>,
 }
 
 impl Asker {
@@ -74,12 +78,19 @@ impl Asker {
             Ok(client) => Ok(Self {
                 client,
                 socket: socket.to_owned(),
+                observer: None,
             }),
             Err(error) => Err(AskError::Broken {
                 socket: socket.to_owned(),
                 reason: error.to_string(),
             }),
         }
+    }
+
+    /// The same, with somebody who is told of every question.
+    pub(crate) fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Asks, and reads the answer.
@@ -105,6 +116,21 @@ impl Asker {
     }
 
     async fn ask_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, AskError> {
+        let began = Instant::now();
+        let answer = self.exchange(method, path, body, limit).await;
+        if let Some(observer) = self.observer {
+            observer(answer.as_ref().map(|_| ()), began.elapsed());
+        }
+        answer
+    }
+
+    async fn exchange(
         &self,
         method: Method,
         path: &str,

@@ -8,7 +8,7 @@ mod asker;
 mod iscsi;
 mod volumes;
 
-pub use asker::AskError;
+pub use asker::{AskError, Observer};
 pub use iscsi::IscsiDirectory;
 pub use volumes::VolumeDirectory;
 

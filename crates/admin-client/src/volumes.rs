@@ -19,7 +19,7 @@ use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::asker::{ANSWER_TIME_MAX, AskError, Asker};
+use crate::asker::{ANSWER_TIME_MAX, AskError, Asker, Observer};
 
 /// How long a change may take that waits for owners to come to rest, or for disks.
 const CHANGE_TIME_MAX: Duration = Duration::from_mins(1);
@@ -32,6 +32,12 @@ impl VolumeDirectory {
     /// The `storaged` whose admin socket this is. Does not connect yet.
     pub fn new(socket: &Path) -> Result<Self, AskError> {
         Asker::new(socket).map(Self)
+    }
+
+    /// The same, with somebody who is told of every question.
+    #[must_use]
+    pub fn observed_by(self, observer: Observer) -> Self {
+        Self(self.0.observed_by(observer))
     }
 
     /// All pools.

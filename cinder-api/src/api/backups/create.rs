@@ -13,6 +13,7 @@ use super::summary;
 use crate::api::{snapshots, volumes};
 use crate::backup::Repository;
 use crate::backup::manifest::SOURCES_MAX;
+use crate::capabilities;
 use crate::fault::Fault;
 use crate::keys::{self, Made, Need};
 use crate::quota;
@@ -130,6 +131,11 @@ fn promise(
     let tables = edit.tables;
     // An administrator's backup of somebody else's volume is his own project's.
     let project = context.project()?;
+    if capabilities::makes_no_backups(&service.settings, tables) {
+        return Err(Fault::unavailable(
+            "Service not found for creating backup: an operator has disabled cinder-backup.",
+        ));
+    }
     let volume = volumes::find(tables, context, &wanted.volume)?;
     service.check_for("backup:create", context, &volume.project_id)?;
     let snapshot = if let Some(snapshot) = &wanted.snapshot {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::listing::{self, Row};
-use super::{Reference, check_host, gib, host};
+use super::{Reference, check_host, gib, host, nothing_listed};
 use crate::api::{snapshots, storage_fault, volumes};
 use crate::fault::Fault;
 use crate::quota::{self, Amounts};
@@ -45,7 +45,7 @@ async fn answer(
     with_detail: bool,
 ) -> Result<Json<Value>, Fault> {
     service.check("snapshot_extension:list_manageable", context)?;
-    check_host(service, host(query))?;
+    check_host(service, host(query), nothing_listed)?;
     let mut stored = Vec::new();
     let volumes = service
         .storage

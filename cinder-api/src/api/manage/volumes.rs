@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::listing::{self, Row};
-use super::{Reference, check_host, gib, host};
+use super::{Reference, check_host, gib, host, nothing_listed};
 use crate::api::volumes::{detail, later};
 use crate::api::{storage_fault, types};
 use crate::fault::Fault;
@@ -46,7 +46,7 @@ async fn answer(
     with_detail: bool,
 ) -> Result<Json<Value>, Fault> {
     service.check("volume_extension:list_manageable", context)?;
-    check_host(service, host(query))?;
+    check_host(service, host(query), nothing_listed)?;
     let pool = host(query)
         .and_then(|host| host.split_once('#'))
         .map(|(_, pool)| pool);
@@ -150,7 +150,9 @@ fn read(service: &Service, context: &Context, body: &Body) -> Result<Wanted, Fau
     }
     fields.only(&known)?;
     let host = fields.text("host", 0..=TEXT_MAX)?;
-    check_host(service, host.as_deref())?;
+    // Cinder's word for it, which clients know, though there is nothing to wait for.
+    let no_host = |host: &str| Fault::unavailable(format!("Host '{host}' not found"));
+    check_host(service, host.as_deref(), no_host)?;
     let zone = fields.short_text("availability_zone")?;
     let zone = zone.filter(|zone| !zone.is_empty() && *zone != service.settings.availability_zone);
     if let Some(zone) = zone {
