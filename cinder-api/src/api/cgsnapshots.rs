@@ -5,8 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
 use serde_json::{Value, json};
 
 use super::group_snapshots::{self, Wanted};
@@ -16,10 +15,11 @@ use crate::fault::Fault;
 use crate::records::group::GroupSnapshot;
 use crate::request::body::TEXT_MAX;
 use crate::request::{Body, Context, Query};
+use crate::routes::{Routes, get};
 use crate::service::{Service, Shared};
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/cgsnapshots", get(list).post(create))
         .route("/cgsnapshots/detail", get(list_detail))
         .route("/cgsnapshots/{id}", get(show).delete(delete))

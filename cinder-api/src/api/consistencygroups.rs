@@ -7,8 +7,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use axum::Json;
 use serde_json::{Value, json};
 
 use super::group_types::{self, AskedAs};
@@ -18,6 +17,7 @@ use crate::fault::Fault;
 use crate::records::Tables;
 use crate::records::group::Group;
 use crate::request::{Body, Context, Fields, Query};
+use crate::routes::{Routes, get, post, put};
 use crate::service::{Service, Shared};
 
 /// The version in which a name and a description may become empty.
@@ -27,8 +27,8 @@ const TYPES_TEXT_MAX: usize = 64 * 37;
 /// What a listing's links are called, as nothing else calls them.
 const LINKS: [&str; 2] = ["consistencygroups_links", "consistencygroup_links"];
 
-pub(super) fn routes() -> Router<Arc<Service>> {
-    Router::new()
+pub(super) fn routes() -> Routes {
+    Routes::new()
         .route("/consistencygroups", get(list).post(create))
         .route("/consistencygroups/detail", get(list_detail))
         .route("/consistencygroups/create_from_src", post(create_from_source))

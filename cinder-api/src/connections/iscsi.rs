@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use admin_api::ErrorKind;
-use admin_api::iscsi::{AddAccess, AddLun, Credentials};
+use admin_api::iscsi::{AddAccess, AddLun, Credentials, normalise_name};
 use admin_client::AskError;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -88,16 +88,12 @@ impl Kind for Iscsi {
         volume: &Volume,
         connector: &Connector,
     ) -> Result<Map<String, Value>, ConnectionError> {
-        let initiator = initiator(connector).ok_or_else(|| {
-            ConnectionError::Connector(
-                "Connector doesn't have required information: initiator. Is open-iscsi installed on the host?".to_owned(),
-            )
-        })?;
+        let initiator = initiator(connector)?;
         let chap = volume.chap.as_ref();
         let chap =
             chap.ok_or_else(|| ConnectionError::Away("The volume has no secret yet; try again.".to_owned()))?;
         let portals = Self::portals(storage).await?;
-        self.export(storage, volume, initiator, chap).await?;
+        self.export(storage, volume, &initiator, chap).await?;
         let target = self.target(volume);
         let mut info = Map::new();
         let mut set = |key: &str, value: Value| info.insert(key.to_owned(), value);
@@ -132,14 +128,15 @@ impl Kind for Iscsi {
         let Some(found) = directory.target(&target).await? else {
             return Ok(false);
         };
-        let leaving = initiator(connector);
+        // Who could not come has not come.
+        let leaving = initiator(connector).ok();
         let others = found
             .access
             .iter()
-            .any(|access| Some(access.initiator.as_str()) != leaving);
+            .any(|access| Some(&access.initiator) != leaving.as_ref());
         match leaving {
             Some(initiator) if others => {
-                unless_gone(directory.remove_access(&target, initiator).await.map(|_| ()))?;
+                unless_gone(directory.remove_access(&target, &initiator).await.map(|_| ()))?;
             }
             _ => unless_gone(directory.delete_target(&target).await)?,
         }
@@ -153,12 +150,15 @@ impl Kind for Iscsi {
     }
 }
 
-/// The initiator's name; it is compared in lower case, as targets do.
-fn initiator(connector: &Connector) -> Option<&str> {
-    connector
-        .get("initiator")
-        .and_then(Value::as_str)
-        .filter(|name| !name.is_empty())
+/// The initiator's name, in lower case, in which targets compare it.
+fn initiator(connector: &Connector) -> Result<String, ConnectionError> {
+    let said = connector.get("initiator").and_then(Value::as_str);
+    let said = said.filter(|name| !name.is_empty()).ok_or_else(|| {
+        let why =
+            "Connector doesn't have required information: initiator. Is open-iscsi installed on the host?";
+        ConnectionError::Connector(why.to_owned())
+    })?;
+    normalise_name(said).map_err(|error| ConnectionError::Connector(error.to_string()))
 }
 
 fn unless_there<T>(made: Result<T, AskError>) -> Result<(), AskError> {

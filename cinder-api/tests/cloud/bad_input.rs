@@ -190,6 +190,24 @@ fn queries_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_host_whose_initiator_has_no_name_that_is_one_is_refused() {
+    let cloud = Cloud::start(1);
+    let api = &cloud.apis[0];
+    let user = cloud.user("alpha-member", "alpha");
+    let volume = user.volume(api);
+    for initiator in ["cl", "iqn.2026-13.example:a", "iqn.2026-11.\u{e9}:a", "eui.1"] {
+        let connector = json!({"host": "h", "initiator": initiator});
+        let body = json!({"attachment": {"volume_uuid": volume, "connector": connector}});
+        let made = user.send(api, Method::POST, "/attachments", body);
+        assert_eq!(made.status, 400, "{initiator}: {}", made.text);
+        user.wait(api, &volume, "available");
+        let body = json!({"os-initialize_connection": {"connector": connector}});
+        let opened = user.send(api, Method::POST, &format!("/volumes/{volume}/action"), body);
+        assert_eq!(opened.status, 400, "{initiator}: {}", opened.text);
+    }
+}
+
+#[test]
 fn a_volume_that_nobody_would_encrypt_is_not_made() {
     let cloud = Cloud::start(1);
     let api = &cloud.apis[0];
