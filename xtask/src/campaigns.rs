@@ -129,7 +129,7 @@ pub(crate) fn conformance(profile: Profile, name: &str, arguments: &[String]) ->
             debian::ensure(debian::LIBVIRT)?;
         }
         "iscsi" => debian::ensure(debian::ISCSI_CLIENTS)?,
-        "cinder" | "cinder-clients" | "os-brick" => {
+        "cinder" | "cinder-clients" | "cinder-schema" | "os-brick" => {
             programs.push(CINDER_API);
             debian::ensure_python()?;
             debian::ensure(debian::IMAGES)?;
@@ -145,6 +145,11 @@ pub(crate) fn brief_iscsi(profile: Profile) -> Result<Tally> {
     debian::ensure(debian::ISCSI_CLIENTS)?;
     let arguments = ["iscsi", "--brief"].map(str::to_owned);
     programs::test(profile, CONFORMANCE, PRODUCT, &arguments)
+}
+
+/// A few requests for everything that the document of cinder-api has.
+pub(crate) fn brief_schema(profile: Profile) -> Result<Tally> {
+    conformance(profile, "cinder-schema", &["--brief".to_owned()])
 }
 
 /// Real guests under QEMU.

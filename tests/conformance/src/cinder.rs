@@ -5,6 +5,7 @@ pub mod clients;
 pub(crate) mod cloud;
 mod outcome;
 mod reference;
+pub mod schema;
 mod tempest;
 
 use std::path::PathBuf;

@@ -57,6 +57,21 @@ enum Suite {
         #[arg(long, default_value = "target/guest")]
         folder: PathBuf,
     },
+    /// Everything that the document of cinder-api allows, and what it does not: schemathesis, as a member and an administrator
+    CinderSchema {
+        /// Another cinder-api than the one that was built
+        #[arg(long, value_name = "PATH")]
+        server: Option<PathBuf>,
+        /// Leave configurations and logs in this folder
+        #[arg(long, value_name = "FOLDER")]
+        keep: Option<PathBuf>,
+        /// A few examples for each path in the newest version, and nothing else: a minute
+        #[arg(long)]
+        brief: bool,
+        /// What the examples begin from
+        #[arg(long, default_value_t = 1)]
+        seed: u32,
+    },
     /// Debian's libvirt with a disk of vhost-blk, and a real guest that uses it
     Libvirt {
         /// Only checks whose names contain this
@@ -110,6 +125,17 @@ fn main() -> ExitCode {
         }),
         Suite::CinderClients { server } => cinder::clients::run(&server.server(), server.keep.as_deref()),
         Suite::OsBrick { folder } => conformance::brick::run(&folder),
+        Suite::CinderSchema {
+            server,
+            keep,
+            brief,
+            seed,
+        } => cinder::schema::run(&cinder::schema::Wanted {
+            server: Server::Ours(server),
+            keep,
+            brief,
+            seed,
+        }),
         Suite::Libvirt { only, folder } => conformance::libvirt::run(&Selection { only }, &folder),
     };
     println!("{tally}");

@@ -39,6 +39,8 @@ pub(crate) struct Cloud {
     pub(super) image: String,
     /// For configurations and logs.
     pub(super) folder: PathBuf,
+    /// Where the API is.
+    pub(super) url: String,
     _server: Running,
     _glance: Glance,
 }
@@ -88,6 +90,7 @@ impl Cloud {
             url,
             image,
             folder,
+            url,
             _server: running,
             _glance: glance,
         })
