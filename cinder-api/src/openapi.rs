@@ -34,6 +34,10 @@ const FILES: &[(&str, &str)] = &[
     ("quality", include_str!("../openapi/quality.yaml")),
     ("transfers", include_str!("../openapi/transfers.yaml")),
     ("groups", include_str!("../openapi/groups.yaml")),
+    (
+        "consistencygroups",
+        include_str!("../openapi/consistencygroups.yaml"),
+    ),
     ("backups", include_str!("../openapi/backups.yaml")),
     ("operators", include_str!("../openapi/operators.yaml")),
 ];

@@ -119,7 +119,7 @@ enum Task {
     /// Runs clients that others wrote against our servers.
     Conformance {
         /// Which server.
-        #[arg(value_parser = ["nbd", "iscsi", "libvirt", "cinder", "cinder-clients"])]
+        #[arg(value_parser = ["nbd", "iscsi", "libvirt", "cinder", "cinder-clients", "cinder-schema", "os-brick"])]
         name: String,
         /// Given to the checks as they are: `--help` tells.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

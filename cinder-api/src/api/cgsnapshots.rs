@@ -1,11 +1,9 @@
 //! `/cgsnapshots`: what group snapshots were called before 3.14. Here are only their paths, bodies and answers.
 
-use std::sync::Arc;
-
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde_json::{Value, json};
 
 use super::group_snapshots::{self, Wanted};
@@ -16,7 +14,7 @@ use crate::records::group::GroupSnapshot;
 use crate::request::body::TEXT_MAX;
 use crate::request::{Body, Context, Query};
 use crate::routes::{Routes, get};
-use crate::service::{Service, Shared};
+use crate::service::Shared;
 
 pub(super) fn routes() -> Routes {
     Routes::new()

@@ -2,12 +2,11 @@
 //! their paths, bodies and answers.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde_json::{Value, json};
 
 use super::group_types::{self, AskedAs};

@@ -19,10 +19,7 @@ const REQUIREMENTS: &[(&str, &str)] = &[
     ("glance", include_str!("../requirements/glance.txt")),
     ("swift", include_str!("../requirements/swift.txt")),
     ("barbican", include_str!("../requirements/barbican.txt")),
-    (
-        "schemathesis",
-        include_str!("../requirements/schemathesis.txt"),
-    ),
+    ("schemathesis", include_str!("../requirements/schemathesis.txt")),
 ];
 
 /// In a folder that cargo builds in, there is this file.

@@ -39,8 +39,6 @@ pub(crate) struct Cloud {
     pub(super) image: String,
     /// For configurations and logs.
     pub(super) folder: PathBuf,
-    /// Where the API is.
-    pub(super) url: String,
     _server: Running,
     _glance: Glance,
 }
@@ -90,7 +88,6 @@ impl Cloud {
             url,
             image,
             folder,
-            url,
             _server: running,
             _glance: glance,
         })
