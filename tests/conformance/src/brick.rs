@@ -133,15 +133,10 @@ fn prepare(guest: &mut Guest) -> Result<()> {
 /// Has os-brick do something; its answer.
 fn brick(guest: &mut Guest, verb: &str, arguments: &[&Value]) -> Result<Value> {
     // JSON has quotes, and the guest's shell reads them: so it comes in letters.
-    let words: String = arguments
-        .iter()
-        .map(|argument| {
-            format!(
-                " \"$(echo {} | base64 -d)\"",
-                BASE64.encode(argument.to_string().as_bytes())
-            )
-        })
-        .collect();
+    let words = arguments.iter().fold(String::new(), |words, argument| {
+        let letters = BASE64.encode(argument.to_string().as_bytes());
+        format!("{words} \"$(echo {letters} | base64 -d)\"")
+    });
     let said = guest.run(&format!(
         "{BRICK} {verb}{words} 2>/tmp/brick.errors || {{ tail -n 20 /tmp/brick.errors; false; }}"
     ))?;
