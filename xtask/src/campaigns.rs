@@ -147,11 +147,6 @@ pub(crate) fn brief_iscsi(profile: Profile) -> Result<Tally> {
     programs::test(profile, CONFORMANCE, PRODUCT, &arguments)
 }
 
-/// A few requests for everything that the document of cinder-api has.
-pub(crate) fn brief_schema(profile: Profile) -> Result<Tally> {
-    conformance(profile, "cinder-schema", &["--brief".to_owned()])
-}
-
 /// Real guests under QEMU.
 pub(crate) fn guests(profile: Profile) -> Result<Tally> {
     debian::fetch_etcd()?;

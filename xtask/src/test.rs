@@ -133,10 +133,6 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
             "iSCSI initiators",
             Box::new(move || campaigns::brief_iscsi(profile)),
         ),
-        (
-            "the document of cinder-api",
-            Box::new(move || campaigns::brief_schema(profile)),
-        ),
         ("real guests", Box::new(move || campaigns::guests(profile))),
         (
             "simulation",
