@@ -1,14 +1,18 @@
-//! What stores that are asked over HTTP have in common: which answers are worth another attempt, how long that goes on, and
-//! what people are told in the end. Which questions there are, each store knows.
+//! What stores that are asked over HTTP have in common: which answers are worth another attempt, how long that goes on, what
+//! people are told in the end, and how all that lies below an object is removed. How a question is asked, each store knows
+//! ([`Remote`]).
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::http::StatusCode;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use md5::{Digest as _, Md5};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::StoreError;
+use super::{ObjectStore, StoreError};
 use crate::http::{Download, NoAnswer};
 
 /// How often a question is asked, however patient the operator is. With [`PAUSE_MAX`] between, this is more than an hour.
@@ -24,11 +28,134 @@ const SEND_TIME_BASE: Duration = Duration::from_mins(1);
 /// What each MiB adds to that: a store that takes less than this is one that stands still.
 const SEND_TIME_PER_MIB: Duration = Duration::from_secs(1);
 /// Objects that are removed at once.
-pub(super) const REMOVALS_AT_ONCE: usize = 8;
+const REMOVALS_AT_ONCE: usize = 8;
 /// Names in a page of a listing: what both kinds of store give at most.
 pub(super) const PAGE_NAMES: usize = 1000;
 /// Pages of a listing: sixteen million chunks and their manifest.
-pub(super) const PAGES_MAX: usize = 17_000;
+const PAGES_MAX: usize = 17_000;
+
+/// What a request without a body sends.
+pub(super) const NOTHING: Bytes = Bytes::new();
+
+/// The MD5 of an object's bytes, with which a store checks what has arrived.
+pub(super) type Fingerprint = [u8; 16];
+
+/// Part of a listing.
+pub(super) struct Page {
+    /// What the store calls the objects in it.
+    pub(super) keys: Vec<String>,
+    /// What the part after it is asked for with, if there is one.
+    pub(super) next: Option<String>,
+}
+
+/// A store that is asked over HTTP: each question once, and each may be asked twice.
+#[async_trait]
+pub(super) trait Remote: Send + Sync + std::fmt::Debug {
+    /// How long it is asked again when it does not answer.
+    fn patience(&self) -> Duration;
+
+    /// What the store calls an object.
+    fn key(&self, name: &str) -> String;
+
+    /// Writes an object whole.
+    async fn put_once(&self, deed: Deed<'_>, bytes: Bytes, digest: &Fingerprint) -> Result<(), Attempt>;
+
+    /// Reads an object whole.
+    async fn get_once(&self, deed: Deed<'_>, bytes_max: u64) -> Result<Bytes, Attempt>;
+
+    /// Removes the object that the deed names by its key; one that is gone is removed.
+    async fn remove_once(&self, deed: Deed<'_>) -> Result<(), Attempt>;
+
+    /// Lists keys that begin with something.
+    async fn page_once(&self, deed: Deed<'_>, prefix: &str, next: Option<&str>) -> Result<Page, Attempt>;
+
+    /// Removes an object by its key, as often as it takes.
+    async fn remove_key(&self, key: &str) -> Result<(), StoreError> {
+        let deed = Deed {
+            name: key,
+            verb: "removed",
+        };
+        let mut attempts = deed.attempts(self.patience());
+        loop {
+            match self.remove_once(deed).await {
+                Ok(()) => return Ok(()),
+                Err(error) => attempts.another(error).await?,
+            }
+        }
+    }
+
+    /// Lists keys that begin with something, asked for as often as it takes.
+    async fn page(&self, deed: Deed<'_>, prefix: &str, next: Option<&str>) -> Result<Page, StoreError> {
+        let mut attempts = deed.attempts(self.patience());
+        loop {
+            match self.page_once(deed, prefix, next).await {
+                Ok(page) => return Ok(page),
+                Err(error) => attempts.another(error).await?,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<R: Remote> ObjectStore for R {
+    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let deed = Deed {
+            name,
+            verb: "written",
+        };
+        let digest = Md5::digest(&bytes).into();
+        let mut attempts = deed.attempts(self.patience());
+        loop {
+            match self.put_once(deed, bytes.clone(), &digest).await {
+                Ok(()) => return Ok(()),
+                Err(error) => attempts.another(error).await?,
+            }
+        }
+    }
+
+    async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
+        let deed = Deed { name, verb: "read" };
+        let mut attempts = deed.attempts(self.patience());
+        loop {
+            match self.get_once(deed, bytes_max).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => attempts.another(error).await?,
+            }
+        }
+    }
+
+    /// What such a store has confirmed, it has.
+    async fn settle(&self, _below: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let key = self.key(name);
+        self.remove_key(&key).await?;
+        let deed = Deed {
+            name,
+            verb: "removed",
+        };
+        let prefix = format!("{key}/");
+        let mut next: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let page = self.page(deed, &prefix, next.as_deref()).await?;
+            let removals = page
+                .keys
+                .into_iter()
+                .map(|key| async move { self.remove_key(&key).await });
+            stream::iter(removals)
+                .buffer_unordered(REMOVALS_AT_ONCE)
+                .try_collect::<()>()
+                .await?;
+            if page.next.is_none() {
+                return Ok(());
+            }
+            next = page.next;
+        }
+        Err(deed.failed("its listing has no end"))
+    }
+}
 
 /// Why an attempt came to nothing.
 #[derive(Debug)]

@@ -9,20 +9,16 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
 use data_encoding::BASE64;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use md5::{Digest as _, Md5};
 use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
-use super::remote::{Attempt, Deed, PAGE_NAMES, PAGES_MAX, REMOVALS_AT_ONCE, beginning, send_time};
-use super::{ObjectStore, StoreError};
+use super::StoreError;
+use super::remote::{Attempt, Deed, Fingerprint, NOTHING, PAGE_NAMES, Page, Remote, beginning, send_time};
 use crate::http::{Answer, HttpClient};
 use crate::identity::Secret;
 
 /// How long a signature holds: clocks may differ by a few minutes, and a large manifest is a while on its way.
 const SIGNATURE_TIME: Duration = Duration::from_mins(30);
-/// What a request without a body sends.
-const NOTHING: Bytes = Bytes::new();
 
 /// Where a bucket is, and what opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,25 +78,30 @@ impl S3 {
     }
 }
 
-/// Keys, and how those after them are asked for if there are any.
-type Page = (Vec<String>, Option<String>);
-
 impl Folder {
     pub(super) fn new(s3: Arc<S3>, name: String) -> Self {
         Self { s3, name }
+    }
+}
+
+#[async_trait]
+impl Remote for Folder {
+    fn patience(&self) -> Duration {
+        self.s3.patience
     }
 
     fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.name)
     }
 
-    async fn put_once(&self, deed: Deed<'_>, bytes: Bytes, digest: &str) -> Result<(), Attempt> {
+    async fn put_once(&self, deed: Deed<'_>, bytes: Bytes, digest: &Fingerprint) -> Result<(), Attempt> {
         let key = self.key(deed.name);
+        let digest = BASE64.encode(digest);
         let mut action = self.s3.bucket.put_object(Some(&self.s3.credentials), &key);
-        action.headers_mut().insert("content-md5", digest);
+        action.headers_mut().insert("content-md5", digest.as_str());
         let url = action.sign(SIGNATURE_TIME);
         let time = send_time(bytes.len());
-        let headers = [("content-md5", digest)];
+        let headers = [("content-md5", digest.as_str())];
         let client = &self.s3.client;
         let answer = client
             .send(Method::PUT, url.as_str(), &headers, bytes, time)
@@ -127,17 +128,6 @@ impl Folder {
         Err(deed.refused(status, code))
     }
 
-    /// Keys below a prefix, and how the next page is asked for if there is one.
-    async fn page(&self, deed: Deed<'_>, prefix: &str, next: Option<&str>) -> Result<Page, StoreError> {
-        let mut attempts = deed.attempts(self.s3.patience);
-        loop {
-            match self.page_once(deed, prefix, next).await {
-                Ok(page) => return Ok(page),
-                Err(error) => attempts.another(error).await?,
-            }
-        }
-    }
-
     async fn page_once(&self, deed: Deed<'_>, prefix: &str, next: Option<&str>) -> Result<Page, Attempt> {
         let mut action = self.s3.bucket.list_objects_v2(Some(&self.s3.credentials));
         action.with_prefix(prefix);
@@ -157,21 +147,10 @@ impl Folder {
         let listed =
             listed.map_err(|error| Attempt::Again(format!("its listing cannot be read: {error}")))?;
         let keys = listed.contents.into_iter().map(|content| content.key);
-        Ok((keys.collect(), listed.next_continuation_token))
-    }
-
-    async fn remove_key(&self, key: &str) -> Result<(), StoreError> {
-        let deed = Deed {
-            name: key,
-            verb: "removed",
-        };
-        let mut attempts = deed.attempts(self.s3.patience);
-        loop {
-            match self.remove_once(deed).await {
-                Ok(()) => return Ok(()),
-                Err(error) => attempts.another(error).await?,
-            }
-        }
+        Ok(Page {
+            keys: keys.collect(),
+            next: listed.next_continuation_token,
+        })
     }
 
     async fn remove_once(&self, deed: Deed<'_>) -> Result<(), Attempt> {
@@ -212,65 +191,6 @@ fn code(body: &str) -> &str {
         code
     } else {
         ""
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Folder {
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let deed = Deed {
-            name,
-            verb: "written",
-        };
-        let digest = BASE64.encode(&Md5::digest(&bytes));
-        let mut attempts = deed.attempts(self.s3.patience);
-        loop {
-            match self.put_once(deed, bytes.clone(), &digest).await {
-                Ok(()) => return Ok(()),
-                Err(error) => attempts.another(error).await?,
-            }
-        }
-    }
-
-    async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
-        let deed = Deed { name, verb: "read" };
-        let mut attempts = deed.attempts(self.s3.patience);
-        loop {
-            match self.get_once(deed, bytes_max).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => attempts.another(error).await?,
-            }
-        }
-    }
-
-    /// What S3 has confirmed, it has.
-    async fn settle(&self, _below: &str) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.remove_key(&self.key(name)).await?;
-        let deed = Deed {
-            name,
-            verb: "removed",
-        };
-        let prefix = format!("{}/", self.key(name));
-        let mut next: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let (keys, more) = self.page(deed, &prefix, next.as_deref()).await?;
-            let removals = keys
-                .into_iter()
-                .map(|key| async move { self.remove_key(&key).await });
-            stream::iter(removals)
-                .buffer_unordered(REMOVALS_AT_ONCE)
-                .try_collect::<()>()
-                .await?;
-            if more.is_none() {
-                return Ok(());
-            }
-            next = more;
-        }
-        Err(deed.failed("its listing has no end"))
     }
 }
 

@@ -7,19 +7,15 @@ use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
 use data_encoding::HEXLOWER;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use md5::{Digest as _, Md5};
 use serde::Deserialize;
 
-use super::remote::{Attempt, Deed, PAGE_NAMES, PAGES_MAX, REMOVALS_AT_ONCE, send_time};
-use super::{ObjectStore, StoreError};
+use super::StoreError;
+use super::remote::{Attempt, Deed, Fingerprint, NOTHING, PAGE_NAMES, Page, Remote, send_time};
 use crate::http::{Answer, HttpClient};
 use crate::identity::{Keystone, Refusal, Secret};
 
 /// What Swift is in the catalogue.
 const SERVICE: &[&str] = &["object-store"];
-/// What is sent without a body, and is answered shortly, takes no longer than this.
-const NOTHING: Bytes = Bytes::new();
 
 /// A Swift account.
 #[derive(Debug)]
@@ -103,10 +99,25 @@ impl Container {
         }
         Ok(answer)
     }
+}
 
-    async fn put_once(&self, deed: Deed<'_>, bytes: Bytes, digest: &str) -> Result<(), Attempt> {
+#[async_trait]
+impl Remote for Container {
+    fn patience(&self) -> Duration {
+        self.swift.patience
+    }
+
+    fn key(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    async fn put_once(&self, deed: Deed<'_>, bytes: Bytes, digest: &Fingerprint) -> Result<(), Attempt> {
         let rest = format!("/{}", deed.name);
-        let headers = [("etag", digest), ("content-type", "application/octet-stream")];
+        let digest = HEXLOWER.encode(digest);
+        let headers = [
+            ("etag", digest.as_str()),
+            ("content-type", "application/octet-stream"),
+        ];
         let answer = self
             .ask(deed, (Method::PUT, &rest), &headers, bytes.clone())
             .await?;
@@ -127,7 +138,7 @@ impl Container {
             status => return Err(deed.refused(status, "")),
         }
         match answer.header("etag").map(|etag| etag.trim_matches('"')) {
-            Some(etag) if !etag.eq_ignore_ascii_case(digest) => {
+            Some(etag) if !etag.eq_ignore_ascii_case(&digest) => {
                 Err(Attempt::Again("it stored other bytes".to_owned()))
             }
             _ => Ok(()),
@@ -150,41 +161,24 @@ impl Container {
         }
     }
 
-    /// Names below a prefix that come after a name. None if there is no container.
-    async fn page(&self, deed: Deed<'_>, prefix: &str, after: &str) -> Result<Vec<String>, StoreError> {
-        let mut attempts = deed.attempts(self.swift.patience);
-        loop {
-            match self.page_once(deed, prefix, after).await {
-                Ok(names) => return Ok(names),
-                Err(error) => attempts.another(error).await?,
-            }
-        }
-    }
-
-    async fn page_once(&self, deed: Deed<'_>, prefix: &str, after: &str) -> Result<Vec<String>, Attempt> {
+    /// A part ends where the next one begins: after its last name. There is no other one only after a part with nothing in it.
+    async fn page_once(&self, deed: Deed<'_>, prefix: &str, next: Option<&str>) -> Result<Page, Attempt> {
+        let after = next.unwrap_or_default();
         let rest = format!("?format=json&limit={PAGE_NAMES}&prefix={prefix}&marker={after}");
         let answer = self.ask(deed, (Method::GET, &rest), &[], NOTHING).await?;
         match answer.status {
-            StatusCode::NOT_FOUND | StatusCode::NO_CONTENT => Ok(Vec::new()),
+            // Nor is there a container, maybe.
+            StatusCode::NOT_FOUND | StatusCode::NO_CONTENT => Ok(Page {
+                keys: Vec::new(),
+                next: None,
+            }),
             StatusCode::OK => {
                 let listed: Vec<Listed> = answer.json()?;
-                Ok(listed.into_iter().map(|listed| listed.name).collect())
+                let keys: Vec<String> = listed.into_iter().map(|listed| listed.name).collect();
+                let next = keys.last().cloned();
+                Ok(Page { keys, next })
             }
             status => Err(deed.refused(status, "")),
-        }
-    }
-
-    async fn remove_one(&self, name: &str) -> Result<(), StoreError> {
-        let deed = Deed {
-            name,
-            verb: "removed",
-        };
-        let mut attempts = deed.attempts(self.swift.patience);
-        loop {
-            match self.remove_once(deed).await {
-                Ok(()) => return Ok(()),
-                Err(error) => attempts.another(error).await?,
-            }
         }
     }
 
@@ -196,64 +190,5 @@ impl Container {
             status if status.is_success() => Ok(()),
             status => Err(deed.refused(status, "")),
         }
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Container {
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
-        let deed = Deed {
-            name,
-            verb: "written",
-        };
-        let digest = HEXLOWER.encode(&Md5::digest(&bytes));
-        let mut attempts = deed.attempts(self.swift.patience);
-        loop {
-            match self.put_once(deed, bytes.clone(), &digest).await {
-                Ok(()) => return Ok(()),
-                Err(error) => attempts.another(error).await?,
-            }
-        }
-    }
-
-    async fn get(&self, name: &str, bytes_max: u64) -> Result<Bytes, StoreError> {
-        let deed = Deed { name, verb: "read" };
-        let mut attempts = deed.attempts(self.swift.patience);
-        loop {
-            match self.get_once(deed, bytes_max).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => attempts.another(error).await?,
-            }
-        }
-    }
-
-    /// What Swift has confirmed, its servers have.
-    async fn settle(&self, _below: &str) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.remove_one(name).await?;
-        let deed = Deed {
-            name,
-            verb: "removed",
-        };
-        let prefix = format!("{name}/");
-        let mut after = String::new();
-        for _ in 0..PAGES_MAX {
-            let names = self.page(deed, &prefix, &after).await?;
-            let Some(last) = names.last() else {
-                return Ok(());
-            };
-            after.clone_from(last);
-            let removals = names
-                .into_iter()
-                .map(|name| async move { self.remove_one(&name).await });
-            stream::iter(removals)
-                .buffer_unordered(REMOVALS_AT_ONCE)
-                .try_collect::<()>()
-                .await?;
-        }
-        Err(deed.failed("its listing has no end"))
     }
 }

@@ -121,6 +121,21 @@ fn attach(user: &User, api: &Api, volume: &str, host: &str) -> (u16, Value) {
     (answer.status, answer.body)
 }
 
+/// The server has the volume.
+fn complete(user: &User, api: &Api, attachment: &Value) {
+    let id = attachment["attachment"]["id"].as_str().unwrap();
+    let complete = json!({"os-complete": {}});
+    let done = user.send(api, Method::POST, &format!("/attachments/{id}/action"), complete);
+    assert_eq!(done.status, 204, "{}", done.text);
+}
+
+/// Deletes a volume, and waits until it is gone.
+fn delete(user: &User, api: &Api, volume: &str) {
+    let deleted = user.ask(api, Method::DELETE, &format!("/volumes/{volume}"));
+    assert_eq!(deleted.status, 202, "{}", deleted.text);
+    user.wait_until_gone(api, volume);
+}
+
 fn detach(user: &User, api: &Api, attachment: &Value) -> u16 {
     let id = attachment["attachment"]["id"].as_str().unwrap();
     user.ask(api, Method::DELETE, &format!("/attachments/{id}"))
@@ -219,10 +234,7 @@ fn a_volume_is_a_device_of_two_hosts_at_once_and_leaves_each_by_the_kind_that_br
         assert_eq!(info["device_path"], path.to_str().unwrap());
         assert_eq!(host.volumes(), [format!("volume-{volume}")]);
         assert!(std::fs::read_link(path).is_ok());
-        let id = answer["attachment"]["id"].as_str().unwrap();
-        let complete = format!("/attachments/{id}/action");
-        let done = user.send(api, Method::POST, &complete, json!({"os-complete": {}}));
-        assert_eq!(done.status, 204, "{}", done.text);
+        complete(&user, api, &answer);
         answer
     });
     // A host without an agent gets what everybody gets, and there is no gateway of that kind.
@@ -250,9 +262,7 @@ fn a_volume_is_a_device_of_two_hosts_at_once_and_leaves_each_by_the_kind_that_br
     assert!(hosts[1].volumes().is_empty() && wishes(&cloud).is_empty());
     // The gateway has given it back: nobody has it open any more.
     user.wait(api, &volume, "available");
-    let deleted = user.ask(api, Method::DELETE, &format!("/volumes/{volume}"));
-    assert_eq!(deleted.status, 202, "{}", deleted.text);
-    user.wait_until_gone(api, &volume);
+    delete(&user, api, &volume);
 }
 
 #[test]
@@ -292,9 +302,7 @@ fn a_wish_that_a_dead_process_left_behind_goes_with_the_volume() {
     assert_eq!(opened.status, 200, "{}", opened.text);
     assert_eq!(opened.body["connection_info"]["driver_volume_type"], "local");
     assert_eq!(wishes(&cloud).len(), 1);
-    let deleted = user.ask(api, Method::DELETE, &format!("/volumes/{volume}"));
-    assert_eq!(deleted.status, 202, "{}", deleted.text);
-    user.wait_until_gone(api, &volume);
+    delete(&user, api, &volume);
     let deadline = Instant::now() + PATIENCE;
     while !host.volumes().is_empty() {
         assert!(Instant::now() < deadline, "the host keeps what is gone");
@@ -328,10 +336,7 @@ fn a_guest_s_socket_is_there_when_the_api_answers_and_the_volume_grows_behind_it
     let path = PathBuf::from(info["socket_path"].as_str().unwrap());
     assert!(fs::metadata(&path).unwrap().file_type().is_socket());
     UnixStream::connect(&path).unwrap();
-    let id = answer["attachment"]["id"].as_str().unwrap();
-    let complete = json!({"os-complete": {}});
-    let done = user.send(api, Method::POST, &format!("/attachments/{id}/action"), complete);
-    assert_eq!(done.status, 204, "{}", done.text);
+    complete(&user, api, &answer);
     let action = format!("/volumes/{volume}/action");
     let grown = user.send(api, Method::POST, &action, json!({"os-extend": {"new_size": 2}}));
     assert_eq!(grown.status, 202, "{}", grown.text);
@@ -340,9 +345,7 @@ fn a_guest_s_socket_is_there_when_the_api_answers_and_the_volume_grows_behind_it
     assert_eq!(detach(&user, api, &answer), 200);
     assert!(wishes(&cloud).is_empty());
     assert!(UnixStream::connect(&path).is_err());
-    let deleted = user.ask(api, Method::DELETE, &format!("/volumes/{volume}"));
-    assert_eq!(deleted.status, 202, "{}", deleted.text);
-    user.wait_until_gone(api, &volume);
+    delete(&user, api, &volume);
 }
 
 #[test]
@@ -357,10 +360,7 @@ fn a_device_of_a_host_does_not_grow_under_its_server() {
     let host = Compute::start(&cloud, "compute-1", &socket);
     let (status, answer) = host.attach(&user, api, &volume);
     assert_eq!(status, 200, "{answer}");
-    let id = answer["attachment"]["id"].as_str().unwrap();
-    let complete = json!({"os-complete": {}});
-    let done = user.send(api, Method::POST, &format!("/attachments/{id}/action"), complete);
-    assert_eq!(done.status, 204, "{}", done.text);
+    complete(&user, api, &answer);
     let action = format!("/volumes/{volume}/action");
     let refused = user.send(api, Method::POST, &action, json!({"os-extend": {"new_size": 2}}));
     assert!(
