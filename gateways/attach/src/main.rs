@@ -13,7 +13,7 @@ use coordination::etcd::{ClientIdentity, ConnectError, Credentials, Options};
 use coordination::{Coordination, Etcd};
 use serde_json::json;
 use storaged_attach::agent::Agent;
-use storaged_attach::care;
+use storaged_attach::care::{self, Pace};
 use storaged_attach::kernel::Owner;
 use storaged_attach::mapping::{Mapped, Mapper};
 use storaged_attach::nbd::Nbd;
@@ -150,7 +150,7 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Unmap { volume, force } => mapper.unmap(&volume, Owner::Host, force)?,
         Command::List { json } => print(&mapper.list()?, json),
-        Command::Serve(options) => serve(kernel, mapper, options)?,
+        Command::Serve(options) => serve(&kernel, mapper, options)?,
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ fn row(mapped: &Mapped) -> serde_json::Value {
     })
 }
 
-fn serve(kernel: Arc<Nbd>, mapper: Mapper, options: Serve) -> Result<()> {
+fn serve(kernel: &Nbd, mapper: Mapper, options: Serve) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -194,7 +194,7 @@ fn serve(kernel: Arc<Nbd>, mapper: Mapper, options: Serve) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let dead_links = care::listen(kernel).context("listen for dead links")?;
-        let caring = care::run(mapper.clone(), dead_links);
+        let caring = care::run(mapper.clone(), dead_links, Pace::default());
         let following = follow(mapper, options);
         tokio::select! {
             _ = terminate.recv() => {}

@@ -88,13 +88,30 @@ impl Nbd {
         })
     }
 
-    /// Tells of dead links for as long as `tell` says that somebody wants to know. Blocks.
-    pub fn listen(&self, mut tell: impl FnMut(DeadLink) -> bool) -> io::Result<()> {
+    /// Hears of the links that die from now on.
+    pub fn dead_links(&self) -> io::Result<DeadLinks> {
         let mut socket = Socket::new(NETLINK_GENERIC)?;
         socket.bind_auto()?;
         socket.add_membership(self.group)?;
+        Ok(DeadLinks(socket))
+    }
+
+    fn command(&self, message: Message, what: &'static str) -> Result<Option<Message>, KernelError> {
+        let mut message = GenlMessage::from_payload(message);
+        message.set_resolved_family_id(self.family);
+        let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
+        talk.ask(message).map_err(|failure| failure.doing(what))
+    }
+}
+
+/// Where the kernel tells of dead links.
+pub struct DeadLinks(Socket);
+
+impl DeadLinks {
+    /// Tells of dead links for as long as `tell` says that somebody wants to know. Blocks.
+    pub fn listen(&self, mut tell: impl FnMut(DeadLink) -> bool) -> io::Result<()> {
         loop {
-            let dead = match socket.recv_from_full() {
+            let dead = match self.0.recv_from_full() {
                 Ok((bytes, _)) => match message_at::<Message>(&bytes, 0) {
                     Ok((NetlinkPayload::InnerMessage(message), _, _)) => {
                         message.payload.dead_link().map(DeadLink::Of)
@@ -111,13 +128,6 @@ impl Nbd {
                 return Ok(());
             }
         }
-    }
-
-    fn command(&self, message: Message, what: &'static str) -> Result<Option<Message>, KernelError> {
-        let mut message = GenlMessage::from_payload(message);
-        message.set_resolved_family_id(self.family);
-        let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
-        talk.ask(message).map_err(|failure| failure.doing(what))
     }
 }
 

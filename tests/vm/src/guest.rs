@@ -22,6 +22,8 @@ const BOOT: Duration = Duration::from_mins(5);
 /// In a machine's folder: what the guest's kernel says, and QEMU's monitor.
 const KERNEL_LOG: &str = "kernel.log";
 const MONITOR: &str = "qmp.sock";
+/// How much of what a guest's kernel said is told of one that failed.
+const LAST_LINES: usize = 15;
 /// The first QEMU that counts the time between reconnects in milliseconds.
 const MILLISECONDS_SINCE: (u32, u32) = (9, 2);
 
@@ -102,7 +104,7 @@ impl Guest {
             }),
             Err(cause) => {
                 let log = machine.kernel_log();
-                let tail: Vec<&str> = log.lines().rev().take(15).collect();
+                let tail: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
                 let context = format!("the guest does not boot; the last it said, newest first: {tail:#?}");
                 Err(cause.context(context))
             }
@@ -161,10 +163,17 @@ impl Guest {
             if !silent(&cause) {
                 return cause;
             }
-            let monitor = self.machine.folder.path().join(MONITOR);
-            let report = silence::report(self.machine.qemu.id(), &monitor, &mut self.console);
-            cause.context(report)
+            cause.context(self.look())
         })
+    }
+
+    /// What can be found out about it from outside.
+    fn look(&mut self) -> String {
+        let monitor = self.machine.folder.path().join(MONITOR);
+        let report = silence::report(self.machine.qemu.id(), &monitor, &mut self.console);
+        let log = self.machine.kernel_log();
+        let last: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
+        format!("{report}the last that its kernel said, newest first: {last:#?}")
     }
 
     /// What the guest's kernel has said so far.
@@ -183,7 +192,8 @@ impl Guest {
     pub fn power_off(mut self) -> Result<()> {
         self.begin("sync; poweroff -f")?;
         let qemu = &mut self.machine.qemu;
-        let status = wait_for("QEMU to end", COMMAND, || Ok(qemu.try_wait()?))?;
+        let ended = wait_for("QEMU to end", COMMAND, || Ok(qemu.try_wait()?));
+        let status = ended.map_err(|cause| cause.context(self.look()))?;
         ensure!(status.success(), "QEMU ended with {status}");
         Ok(())
     }

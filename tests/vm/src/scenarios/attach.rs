@@ -125,7 +125,8 @@ pub(super) fn by_hand(setting: &Setting) -> Result<()> {
         "what is mounted stays: {}",
         refused.text
     );
-    killed_under_load(&mut guest, &node, &mut gateway)?;
+    let outcome = killed_under_load(&mut guest, &node, &mut gateway);
+    outcome.map_err(|cause| cause.context(both_sides(&mut guest, &node)))?;
     guest.run("cmp /bin/busybox /mnt/before")?;
     grows(&mut guest, &node, 512)?;
     guest.run("resize2fs /dev/storaged/disk 2>&1 && umount /mnt && e2fsck -fn /dev/storaged/disk")?;
@@ -140,6 +141,17 @@ pub(super) fn by_hand(setting: &Setting) -> Result<()> {
         guest.kernel_log()
     );
     guest.power_off()
+}
+
+/// What the agent and the gateway said, and what the devices are.
+fn both_sides(guest: &mut Guest, node: &Node) -> String {
+    let inside = guest.try_run(
+        "tail -n 20 /tmp/agent; cat /sys/block/nbd0/stat /proc/net/tcp; ps | grep -c ' D '; dmesg | grep nbd",
+    );
+    let inside = inside.map_or_else(|cause| format!("{cause:#}"), |output| output.text);
+    let log = said(&node.folder().join("nbd.log"));
+    let last: Vec<&str> = log.lines().rev().take(20).collect();
+    format!("the host says: {inside}\nthe gateway says, newest first: {last:#?}")
 }
 
 /// fio writes and verifies while the gateway is killed and, while there is none, the agent.
