@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use vm_tests::backend::Backend;
@@ -62,16 +62,19 @@ pub(crate) fn storm(folder: &Path, seed: u64) -> Result<bool> {
     }
 }
 
+/// What the guest's load is called.
+const FIO: &str = "fio";
+
 fn through(setting: &Setting, stage: &mut Stage, seed: u64) -> Result<u64> {
     let node = stage.nodes.first().context("there is no node")?;
     node.storagectl(&["volume", "create", VOLUME, SIZE])?;
     let backend = Backend::offer(node, VOLUME, VOLUME, WAIT)?;
     let mut guest = setting.boot_with_fio(vec![Disk::at(backend.socket())])?;
     let fio = fio_verify("/dev/vda", MEGABYTES);
-    guest.run(&format!(
-        "(while test ! -f /tmp/stop; do {fio} || exit; echo round >> /tmp/rounds; done > /tmp/fio 2>&1; \
-         echo $? > /tmp/status) > /dev/null 2>&1 &"
-    ))?;
+    guest.start(
+        FIO,
+        &format!("while test ! -f /tmp/stop; do {fio} || exit; echo round >> /tmp/rounds; done"),
+    )?;
     let mut random = SmallRng::seed_from_u64(seed);
     for name in STORMS {
         let started = Instant::now();
@@ -89,11 +92,7 @@ fn through(setting: &Setting, stage: &mut Stage, seed: u64) -> Result<u64> {
         );
     }
     guest.run("touch /tmp/stop")?;
-    let deadline = Instant::now() + ROUND_LIMIT;
-    while guest.try_run("test -f /tmp/status")?.status != 0 {
-        ensure!(Instant::now() < deadline, "fio does not end");
-        std::thread::sleep(LOOK_AGAIN);
-    }
+    guest.wait_for_end(FIO, ROUND_LIMIT)?;
     no_errors(&mut guest)?;
     let rounds = guest.run("grep -c round /tmp/rounds")?;
     let rounds = rounds.trim().parse().context("read how many rounds there were")?;
@@ -115,10 +114,8 @@ fn goes_on(guest: &mut Guest) -> Result<()> {
 }
 
 fn no_errors(guest: &mut Guest) -> Result<()> {
-    let status = guest.try_run("cat /tmp/status")?;
-    if status.status == 0 && status.text.trim() != "0" {
-        let said = guest.run("tail -n 20 /tmp/fio")?;
-        bail!("fio ended with {}: {said}", status.text.trim());
+    if let Some(status) = guest.ended(FIO)? {
+        guest.went_well(FIO, status)?;
     }
     let log = guest.kernel_log();
     ensure!(!log.contains("I/O error"), "the guest has seen errors: {log}");

@@ -22,6 +22,7 @@ const BOOT: Duration = Duration::from_mins(5);
 /// In a machine's folder: what the guest's kernel says, and QEMU's monitor.
 const KERNEL_LOG: &str = "kernel.log";
 const MONITOR: &str = "qmp.sock";
+const QEMU_LOG: &str = "qemu.log";
 /// How much of what a guest's kernel said is told of one that failed.
 const LAST_LINES: usize = 15;
 /// The first QEMU that counts the time between reconnects in milliseconds.
@@ -95,7 +96,7 @@ impl Guest {
     }
 
     pub(crate) fn boot_within(image: &Image, options: &Options, patience: Duration) -> Result<Self> {
-        let (machine, stream) = Machine::start(image, options, &[], patience)?;
+        let (mut machine, stream) = Machine::start(image, options, &[], patience)?;
         match Console::open(stream, patience) {
             Ok(console) => Ok(Self {
                 machine,
@@ -103,10 +104,8 @@ impl Guest {
                 said: String::new(),
             }),
             Err(cause) => {
-                let log = machine.kernel_log();
-                let tail: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
-                let context = format!("the guest does not boot; the last it said, newest first: {tail:#?}");
-                Err(cause.context(context))
+                let context = machine.look();
+                Err(cause.context(format!("the guest does not boot: {context}")))
             }
         }
     }
@@ -171,9 +170,7 @@ impl Guest {
     fn look(&mut self) -> String {
         let monitor = self.machine.folder.path().join(MONITOR);
         let report = silence::report(self.machine.qemu.id(), &monitor, &mut self.console);
-        let log = self.machine.kernel_log();
-        let last: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
-        format!("{report}the last that its kernel said, newest first: {last:#?}")
+        report + &self.machine.look()
     }
 
     /// What the guest's kernel has said so far.
@@ -210,7 +207,7 @@ impl Machine {
         let folder = tempfile::tempdir()?;
         let listener = UnixListener::bind(folder.path().join("console.sock"))?;
         listener.set_nonblocking(true)?;
-        let errors = fs::File::create(folder.path().join("qemu.log"))?;
+        let errors = fs::File::create(folder.path().join(QEMU_LOG))?;
         let qemu = Command::new("qemu-system-x86_64")
             .args(arguments(image, options, folder.path())?)
             .args(besides)
@@ -222,7 +219,7 @@ impl Machine {
         let mut machine = Self { qemu, folder };
         let stream = wait_for("QEMU to open the guest's console", patience, || {
             if let Some(status) = machine.qemu.try_wait()? {
-                let said = fs::read_to_string(machine.folder.path().join("qemu.log")).unwrap_or_default();
+                let said = fs::read_to_string(machine.folder.path().join(QEMU_LOG)).unwrap_or_default();
                 bail!("QEMU has ended at once, {status}: {said}");
             }
             match listener.accept() {
@@ -232,6 +229,17 @@ impl Machine {
             }
         })?;
         Ok((machine, stream))
+    }
+
+    /// What QEMU and the guest's kernel have said.
+    fn look(&mut self) -> String {
+        let log = self.kernel_log();
+        let last: Vec<&str> = log.lines().rev().take(LAST_LINES).collect();
+        let said = fs::read_to_string(self.folder.path().join(QEMU_LOG)).unwrap_or_default();
+        format!(
+            "QEMU has ended: {:?}, and said {said:?}; the last that its guest's kernel said, newest first: {last:#?}",
+            self.qemu.try_wait()
+        )
     }
 
     /// Its monitor.

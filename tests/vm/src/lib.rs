@@ -8,6 +8,7 @@
 pub mod accelerator;
 pub mod archive;
 pub mod backend;
+mod background;
 pub mod console;
 pub mod guest;
 pub mod image;

@@ -91,6 +91,10 @@ pub struct Scenario {
 /// All scenarios, in the order in which they are run.
 pub const ALL: &[Scenario] = &[
     Scenario {
+        name: "a guest gets each command whole, also while what others left behind ends",
+        run: device::whole_commands,
+    },
+    Scenario {
         name: "a guest makes file systems on both block sizes and finds its files again",
         run: device::file_systems,
     },
@@ -142,11 +146,6 @@ pub const ALL: &[Scenario] = &[
         name: "a guest boots from a volume over iSCSI by QEMU's own initiator",
         run: iscsi::boots,
     },
-];
-
-/// Scenarios that run only when they are named, for a defect that is not found yet: after a death of `storaged-nbd` the
-/// kernel was once left without another link, and I/O waited on.
-pub const OPEN: &[Scenario] = &[
     Scenario {
         name: "a volume is a block device of a host's kernel, and storaged-nbd and its agent are killed and I/O only waits",
         run: attach::by_hand,

@@ -1,5 +1,7 @@
 //! What a guest sees of the device itself. The volumes are in memory: the cluster plays no part.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::Setting;
@@ -7,6 +9,27 @@ use crate::backend::Backend;
 use crate::guest::{Disk, Guest};
 
 const SIZE: &str = "536870912";
+/// How long what runs beside may take to end.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How many commands are sent while processes that earlier ones left behind end.
+const COMMANDS: u32 = 200;
+
+/// The guest's shell gets each command as it was sent, though processes end all the time: a first one that read commands
+/// itself lost the beginning of one when a process ended that it had inherited.
+pub(super) fn whole_commands(setting: &Setting) -> Result<()> {
+    let mut guest = setting.boot(Vec::new())?;
+    // Each sleep loses its parent at once, and becomes the first process's.
+    guest.start("orphans", "while test ! -f /tmp/stop; do (sleep 0.02 &); done")?;
+    for number in 0..COMMANDS {
+        let word = format!("{number:0>200}");
+        let said = guest.run(&format!("echo {word}"))?;
+        ensure!(said.trim() == word, "the guest said {said:?}");
+    }
+    guest.run("touch /tmp/stop")?;
+    guest.wait_for_end("orphans", PATIENCE)?;
+    guest.power_off()
+}
 
 /// Ext4 on 512-byte sectors and xfs on 4 KiB sectors, through mkfs, files, checksums and fsck.
 pub(super) fn file_systems(setting: &Setting) -> Result<()> {

@@ -73,20 +73,13 @@ pub(super) fn two_paths(setting: &Setting) -> Result<()> {
     guest.run("mkfs.ext4 -q /dev/dm-0 && mount /dev/dm-0 /mnt && cp /bin/busybox /mnt/before")?;
     ensure!(active_paths(&mut guest)? == 2, "both paths are used");
     let fio = fio_verify("/mnt/file", 64);
-    guest.run(&format!(
-        "({fio} --size=16M > /tmp/fio 2>&1; echo $? > /tmp/status) > /dev/null 2>&1 &"
-    ))?;
+    guest.start("fio", &format!("{fio} --size=16M"))?;
     let [mut first, _second] = gateways;
     wait_for("fio to write", PATIENCE, || {
         Ok((guest.try_run("test $(stat -c %b /mnt/file) -gt 1000")?.status == 0).then_some(()))
     })?;
     first.process.kill()?;
-    let status = wait_for("fio to end", PATIENCE * 3, || {
-        let output = guest.try_run("cat /tmp/status")?;
-        Ok((output.status == 0).then_some(output.text))
-    })?;
-    let said = guest.run("tail -n 20 /tmp/fio")?;
-    ensure!(status.trim() == "0", "fio ended with {}: {said}", status.trim());
+    guest.wait_for_end("fio", PATIENCE * 3)?;
     ensure!(active_paths(&mut guest)? == 1, "one path has failed");
     let again = SocketAddr::from(([127, 0, 0, 1], first.port));
     let _first = Gateway::start_at(&node, 1, again)?;

@@ -71,26 +71,18 @@ pub(super) fn backend_restarted(setting: &Setting) -> Result<()> {
 fn under_load(guest: &mut Guest, meanwhile: impl FnOnce(&mut Guest) -> Result<()>) -> Result<()> {
     // A process of its own does the fio; the console stays free. The counter shows that requests go on.
     let fio = fio_verify("/dev/vda", 64);
-    guest.run(&format!(
-        "(for round in 1 2; do {fio} || exit; done > /tmp/fio 2>&1; echo $? > /tmp/status) > /dev/null 2>&1 &"
-    ))?;
+    guest.start("fio", &format!("for round in 1 2; do {fio} || exit; done"))?;
     meanwhile(guest)?;
-    let ended = guest.try_run("test -f /tmp/status")?.status == 0;
+    let ended = guest.ended("fio")?.is_some();
     ensure!(!ended, "the load ended before what was to happen under it");
-    let status = wait_for("fio to end", PATIENCE * 3, || {
-        let output = guest.try_run("cat /tmp/status")?;
-        Ok((output.status == 0).then_some(output.text))
-    })?;
-    let said = guest.run("tail -n 20 /tmp/fio")?;
-    ensure!(status.trim() == "0", "fio ended with {}: {said}", status.trim());
-    Ok(())
+    guest.wait_for_end("fio", PATIENCE * 3)
 }
 
 /// Waits until the guest has had another hundred requests answered, or fio has ended.
 fn progress(guest: &mut Guest) -> Result<()> {
     let before = answered(guest)?;
     wait_for("requests of the guest to be answered", PATIENCE, || {
-        let ended = guest.try_run("test -f /tmp/status")?.status == 0;
+        let ended = guest.ended("fio")?.is_some();
         Ok((ended || answered(guest)? > before + 100).then_some(()))
     })
 }
