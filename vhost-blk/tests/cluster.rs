@@ -229,3 +229,32 @@ async fn a_new_size_is_read_anew_from_storaged() {
     assert_eq!(announced.size, 128 << 20);
     assert_eq!(stats(&server).await.size, 128 << 20);
 }
+
+/// Law: a rest does not wait for the volume's limits, nor does a hypervisor that stops its queues.
+#[tokio::test]
+async fn a_rest_does_not_wait_for_the_volumes_limits() {
+    const WRITES: usize = 20;
+    // At one a second they would take twice as long.
+    const LIMIT_MS: u64 = 10_000;
+    let node = node();
+    node.storagectl(&["volume", "limit", "disk", "--write-iops", "1"])
+        .unwrap();
+    let server = offer(&node, &[]);
+    let mut driver = Driver::connect(&server.socket, 1);
+    for _ in 0..WRITES {
+        driver.queue_write(0, 0, 0, 4096);
+    }
+    driver.kick(0);
+    let deadline = Instant::now() + PATIENCE;
+    while stats(&server).await.in_flight == 0 {
+        assert!(Instant::now() < deadline, "the writes are not taken");
+    }
+    let rest = json!({ "limit_ms": LIMIT_MS });
+    let held: Hold = ask(&server, vhost::DRAIN, Some(rest)).await.unwrap();
+    assert!(held.drained_ms < LIMIT_MS);
+    let status = stats(&server).await;
+    assert_eq!(status.in_flight, 0, "{status:?}");
+    assert!(status.throttled_requests > 0, "{status:?}");
+    let answers = driver.answers(0, WRITES);
+    assert!(answers.iter().all(|(_, result)| *result == 0), "{answers:?}");
+}
