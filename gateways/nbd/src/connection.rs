@@ -72,15 +72,17 @@ pub async fn raised(flag: &mut watch::Receiver<bool>) {
 /// How long a client may take to read the last answers once the connection is to end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// Serves one client until it leaves, breaks off, or one of the flags (the process leaves, the volume is gone)
-/// goes up. Requests that were
-/// read are answered before it ends, unless the client is gone or does not listen.
+/// What ends a connection when it goes up: the process leaves, the volume is gone, the client is to connect anew.
+pub type Flags = [watch::Receiver<bool>; 3];
+
+/// Serves one client until it leaves, breaks off, or one of the flags goes up. Requests that were read are answered before
+/// it ends, unless the client is gone or does not listen.
 pub async fn serve(
     stream: Stream,
     terms: Terms,
     device: Rc<dyn BlockDevice>,
     traffic: Rc<Traffic>,
-    flags: [watch::Receiver<bool>; 2],
+    flags: Flags,
 ) -> Result<(), ConnectionError> {
     let outbox = Outbox::new(traffic);
     let served = converse(stream, terms, device, &outbox, flags).await;
@@ -93,7 +95,7 @@ async fn converse(
     terms: Terms,
     device: Rc<dyn BlockDevice>,
     outbox: &Rc<Outbox>,
-    [mut leaving, mut stopped]: [watch::Receiver<bool>; 2],
+    [mut leaving, mut stopped, mut dismissed]: Flags,
 ) -> Result<(), ConnectionError> {
     let (input, mut output) = tokio::io::split(stream);
     let input = BufReader::with_capacity(READ_BUFFER, input);
@@ -109,6 +111,7 @@ async fn converse(
         written = &mut writing => return written,
         () = raised(&mut leaving) => {}
         () = raised(&mut stopped) => {}
+        () = raised(&mut dismissed) => {}
     }
     outbox.close();
     let drained = tokio::time::timeout(DRAIN_MAX, writing).await;

@@ -1,4 +1,5 @@
-//! The control socket: what an operator may ask of a running gateway, over HTTP on a unix socket.
+//! The control socket: what an operator may ask of a running gateway, over HTTP on a unix socket: its figures, and that
+//! clients of an export connect anew.
 //!
 //! Volumes count on their own threads and hand over what they have counted; sense is made of it here, on the
 //! thread that negotiates.
@@ -9,26 +10,33 @@ use std::time::Instant;
 
 use admin_api::figures::{FrontEndFigures, RequestFigures, VolumeFigures};
 use admin_api::{ErrorBody, ErrorKind};
-use axum::extract::{Json, State};
+use axum::extract::{Json, Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use client::throttle::Throttled;
 use client::volume::Volume;
+use serde::Serialize;
 use telemetry::Figures;
 use telemetry::prometheus::{Family, Text, counter, gauge, labels};
 use telemetry::traffic::{Kind, Traffic};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
-use utoipa::OpenApi;
+use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::export::ExportName;
 use crate::registry::Registry;
 use crate::source::OpenExport;
 
-/// A question: what was counted, and how long this runs. Answered by [`answer`].
-pub type Question = oneshot::Sender<Vec<Counted>>;
+/// What is asked of the registry. Answered by [`answer`].
+pub enum Question {
+    /// What was counted?
+    Count(oneshot::Sender<Vec<Counted>>),
+    /// End the connections of an export: how many are there? None if nobody has it open.
+    Disconnect(ExportName, oneshot::Sender<Option<usize>>),
+}
 
 /// Volumes that Prometheus is told of, the first by name: each takes about 200 lines, most of them histograms, so this
 /// is 5 MB of text. `storagectl top` is told of all.
@@ -93,11 +101,18 @@ impl Counted {
     }
 }
 
+/// What came of ending the connections of an export.
+#[derive(Debug, Serialize, ToSchema)]
+struct Disconnected {
+    /// Connections that end.
+    connections: usize,
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "storaged-nbd control socket",
-        description = "Figures of the volumes that a gateway has open.",
+        description = "Figures of the volumes that a gateway has open, and the end of connections to one.",
         license(name = "Apache-2.0 OR MIT")
     ),
     components(schemas(ErrorBody))
@@ -111,7 +126,10 @@ static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub async fn answer(registry: Rc<Registry>, mut questions: mpsc::Receiver<Question>) {
     while let Some(question) = questions.recv().await {
         // Whoever asked may have left.
-        let _ = question.send(registry.count().await);
+        match question {
+            Question::Count(answer) => drop(answer.send(registry.count().await)),
+            Question::Disconnect(export, answer) => drop(answer.send(registry.disconnect(&export).await)),
+        }
     }
 }
 
@@ -128,6 +146,7 @@ pub async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
 fn routes() -> OpenApiRouter<mpsc::Sender<Question>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(figures))
+        .routes(routes!(disconnect))
         .routes(routes!(prometheus))
         .routes(routes!(openapi))
 }
@@ -136,6 +155,25 @@ fn routes() -> OpenApiRouter<mpsc::Sender<Question>> {
 #[utoipa::path(get, path = "/v1/figures", responses((status = 200, body = FrontEndFigures)))]
 async fn figures(State(ask): Ask) -> Result<Json<FrontEndFigures>, Failure> {
     count(&ask).await.map(Json)
+}
+
+/// Ends the connections of an export, so that its clients connect anew and learn its size: a client of NBD is told of the
+/// size once. What they have asked for is answered first.
+#[utoipa::path(post, path = "/v1/exports/{export}/disconnect",
+    params(("export" = String, Path, description = "VOLUME or VOLUME@SNAPSHOT")),
+    responses((status = 200, body = Disconnected), (status = 404, body = ErrorBody)))]
+async fn disconnect(State(ask): Ask, Path(name): Path<String>) -> Result<Json<Disconnected>, Failure> {
+    let closed = || {
+        Failure(ErrorBody::new(
+            ErrorKind::NotFound,
+            format!("nobody has {name:?} open here"),
+        ))
+    };
+    let export = ExportName::parse(&name).ok_or_else(closed)?;
+    let connections = question(&ask, |answer| Question::Disconnect(export, answer)).await?;
+    connections
+        .map(|connections| Json(Disconnected { connections }))
+        .ok_or_else(closed)
 }
 
 /// Figures for Prometheus.
@@ -160,11 +198,18 @@ async fn no_such_path(uri: Uri) -> Failure {
     Failure(ErrorBody::new(ErrorKind::NotFound, message))
 }
 
-async fn count(ask: &mpsc::Sender<Question>) -> Result<FrontEndFigures, Failure> {
+async fn question<T>(
+    ask: &mpsc::Sender<Question>,
+    what: impl FnOnce(oneshot::Sender<T>) -> Question,
+) -> Result<T, Failure> {
     let gone = || Failure(ErrorBody::new(ErrorKind::Unavailable, "this gateway is ending"));
-    let (question, answer) = oneshot::channel();
-    ask.send(question).await.map_err(|_| gone())?;
-    let volumes = answer.await.map_err(|_| gone())?;
+    let (answer, answered) = oneshot::channel();
+    ask.send(what(answer)).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())
+}
+
+async fn count(ask: &mpsc::Sender<Question>) -> Result<FrontEndFigures, Failure> {
+    let volumes = question(ask, Question::Count).await?;
     Ok(FrontEndFigures {
         program: "nbd".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

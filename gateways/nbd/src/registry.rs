@@ -125,6 +125,14 @@ impl Registry {
         counted
     }
 
+    /// Ends the connections to an export, and says how many there are; none if it is not open.
+    pub async fn disconnect(&self, name: &ExportName) -> Option<usize> {
+        let handle = self.present(name)?;
+        let (answer, answered) = oneshot::channel();
+        handle.send(Order::Disconnect(answer)).await.ok()?;
+        answered.await.ok()
+    }
+
     fn present(&self, name: &ExportName) -> Option<VolumeHandle> {
         self.open
             .borrow()

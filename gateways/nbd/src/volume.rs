@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use crate::connection::{self, Terms};
+use crate::connection::{self, Flags, Terms};
 use crate::control::Counted;
 use crate::export::{Description, ExportName};
 use crate::registry::Leaving;
@@ -40,6 +40,8 @@ pub enum Order {
     Describe(oneshot::Sender<Result<Description, SourceError>>),
     /// What was asked for so far?
     Count(oneshot::Sender<Counted>),
+    /// End the connections that there are. How many?
+    Disconnect(oneshot::Sender<usize>),
     /// Serve a client that has negotiated.
     Serve(Box<Client>),
 }
@@ -137,6 +139,8 @@ async fn serve_orders(
     let mut lost = stopped.clone();
     let traffic = Rc::new(Traffic::new(&KINDS));
     let mut connections = JoinSet::new();
+    // Raised for those that are there; who comes later watches another one.
+    let mut dismissed = watch::Sender::new(false);
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
@@ -155,8 +159,14 @@ async fn serve_orders(
             Some(Order::Count(answer)) => {
                 let _ = answer.send(Counted::of(open, connections.len(), &traffic));
             }
+            Some(Order::Disconnect(answer)) => {
+                info!(connections = connections.len(), "clients are to connect anew");
+                dismissed.send_replace(true);
+                dismissed = watch::Sender::new(false);
+                let _ = answer.send(connections.len());
+            }
             Some(Order::Serve(client)) => {
-                let flags = [leaving.clone(), stopped.clone()];
+                let flags = [leaving.clone(), stopped.clone(), dismissed.subscribe()];
                 let serving = serve(*client, open.device.clone(), traffic.clone(), flags);
                 connections.spawn_local(serving.in_current_span());
             }
@@ -166,12 +176,7 @@ async fn serve_orders(
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(
-    client: Client,
-    device: Rc<dyn BlockDevice>,
-    traffic: Rc<Traffic>,
-    flags: [watch::Receiver<bool>; 2],
-) {
+async fn serve(client: Client, device: Rc<dyn BlockDevice>, traffic: Rc<Traffic>, flags: Flags) {
     let Client {
         stream,
         terms,

@@ -4,6 +4,9 @@
 #[path = "client/dialogue.rs"]
 mod dialogue;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
 use dialogue::{ACK, Gateway, context_query, export_query, option, request};
 
 const EXPORT_NAME: u32 = 1;
@@ -187,4 +190,48 @@ fn a_server_that_leaves_answers_what_it_was_asked() {
     assert_eq!(client.simple_reply(), (0, 1));
     gateway.leave();
     assert!(client.is_over());
+}
+
+/// What a control socket answers to a question with an empty body: its status, and what follows the headers.
+fn ask_control(socket: &std::path::Path, method: &str, path: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let question = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(question.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+/// Clients are told a size once: those of a volume that has grown must connect anew, and those of others must not.
+#[test]
+fn clients_of_one_export_are_made_to_connect_anew_and_have_their_answers_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let control = folder.path().join("control.sock");
+    let gateway = Gateway::start(|settings| settings.control = Some(control.clone()));
+    let (status, body) = ask_control(&control, "POST", "/v1/exports/disk/disconnect");
+    assert_eq!(status, 404, "{body}");
+    let mut clients = [gateway.connect_to_disk(), gateway.connect_to_disk()];
+    let mut other = gateway.connect();
+    other.say(&option(EXPORT_NAME, b"other"));
+    other.take(10);
+    for client in &mut clients {
+        client.say(&request(0, 7, 0, 512));
+        client.take(16 + 512);
+    }
+    let (status, body) = ask_control(&control, "POST", "/v1/exports/disk/disconnect");
+    assert_eq!((status, body.as_str()), (200, r#"{"connections":2}"#));
+    for client in &mut clients {
+        assert!(client.is_over());
+    }
+    other.say(&request(0, 8, 0, 512));
+    other.take(16 + 512);
+    let mut again = gateway.connect_to_disk();
+    again.say(&request(0, 9, 0, 512));
+    again.take(16 + 512);
+    let (status, body) = ask_control(&control, "POST", "/v1/exports/@/disconnect");
+    assert_eq!(status, 404, "{body}");
 }

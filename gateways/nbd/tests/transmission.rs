@@ -38,8 +38,9 @@ fn connect(terms: Terms, device: Rc<dyn BlockDevice>) -> Connection {
     let served = spawn_local(async move {
         // Nobody takes the volume away here.
         let (_nobody, stopped) = watch::channel(false);
+        let dismissed = stopped.clone();
         let traffic = Rc::new(Traffic::new(&Kind::ALL));
-        connection::serve(stream, terms, device, traffic, [leaving, stopped]).await
+        connection::serve(stream, terms, device, traffic, [leaving, stopped, dismissed]).await
     });
     Connection {
         client,
