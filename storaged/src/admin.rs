@@ -131,6 +131,7 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(volumes::get, volumes::delete))
         .routes(routes!(volumes::rename))
         .routes(routes!(volumes::resize))
+        .routes(routes!(volumes::label))
         .routes(routes!(volumes::limit))
         .routes(routes!(volumes::roll_back))
         .routes(routes!(volumes::retype))

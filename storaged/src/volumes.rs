@@ -22,6 +22,7 @@ pub mod clone;
 pub mod create;
 pub mod delete;
 pub mod error;
+pub mod labels;
 pub mod limits;
 pub mod rename;
 pub mod resize;

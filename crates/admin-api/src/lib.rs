@@ -40,6 +40,7 @@
 //! | DELETE | `/v1/volumes/{volume}` | [`volumes::DeleteVolumeQuery`] | [`tasks::Deleted`] |
 //! | POST | `/v1/volumes/{volume}/rename` | [`volumes::RenameVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/resize` | [`volumes::ResizeVolume`] | [`volumes::VolumeAnswer`] |
+//! | PATCH | `/v1/volumes/{volume}/labels` | [`labels::ChangeLabels`] | [`volumes::VolumeAnswer`] |
 //! | PUT | `/v1/volumes/{volume}/limits` | [`limits::VolumeLimits`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/rollback` | [`volumes::RollbackVolume`] | [`volumes::VolumeAnswer`] |
 //! | POST | `/v1/volumes/{volume}/retype` | [`volumes::RetypeVolume`] | [`volumes::VolumeAnswer`] |
@@ -84,6 +85,7 @@ pub mod events;
 pub mod figures;
 pub mod iscsi;
 pub mod join_tokens;
+pub mod labels;
 pub mod limits;
 pub mod names;
 pub mod nodes;

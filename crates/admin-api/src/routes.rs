@@ -50,6 +50,8 @@ pub const VOLUME: &str = "/v1/volumes/{volume}";
 pub const VOLUME_RENAME: &str = "/v1/volumes/{volume}/rename";
 /// Grows or shrinks a volume.
 pub const VOLUME_RESIZE: &str = "/v1/volumes/{volume}/resize";
+/// What is written on a volume.
+pub const VOLUME_LABELS: &str = "/v1/volumes/{volume}/labels";
 /// How much of a volume may be asked for in a second.
 pub const VOLUME_LIMITS: &str = "/v1/volumes/{volume}/limits";
 /// Puts a volume back to one of its snapshots.

@@ -1,5 +1,7 @@
 //! Requests and answers about volumes: thin virtual disks with a name and a size.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -152,6 +154,9 @@ pub struct Volume {
         deserialize_with = "crate::limits::of_answer"
     )]
     pub limits: VolumeLimits,
+    /// What is written on it: see [`crate::labels`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The volumes and snapshots that share data have the same number.
     pub family: u64,
     /// When it was created, in milliseconds since 1970.

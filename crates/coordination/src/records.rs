@@ -9,6 +9,7 @@ mod iscsi;
 mod owners;
 mod redundancy;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use protocol::limits::VolumeLimits;
@@ -275,6 +276,9 @@ pub struct VolumeRecord {
     /// What it was cloned from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// What people and programs write on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// How much may be asked of it in a second. A record without limits is of a volume that has none.
     #[serde(default, skip_serializing_if = "VolumeLimits::is_empty")]
     pub limits: VolumeLimits,

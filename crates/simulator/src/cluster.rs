@@ -386,6 +386,7 @@ fn record(volume: VolumeId, family: FamilyId, head: LayerId, size: u64) -> Volum
         size,
         discard_to: None,
         origin: None,
+        labels: std::collections::BTreeMap::new(),
         limits: protocol::limits::VolumeLimits::default(),
         created_ms: 0,
     }

@@ -51,6 +51,21 @@ pub(crate) enum VolumeCommand {
         /// The new size, or with a + how much larger.
         size: String,
     },
+    /// Writes on a volume what people or programs want to find there again.
+    #[command(
+        after_help = "storaged keeps labels and does not read them. Those that are not named stay.\nExamples:\n  storagectl \
+volume label db owner=anna purpose='billing, do not delete'\n  storagectl volume label db --remove purpose"
+    )]
+    Label {
+        /// Its name.
+        name: String,
+        /// What to write: NAME=TEXT.
+        #[arg(value_name = "NAME=TEXT")]
+        set: Vec<String>,
+        /// The name of a label to wipe off (may be given several times).
+        #[arg(long, value_name = "NAME")]
+        remove: Vec<String>,
+    },
     /// Says how much of a volume may be asked for in a second, also while a guest uses it.
     #[command(
         after_help = "What is said takes the place of all that was said before. Whoever has the volume open keeps to it at \

@@ -1,5 +1,6 @@
 //! `storagectl volume`.
 
+mod label;
 mod limit;
 mod retype;
 
@@ -64,6 +65,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: VolumeCommand) -> Re
             };
             resize(api, form, &name, size, false).await
         }
+        VolumeCommand::Label { name, set, remove } => label::perform(api, form, &name, &set, &remove).await,
         VolumeCommand::Limit { name, none, limits } => limit::perform(api, form, &name, none, &limits).await,
         VolumeCommand::Shrink { name, size, yes } => shrink(api, form, &name, size, yes).await,
         VolumeCommand::Delete {
@@ -249,6 +251,7 @@ fn describe(volume: &Volume) -> String {
         ("takes", volume.space.as_ref().map(takes).unwrap_or_default()),
         ("pool", volume.pool.clone()),
         ("limits", limit::told(&volume.limits)),
+        ("labels", label::told(&volume.labels)),
         (
             "moves",
             volume
@@ -302,6 +305,7 @@ pub(super) mod tests {
             pool: "main".into(),
             moving: None,
             size: 10 << 30,
+            labels: std::collections::BTreeMap::new(),
             limits: VolumeLimits::default(),
             family: 3,
             created_ms: 0,

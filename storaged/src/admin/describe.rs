@@ -22,6 +22,7 @@ pub(super) fn volume(map: &ClusterMap, id: VolumeId) -> Option<Volume> {
         pool: pool.map_or_else(String::new, |pool| pool.record.name.clone()),
         moving: moving(map, id),
         size: record.size,
+        labels: record.labels.clone(),
         limits: limits::told(&record.limits),
         family: record.family.0,
         created_ms: record.created_ms,

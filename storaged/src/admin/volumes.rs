@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use admin_api::ErrorBody;
+use admin_api::labels::ChangeLabels;
 use admin_api::limits::VolumeLimits;
 use admin_api::names::check_name;
 use admin_api::tasks::Deleted;
@@ -117,6 +118,20 @@ pub(super) async fn resize(
         None
     };
     answer(&context, resized.volume, resized.notes, task).map(Reply)
+}
+
+/// Writes on a volume, or wipes off. Labels that are not named stay.
+#[utoipa::path(patch, path = "/v1/volumes/{volume}/labels", tag = "volumes",
+    params(("volume" = String, Path)), request_body = ChangeLabels,
+    responses((status = 200, body = VolumeAnswer), (status = "4XX", body = ErrorBody),
+              (status = "5XX", body = ErrorBody)))]
+pub(super) async fn label(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Body(request): Body<ChangeLabels>,
+) -> Result<Reply<VolumeAnswer>, Failure> {
+    let id = context.volumes.label(&name, &request).await?;
+    answer(&context, id, Vec::new(), None).map(Reply)
 }
 
 /// Says how much of a volume may be asked for in a second, in place of what was said before: also while it is in use.

@@ -188,6 +188,7 @@ fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
         size: 4096,
         discard_to: None,
         origin: None,
+        labels: std::collections::BTreeMap::new(),
         limits: protocol::limits::VolumeLimits::default(),
         created_ms: 0,
     };

@@ -1,5 +1,7 @@
 //! A new volume on a snapshot's layer, in the same family: no byte is copied.
 
+use std::collections::BTreeMap;
+
 use admin_api::names::check_name;
 use coordination::keys::Key;
 use coordination::records::{LayerRecord, NameRecord, Origin, VolumeRecord, encode};
@@ -52,6 +54,7 @@ fn plan(
             volume_name: source.to_owned(),
             snapshot: snapshot.to_owned(),
         }),
+        labels: BTreeMap::new(),
         // Those of its source are its source's.
         limits: VolumeLimits::default(),
         created_ms: now,

@@ -1,5 +1,7 @@
 //! A new, empty, thin volume: a family of its own with one empty layer.
 
+use std::collections::BTreeMap;
+
 use admin_api::names::check_name;
 use admin_api::sizes::SizeInput;
 use admin_api::volumes::CreateVolume;
@@ -75,6 +77,7 @@ fn plan(
         size,
         discard_to: None,
         origin: None,
+        labels: BTreeMap::new(),
         limits,
         created_ms: now,
     };

@@ -3,6 +3,8 @@
 //!
 //! Who copies is not decided here: only what the records say, and on what conditions they change.
 
+use std::collections::BTreeMap;
+
 use admin_api::names::check_name;
 use admin_api::sizes::format_size;
 use coordination::keys::Key;
@@ -153,6 +155,7 @@ fn plan(
     let now = wall_clock_ms();
     let source = VolumeRecord {
         origin: None,
+        labels: BTreeMap::new(),
         limits: VolumeLimits::default(),
         ..volume.record.clone()
     };

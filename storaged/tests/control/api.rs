@@ -2,7 +2,8 @@
 
 use admin_api::events::EventPage;
 use admin_api::status::{Health, Status};
-use admin_api::volumes::VolumeList;
+use admin_api::volumes::{Volume, VolumeList};
+use serde_json::json;
 
 use crate::node::{Node, run};
 
@@ -31,6 +32,9 @@ POST   | /v1/disks/77/scrub       | {}                               | not_found
 POST   | /v1/pools/none/scrub     | {}                               | not_found          | no pool
 POST   | /v1/volumes/none/check   | {}                               | not_found          | no volume
 POST   | /v1/volumes/a/check      | {"snapshot": "x"}                | not_found          | no snapshot a@x
+PATCH  | /v1/volumes/none/labels  | {"labels": {"a": "b"}}           | not_found          | no volume
+PATCH  | /v1/volumes/a/labels     | {"labels": {"a b": ""}}          | invalid_request    | no label is called so
+PATCH  | /v1/volumes/a/labels     | {"labels": {"a": 1}}             | invalid_request    | the body is not
 GET    | /v1/scrubs/77            |                                  | not_found          | no scrub
 POST   | /v1/pools                | {"name": "p", "copies": 0}       | invalid_request    | 1 to
 POST   | /v1/pools                | {"name": "p", "copies": 5}       | not_enough_disks   | there are 3
@@ -77,6 +81,37 @@ fn whatever_is_wrong_is_answered_with_a_kind_and_a_sentence() {
         let volumes: VolumeList = node.get("/v1/volumes").await;
         assert_eq!(volumes.volumes.len(), 1);
         node.create("b", "1G").await;
+        node.stop().await;
+    });
+}
+
+/// What is written on a volume stays on it, whatever happens to the volume, and is no clone's.
+#[test]
+fn labels_stay_on_their_volume() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::with_pool(directory.path()).await;
+        node.create("a", "1G").await;
+        let label = async |node: &Node, body: serde_json::Value| {
+            let (status, text) = node
+                .send("PATCH", "/v1/volumes/a/labels", Some(body.to_string()))
+                .await;
+            assert_eq!(status, 200, "{text}");
+        };
+        label(&node, json!({"labels": {"owner": "anna", "notes": "two\nlines"}})).await;
+        label(&node, json!({"labels": {"owner": null, "none": null, "use": ""}})).await;
+        node.post("/v1/volumes/a/snapshots", json!({"name": "s"})).await;
+        node.post("/v1/volumes/a/snapshots/s/clone", json!({"name": "c"}))
+            .await;
+        node.post("/v1/volumes/a/rollback", json!({"snapshot": "s"}))
+            .await;
+        node.post("/v1/volumes/a/resize", json!({"size": "2G"})).await;
+        node.post("/v1/volumes/a/rename", json!({"name": "b"})).await;
+        let node = node.restart().await;
+        let told: Volume = node.get("/v1/volumes/b").await;
+        assert_eq!(json!(told.labels), json!({"notes": "two\nlines", "use": ""}));
+        let clone: Volume = node.get("/v1/volumes/c").await;
+        assert!(clone.labels.is_empty(), "{clone:?}");
         node.stop().await;
     });
 }

@@ -121,7 +121,7 @@ async fn converse(terms: Terms, bytes: &[u8]) {
     let (_keep_serving, stop) = watch::channel(false);
     let stream = Stream::Plain(Socket::Unix(server));
     let (mut answers, mut requests) = client.into_split();
-    let serve = connection::serve(stream, terms, device, traffic, [stop.clone(), stop]);
+    let serve = connection::serve(stream, terms, device, traffic, [stop.clone(), stop.clone(), stop]);
     let send = async {
         // The server may hang up first, when it gets something that is no request.
         let _ = requests.write_all(bytes).await;

@@ -214,6 +214,7 @@ impl Records {
             size: 40 << 30,
             discard_to: None,
             origin: None,
+            labels: std::collections::BTreeMap::new(),
             limits: protocol::limits::VolumeLimits::default(),
             created_ms: MOMENT_MS,
         };

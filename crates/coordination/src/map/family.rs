@@ -299,6 +299,7 @@ mod tests {
                 size: 4096,
                 discard_to: None,
                 origin: None,
+                labels: std::collections::BTreeMap::new(),
                 limits: protocol::limits::VolumeLimits::default(),
                 created_ms: 0,
             };

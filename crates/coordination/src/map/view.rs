@@ -177,6 +177,7 @@ mod tests {
             size: 4096,
             discard_to: None,
             origin: None,
+            labels: std::collections::BTreeMap::new(),
             limits,
             created_ms: 1,
         };

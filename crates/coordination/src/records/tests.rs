@@ -25,6 +25,7 @@ fn a_volume_record_keeps_its_golden_bytes() {
         size: 4096,
         discard_to: None,
         origin: None,
+        labels: BTreeMap::new(),
         limits: VolumeLimits::default(),
         created_ms: 5,
     };
@@ -34,7 +35,7 @@ fn a_volume_record_keeps_its_golden_bytes() {
 }
 
 #[test]
-fn a_volume_record_with_limits_keeps_its_golden_bytes() {
+fn a_volume_record_with_labels_and_limits_keeps_its_golden_bytes() {
     let rate = |per_second, burst| {
         NonZeroU64::new(per_second).map(|per_second| Rate {
             per_second,
@@ -60,11 +61,12 @@ fn a_volume_record_with_limits_keeps_its_golden_bytes() {
         size: 4096,
         discard_to: None,
         origin: None,
+        labels: BTreeMap::from([("b".to_owned(), "c\n".to_owned())]),
         limits,
         created_ms: 5,
     };
     let golden = concat!(
-        r#"{"format":1,"name":"a","family":2,"head":3,"size":4096,"limits":{"#,
+        r#"{"format":1,"name":"a","family":2,"head":3,"size":4096,"labels":{"b":"c\n"},"limits":{"#,
         r#""operations":{"total":{"per_second":500,"burst":2000}},"#,
         r#""bytes":{"read":{"per_second":7},"write":{"per_second":8}},"operation_bytes":16384},"created_ms":5}"#,
     );

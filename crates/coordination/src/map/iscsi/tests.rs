@@ -56,6 +56,7 @@ fn volume(at: u64, id: VolumeId, name: &str) -> Entry {
         size: 4096,
         discard_to: None,
         origin: None,
+        labels: std::collections::BTreeMap::new(),
         limits: protocol::limits::VolumeLimits::default(),
         created_ms: 1,
     };
