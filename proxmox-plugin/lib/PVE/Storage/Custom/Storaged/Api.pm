@@ -1,0 +1,160 @@
+package PVE::Storage::Custom::Storaged::Api;
+
+# The admin API of this node's storaged, as one storage sees it: questions, answers, and what went wrong as a sentence that
+# names the storage. What the paths and words are is in crates/admin-api of storaged's sources.
+#
+# Knows no names of PVE, and keeps no connection.
+
+use strict;
+use warnings;
+
+use JSON;
+use Time::HiRes qw(sleep);
+
+use PVE::Storage::Custom::Storaged::Http qw(exchange now);
+use PVE::Storage::Custom::Storaged::Names qw(prefix_of);
+use PVE::Storage::Custom::Storaged::Plain qw(plain);
+
+our $SOCKET_DEFAULT = '/var/lib/storaged/admin.sock';
+# Where tokens are. Only root may look there, on every node of the cluster.
+our $TOKEN_FOLDER = '/etc/pve/priv/storage';
+# How long a question may take, in seconds, if nothing else is said: half of what PVE's locks on storages allow.
+our $PATIENCE = 30;
+# How long a change is tried again while the volume is still being closed, in seconds. A gateway takes some milliseconds.
+our $CLOSING_PATIENCE = 5;
+# Between two attempts.
+my $TRY_AGAIN_AFTER = 0.1;
+# How often a change is tried again that others came in the way of.
+my $CONFLICTS_MAX = 5;
+
+# For a storage of this name and section.
+sub new {
+    my ($class, $storeid, $scfg) = @_;
+    my $self = {
+        storage => plain('storage', $storeid, 'the name of a storage'),
+        socket => plain('path', $scfg->{'storaged-socket'} // $SOCKET_DEFAULT, 'storaged-socket'),
+        pool => plain('name', $scfg->{'storaged-pool'}, 'storaged-pool'),
+        prefix => prefix_of($scfg),
+    };
+    return bless $self, $class;
+}
+
+# Which daemon this asks.
+sub address { my ($self) = @_; return $self->{socket}; }
+sub pool { my ($self) = @_; return $self->{pool}; }
+sub prefix { my ($self) = @_; return $self->{prefix}; }
+
+# The answer, or the end with a sentence. Options: body (a value that becomes JSON), timeout (seconds), closing (try for a
+# while if the volume is in use).
+sub ask {
+    my ($self, $method, $path, %options) = @_;
+    my ($answer, $failure) = $self->try_to($method, $path, %options);
+    die $self->sentence($failure) if $failure;
+    return $answer;
+}
+
+# The answer, or (nothing, what went wrong): a hash of kind and message.
+sub try_to {
+    my ($self, $method, $path, %options) = @_;
+    my $closing_until = now() + ($options{closing} ? $CLOSING_PATIENCE : 0);
+    my $conflicts = 0;
+    while (1) {
+        my ($answer, $failure) = $self->_once($method, $path, %options);
+        return ($answer, undef) unless $failure;
+        my $again = $failure->{kind} eq 'in_use' ? now() < $closing_until
+            : $failure->{kind} eq 'conflict' ? $conflicts++ < $CONFLICTS_MAX
+            : 0;
+        return (undef, $failure) unless $again;
+        sleep $TRY_AGAIN_AFTER;
+    }
+    return;
+}
+
+# A failure as what PVE shows.
+sub sentence {
+    my ($self, $failure) = @_;
+    my $about = "storage '$self->{storage}'";
+    return "$about: storaged does not answer: $failure->{message}. Is storaged running on this node?\n"
+        if $failure->{kind} eq 'away';
+    return "$about: storaged gave no answer: $failure->{message}. Whether it did what was asked is not known\n"
+        if $failure->{kind} eq 'slow' || $failure->{kind} eq 'broken';
+    return "$about: $failure->{message}\n";
+}
+
+sub _once {
+    my ($self, $method, $path, %options) = @_;
+    my @headers = ('Accept: application/json');
+    my $token = $self->_token();
+    push @headers, "Authorization: Bearer $token" if defined $token;
+    my $body = exists $options{body} ? JSON->new->utf8->canonical->encode($options{body}) : undef;
+    my ($status, $text) = eval {
+        exchange(
+            socket => $self->{socket},
+            method => $method,
+            path => $path,
+            headers => \@headers,
+            body => $body,
+            deadline => now() + ($options{timeout} // $PATIENCE),
+        );
+    };
+    if (my $failure = $@) {
+        return (undef, ref $failure ? $failure : { kind => 'broken', message => $failure =~ s/\s+\z//r });
+    }
+    return ({}, undef) if $status == 204;
+    my $answer = eval { JSON->new->utf8->decode($text) };
+    return ($answer, undef) if $status < 300 && ref $answer eq 'HASH';
+    return (undef, _failure($status, $answer));
+}
+
+# What an answer says that is no success.
+sub _failure {
+    my ($status, $answer) = @_;
+    return { kind => 'broken', message => 'the answer is not understood' } if $status < 300;
+    my ($kind, $message) = ref $answer eq 'HASH' ? @$answer{qw(kind message)} : ();
+    my $known = eval { plain('name', $kind, 'a kind of error') } // 'unknown';
+    return { kind => $known, message => "storaged answered with status $status" }
+        unless defined $message && !ref $message && length $message;
+    return { kind => $known, message => _one_line($message) };
+}
+
+sub _one_line {
+    my ($message) = @_;
+    $message =~ s/[^\x20-\x7e]+/ /g;
+    return plain('line', substr($message, 0, 1000), 'a message of storaged');
+}
+
+sub token_file {
+    my ($storeid) = @_;
+    return "$TOKEN_FOLDER/" . plain('storage', $storeid, 'the name of a storage') . '.storaged.token';
+}
+
+# The token, if there is one. Read for each question: the file is on every node, and may change.
+sub _token {
+    my ($self) = @_;
+    open my $file, '<', token_file($self->{storage}) or return;
+    my $line = <$file>;
+    close $file or return;
+    return unless defined $line;
+    $line =~ s/\s+\z//;
+    return plain('token', $line, "the token of storage '$self->{storage}'");
+}
+
+# All volumes of the pool, as storaged tells of them. Kept in PVE's cache, if one is given, for as long as that lives.
+sub volumes {
+    my ($self, $cache) = @_;
+    my $key = "storaged:$self->{socket}:$self->{pool}";
+    return $cache->{$key} if $cache && $cache->{$key};
+    my $answer = $self->ask('GET', "/v1/volumes?pool=$self->{pool}");
+    my $volumes = $answer->{volumes};
+    die "storage '$self->{storage}': storaged's list of volumes is not understood\n" if ref $volumes ne 'ARRAY';
+    $cache->{$key} = $volumes if $cache;
+    return $volumes;
+}
+
+# What storaged tells of a volume, by its name there; the end if there is none.
+sub volume {
+    my ($self, $name, %options) = @_;
+    return $self->ask('GET', "/v1/volumes/$name", %options);
+}
+
+1;
