@@ -20,7 +20,8 @@ our $SOCKET_DEFAULT = '/var/lib/storaged/admin.sock';
 our $TOKEN_FOLDER = '/etc/pve/priv/storage';
 # How long a question may take, in seconds, if nothing else is said: half of what PVE's locks on storages allow.
 our $PATIENCE = 30;
-# How long a change is tried again while the volume is still being closed, in seconds. A gateway takes some milliseconds.
+# How long a change is tried again while the volume is still being closed, in seconds. A gateway takes some milliseconds,
+# in which the volume is in use, or its owner leaves while it is asked to hold still.
 our $CLOSING_PATIENCE = 5;
 # Between two attempts.
 my $TRY_AGAIN_AFTER = 0.1;
@@ -45,7 +46,7 @@ sub pool { my ($self) = @_; return $self->{pool}; }
 sub prefix { my ($self) = @_; return $self->{prefix}; }
 
 # The answer, or the end with a sentence. Options: body (a value that becomes JSON), timeout (seconds), closing (try for a
-# while if the volume is in use).
+# while: somebody may be closing the volume just now).
 sub ask {
     my ($self, $method, $path, %options) = @_;
     my ($answer, $failure) = $self->try_to($method, $path, %options);
@@ -61,7 +62,7 @@ sub try_to {
     while (1) {
         my ($answer, $failure) = $self->_once($method, $path, %options);
         return ($answer, undef) unless $failure;
-        my $again = $failure->{kind} eq 'in_use' ? now() < $closing_until
+        my $again = $failure->{kind} =~ m/\A(?:in_use|unavailable)\z/ ? now() < $closing_until
             : $failure->{kind} eq 'conflict' ? $conflicts++ < $CONFLICTS_MAX
             : 0;
         return (undef, $failure) unless $again;

@@ -81,7 +81,7 @@ sub disconnect {
         die 'the gateway: ' . (ref $failure ? "$failure->{message}\n" : $failure);
     }
     my $answer = eval { JSON->new->utf8->decode($text) };
-    my $count = ref $answer eq 'HASH' ? $answer->{disconnected} : undef;
+    my $count = ref $answer eq 'HASH' ? $answer->{connections} : undef;
     return plain('integer', $count, "the gateway's answer") if $status < 300 && defined $count;
     my $message = ref $answer eq 'HASH' ? $answer->{message} // q{} : q{};
     # Its word for a path that it does not have, unlike that for an export which nobody has open.

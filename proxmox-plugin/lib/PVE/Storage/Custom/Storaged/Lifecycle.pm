@@ -74,11 +74,12 @@ sub create_base {
     my $api = $class->storaged($storeid, $scfg);
     my $volume = volume_of($scfg, $volname);
     my $snapshots = "/v1/volumes/$volume/snapshots";
-    my (undef, $failure) = $api->try_to('POST', $snapshots, body => { name => $BASE_SNAPSHOT });
+    my @make = ('POST', $snapshots, body => { name => $BASE_SNAPSHOT }, closing => 1);
+    my (undef, $failure) = $api->try_to(@make);
     if ($failure && $failure->{kind} eq 'already_exists') {
         # Of an attempt that broke off, after which the disk may have been written.
         $api->ask('DELETE', "$snapshots/$BASE_SNAPSHOT");
-        (undef, $failure) = $api->try_to('POST', $snapshots, body => { name => $BASE_SNAPSHOT });
+        (undef, $failure) = $api->try_to(@make);
     }
     die $api->sentence($failure) if $failure;
     my $template = $name =~ s/\Avm-/base-/r;

@@ -24,12 +24,14 @@ sub volume_snapshot {
     my ($volume, $snapshot) = (volume_of($scfg, $volname), snapshot_of($snap));
     return if claim($api->address(), $vmid, $snap, $volume);
     my @others = $class->_members($api, $storeid, $scfg, $vmid, $snap, $volume);
+    my %body = (name => $snapshot);
+    my %options = (body => \%body, timeout => $TIMEOUT, closing => 1);
     if (!@others) {
-        $api->ask('POST', "/v1/volumes/$volume/snapshots", body => { name => $snapshot }, timeout => $TIMEOUT);
+        $api->ask('POST', "/v1/volumes/$volume/snapshots", %options);
         return;
     }
-    my $body = { name => $snapshot, volumes => [$volume, @others] };
-    $api->ask('POST', '/v1/group-snapshots', body => $body, timeout => $TIMEOUT);
+    $body{volumes} = [$volume, @others];
+    $api->ask('POST', '/v1/group-snapshots', %options);
     remember($api->address(), $vmid, $snap, @others);
     return;
 }

@@ -15,6 +15,9 @@ use PVE::Storage::Custom::Storaged::Plain qw(plain);
 
 my $FORMAT = 'raw+size';
 my $HEADER_SIZE = 8;
+# What storaged gives room for at once, in bytes: smaller zeros take no less.
+my $PIECE = 64 * 1024;
+my $ZEROS = "\0" x $PIECE;
 
 # Whole states, and no differences between them.
 sub volume_export_formats {
@@ -91,7 +94,7 @@ sub _fill {
         for (my $offset = 0; $offset < $size; $offset += $step) {
             my $left = $size - $offset;
             my $bytes = _get($fh, $left < $step ? $left : $step);
-            $client->write_at($offset, $bytes) if $bytes =~ m/[^\0]/;
+            $client->write_at($offset + $_->[0], substr $bytes, $_->[0], $_->[1]) for _written(\$bytes);
         }
         $client->flush();
         1;
@@ -101,6 +104,22 @@ sub _fill {
     $client->finish();
     die $cause unless $done;
     return;
+}
+
+# The stretches that are not zero: (place, length) each.
+sub _written {
+    my ($bytes) = @_;
+    my @stretches;
+    for (my $at = 0; $at < length $$bytes; $at += $PIECE) {
+        my $piece = substr $$bytes, $at, $PIECE;
+        next if $piece eq substr $ZEROS, 0, length $piece;
+        if (@stretches && $stretches[-1][0] + $stretches[-1][1] == $at) {
+            $stretches[-1][1] += length $piece;
+        } else {
+            push @stretches, [$at, length $piece];
+        }
+    }
+    return @stretches;
 }
 
 sub _get {
