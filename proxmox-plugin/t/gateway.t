@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use Test::More;
+use Time::HiRes;
 
 use PVE::Storage::Custom::StoragedPlugin;
 use PVE::Storage::Custom::Storaged::Gateway;
@@ -137,7 +138,7 @@ ok(eval { $plugin->volume_resize($section, $STORAGE, $disk, 2 * 1024 * 1024, 1);
     like($@, qr/\Astorage 'fast': 'vm-100-disk-0' is larger now, but .*nbd7 does not show the new size/, 'is told of');
     my $pid = fork // die "fork: $!\n";
     if (!$pid) {
-        select undef, undef, undef, 0.2;
+        Time::HiRes::sleep(0.2);
         show_sectors(16384);
         POSIX::_exit(0);
     }

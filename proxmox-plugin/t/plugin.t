@@ -99,7 +99,7 @@ like($@, qr/\Astorage 'fast': .*\n\z/, 'which is said in a sentence');
     my $content = sub { open my $handle, '<', $file or return; my $line = <$handle>; close $handle; return $line; };
     $plugin->on_add_hook('fast', $section, 'storaged-token' => 'sesame');
     is($content->(), "sesame\n", 'a token is kept');
-    is((stat $file)[2] & 07777, 0600, 'for root only');
+    is(sprintf('%o', (stat $file)[2] & oct 7777), '600', 'for root only');
     $plugin->on_update_hook('fast', $section);
     is($content->(), "sesame\n", 'an update without it leaves it');
     $plugin->on_update_hook('fast', $section, 'storaged-token' => 'open');

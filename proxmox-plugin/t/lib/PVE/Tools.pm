@@ -43,7 +43,7 @@ sub run_command {
 sub file_set_contents {
     my ($path, $data, $mode) = @_;
     my $next = "$path.tmp.$$";
-    sysopen my $file, $next, 0x241, $mode // 0644 or die "$next: $!\n";
+    sysopen my $file, $next, 0x241, $mode // oct 644 or die "$next: $!\n";
     print {$file} $data or die "$next: $!\n";
     close $file or die "$next: $!\n";
     rename $next, $path or die "$path: $!\n";
