@@ -77,8 +77,10 @@ sub sentence {
     my $about = "storage '$self->{storage}'";
     return "$about: storaged does not answer: $failure->{message}. Is storaged running on this node?\n"
         if $failure->{kind} eq 'away';
-    return "$about: storaged gave no answer: $failure->{message}. Whether it did what was asked is not known\n"
-        if $failure->{kind} eq 'slow' || $failure->{kind} eq 'broken';
+    if ($failure->{kind} eq 'slow' || $failure->{kind} eq 'broken') {
+        my $doubt = $failure->{is_change} ? '. Whether it did what was asked is not known' : q{};
+        return "$about: storaged gave no answer: $failure->{message}$doubt\n";
+    }
     return "$about: $failure->{message}\n";
 }
 
@@ -99,12 +101,13 @@ sub _once {
         );
     };
     if (my $failure = $@) {
-        return (undef, ref $failure ? $failure : { kind => 'broken', message => $failure =~ s/\s+\z//r });
+        my %failed = ref $failure ? %$failure : (kind => 'broken', message => $failure =~ s/\s+\z//r);
+        return (undef, { %failed, is_change => $method ne 'GET' });
     }
     return ({}, undef) if $status == 204;
     my $answer = eval { JSON->new->utf8->decode($text) };
     return ($answer, undef) if $status < 300 && ref $answer eq 'HASH';
-    return (undef, _failure($status, $answer));
+    return (undef, { %{ _failure($status, $answer) }, is_change => $method ne 'GET' });
 }
 
 # What an answer says that is no success.
