@@ -48,6 +48,18 @@ END
 my $disk = $plugin->alloc_image($STORAGE, $section, 100, 'raw', undef, 1024);
 my @of = ($STORAGE, $section, $disk);
 
+# A volume that another node has made, and of which this one hears while it asks.
+{
+    my $times = 0;
+    my $fake = Storaged::Test::FakeDaemon->start("$folder/fake.sock", sub {
+        my ($connection) = @_;
+        syswrite $connection, $times++ < 3
+            ? qq(HTTP/1.1 404 Not Found\r\n\r\n{"kind":"not_found","message":"there is no volume"}) : "HTTP/1.1 200 OK\r\n\r\n{}";
+    });
+    my $other = $node->section('storaged-socket' => "$folder/fake.sock");
+    is($plugin->activate_volume($STORAGE, $other, 'vm-100-disk-0', undef, {}), 1, 'a volume that is heard of a moment later');
+}
+
 # To activate.
 is($plugin->activate_volume(@of, undef, {}, {}), 1, 'a volume is activated');
 is($plugin->activate_volume(@of, undef, {}, {}), 1, 'again and again');

@@ -1,6 +1,7 @@
 package Storaged::Test::Node;
 
-# A real storaged with three disks in a folder of its own, and a real storaged-nbd over it. Both end with this value.
+# A real storaged with its disks in a folder of its own, and a real storaged-nbd over it: a node by itself with three disks,
+# or one of a cluster. Both end with this value.
 
 use strict;
 use warnings;
@@ -76,14 +77,22 @@ sub spawn {
     exec { $command[0] } @command or POSIX::_exit(127);
 }
 
+# A node by itself, with a pool.
 sub start {
-    my ($class, %options) = @_;
-    my $self = bless { folder => new_folder(), owner => $$ }, $class;
+    my ($class) = @_;
+    my $self = $class->start_member(3, q{});
+    $self->api()->ask('POST', '/v1/pools', body => { name => 'ssd', copies => 2, groups => 8 });
+    return $self;
+}
+
+# A node with so many disks, whose configuration says more. There is no pool yet.
+sub start_member {
+    my ($class, $disks, $configuration) = @_;
+    my $self = bless { folder => new_folder(), owner => $$, disks => $disks }, $class;
     open my $file, '>', "$self->{folder}/storaged.toml" or die "storaged.toml: $!\n";
-    print {$file} qq{memory = "128M"\ndisk_log = "4M"\n};
+    print {$file} qq{memory = "128M"\ndisk_log = "4M"\n$configuration};
     close $file or die "storaged.toml: $!\n";
     $self->start_storaged();
-    $self->api()->ask('POST', '/v1/pools', body => { name => 'ssd', copies => 2, groups => 8 });
     $self->start_gateway();
     return $self;
 }
@@ -116,11 +125,11 @@ sub api {
 sub start_storaged {
     my ($self) = @_;
     my $folder = $self->{folder};
-    my @arguments = ('--config', "$folder/storaged.toml", '--work-dir', $folder, '--disks', 3);
+    my @arguments = ('--config', "$folder/storaged.toml", '--work-dir', $folder, '--disks', $self->{disks});
     $self->_start('storaged', @arguments);
     $self->_until('storaged', 'storaged to answer', sub {
         my ($answer) = $self->api()->try_to('GET', '/v1/status', timeout => 2);
-        return $answer && $answer->{disks_up} == 3;
+        return $answer && $answer->{disks_up} >= $self->{disks};
     });
     return;
 }

@@ -23,6 +23,8 @@ our $PATIENCE = 30;
 # How long a change is tried again while the volume is still being closed, in seconds. A gateway takes some milliseconds,
 # in which the volume is in use, or its owner leaves while it is asked to hold still.
 our $CLOSING_PATIENCE = 5;
+# How long what is not there is asked for again, in seconds: a node hears of what was made on another one a moment later.
+our $HEARSAY_PATIENCE = 2;
 # Between two attempts.
 my $TRY_AGAIN_AFTER = 0.1;
 # How often a change is tried again that others came in the way of.
@@ -46,7 +48,7 @@ sub pool { my ($self) = @_; return $self->{pool}; }
 sub prefix { my ($self) = @_; return $self->{prefix}; }
 
 # The answer, or the end with a sentence. Options: body (a value that becomes JSON), timeout (seconds), closing (try for a
-# while: somebody may be closing the volume just now).
+# while: somebody may be closing the volume just now), late (try for a while: it may have been made on another node).
 sub ask {
     my ($self, $method, $path, %options) = @_;
     my ($answer, $failure) = $self->try_to($method, $path, %options);
@@ -58,11 +60,13 @@ sub ask {
 sub try_to {
     my ($self, $method, $path, %options) = @_;
     my $closing_until = now() + ($options{closing} ? $CLOSING_PATIENCE : 0);
+    my $late_until = now() + ($options{late} ? $HEARSAY_PATIENCE : 0);
     my $conflicts = 0;
     while (1) {
         my ($answer, $failure) = $self->_once($method, $path, %options);
         return ($answer, undef) unless $failure;
         my $again = $failure->{kind} =~ m/\A(?:in_use|unavailable)\z/ ? now() < $closing_until
+            : $failure->{kind} eq 'not_found' ? now() < $late_until
             : $failure->{kind} eq 'conflict' ? $conflicts++ < $CONFLICTS_MAX
             : 0;
         return (undef, $failure) unless $again;

@@ -54,7 +54,8 @@ sub activate_volume {
     my $volume = volume_of($scfg, $volname);
     # A template's disk is its frozen state: export_of knows which.
     my (undef, $snapshot) = split m/\@/, export_of($scfg, $volname, $snapname), 2;
-    $api->ask('GET', defined $snapshot ? "/v1/volumes/$volume/snapshots/$snapshot" : "/v1/volumes/$volume");
+    # A migration's target may be quicker than the word of what its source has made.
+    $api->ask('GET', defined $snapshot ? "/v1/volumes/$volume/snapshots/$snapshot" : "/v1/volumes/$volume", late => 1);
     _gateway($storeid, $scfg)->ensure();
     return 1;
 }
