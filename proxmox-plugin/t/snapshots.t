@@ -214,10 +214,17 @@ $plugin->volume_snapshot($section, $STORAGE, 'vm-130-disk-0', 'alone');
 is_deeply(with_snapshot('alone'), ['ssd.vm-130-disk-0'], 'without a section of that name just the one');
 $plugin->volume_snapshot($section, $STORAGE, 'vm-130-disk-0', 'later');
 is_deeply(with_snapshot('later'), ['ssd.vm-130-disk-0'], 'nor with one that does not have it');
-$plugin->alloc_image($STORAGE, $section, 140, 'raw', undef, 1024) for 0 .. 1;
-config('lxc/140.conf', "rootfs: fast:vm-140-disk-0,size=1M\n[vzdump]\nmp0: fast:vm-140-disk-1,mp=/data\nmp1: /srv,mp=/srv\n"
-    . "rootfs: volume=fast:vm-140-disk-0,size=1M\nsnapstate: prepare\n");
+$plugin->alloc_image($STORAGE, $section, 140, 'raw', undef, 1024) for 0 .. 3;
+my $container = "rootfs: fast:vm-140-disk-0,size=1M\n";
+for my $name (qw(vzdump daily)) {
+    $container .= "[$name]\nmp0: fast:vm-140-disk-1,mp=/data,backup=1,size=1M\nmp1: /srv,mp=/srv\nmp2: fast:vm-140-disk-2,mp=/a\n"
+        . "mp3: fast:vm-140-disk-3,mp=/b,backup=0\nrootfs: volume=fast:vm-140-disk-0,size=1M\nsnapstate: prepare\n\n";
+}
+config('lxc/140.conf', $container);
+$plugin->volume_snapshot($section, $STORAGE, 'vm-140-disk-0', 'daily');
+is_deeply(with_snapshot('daily'), [map { "ssd.vm-140-disk-$_" } 0 .. 3], 'those of a container');
 $plugin->volume_snapshot($section, $STORAGE, 'vm-140-disk-0', 'vzdump');
-is_deeply([grep { m/-140-/ } @{ with_snapshot('vzdump') }], [qw(ssd.vm-140-disk-0 ssd.vm-140-disk-1)], 'those of a container');
+is_deeply([grep { m/-140-/ } @{ with_snapshot('vzdump') }], [qw(ssd.vm-140-disk-0 ssd.vm-140-disk-1)],
+    'for a backup those that are backed up: PVE deletes no others');
 
 done_testing();

@@ -24,6 +24,9 @@ my $CONFIG_MAX = 1024 * 1024;
 # What is a disk of the guest, in its configuration.
 my $DISK_KEY = qr/(?:ide|sata|scsi|virtio|efidisk|tpmstate|mp)[0-9]{1,3}|rootfs/;
 
+# The snapshot of a container's backup. It has those disks that are backed up, and its section has all.
+my $BACKUP = 'vzdump';
+
 # What a process has made and was not asked for yet: process, daemon, vmid, snapshot => { volume => 1 }.
 my %made;
 
@@ -33,7 +36,7 @@ sub prepared_disks {
     for my $folder (qw(qemu-server lxc)) {
         my $path = "$CONFIG_FOLDER/$folder/" . plain('vmid', $vmid, 'the number of a guest') . '.conf';
         my $text = _contents($path);
-        return _disks($text, $snapshot) if defined $text;
+        return _disks($text, $snapshot, $folder) if defined $text;
     }
     return;
 }
@@ -47,14 +50,17 @@ sub _contents {
 }
 
 sub _disks {
-    my ($text, $snapshot) = @_;
+    my ($text, $snapshot, $folder) = @_;
+    my $is_backup = $folder eq 'lxc' && $snapshot eq $BACKUP;
     my ($section) = $text =~ m/^\[\Q$snapshot\E\][ \t]*\n(.*?)(?=^\[|\z)/ms or return;
     return if $section !~ m/^snapstate:[ \t]*prepare[ \t]*$/m;
     my @disks;
     for my $line (split m/\n/, $section) {
-        my ($value) = $line =~ m/\A$DISK_KEY:[ \t]*(\S+)/ or next;
+        my ($key, $value) = $line =~ m/\A($DISK_KEY):[ \t]*(\S+)/ or next;
         # PVE makes no snapshots of these.
         next if $value =~ m/(?:\A|,)media=cdrom(?:,|\z)/;
+        # Nor does it delete them: they would be in the way of the next backup.
+        next if $is_backup && $key ne 'rootfs' && $value !~ m/,backup=(?:1|on|yes|true)(?:,|\z)/;
         my ($volume) = $value =~ m/(?:\A|,)(?:file=|volume=)?([A-Za-z][A-Za-z0-9._-]*:[A-Za-z0-9._\/-]+)(?:,|\z)/ or next;
         push @disks, $volume;
     }
