@@ -168,8 +168,19 @@ my $clone = $plugin->clone_image($section, $STORAGE, $golden, 200);
         wrote($qemu, 41, '31M 1M');
         reads($qemu, 40, '15M 1M', 'what was there is there');
     }
-    my @of_pve8 = (pve8(202, $copy));
-    is(PVE::Storage::Custom::Storaged::Qmp::provoke_read($of_pve8[0]->monitor(), 'ssd.vm-102-disk-0', 20), 1, 'that of PVE 8 is found, too');
+}
+
+# A disk that PVE has named by its path: should its connection end, its guest's requests fail for good.
+{
+    my $qemu = pve8(102, $copy);
+    is_deeply([map { substr $_, 0, 1 } PVE::Storage::Custom::Storaged::Qmp::nodes_of($qemu->monitor(), 'ssd.vm-102-disk-0', 20)], ['#'],
+        'QEMU has named its node itself');
+    ok(!eval { $plugin->volume_resize($section, $STORAGE, $copy, 1024 * 1024, 1); 1 }, 'such a disk does not grow under its guest');
+    like($@, qr/larger now, but the guest sees that after it was stopped and started: its machine version is older/, 'which is said');
+    wrote($qemu, 50, '0 64k');
+    is(scalar $plugin->volume_size_info($section, $STORAGE, $copy), 1024 * 1024, 'the volume has grown');
+    $qemu->crash();
+    is(size(pve8(102, $copy)), 1024 * 1024, 'and the guest sees it when it was started again');
 }
 ok(!eval { PVE::Storage::Custom::Storaged::Qmp::provoke_read("$folder/none.qmp", 'x', 1); 1 }, 'a guest without a monitor is told of');
 

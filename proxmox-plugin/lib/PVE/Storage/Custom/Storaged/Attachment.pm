@@ -8,7 +8,7 @@ use warnings;
 
 use PVE::Storage::Custom::Storaged::Gateway;
 use PVE::Storage::Custom::Storaged::Names qw(parse_name volume_of snapshot_of export_of);
-use PVE::Storage::Custom::Storaged::Qmp qw(provoke_read);
+use PVE::Storage::Custom::Storaged::Qmp qw(nodes_of provoke_read);
 
 # Where PVE has the monitors of guests that run.
 our $MONITORS = '/var/run/qemu-server';
@@ -92,6 +92,9 @@ sub announce_growth {
     my $monitor = "$MONITORS/$vmid.qmp";
     # A container has none.
     return unless -S $monitor;
+    my @nodes = nodes_of($monitor, $export, $MONITOR_TIMEOUT) or return;
+    # A disk that PVE has named by its path has no reconnect-delay: its guest's requests would fail meanwhile.
+    die "its machine version is older than 10, whose disks do not connect again by themselves\n" if grep { m/\A#/ } @nodes;
     $gateway->disconnect($export);
     provoke_read($monitor, $export, $MONITOR_TIMEOUT);
     return;

@@ -15,7 +15,7 @@ use JSON;
 use PVE::Storage::Custom::Storaged::Http qw(connect_until send_all receive now);
 use PVE::Storage::Custom::Storaged::Plain qw(plain);
 
-our @EXPORT_OK = qw(provoke_read);
+our @EXPORT_OK = qw(nodes_of provoke_read);
 
 # The longest answer: QEMU describes each of its block nodes.
 my $ANSWER_MAX = 16 * 1024 * 1024;
@@ -23,27 +23,47 @@ my $READ_SIZE = 256 * 1024;
 # Lines that are passed over while an answer is awaited: QEMU reports events in between.
 my $EVENTS_MAX = 1000;
 
-# Reads from each of QEMU's NBD nodes of this export; how many there are. Ends with a sentence. The monitor has one client
-# at a time: while PVE asks something itself, this waits until the deadline.
+# The names of QEMU's NBD nodes of this export. Those that QEMU named itself begin with a "#". Ends with a sentence. The
+# monitor has one client at a time: while PVE asks something itself, this waits until the deadline.
+sub nodes_of {
+    my ($monitor, $export, $timeout) = @_;
+    return @{ _with_monitor($monitor, $timeout, sub { my ($self) = @_; return [$self->_nodes_of($export)]; }) };
+}
+
+# Reads from each of them once; how many there are. Ends with a sentence.
 sub provoke_read {
     my ($monitor, $export, $timeout) = @_;
+    return _with_monitor($monitor, $timeout, sub {
+        my ($self) = @_;
+        my @names = $self->_nodes_of($export);
+        for my $name (@names) {
+            my $said = $self->_execute('human-monitor-command', { 'command-line' => qq{qemu-io $name "read 0 512"} });
+            # It is silent about what it has read.
+            die "reading from '$name' failed: " . _printable($said) . "\n" if ref $said || $said =~ m/\S/;
+        }
+        return scalar @names;
+    });
+}
+
+sub _with_monitor {
+    my ($monitor, $timeout, $work) = @_;
     my $self = bless { rest => q{}, deadline => now() + $timeout }, __PACKAGE__;
-    my $count = eval {
+    my $done = eval {
         $self->{connection} = connect_until($monitor, $self->{deadline});
         $self->_line()->{QMP} or die "it is no monitor\n";
         $self->_execute('qmp_capabilities');
-        my $nodes = $self->_execute('query-named-block-nodes', { flat => JSON::true });
-        my @names = map { _node_of($_, $export) } ref $nodes eq 'ARRAY' ? @$nodes : ();
-        for my $name (@names) {
-            my $said = $self->_execute('human-monitor-command', { 'command-line' => qq{qemu-io $name "read 0 512"} });
-            die "reading from '$name' failed: " . _printable($said) . "\n" if ref $said || $said =~ m/fail|error/i;
-        }
-        scalar @names;
+        [$work->($self)];
     };
-    return $count if defined $count;
+    return $done->[0] if $done;
     my $failure = $@;
     my $message = ref $failure ? $failure->{message} : $failure =~ s/\s+\z//r;
     die "QEMU's monitor at $monitor: $message\n";
+}
+
+sub _nodes_of {
+    my ($self, $export) = @_;
+    my $nodes = $self->_execute('query-named-block-nodes', { flat => JSON::true });
+    return map { _node_of($_, $export) } ref $nodes eq 'ARRAY' ? @$nodes : ();
 }
 
 # The node's name, if it is the export's.
