@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::debian;
 use crate::process::run;
@@ -145,6 +145,23 @@ pub(crate) fn brief_iscsi(profile: Profile) -> Result<Tally> {
     debian::ensure(debian::ISCSI_CLIENTS)?;
     let arguments = ["iscsi", "--brief"].map(str::to_owned);
     programs::test(profile, CONFORMANCE, PRODUCT, &arguments)
+}
+
+/// The Proxmox plugin among doubles of its callers, over real nodes and under QEMU; and its package.
+pub(crate) fn proxmox(profile: Profile) -> Result<Tally> {
+    debian::ensure(debian::PERL)?;
+    debian::ensure_guests()?;
+    let folder = programs::build(profile, &[PRODUCT, &[ATTACH]].concat())?;
+    let mut tests = Command::new(workspace::root().join("proxmox-plugin/t/run"));
+    programs::count(tests.env("STORAGED_PROGRAMS", folder))
+}
+
+/// The Debian package of the Proxmox plugin, in `target/debian`.
+pub(crate) fn package_proxmox() -> Result<()> {
+    debian::ensure(debian::PERL)?;
+    let folder = workspace::target().join("debian");
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    run(Command::new(workspace::root().join("proxmox-plugin/package")).arg(folder))
 }
 
 /// Real guests under QEMU.

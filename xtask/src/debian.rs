@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use vm_tests::packages::Need;
-pub(crate) use vm_tests::packages::ensure;
 use vm_tests::packages::{ISCSI_MODULE, find, unpack};
+pub(crate) use vm_tests::packages::{ensure, install as ensure_guests};
 
 use crate::workspace;
 
@@ -57,6 +57,13 @@ pub(crate) const NBD_CLIENTS: &[Need] = &[
     ("libnbd-bin", "nbdinfo"),
     ("libnbd-bin", "nbdcopy"),
     ("fio", "fio"),
+];
+
+/// What the Proxmox plugin is written in, and what judges how.
+pub(crate) const PERL: &[Need] = &[
+    ("perl", "podchecker"),
+    ("libjson-perl", "/usr/share/perl5/JSON.pm"),
+    ("libperl-critic-perl", "perlcritic"),
 ];
 
 /// iSCSI initiators that others wrote, with their conformance suite.

@@ -17,7 +17,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use programs::Profile;
@@ -119,7 +119,7 @@ enum Task {
     /// Runs clients that others wrote against our servers.
     Conformance {
         /// Which server.
-        #[arg(value_parser = ["nbd", "iscsi", "libvirt", "cinder", "cinder-clients", "cinder-schema", "os-brick"])]
+        #[arg(value_parser = ["nbd", "iscsi", "libvirt", "cinder", "cinder-clients", "cinder-schema", "os-brick", "proxmox"])]
         name: String,
         /// Given to the checks as they are: `--help` tells.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -142,8 +142,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Builds the packages for a roll-out.
-    Package,
+    /// Builds Debian packages into target/debian. Those of the other programs come with the roll-out.
+    Package {
+        /// Which one.
+        #[arg(value_parser = ["proxmox"])]
+        name: String,
+    },
 }
 
 /// The oldest revision whose records, messages and disks must be understood.
@@ -205,11 +209,13 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             targets,
         } => fuzz::fuzz(*seconds, targets, *keep, None),
         Task::Mutants => campaigns::mutants(Profile::Release),
+        Task::Conformance { name, .. } if name == "proxmox" => campaigns::proxmox(Profile::Release),
         Task::Conformance { name, arguments } => campaigns::conformance(Profile::Release, name, arguments),
         Task::Vm { moves: Some(moves) } => campaigns::guest_moves(Profile::Release, *moves),
         Task::Vm { moves: None } => campaigns::guests(Profile::Release),
-        Task::Package => {
-            bail!("nothing was packaged: packages come with the roll-out, which is not built yet")
+        Task::Package { .. } => {
+            campaigns::package_proxmox()?;
+            return Ok(None);
         }
     }?;
     Ok(Some(tally))

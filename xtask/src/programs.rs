@@ -121,7 +121,12 @@ pub(crate) fn test(
         .args(arguments)
         .current_dir(workspace::root())
         .env("STORAGED_PROGRAMS", &folder);
-    let (output, good) = run_and_read(&mut command)?;
+    count(&mut command)
+}
+
+/// Runs a program that tests, and reads what it counted.
+pub(crate) fn count(command: &mut Command) -> Result<Tally> {
+    let (output, good) = run_and_read(command)?;
     Ok(judged(Tally::find(&output), good))
 }
 

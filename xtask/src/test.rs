@@ -134,6 +134,7 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
             Box::new(move || campaigns::brief_iscsi(profile)),
         ),
         ("real guests", Box::new(move || campaigns::guests(profile))),
+        ("Proxmox plugin", Box::new(move || campaigns::proxmox(profile))),
         (
             "simulation",
             Box::new(move || campaigns::sim(profile, scale.seeds, 1)),
