@@ -104,8 +104,8 @@ impl Counted {
 /// What came of ending the connections of an export.
 #[derive(Debug, Serialize, ToSchema)]
 struct Disconnected {
-    /// How many connections end.
-    disconnected: usize,
+    /// Those that end.
+    connections: usize,
 }
 
 #[derive(OpenApi)]
@@ -172,7 +172,7 @@ async fn disconnect(State(ask): Ask, Path(name): Path<String>) -> Result<Json<Di
     let export = ExportName::parse(&name).ok_or_else(closed)?;
     let connections = question(&ask, |answer| Question::Disconnect(export, answer)).await?;
     connections
-        .map(|disconnected| Json(Disconnected { disconnected }))
+        .map(|connections| Json(Disconnected { connections }))
         .ok_or_else(closed)
 }
 

@@ -223,7 +223,7 @@ fn clients_of_one_export_are_made_to_connect_anew_and_have_their_answers_first()
         client.take(16 + 512);
     }
     let (status, body) = ask_control(&control, "POST", "/v1/exports/disk/disconnect");
-    assert_eq!((status, body.as_str()), (200, r#"{"disconnected":2}"#));
+    assert_eq!((status, body.as_str()), (200, r#"{"connections":2}"#));
     for client in &mut clients {
         assert!(client.is_over());
     }
