@@ -121,6 +121,7 @@ is_deeply(asked(), [], 'and nobody is asked');
 {
     $plugin->map_volume(@of);
     local $PVE::Storage::Custom::Storaged::Gateway::ATTACH = script('busy', "echo '/dev/nbd7 is in use on this host' >&2; exit 1");
+    local $PVE::Storage::Custom::Storaged::Gateway::IN_USE_TIMEOUT = 0.3;
     my @warnings;
     local $SIG{__WARN__} = sub { push @warnings, @_; };
     is($plugin->deactivate_volume(@of, undef, {}), 1, 'a block device that is used stays');
@@ -131,6 +132,18 @@ is_deeply(asked(), [], 'and nobody is asked');
     like($@, qr/\Astorage 'fast': ssd\.vm-100-disk-0: .*\n\z/, 'is told of');
     local $PVE::Storage::Custom::Storaged::Gateway::ATTACH = script('odd', 'echo "/dev/x; reboot"');
     ok(!eval { $plugin->map_volume(@of); 1 }, 'a path that is none is not taken for one');
+}
+
+{
+    # As udev has it open for a moment.
+    $plugin->map_volume(@of);
+    my $device = "$folder/devices/ssd.vm-100-disk-0";
+    local $PVE::Storage::Custom::Storaged::Gateway::ATTACH = script('moment',
+        "test -e $folder/moment && exec rm $device; touch $folder/moment; echo '/dev/nbd7 is in use on this host' >&2; exit 1");
+    is($plugin->unmap_volume(@of), 1, 'a block device that is used for a moment only');
+    ok(!-l $device, 'ends');
+    $PVE::Storage::Custom::Storaged::Gateway::ATTACH = "$folder/attach";
+    $plugin->map_volume(@of);
 }
 
 # A block device that grows.

@@ -34,6 +34,8 @@ our $START_TIMEOUT = 10;
 my $ATTACH_TIMEOUT = 30;
 # How long a block device may take to show its volume's new size; storaged-attach looks each three seconds.
 our $GROWTH_TIMEOUT = 15;
+# How long a block device that is in use may be so until it is told of: udev looks into each that was just closed.
+our $IN_USE_TIMEOUT = 3;
 my $LOOK_AGAIN_AFTER = 0.1;
 my $CONTROL_TIMEOUT = 10;
 
@@ -108,7 +110,12 @@ sub map_device {
 # Ends an export's block device, if there is one and nobody uses it.
 sub unmap_device {
     my ($self, $export) = @_;
-    $self->_attach('unmap', $export) if -l $self->device($export);
+    my $deadline = now() + $IN_USE_TIMEOUT;
+    while (-l $self->device($export)) {
+        return if eval { $self->_attach('unmap', $export); 1 };
+        die $@ if $@ !~ m/in use/ || now() > $deadline;
+        sleep $LOOK_AGAIN_AFTER;
+    }
     return;
 }
 
