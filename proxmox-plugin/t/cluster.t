@@ -9,6 +9,9 @@ use Storaged::Test::Node qw($STORAGE until_true);
 use Storaged::Test::Qemu;
 
 my $plugin = 'PVE::Storage::Custom::StoragedPlugin';
+# A machine that tests may have much else to do.
+no warnings 'once';
+local $PVE::Storage::Custom::Storaged::Api::HEARSAY_PATIENCE = 30;
 my $etcd = Storaged::Test::Etcd->start();
 
 sub node {

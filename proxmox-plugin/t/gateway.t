@@ -36,7 +36,9 @@ sub asked {
 no warnings 'once';
 local $PVE::Storage::Custom::Storaged::Gateway::DEVICES = "$folder/devices";
 local $PVE::Storage::Custom::Storaged::Gateway::BLOCK = "$folder/block";
-local $PVE::Storage::Custom::Storaged::Gateway::START_TIMEOUT = 20;
+# A machine that tests may have much else to do.
+local $PVE::Storage::Custom::Storaged::Gateway::START_TIMEOUT = 60;
+local $PVE::Storage::Custom::Storaged::Gateway::ANSWER_TIMEOUT = 30;
 local $PVE::Storage::Custom::Storaged::Gateway::SYSTEMCTL = script('systemctl', 'exit 0');
 local $PVE::Storage::Custom::Storaged::Gateway::ATTACH = script('attach', <<"END");
 case "\$3" in
@@ -95,7 +97,7 @@ $node->crash('storaged-nbd');
     close $file or die "pid: $!\n";
     # It is the program itself that the shell became.
     kill 'KILL', $pid;
-    Storaged::Test::Node::until_true('the gateway to end', sub { return !kill 0, $pid; });
+    Storaged::Test::Node::until_true('the gateway to end', sub { return !PVE::Storage::Custom::Storaged::Nbd::answers($socket, 1); });
 }
 {
     my $fake = Storaged::Test::FakeDaemon->start($node->nbd_socket(), sub { syswrite $_[0], 'SSH-2.0-OpenSSH'; });

@@ -112,6 +112,8 @@ sub section {
         'storaged-pool' => 'ssd',
         'storaged-socket' => $self->admin_socket(),
         'storaged-nbd-socket' => $self->nbd_socket(),
+        # A machine that tests may have much else to do.
+        'storaged-status-timeout' => 10,
         %more,
     };
 }

@@ -27,7 +27,7 @@ our $DEVICES = '/dev/storaged';
 our $BLOCK = '/sys/class/block';
 
 # How long a gateway may take to say who it is, in seconds.
-my $ANSWER_TIMEOUT = 1;
+our $ANSWER_TIMEOUT = 1;
 # How long it may take to start.
 our $START_TIMEOUT = 10;
 # How long a change of block devices may take: the kernel asks the gateway, and that the disks.
