@@ -183,10 +183,10 @@ SKIP: {
 
 # Connections are ended by the control socket beside the gateway's.
 my $gateway = PVE::Storage::Custom::Storaged::Gateway->new($STORAGE, $section);
-is($gateway->disconnect('ssd.vm-100-disk-0'), 0, 'of what nobody has open none');
+is($gateway->disconnect('ssd.vm-100-disk-0'), 0, 'there are none to what nobody has open');
 {
     my $client = PVE::Storage::Custom::Storaged::Nbd->new($socket, 'ssd.vm-100-disk-0');
-    is($gateway->disconnect('ssd.vm-100-disk-0'), 1, 'of what somebody has open one');
+    is($gateway->disconnect('ssd.vm-100-disk-0'), 1, 'there is one to what somebody has open');
     ok(!eval { $client->read_at(0, 512); 1 }, 'which has ended');
 }
 {
