@@ -9,7 +9,7 @@ use JSON;
 use PVE::Storage;
 use PVE::Storage::Custom::StoragedPlugin;
 use PVE::Storage::Custom::Storaged::Vhost
-    qw(read_config disks_of device_args enabled_args disabled_args shared_memory memory_of drive_volume);
+    qw(read_config disks_of device_args enabled_args disabled_args shared_memory memory_of drive_volume boot_order boot_before);
 use Storaged::Test::Node qw(program spawn until_true);
 use Storaged::Test::Qemu;
 
@@ -45,6 +45,11 @@ is_deeply(disks_of($two), { scsi1 => 'ssd.vm-100-disk-1', virtio2 => 'ssd.vm-100
 ok(!eval { enabled_args({ args => $two }, 'virtio2', 'x'); 1 }, 'not twice');
 like(enabled_args({ boot => 'order=scsi1;net0' }, 'scsi1', 'v'), qr/,bootindex=99\z/, 'the disk to boot from stays it');
 unlike(enabled_args({ boot => 'order=scsi10' }, 'scsi1', 'v'), qr/bootindex/, 'another is not');
+is_deeply([boot_order('order=scsi0;net0')], ['scsi0', 'net0'], 'an order to boot is read');
+is_deeply([boot_order($_)], [], 'none is none') for undef, 'cdn', 'order=';
+is(boot_before('order=scsi1;net0', 'order=net0', 'scsi1'), 'order=scsi1;net0', 'one that PVE took a disk out of is back');
+is(boot_before('order=scsi1;net0', 'order=net1', 'scsi1'), undef, 'unless it was changed');
+is(boot_before('order=net0', 'order=net0', 'scsi1'), undef, 'or never had the disk');
 my $one = disabled_args($two, 'scsi1');
 is_deeply(disks_of($one), { virtio2 => 'ssd.vm-100-disk-2' }, 'one less');
 like($one, qr/memory-backend-memfd/, 'the other needs the memory');
@@ -87,7 +92,7 @@ elsif (\$verb eq 'set') {
     my %config = map { chomp; split m/: /, \$_, 2 } lines();
     my (%given, \@delete);
     while (my (\$option, \$value) = splice \@words, 0, 2) { \$option eq '--delete' ? push(\@delete, split m/,/, \$value) : (\$given{\$option =~ s/^--//r} = \$value); }
-    for my \$key (\@delete) { my \$was = delete \$config{\$key}; \$config{unused0} = \$was =~ s/,.*//r if \$key =~ m/^scsi/; }
+    for my \$key (\@delete) { \$config{boot} and \$config{boot} =~ s/\$key;?//; my \$was = delete \$config{\$key}; \$config{unused0} = \$was =~ s/,.*//r if \$key =~ m/^scsi/; }
     \%config = (\%config, \%given);
     for my \$value (values \%given) { my (\$volume) = split m/,/, \$value; delete \$config{unused0} if (\$config{unused0} // '') eq \$volume; }
     open my \$file, '>', \$path or die;
@@ -120,7 +125,7 @@ my %options = (snippets => 'local');
 sub make_device { my ($disk) = @_; return quietly(sub { main::enable(100, $disk // 'scsi1', { %options }) }); }
 sub make_disk { return quietly(sub { main::disable(100, 'scsi1', { %options }) }); }
 
-my $before = "memory: 2048\nname: test\nscsi0: fast:vm-100-disk-0,size=1M\nscsi1: fast:vm-100-disk-1,discard=on,size=1M\n";
+my $before = "boot: order=scsi1;net0\nmemory: 2048\nname: test\nscsi0: fast:vm-100-disk-0,size=1M\nscsi1: fast:vm-100-disk-1,discard=on,size=1M\n";
 SKIP: {
     skip 'this storaged has no labels', 20 unless $node->storaged_can('/v1/volumes/{volume}/labels');
     put($before);
@@ -144,7 +149,7 @@ SKIP: {
         is(text('100.conf'), $before, 'changes nothing');
     }
     ok(make_device(), 'a disk becomes a device');
-    is(text('100.conf'), "args: $memory $device\nhookscript: local:snippets/storaged-vhost\nmemory: 2048\nname: test\n"
+    is(text('100.conf'), "args: $memory $device,bootindex=99\nboot: order=net0\nhookscript: local:snippets/storaged-vhost\nmemory: 2048\nname: test\n"
         . "scsi0: fast:vm-100-disk-0,size=1M\nunused0: fast:vm-100-disk-1\n", 'as the configuration says');
     is(noted(), 'scsi1=fast:vm-100-disk-1,discard=on,size=1M', 'what it was is known');
     like(text('hook'), qr{exec /usr/bin/pve-storaged hook "\$\@"}, 'the hookscript is there');

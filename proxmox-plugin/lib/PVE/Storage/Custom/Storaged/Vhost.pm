@@ -13,7 +13,9 @@ use Exporter qw(import);
 
 use PVE::Storage::Custom::Storaged::Plain qw(plain);
 
-our @EXPORT_OK = qw(read_config disks_of device_args enabled_args disabled_args shared_memory memory_of drive_volume);
+our @EXPORT_OK = qw(
+    read_config disks_of device_args enabled_args disabled_args shared_memory memory_of drive_volume boot_order boot_before
+);
 
 # Where a vhost-blk that systemd runs listens for its guest.
 our $SOCKETS = '/run/storaged-vhost';
@@ -79,13 +81,28 @@ sub device_args {
         . " -device vhost-user-blk-pci,id=$OURS$disk-device,chardev=$OURS$disk$boot";
 }
 
+# The devices that a guest boots from, in order, of its "boot".
+sub boot_order {
+    my ($boot) = @_;
+    my ($order) = ($boot // q{}) =~ m/(?:\A|,)order=([A-Za-z0-9;]*)/;
+    return split m/;/, $order // q{};
+}
+
+# The "boot" that a guest had before PVE took a disk out of it, unless it was changed meanwhile.
+sub boot_before {
+    my ($before, $now, $disk) = @_;
+    return unless grep { $_ eq $disk } boot_order($before);
+    my $without = join q{;}, grep { $_ ne $disk } boot_order($before);
+    return $without eq join(q{;}, boot_order($now)) ? $before : undef;
+}
+
 # A guest's "args" with one more disk.
 sub enabled_args {
     my ($config, $disk, $volume) = @_;
     my $args = $config->{args} // q{};
     die "$disk of the guest is such a disk already\n" if disks_of($args)->{$disk};
     my $memory = shared_memory($config);
-    my @order = split m/;/, ($config->{boot} // q{}) =~ s/\A.*?order=//r;
+    my @order = boot_order($config->{boot});
     my $is_boot_disk = @order && $order[0] eq $disk;
     my @parts = grep { length } ($args, $args =~ m/\Q$MEMORY\E/ ? undef : $memory, device_args($disk, $volume, $is_boot_disk));
     return join q{ }, @parts;
