@@ -65,6 +65,7 @@ my @of = ($STORAGE, $section, $disk);
 # To activate.
 is($plugin->activate_volume(@of, undef, {}, {}), 1, 'a volume is activated');
 is($plugin->activate_volume(@of, undef, {}, {}), 1, 'again and again');
+is(readlink("$folder/nbd.sock,file.reconnect-delay=300"), 'nbd.sock', 'the socket has the name that paths have');
 is_deeply(asked(), [], 'a gateway that answers is not started');
 ok(!eval { $plugin->activate_volume($STORAGE, $section, 'vm-100-disk-9', undef, {}) }, 'what is not there is not activated');
 like($@, qr/\Astorage 'fast': there is no volume "ssd\.vm-100-disk-9"\n\z/, 'and told of');

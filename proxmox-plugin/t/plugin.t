@@ -57,11 +57,13 @@ is_deeply([$plugin->parse_volname('base-100-disk-0/vm-200-disk-0')],
     ['images', 'vm-200-disk-0', '200', 'base-100-disk-0', '100', undef, 'raw'], 'a name is read without a daemon');
 is((($plugin->parse_volname('base-100-disk-0'))[5]), 1, 'a template is one');
 
-my $path = 'nbd:unix:/run/storaged-pve/nbd.sock:exportname=ssd.vm-100-disk-0';
+my $socket = '?socket=/run/storaged-pve/nbd.sock,file.reconnect-delay=300';
+my $path = "nbd+unix:///ssd.vm-100-disk-0$socket";
+my $path_of_snapshot = "nbd+unix:///ssd.vm-100-disk-0\@monday$socket";
 is_deeply([$plugin->path($section, 'vm-100-disk-0', 'fast')], [$path, '100', 'images'], 'a path, its owner and kind');
 is(scalar $plugin->path($section, 'vm-100-disk-0', 'fast'), $path, 'the path alone');
-is(scalar $plugin->path($section, 'vm-100-disk-0', 'fast', 'monday'), "$path\@monday", 'the path of a snapshot');
-is(scalar $plugin->filesystem_path($section, 'vm-100-disk-0', 'monday'), "$path\@monday", 'without the name of the storage');
+is(scalar $plugin->path($section, 'vm-100-disk-0', 'fast', 'monday'), $path_of_snapshot, 'the path of a snapshot');
+is(scalar $plugin->filesystem_path($section, 'vm-100-disk-0', 'monday'), $path_of_snapshot, 'without the name of the storage');
 is(scalar $plugin->path({ %$section, 'storaged-nbd-socket' => undef }, 'vm-100-disk-0', 'fast'), $path, 'the default socket');
 ok(!eval { $plugin->path($section, 'golden', 'fast') }, 'what is no volume has no path');
 

@@ -170,17 +170,31 @@ my $clone = $plugin->clone_image($section, $STORAGE, $golden, 200);
     }
 }
 
-# A disk that PVE has named by its path: should its connection end, its guest's requests fail for good.
+# A guest of an older machine, whose disk PVE gives by its path, in a -drive.
 {
     my $qemu = pve8(102, $copy);
-    is_deeply([map { substr $_, 0, 1 } PVE::Storage::Custom::Storaged::Qmp::nodes_of($qemu->monitor(), 'ssd.vm-102-disk-0', 20)], ['#'],
-        'QEMU has named its node itself');
-    ok(!eval { $plugin->volume_resize($section, $STORAGE, $copy, 1024 * 1024, 1); 1 }, 'such a disk does not grow under its guest');
-    like($@, qr/larger now, but the guest sees that after it was stopped and started: its machine version is older/, 'which is said');
     wrote($qemu, 50, '0 64k');
-    is(scalar $plugin->volume_size_info($section, $STORAGE, $copy), 1024 * 1024, 'the volume has grown');
-    $qemu->crash();
-    is(size(pve8(102, $copy)), 1024 * 1024, 'and the guest sees it when it was started again');
+    $node->crash('storaged-nbd');
+    $node->start_gateway();
+    reads($qemu, 50, '0 64k', 'it goes on with another gateway, too');
+    $plugin->volume_resize($section, $STORAGE, $copy, 1024 * 1024, 1);
+    my ($device) = @{ $qemu->ask('query-block') };
+    ok(eval { $qemu->ask('block_resize', { 'node-name' => $device->{inserted}{'node-name'}, size => 1024 * 1024 }); 1 }, 'and grows')
+        or diag($@);
+    wrote($qemu, 51, '960k 64k');
+}
+
+# A disk that was moved under such a guest: QEMU has opened the path itself. Should its connection end, its requests fail for good.
+{
+    my $path = $plugin->path($section, $copy, $STORAGE);
+    my $qemu = Storaged::Test::Qemu->start($folder, 102, '-device', 'virtio-scsi-pci,id=scsihw0');
+    $qemu->ask('human-monitor-command', { 'command-line' => 'drive_add 0 if=none,id=moved,format=raw,file=' . $path =~ s/,/,,/r });
+    my ($found) = PVE::Storage::Custom::Storaged::Qmp::nodes_of($qemu->monitor(), 'ssd.vm-102-disk-0', 20);
+    like($found->{socket}, qr/,file[.]reconnect-delay=300\z/, 'it is known by its socket');
+    ok(!eval { $plugin->volume_resize($section, $STORAGE, $copy, 2048 * 1024, 1); 1 }, 'it does not grow under its guest');
+    like($@, qr/larger now, but the guest sees that after it was stopped and started: the disk was moved here/, 'which is said');
+    like($qemu->ask('human-monitor-command', { 'command-line' => 'qemu-io moved "read 0 512"' }), qr/\A\s*\z/, 'and its connection is left alone');
+    is(scalar $plugin->volume_size_info($section, $STORAGE, $copy), 2048 * 1024, 'the volume has grown');
 }
 ok(!eval { PVE::Storage::Custom::Storaged::Qmp::provoke_read("$folder/none.qmp", 'x', 1); 1 }, 'a guest without a monitor is told of');
 

@@ -44,7 +44,7 @@ my $cloud = PVE::Storage::vdisk_alloc($config, 'fast', 100, 'raw', 'vm-100-cloud
 is($cloud, 'fast:vm-100-cloudinit', 'one with a name');
 PVE::Storage::activate_volumes($config, [$disk, $cloud]);
 is(PVE::Storage::volume_size_info($config, $disk, 5), 528 * 1024, 'its size');
-like(PVE::Storage::path($config, $disk), qr/\Anbd:unix:.*:exportname=ssd\.vm-100-disk-0\z/, 'its path');
+like(PVE::Storage::path($config, $disk), qr{\Anbd[+]unix:///ssd\.vm-100-disk-0[?]socket=/}, 'its path');
 is(scalar @{ PVE::Storage::vdisk_list($config, 'fast', 100)->{fast} }, 2, 'both are listed');
 is_deeply([map { $_->{content} } @{ PVE::Storage::volume_list($config, 'fast') }], ['images', 'images'], 'as content');
 ok(PVE::Storage::volume_has_feature($config, $_, $disk, undef, 1), "it has $_") for qw(snapshot copy template rename sparseinit);

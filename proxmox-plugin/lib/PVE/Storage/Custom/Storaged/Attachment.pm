@@ -13,8 +13,6 @@ use PVE::Storage::Custom::Storaged::Qmp qw(nodes_of provoke_read);
 # Where PVE has the monitors of guests that run.
 our $MONITORS = '/var/run/qemu-server';
 
-# How long a guest's requests wait for a gateway that is away before they fail, in seconds.
-my $RECONNECT_DELAY = 300;
 # How long QEMU may take to make another connection after a growth: it tries at once.
 my $MONITOR_TIMEOUT = 20;
 
@@ -33,8 +31,8 @@ sub path {
 sub filesystem_path {
     my ($class, $scfg, $volname, $snapname) = @_;
     my $vmid = (parse_name($volname))[1];
-    my $socket = _gateway('storaged', $scfg)->address();
-    my $path = "nbd:unix:$socket:exportname=" . export_of($scfg, $volname, $snapname);
+    my $address = _gateway('storaged', $scfg)->path_address();
+    my $path = 'nbd+unix:///' . export_of($scfg, $volname, $snapname) . "?socket=$address";
     return wantarray ? ($path, $vmid, 'images') : $path;
 }
 
@@ -44,7 +42,7 @@ sub qemu_blockdev_options {
         driver => 'nbd',
         server => { type => 'unix', path => _gateway($storeid, $scfg)->address() . q{} },
         export => export_of($scfg, $volname, ($options // {})->{'snapshot-name'}) . q{},
-        'reconnect-delay' => int $RECONNECT_DELAY,
+        'reconnect-delay' => int $PVE::Storage::Custom::Storaged::Gateway::RECONNECT_DELAY,
     };
 }
 
@@ -93,8 +91,9 @@ sub announce_growth {
     # A container has none.
     return unless -S $monitor;
     my @nodes = nodes_of($monitor, $export, $MONITOR_TIMEOUT) or return;
-    # A disk that PVE has named by its path has no reconnect-delay: its guest's requests would fail meanwhile.
-    die "its machine version is older than 10, whose disks do not connect again by themselves\n" if grep { m/\A#/ } @nodes;
+    # One that QEMU opened by a path, and not in a -drive, has no reconnect-delay: its guest's requests would fail from then on.
+    die "the disk was moved here while the guest ran, and does not connect again by itself\n"
+        if grep { $_->{socket} ne $gateway->address() } @nodes;
     $gateway->disconnect($export);
     provoke_read($monitor, $export, $MONITOR_TIMEOUT);
     return;

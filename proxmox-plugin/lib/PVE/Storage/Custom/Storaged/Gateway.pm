@@ -22,6 +22,8 @@ our $ATTACH = '/usr/bin/storaged-attach';
 # The gateway, and what gives the host's block devices another connection after its restart.
 our $UNIT = 'storaged-pve-nbd.service';
 our $ATTACH_UNIT = 'storaged-pve-attach.service';
+# How long a guest's requests wait for a gateway that is away before they fail, in seconds.
+our $RECONNECT_DELAY = 300;
 # Where block devices are, and where the kernel tells of them.
 our $DEVICES = '/dev/storaged';
 our $BLOCK = '/sys/class/block';
@@ -51,8 +53,25 @@ sub new {
 
 sub address { my ($self) = @_; return $self->{socket}; }
 
-# Returns when the gateway answers; starts it, if it does not. Ends with a sentence.
+# The address for those whom PVE gives a path. In a -drive, which guests of older machines have, QEMU takes what follows the
+# comma for an option of the disk: with it, requests wait for a gateway. For all others it is a part of the socket's name, and
+# the socket has that name, too.
+sub path_address {
+    my ($self) = @_;
+    return "$self->{socket},file.reconnect-delay=$RECONNECT_DELAY";
+}
+
+# Returns when the gateway answers, at both its names; starts it, if it does not. Ends with a sentence.
 sub ensure {
+    my ($self) = @_;
+    $self->_start();
+    my $link = $self->path_address();
+    my ($name) = $self->{socket} =~ m{([^/]+)\z};
+    symlink $name, $link or $!{EEXIST} or die "storage '$self->{storage}': $link cannot be made: $!\n";
+    return;
+}
+
+sub _start {
     my ($self) = @_;
     return if PVE::Storage::Custom::Storaged::Nbd::answers($self->{socket}, $ANSWER_TIMEOUT);
     my $deadline = now() + $START_TIMEOUT;

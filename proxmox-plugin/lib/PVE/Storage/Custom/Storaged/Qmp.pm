@@ -23,8 +23,8 @@ my $READ_SIZE = 256 * 1024;
 # Lines that are passed over while an answer is awaited: QEMU reports events in between.
 my $EVENTS_MAX = 1000;
 
-# The names of QEMU's NBD nodes of this export. Those that QEMU named itself begin with a "#". Ends with a sentence. The
-# monitor has one client at a time: while PVE asks something itself, this waits until the deadline.
+# QEMU's NBD nodes of this export: name and socket of each. Ends with a sentence. The monitor has one client at a time: while
+# PVE asks something itself, this waits until the deadline.
 sub nodes_of {
     my ($monitor, $export, $timeout) = @_;
     return @{ _with_monitor($monitor, $timeout, sub { my ($self) = @_; return [$self->_nodes_of($export)]; }) };
@@ -35,13 +35,13 @@ sub provoke_read {
     my ($monitor, $export, $timeout) = @_;
     return _with_monitor($monitor, $timeout, sub {
         my ($self) = @_;
-        my @names = $self->_nodes_of($export);
-        for my $name (@names) {
+        my @nodes = $self->_nodes_of($export);
+        for my $name (map { $_->{name} } @nodes) {
             my $said = $self->_execute('human-monitor-command', { 'command-line' => qq{qemu-io $name "read 0 512"} });
             # It is silent about what it has read.
             die "reading from '$name' failed: " . _printable($said) . "\n" if ref $said || $said =~ m/\S/;
         }
-        return scalar @names;
+        return scalar @nodes;
     });
 }
 
@@ -66,23 +66,25 @@ sub _nodes_of {
     return map { _node_of($_, $export) } ref $nodes eq 'ARRAY' ? @$nodes : ();
 }
 
-# The node's name, if it is the export's.
+# The node, if it is the export's.
 sub _node_of {
     my ($node, $export) = @_;
     return unless ref $node eq 'HASH' && ($node->{drv} // q{}) eq 'nbd';
-    my $file = $node->{file} // q{};
-    my $is_export = $file =~ m{\Anbd\+unix:///(\S*?)\?} ? $1 eq $export
-        : $file =~ m/\Ajson:(.*)\z/s ? _export_in($1) eq $export
-        : 0;
-    return unless $is_export;
-    return ($node->{'node-name'} // q{}) =~ m/\A(#?[A-Za-z0-9][A-Za-z0-9._-]*)\z/ ? $1 : ();
+    my ($its_export, $socket) = _address_in($node->{file} // q{});
+    return unless defined $its_export && $its_export eq $export;
+    my ($name) = ($node->{'node-name'} // q{}) =~ m/\A(#?[A-Za-z0-9][A-Za-z0-9._-]*)\z/ or return;
+    return { name => $name, socket => $socket // q{} };
 }
 
-# As QEMU describes what has no short name.
-sub _export_in {
-    my ($text) = @_;
+# Export and socket, as QEMU describes a node: by an address, or by options where it has no such.
+sub _address_in {
+    my ($file) = @_;
+    return ($1, $2) if $file =~ m{\Anbd\+unix:///(\S*?)\?socket=(\S*)\z};
+    my ($text) = $file =~ m/\Ajson:(.*)\z/s or return;
     my $options = eval { JSON->new->utf8->decode($text) };
-    return ref $options eq 'HASH' ? $options->{export} // q{} : q{};
+    return unless ref $options eq 'HASH';
+    my $server = ref $options->{server} eq 'HASH' ? $options->{server} : { path => $options->{'server.path'} };
+    return ($options->{export}, $server->{path});
 }
 
 sub _execute {
