@@ -101,7 +101,7 @@ $node->crash('storaged-nbd');
     Storaged::Test::Node::until_true('the gateway to end', sub { return !PVE::Storage::Custom::Storaged::Nbd::answers($socket, 1); });
 }
 {
-    my $fake = Storaged::Test::FakeDaemon->start($node->nbd_socket(), sub { syswrite $_[0], 'SSH-2.0-OpenSSH'; });
+    my $fake = Storaged::Test::FakeDaemon->start($node->nbd_socket(), sub { syswrite $_[0], 'SSH-2.0-OpenSSH'; }, 1);
     local $PVE::Storage::Custom::Storaged::Gateway::START_TIMEOUT = 1;
     ok(!eval { $plugin->activate_volume(@of, undef, {}) }, 'what is no gateway is not taken for one');
 }

@@ -9,9 +9,9 @@ use warnings;
 use IO::Socket::UNIX;
 use POSIX ();
 
-# What it does is given the connection and what was asked so far (up to the first empty line).
+# What it does is given the connection and what was asked so far (up to the first empty line; nothing, if it speaks first).
 sub start {
-    my ($class, $socket, $answer) = @_;
+    my ($class, $socket, $answer, $speaks_first) = @_;
     unlink $socket;
     my $listener = IO::Socket::UNIX->new(Local => $socket, Listen => 8) or die "$socket: $!\n";
     my $pid = fork // die "fork: $!\n";
@@ -19,7 +19,7 @@ sub start {
     local $SIG{PIPE} = 'IGNORE';
     while (my $connection = $listener->accept) {
         my $asked = q{};
-        while ($asked !~ m/\r\n\r\n/ && sysread $connection, $asked, 65536, length $asked) { }
+        while (!$speaks_first && $asked !~ m/\r\n\r\n/ && sysread $connection, $asked, 65536, length $asked) { }
         $answer->($connection, $asked);
         close $connection;
     }
