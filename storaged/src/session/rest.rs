@@ -255,16 +255,25 @@ impl Sessions {
                 hold: held,
             };
             let owner = self.owner_here(volume);
-            if let Some(owner) = owner.filter(|owner| owner.generation == generation) {
+            let owner = owner.filter(|owner| owner.generation == generation);
+            let connection = owner.as_ref().map(|owner| owner.connection);
+            if let Some(owner) = owner {
                 // A connection that ended drops the order, which is seen below.
                 let _ = owner.orders.send(order).await;
             }
             resting.holds.push(hold);
-            drains.push((drain, volume));
+            drains.push((drain, volume, connection));
         }
-        for (drain, volume) in drains {
-            if !matches!(timeout_at(deadline, drain).await, Ok(Ok(()))) {
-                return Err(RestError::NotInTime(self.not_at_rest(volume)).into());
+        for (drain, volume, connection) in drains {
+            match timeout_at(deadline, drain).await {
+                Ok(Ok(())) => {}
+                // It closed the volume just now, or its connection ended.
+                Ok(Err(_)) => {
+                    resting.abandon().await;
+                    self.until_gone(volume, connection).await;
+                    return Err(Failed::OwnerLeft(RestError::NotInTime(self.not_at_rest(volume))));
+                }
+                Err(_) => return Err(RestError::NotInTime(self.not_at_rest(volume)).into()),
             }
         }
         let mut left = None;
@@ -325,6 +334,26 @@ impl Sessions {
                 () = sleep_until(deadline) => {
                     return Err(RestError::NotInTime(self.does_not_answer(volume)));
                 }
+            }
+        }
+    }
+
+    /// Waits until a connection that ended has nothing more to do with a volume: until it is known whether its process is
+    /// dead, or comes again.
+    async fn until_gone(&self, volume: VolumeId, connection: Option<u64>) {
+        let is_there = || self.owner_here(volume).map(|owner| owner.connection) == connection;
+        let deadline = Instant::now() + self.settings.lease + OWNER_GRACE;
+        let mut map = self.map.clone();
+        while connection.is_some() {
+            let mut arrived = pin!(self.arrived.notified());
+            arrived.as_mut().enable();
+            if !is_there() {
+                return;
+            }
+            tokio::select! {
+                () = arrived => {}
+                goes_on = map.changed() => if !goes_on { return },
+                () = sleep_until(deadline) => return,
             }
         }
     }

@@ -89,6 +89,24 @@ fn a_snapshot_of_what_is_being_written_is_one_instant_and_the_writer_notices_not
     });
 }
 
+/// Proxmox's plugin found it: a gateway closed the volume while a snapshot had it asked to hold still, and there was no
+/// snapshot, though nobody stood in its way any more.
+#[test]
+fn a_snapshot_of_a_volume_that_is_closed_just_now_is_taken() {
+    const ROUNDS: u32 = 40;
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let node = Node::with_pool(directory.path()).await;
+        node.create("a", "64M").await;
+        for round in 0..ROUNDS {
+            let device = node.open("a", None).await;
+            let name = json!({ "name": format!("s{round}") });
+            let (_, ()) = tokio::join!(node.post("/v1/volumes/a/snapshots", name), device.close());
+        }
+        node.stop().await;
+    });
+}
+
 #[test]
 fn a_group_snapshot_is_one_instant_over_all_its_volumes() {
     run(async {
