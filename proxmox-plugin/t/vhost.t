@@ -126,8 +126,7 @@ sub make_device { my ($disk) = @_; return quietly(sub { main::enable(100, $disk 
 sub make_disk { return quietly(sub { main::disable(100, 'scsi1', { %options }) }); }
 
 my $before = "boot: order=scsi1;net0\nmemory: 2048\nname: test\nscsi0: fast:vm-100-disk-0,size=1M\nscsi1: fast:vm-100-disk-1,discard=on,size=1M\n";
-SKIP: {
-    skip 'this storaged has no labels', 20 unless $node->storaged_can('/v1/volumes/{volume}/labels');
+{
     put($before);
     for my $case (['running', qr/runs: stop it/], ['snapshots', qr/has snapshots/]) {
         touch($case->[0]);

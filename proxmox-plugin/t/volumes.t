@@ -129,8 +129,7 @@ fails('the name of another guest', "'vm-401-disk-5' is no name", sub { $plugin->
 fails("a template", "'base-200-disk-0' is a template's disk", sub { $plugin->rename_volume($section, $STORAGE, 'base-200-disk-0', 400) });
 
 # Notes and protection.
-SKIP: {
-    skip 'this storaged has no labels', 9 unless $node->storaged_can('/v1/volumes/{volume}/labels');
+{
     my @of = ($section, $STORAGE, 'vm-400-disk-5');
     is($plugin->get_volume_attribute(@of, 'notes'), undef, 'no notes');
     is($plugin->get_volume_attribute(@of, 'protected'), 0, 'no protection');

@@ -151,6 +151,7 @@ pub(crate) fn brief_iscsi(profile: Profile) -> Result<Tally> {
 pub(crate) fn proxmox(profile: Profile) -> Result<Tally> {
     debian::ensure(debian::PERL)?;
     debian::ensure_guests()?;
+    debian::fetch_etcd()?;
     let folder = programs::build(profile, &[PRODUCT, &[ATTACH]].concat())?;
     let mut tests = Command::new(workspace::root().join("proxmox-plugin/t/run"));
     programs::count(tests.env("STORAGED_PROGRAMS", folder))

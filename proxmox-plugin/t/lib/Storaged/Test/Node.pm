@@ -183,22 +183,6 @@ sub crash {
 sub freeze { my ($self, $name) = @_; kill 'STOP', $self->{pids}{$name}; return; }
 sub thaw { my ($self, $name) = @_; kill 'CONT', $self->{pids}{$name}; return; }
 
-# Whether the gateway has what an operator may ask of it.
-sub gateway_can {
-    my ($self, $path) = @_;
-    my ($status, $text) = PVE::Storage::Custom::Storaged::Http::exchange(
-        socket => "$self->{folder}/control.sock", method => 'GET', path => '/v1/openapi.json',
-        deadline => PVE::Storage::Custom::Storaged::Http::now() + 10,
-    );
-    return exists JSON->new->utf8->decode($text)->{paths}{$path};
-}
-
-# Whether storaged has this path.
-sub storaged_can {
-    my ($self, $path) = @_;
-    return exists $self->api()->ask('GET', '/v1/openapi.json')->{paths}{$path};
-}
-
 sub DESTROY {
     my ($self) = @_;
     # A process that was forked from the test's has a copy of this.
