@@ -255,22 +255,19 @@ impl Sessions {
                 hold: held,
             };
             let owner = self.owner_here(volume);
-            let owner = owner.filter(|owner| owner.generation == generation);
-            let connection = owner.as_ref().map(|owner| owner.connection);
-            if let Some(owner) = owner {
+            if let Some(owner) = owner.filter(|owner| owner.generation == generation) {
                 // A connection that ended drops the order, which is seen below.
                 let _ = owner.orders.send(order).await;
             }
             resting.holds.push(hold);
-            drains.push((drain, volume, connection));
+            drains.push((drain, volume));
         }
-        for (drain, volume, connection) in drains {
+        for (drain, volume) in drains {
             match timeout_at(deadline, drain).await {
                 Ok(Ok(())) => {}
                 // It closed the volume just now, or its connection ended.
                 Ok(Err(_)) => {
                     resting.abandon().await;
-                    self.until_gone(volume, connection).await;
                     return Err(Failed::OwnerLeft(RestError::NotInTime(self.not_at_rest(volume))));
                 }
                 Err(_) => return Err(RestError::NotInTime(self.not_at_rest(volume)).into()),
@@ -338,28 +335,11 @@ impl Sessions {
         }
     }
 
-    /// Waits until a connection that ended has nothing more to do with a volume: until it is known whether its process is
-    /// dead, or comes again.
-    async fn until_gone(&self, volume: VolumeId, connection: Option<u64>) {
-        let is_there = || self.owner_here(volume).map(|owner| owner.connection) == connection;
-        let deadline = Instant::now() + self.settings.lease + OWNER_GRACE;
-        let mut map = self.map.clone();
-        while connection.is_some() {
-            let mut arrived = pin!(self.arrived.notified());
-            arrived.as_mut().enable();
-            if !is_there() {
-                return;
-            }
-            tokio::select! {
-                () = arrived => {}
-                goes_on = map.changed() => if !goes_on { return },
-                () = sleep_until(deadline) => return,
-            }
-        }
-    }
-
+    /// The owner of a volume, if it has a connection here that takes orders. One that has ended stays registered until it is
+    /// known whether its process is dead, and is not here meanwhile.
     pub(super) fn owner_here(&self, volume: VolumeId) -> Option<Registered> {
-        self.registered().get(&volume).cloned()
+        let owner = self.registered().get(&volume).cloned();
+        owner.filter(|owner| !owner.orders.is_closed())
     }
 
     fn not_at_rest(&self, volume: VolumeId) -> String {
