@@ -1,5 +1,6 @@
 //! The command line, as clap reads it. The words here are the help that users read, and the man pages.
 
+mod access;
 mod cluster;
 mod disk;
 mod image;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use crate::api::Place;
 use crate::exit;
 
+pub(crate) use access::{AccessCommand, RoleArgument};
 pub(crate) use cluster::{ClusterCommand, InitArguments, JoinArguments, MachineArguments};
 pub(crate) use disk::DiskCommand;
 pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArguments};
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     /// Making a cluster, and letting machines join it.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Tokens with which programs ask storaged over the network.
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// The machines of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),

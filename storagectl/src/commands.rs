@@ -1,5 +1,6 @@
 //! One module for each noun of the command line: asks the API, shows the answer.
 
+mod access;
 mod cluster;
 mod disk;
 mod documents;
@@ -45,6 +46,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Pool(command) => pool::perform(&api, form, command).await,
         Command::Disk(command) => disk::perform(&api, form, command).await,
         Command::Cluster(command) => cluster::perform(&api, form, command).await,
+        Command::Access(command) => access::perform(&api, form, command).await,
         Command::Node(command) => node::perform(&api, form, command).await,
         Command::Upgrade(command) => upgrade::perform(&api, form, command).await,
         Command::Iscsi(command) => iscsi::perform(&api, form, command).await,
