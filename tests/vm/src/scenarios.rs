@@ -5,9 +5,10 @@ mod device;
 mod iscsi;
 pub mod killed;
 pub mod migrated;
+mod proxmox;
 mod volume;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 pub use device::fio_verify;
@@ -50,6 +51,20 @@ impl Setting {
     /// Boots a host that has volumes as block devices of its own.
     pub fn boot_attaching_host(&self) -> Result<Guest> {
         self.boot_loaded(Vec::new(), Load::Attach)
+    }
+
+    /// Boots a host of a storage network with one more disk, for reading only: `/dev/vda`.
+    pub fn boot_host_with(&self, disk: PathBuf) -> Result<Guest> {
+        Guest::boot(
+            &self.image,
+            &Options {
+                disks: Vec::new(),
+                load: Load::Host,
+                starts_from: None,
+                read_only_disk: Some(disk),
+                accelerator: self.accelerator,
+            },
+        )
     }
 
     /// Boots a guest from a disk, as QEMU's `-drive` takes it, on which the image's boot disk is.
@@ -153,5 +168,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "what OpenStack wants a host to have is there, after a power cut of the host too, and goes when it is not wanted",
         run: attach::wanted,
+    },
+    Scenario {
+        name: "Proxmox VE's plugin makes TPM states and containers' disks block devices of its node, and the gateway is killed and I/O only waits",
+        run: proxmox::block_devices,
     },
 ];
