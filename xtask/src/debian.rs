@@ -64,6 +64,7 @@ pub(crate) const PERL: &[Need] = &[
     ("perl", "podchecker"),
     ("libjson-perl", "/usr/share/perl5/JSON.pm"),
     ("libperl-critic-perl", "perlcritic"),
+    ("libio-socket-ssl-perl", "/usr/share/perl5/IO/Socket/SSL.pm"),
 ];
 
 /// iSCSI initiators that others wrote, with their conformance suite.
