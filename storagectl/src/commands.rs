@@ -1,6 +1,7 @@
 //! One module for each noun of the command line: asks the API, shows the answer.
 
 mod access;
+mod adopt;
 mod cluster;
 mod disk;
 mod documents;
@@ -55,6 +56,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Top(arguments) => top::top(&api, form, &arguments).await,
         Command::Events { follow, number } => event::events(&api, form, follow, number).await,
         Command::Import(arguments) => image::import(&api, form, arguments).await,
+        Command::Adopt(arguments) => adopt::adopt(&api, form, arguments).await,
         Command::Export(arguments) => image::export(&api, form, arguments).await,
         Command::Vhost(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
