@@ -66,6 +66,13 @@ pub(crate) const PERL: &[Need] = &[
     ("libperl-critic-perl", "perlcritic"),
 ];
 
+/// What Debian packages are made with.
+pub(crate) const PACKAGING: &[Need] = &[
+    ("dpkg-dev", "dpkg-shlibdeps"),
+    ("binutils", "strip"),
+    ("gzip", "gzip"),
+];
+
 /// iSCSI initiators that others wrote, with their conformance suite.
 pub(crate) const ISCSI_CLIENTS: &[Need] = &[
     ("qemu-utils", "qemu-img"),
