@@ -1,8 +1,9 @@
 //! The programs that look for defects, each with what it needs beside it.
 
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::debian;
 use crate::process::run;
@@ -157,12 +158,10 @@ pub(crate) fn proxmox(profile: Profile) -> Result<Tally> {
     programs::count(tests.env("STORAGED_PROGRAMS", folder))
 }
 
-/// The Debian package of the Proxmox plugin, in `target/debian`.
-pub(crate) fn package_proxmox() -> Result<()> {
+/// The Debian package of the Proxmox plugin.
+pub(crate) fn package_proxmox(into: &Path) -> Result<()> {
     debian::ensure(debian::PERL)?;
-    let folder = workspace::target().join("debian");
-    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    run(Command::new(workspace::root().join("proxmox-plugin/package")).arg(folder))
+    run(Command::new(workspace::root().join("proxmox-plugin/package")).arg(into))
 }
 
 /// Real guests under QEMU.

@@ -67,6 +67,13 @@ pub(crate) const PERL: &[Need] = &[
     ("libio-socket-ssl-perl", "/usr/share/perl5/IO/Socket/SSL.pm"),
 ];
 
+/// What Debian packages are made with.
+pub(crate) const PACKAGING: &[Need] = &[
+    ("dpkg-dev", "dpkg-shlibdeps"),
+    ("binutils", "strip"),
+    ("gzip", "gzip"),
+];
+
 /// iSCSI initiators that others wrote, with their conformance suite.
 pub(crate) const ISCSI_CLIENTS: &[Need] = &[
     ("qemu-utils", "qemu-img"),

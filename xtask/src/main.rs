@@ -5,6 +5,7 @@ mod beside;
 mod campaigns;
 mod debian;
 mod fuzz;
+mod package;
 mod process;
 mod programs;
 mod second_lines;
@@ -142,11 +143,10 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Builds Debian packages into target/debian. Those of the other programs come with the roll-out.
+    /// Builds Debian packages into target/debian: storaged, storaged-cinder-api, storaged-pve.
     Package {
-        /// Which one.
-        #[arg(value_parser = ["proxmox"])]
-        name: String,
+        #[command(flatten)]
+        options: package::Options,
     },
 }
 
@@ -213,8 +213,8 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
         Task::Conformance { name, arguments } => campaigns::conformance(Profile::Release, name, arguments),
         Task::Vm { moves: Some(moves) } => campaigns::guest_moves(Profile::Release, *moves),
         Task::Vm { moves: None } => campaigns::guests(Profile::Release),
-        Task::Package { .. } => {
-            campaigns::package_proxmox()?;
+        Task::Package { options } => {
+            package::package(options)?;
             return Ok(None);
         }
     }?;
