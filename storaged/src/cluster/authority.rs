@@ -16,17 +16,14 @@ use coordination::keys::Key;
 use coordination::records::{self, AuthorityRecord, RecordError, encode};
 use coordination::{Compare, Coordination, CoordinationError, Outcome, Transaction};
 use joining::Door;
-use joining::door::DoorError;
+use joining::door::{DoorError, certificate_of, serving};
 use protocol::NodeId;
 use protocol::session::CredentialsView;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::version::TLS13;
-use rustls::{ServerConfig, crypto};
+use rustls::ServerConfig;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -88,10 +85,7 @@ pub enum AuthorityError {
     /// What was made is of no use.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The same, for the network's admin API.
-    #[error("the certificate of the admin API cannot be used: {0}")]
-    Network(String),
-    /// The same, for the door.
+    /// The same, for whoever has no certificate himself.
     #[error(transparent)]
     Door(#[from] DoorError),
     /// The coordination store refuses.
@@ -233,18 +227,8 @@ impl Authority {
     /// Its names are those of the host, and none of a role: it is good for being asked, and for nothing else.
     fn of_admin(&self, names: &[String]) -> Result<Arc<ServerConfig>, AuthorityError> {
         let view = self.issue(names.to_vec(), &[ExtendedKeyUsagePurpose::ServerAuth])?;
-        let wrong = |error: &dyn std::error::Error| AuthorityError::Network(error.to_string());
-        let one = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| wrong(&error));
-        // With the authority, so that a client may also know it by a fingerprint.
-        let chain = vec![one(&view.certificate)?, one(&view.authority)?];
-        let key = PrivateKeyDer::from_pem_slice(view.key.as_bytes()).map_err(|error| wrong(&error))?;
-        let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| wrong(&error))?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(|error| wrong(&error))?;
-        Ok(Arc::new(config))
+        let authority = certificate_of(&view.authority)?;
+        Ok(serving(authority, certificate_of(&view.certificate)?, &view.key)?)
     }
 
     fn issue(
