@@ -164,10 +164,11 @@ pub(crate) fn package_proxmox(into: &Path) -> Result<()> {
     run(Command::new(workspace::root().join("proxmox-plugin/package")).arg(into))
 }
 
-/// Real guests under QEMU.
-pub(crate) fn guests(profile: Profile) -> Result<Tally> {
+/// Real guests under QEMU: all scenarios, or those that are quick enough for each change.
+pub(crate) fn guests(profile: Profile, full: bool) -> Result<Tally> {
     debian::fetch_etcd()?;
-    programs::test(profile, GUESTS, &[PRODUCT, &[ATTACH]].concat(), &[])
+    let arguments: &[String] = if full { &[] } else { &["--short".to_owned()] };
+    programs::test(profile, GUESTS, &[PRODUCT, &[ATTACH]].concat(), arguments)
 }
 
 /// One guest, moved live between two QEMUs.
