@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coordination::etcd;
 use serde::Deserialize;
+use telemetry::mistake;
 
 use backups::BackupsFile;
 
@@ -37,12 +38,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// It is no TOML, or has fields that nobody knows.
-    #[error("the configuration {path} is wrong: {source}")]
+    #[error("the configuration {path} is wrong: {mistake}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and what.
-        source: Box<toml::de::Error>,
+        /// Where and what, without the words that stand there: they may be a secret.
+        mistake: String,
     },
     /// A value makes no sense.
     #[error("the configuration is wrong: {0}")]
@@ -225,9 +226,9 @@ impl Settings {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = text(path)?;
-        let file: Words = toml::from_str(&text).map_err(|source| ConfigError::Parse {
+        let file: Words = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
-            source: Box::new(source),
+            mistake: mistake(&text, error.span(), error.message()),
         })?;
         let host = file.storage.host.unwrap_or_else(|| "storaged".to_owned());
         if host.is_empty() || host.contains(['@', '#', '/']) {
@@ -424,4 +425,28 @@ fn text(path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Passwords stand in this file, and mistakes stand beside them.
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_the_line_of_a_password_does_not_show_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for line in [
+            "pasword = 'canary'",
+            "password = ['canary']",
+            "password = 'canary",
+            "password = 12345\n#canary",
+        ] {
+            let text = format!("[keystone]\nauth_url = 'http://127.0.0.1:1'\n{line}\n");
+            std::fs::write(file.path(), text).unwrap();
+            let error = Settings::read(file.path()).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(told.contains("line 3, column "), "{told}");
+            assert!(!told.contains("canary") && !told.contains("12345"), "{told}");
+        }
+    }
 }

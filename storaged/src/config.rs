@@ -8,6 +8,7 @@ use std::time::Duration;
 use admin_api::sizes::SizeInput;
 use coordination::etcd::{self, ClientIdentity, Credentials};
 use serde::Deserialize;
+use telemetry::mistake;
 
 use crate::cluster as node;
 use crate::near_full::Limits;
@@ -55,12 +56,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is no TOML, or has fields that nobody knows.
-    #[error("the configuration {path} is wrong: {source}")]
+    #[error("the configuration {path} is wrong: {mistake}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and what.
-        source: Box<toml::de::Error>,
+        /// Where and what, without the words that stand there: they may be a secret.
+        mistake: String,
     },
     /// A value makes no sense.
     #[error("{0}")]
@@ -184,9 +185,9 @@ impl Settings {
             path: path.to_owned(),
             source,
         })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+        toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
-            source: Box::new(source),
+            mistake: mistake(&text, error.span(), error.message()),
         })
     }
 
@@ -412,6 +413,22 @@ mod tests {
         }
         let parsed: Result<Settings, _> = toml::from_str("lease = 5");
         assert!(parsed.unwrap_err().to_string().contains("unknown field"));
+    }
+
+    #[test]
+    fn a_mistake_in_the_line_of_a_secret_does_not_show_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for line in [
+            "password = 'canary'",
+            "user = ['canary']",
+            "user = 'canary",
+            "user = 1\nuser = 'canary'",
+        ] {
+            std::fs::write(file.path(), format!("[etcd]\n{line}\n")).unwrap();
+            let error = Settings::read(file.path()).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(told.contains("line ") && !told.contains("canary"), "{told}");
+        }
     }
 
     #[test]

@@ -3,11 +3,14 @@
 
 mod beside;
 mod campaigns;
+mod crates;
 mod debian;
+mod deny;
 mod fuzz;
 mod package;
 mod process;
 mod programs;
+mod sbom;
 mod second_lines;
 mod tally;
 mod test;
@@ -115,6 +118,11 @@ enum Task {
         /// Only these targets.
         targets: Vec<String>,
     },
+    /// Has `cargo deny` judge the crates of others: licences, sources, known holes. Installs it into target/tools, which takes
+    /// minutes, and fetches the list of holes.
+    Deny,
+    /// Writes which crates are in each program, and which it is built with, as `CycloneDX`, into target/sbom.
+    Sbom,
     /// Plants known bugs and reports which of them the tests catch.
     Mutants,
     /// Runs clients that others wrote against our servers.
@@ -208,6 +216,11 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             keep,
             targets,
         } => fuzz::fuzz(*seconds, targets, *keep, None),
+        Task::Deny => deny::deny(),
+        Task::Sbom => {
+            sbom::write_all()?;
+            return Ok(None);
+        }
         Task::Mutants => campaigns::mutants(Profile::Release),
         Task::Conformance { name, .. } if name == "proxmox" => campaigns::proxmox(Profile::Release),
         Task::Conformance { name, arguments } => campaigns::conformance(Profile::Release, name, arguments),

@@ -1,6 +1,7 @@
 //! The rules of the code base that a machine can check. Each rule is a function from what it looks at
 //! to findings, and has a test that shows a violation being found.
 
+mod dependencies;
 mod directions;
 mod document;
 mod functions;
@@ -15,6 +16,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::crates;
 use crate::process::run;
 use crate::tally::Tally;
 use crate::workspace;
@@ -58,10 +60,12 @@ pub(crate) fn tidy(sources_only: bool) -> Result<Tally> {
 /// Our own rules.
 pub(crate) fn rules() -> Result<Tally> {
     let mut tally = Tally::default();
+    let metadata = crates::metadata()?;
     for (name, findings) in [
         ("sources", source_rules()?),
         ("documents", document_rules()?),
-        ("directions", directions::check(&directions::metadata()?)),
+        ("directions", directions::check(&metadata)),
+        ("dependencies", dependencies::check(&metadata)?),
     ] {
         for finding in &findings {
             println!("{finding}");

@@ -1,5 +1,5 @@
 //! What a process of the data path tells of itself: how many requests, how large, how long they took; the same as
-//! Prometheus text; and how its log lines look.
+//! Prometheus text; how its log lines look; and what it says of a configuration that it cannot read.
 //!
 //! Counting happens in plain memory of the thread that does the work, without locks and without allocation; whatever
 //! costs more is done by the thread that asks. This crate knows no socket, no volume and no disk.
@@ -8,8 +8,10 @@
 pub mod figures;
 pub mod latency;
 pub mod log;
+mod mistake;
 pub mod prometheus;
 pub mod traffic;
 
 pub use figures::Figures;
 pub use latency::Latencies;
+pub use mistake::mistake;

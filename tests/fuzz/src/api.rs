@@ -1,8 +1,12 @@
 //! The admin API: names, sizes, references and the JSON of every request.
 
+use std::collections::BTreeMap;
+
 use admin_api::names::{Reference, check_name};
 use admin_api::sizes::{SizeInput, format_size, parse_size};
-use admin_api::{disks, events, pools, snapshots, volumes};
+use admin_api::{
+    disks, events, iscsi, join_tokens, labels, limits, nodes, pools, scrubs, snapshots, vhost, volumes,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +23,22 @@ pub(crate) fn run(input: &[u8]) {
     json::<pools::CreatePool>(input, |_| ());
     json::<disks::AddDisk>(input, |_| ());
     json::<disks::ChangeDisk>(input, |_| ());
+    json::<disks::GiveUp>(input, |_| ());
     json::<events::EventPage>(input, |_| ());
+    json::<volumes::RetypeVolume>(input, |_| ());
+    json::<volumes::TakeOverVolume>(input, |_| ());
+    json::<labels::ChangeLabels>(input, changed_labels);
+    json::<limits::VolumeLimits>(input, |limits| {
+        let _ = limits.check();
+    });
+    json::<join_tokens::MakeJoinToken>(input, |_| ());
+    json::<nodes::ChangeNode>(input, |_| ());
+    json::<scrubs::StartScrub>(input, |_| ());
+    json::<scrubs::CheckVolume>(input, |_| ());
+    json::<vhost::Drain>(input, |_| ());
+    json::<vhost::Hold>(input, |_| ());
+    json::<vhost::Resume>(input, |_| ());
+    of_iscsi(input);
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
@@ -39,6 +58,30 @@ pub(crate) fn run(input: &[u8]) {
         );
     }
     size(&SizeInput::from(text));
+}
+
+/// What gateways and operators say of iSCSI.
+fn of_iscsi(input: &[u8]) {
+    json::<iscsi::CreateTarget>(input, |_| ());
+    json::<iscsi::AddLun>(input, |_| ());
+    json::<iscsi::AddAccess>(input, |request| {
+        let _ = request.chap.as_ref().map(iscsi::Credentials::check);
+    });
+    json::<iscsi::AnnouncePortals>(input, |_| ());
+    json::<iscsi::Reservations>(input, |reservations| {
+        let _ = reservations.check();
+    });
+}
+
+/// What a volume has after the change is within the bounds.
+fn changed_labels(change: &labels::ChangeLabels) {
+    if let Ok(labels) = change.apply(&BTreeMap::new()) {
+        let length: usize = labels.iter().map(|(name, text)| name.len() + text.len()).sum();
+        assert!(
+            labels.len() <= labels::LABELS_MAX && length <= labels::LABELS_LENGTH_MAX,
+            "a volume's labels have bounds"
+        );
+    }
 }
 
 /// What is accepted writes itself so that it reads back the same.

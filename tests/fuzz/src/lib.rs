@@ -12,6 +12,7 @@ mod disk;
 mod iscsi;
 mod joining;
 mod nbd;
+mod records;
 mod virtio;
 mod wire;
 
@@ -57,6 +58,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "nbd-connection",
         run: nbd::connection,
+    },
+    Target {
+        name: "records",
+        run: records::run,
     },
     Target {
         name: "virtio-ring",

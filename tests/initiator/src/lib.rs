@@ -25,6 +25,18 @@ pub struct Names<'a> {
     pub keys: &'a str,
 }
 
+impl Names<'_> {
+    /// As a login request has them.
+    fn text(&self) -> String {
+        let Self {
+            initiator,
+            target,
+            keys,
+        } = self;
+        format!("InitiatorName={initiator}\0TargetName={target}\0SessionType=Normal\0{keys}")
+    }
+}
+
 /// A PDU.
 pub struct Pdu {
     /// Its first 48 bytes.
@@ -99,6 +111,46 @@ impl Initiator {
         logged_in.unwrap_or_else(refused)
     }
 
+    /// Tries to log in with a proof by CHAP that is made up. The status that ends it.
+    pub async fn prove_wrongly(address: SocketAddr, names: Names<'_>, user: &str) -> u16 {
+        let mut initiator = Self::connect(address, 0).await;
+        let proof = "0".repeat(64);
+        // From the first stage on to the next; to stay in the first; and on again.
+        let steps = [
+            (0x81, names.text() + "AuthMethod=CHAP\0"),
+            (0, "CHAP_A=7\0".to_owned()),
+            (0x81, format!("CHAP_N={user}\0CHAP_R=0x{proof}\0")),
+        ];
+        for (flags, text) in steps {
+            let status = initiator.say(flags, 0, &text).await.header.u16(36);
+            if status != 0 {
+                return status;
+            }
+        }
+        0
+    }
+
+    async fn connect(address: SocketAddr, tsih: u16) -> Self {
+        Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            command_number: 1,
+            tsih,
+        }
+    }
+
+    /// Sends a login request, and takes the answer.
+    async fn say(&mut self, flags: u8, connection: u16, text: &str) -> Pdu {
+        let mut header = Header::new(0x43, flags, 0);
+        header.0[8..14].copy_from_slice(&[0x80, 0, 0, 0, 0, 1]);
+        header.set_u16(14, self.tsih);
+        header.set_u16(20, connection);
+        header.set_u32(24, 1);
+        self.send(header, text.as_bytes()).await;
+        let response = self.receive().await.unwrap();
+        assert_eq!(response.header.opcode(), 0x23);
+        response
+    }
+
     /// Logs in, or gives the status that was answered, and the text with it.
     pub async fn try_log_in(
         address: SocketAddr,
@@ -106,25 +158,8 @@ impl Initiator {
         connection: u16,
         tsih: u16,
     ) -> Result<Self, (u16, String)> {
-        let mut initiator = Self {
-            stream: TcpStream::connect(address).await.unwrap(),
-            command_number: 1,
-            tsih,
-        };
-        let mut header = Header::new(0x43, 0x87, 0);
-        header.0[8..14].copy_from_slice(&[0x80, 0, 0, 0, 0, 1]);
-        header.set_u16(14, tsih);
-        header.set_u16(20, connection);
-        header.set_u32(24, 1);
-        let Names {
-            initiator: own,
-            target,
-            keys,
-        } = names;
-        let names = format!("InitiatorName={own}\0TargetName={target}\0SessionType=Normal\0{keys}");
-        initiator.send(header, names.as_bytes()).await;
-        let response = initiator.receive().await.unwrap();
-        assert_eq!(response.header.opcode(), 0x23);
+        let mut initiator = Self::connect(address, tsih).await;
+        let response = initiator.say(0x87, connection, &names.text()).await;
         match response.header.u16(36) {
             0 => {
                 initiator.tsih = response.header.u16(14);

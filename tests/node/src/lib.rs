@@ -7,8 +7,10 @@ pub mod etcd;
 pub mod metrics;
 pub mod node;
 pub mod process;
+mod talkative;
 
 pub use cluster::{Cluster, join};
 pub use etcd::Etcd;
 pub use node::{Node, new_folder, storagectl};
 pub use process::{Process, command_inside, program};
+pub use talkative::talkative;

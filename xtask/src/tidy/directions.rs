@@ -1,13 +1,10 @@
 //! Who may use whom. The crates of the workspace, what each may depend on, and what each refuses to know.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
-
 use super::Finding;
-use crate::workspace;
+use crate::crates::{Metadata, reachable};
 
 /// A crate's place: which crates of the workspace it may use directly, and which crates, of anybody's,
 /// must not be reachable from it at all. Tests (dev-dependencies) are free.
@@ -155,63 +152,6 @@ const PLACES: &[Place] = &[
 /// Where programs that test live: they may use everything.
 const TEST_FOLDERS: [&str; 2] = ["tests", "xtask"];
 
-/// The part of `cargo metadata` that matters here.
-#[derive(Deserialize)]
-pub(super) struct Metadata {
-    packages: Vec<Package>,
-    workspace_members: BTreeSet<String>,
-    resolve: Resolve,
-    workspace_root: String,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    id: String,
-    name: String,
-    manifest_path: String,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<DependencyKind>,
-}
-
-#[derive(Deserialize)]
-struct DependencyKind {
-    kind: Option<String>,
-}
-
-/// Asks cargo.
-pub(super) fn metadata() -> Result<Metadata> {
-    // For this platform only: what others would link is not built here.
-    let output = workspace::cargo()
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--filter-platform=x86_64-unknown-linux-gnu",
-        ])
-        .output()
-        .context("run cargo metadata")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).context("read the answer of cargo metadata")
-}
-
 /// Findings about all members of the workspace.
 pub(super) fn check(metadata: &Metadata) -> Vec<Finding> {
     let names: BTreeMap<&str, &str> = metadata
@@ -223,7 +163,7 @@ pub(super) fn check(metadata: &Metadata) -> Vec<Finding> {
         .resolve
         .nodes
         .iter()
-        .map(|node| (node.id.as_str(), normal_dependencies(node)))
+        .map(|node| (node.id.as_str(), node.normal()))
         .collect();
     let members = metadata
         .packages
@@ -261,31 +201,13 @@ pub(super) fn check(metadata: &Metadata) -> Vec<Finding> {
     findings
 }
 
-fn normal_dependencies(node: &Node) -> Vec<&str> {
-    let normal = node
-        .deps
-        .iter()
-        .filter(|dependency| dependency.dep_kinds.iter().any(|kind| kind.kind.is_none()));
-    normal.map(|dependency| dependency.pkg.as_str()).collect()
-}
-
-fn reachable<'a>(from: &'a str, uses: &BTreeMap<&'a str, Vec<&'a str>>) -> BTreeSet<&'a str> {
-    let mut reached = BTreeSet::new();
-    let mut next = vec![from];
-    while let Some(package) = next.pop() {
-        for used in uses.get(package).into_iter().flatten() {
-            if reached.insert(*used) {
-                next.push(used);
-            }
-        }
-    }
-    reached
-}
-
 #[cfg(test)]
 mod tests {
     //! A wrong edge is found, direct or by a detour, and dev-dependencies are free.
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::crates::{Dependency, DependencyKind, Node, Package, Resolve};
 
     fn workspace(edges: &[(&str, &str, Option<&str>)], members: &[(&str, &str)]) -> Metadata {
         let mut all: BTreeSet<&str> = members.iter().map(|(name, _)| *name).collect();
@@ -300,6 +222,7 @@ mod tests {
             id: (*name).into(),
             name: (*name).into(),
             manifest_path: format!("/root/{}/Cargo.toml", folder(*name)),
+            ..Package::default()
         });
         let nodes = all.iter().map(|name| Node {
             id: (*name).into(),

@@ -17,5 +17,6 @@ mod recovery;
 mod relocation;
 mod restored;
 mod retype;
+mod secrets;
 mod shared;
 mod volumes;
