@@ -60,6 +60,21 @@ impl Drop for Cgroup {
     }
 }
 
+/// Removes what a run that was killed has left behind. Call it before any host is there: a group that nobody is in yet would
+/// go, too.
+pub(crate) fn clear() -> Result<()> {
+    for hierarchy in hierarchies()? {
+        for entry in fs::read_dir(hierarchy)?.filter_map(Result::ok) {
+            let events = fs::read_to_string(entry.path().join("cgroup.events")).unwrap_or_default();
+            let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+            if ours && !events.contains("populated 1") {
+                remove(&entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A group can only go after those in it.
 fn remove(folder: &Path) {
     if let Ok(entries) = fs::read_dir(folder) {
@@ -86,15 +101,5 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     let mut all: Vec<PathBuf> = mounts.lines().filter_map(wanted).collect();
     all.sort();
     all.dedup();
-    // What a run that was killed has left behind.
-    for hierarchy in &all {
-        for entry in fs::read_dir(hierarchy)?.filter_map(Result::ok) {
-            let events = fs::read_to_string(entry.path().join("cgroup.events")).unwrap_or_default();
-            let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-            if ours && !events.contains("populated 1") {
-                remove(&entry.path());
-            }
-        }
-    }
     Ok(all)
 }

@@ -1,12 +1,13 @@
 //! What all scenarios happen in: Debian, our packages, a key, a place that is gone with the program, and hosts that are
 //! started in it. It does not know what is rolled out.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::cgroup;
 use crate::debian::Debian;
 use crate::host::{Host, Kind};
 use crate::inside::{self, finish};
@@ -14,6 +15,8 @@ use crate::own_packages::Packages;
 
 /// Where all that this run writes is: memory that nobody outside sees.
 const PLACE: &str = "/run/storaged-hosts";
+/// Only one run on a machine has it.
+const LOCK: &str = "/run/lock/storaged-hosts";
 /// How much of it there may be at most. Disks are thin.
 const PLACE_SIZE: &str = "12g";
 /// Disks of each host: two to begin with, and one that another is replaced by.
@@ -26,11 +29,16 @@ pub(crate) struct Lab {
     /// The control node's folder.
     pub(crate) control: PathBuf,
     pub(crate) hosts: Vec<Host>,
+    _lock: File,
 }
 
 impl Lab {
     /// Makes a lab without hosts. Call it in namespaces of our own.
     pub(crate) fn raise(debian: Debian, built: &Path, older: Option<&Path>) -> Result<Self> {
+        // One at a time: whatever nobody uses, and is ours, is left over.
+        let lock = File::create(LOCK).with_context(|| format!("make {LOCK}"))?;
+        lock.lock().with_context(|| format!("lock {LOCK}"))?;
+        cgroup::clear()?;
         inside::raise().context("make the network")?;
         let place = PathBuf::from(PLACE);
         fs::create_dir_all(&place).context("make the lab's folder")?;
@@ -60,6 +68,7 @@ impl Lab {
             packages,
             control,
             hosts: Vec::new(),
+            _lock: lock,
         })
     }
 
