@@ -55,7 +55,7 @@ const fn idle(what: &'static str, act: fn(&mut Stage) -> Result<()>) -> Deed {
 }
 
 /// All deeds, in the order in which they are done.
-pub(crate) const DEEDS: [Deed; 17] = [
+pub(crate) const DEEDS: [Deed; 18] = [
     deed("three hosts start", Stage::start),
     idle("check mode from nothing", Stage::check_from_nothing),
     deed("roll-out from nothing", Stage::roll_out),
@@ -74,6 +74,10 @@ pub(crate) const DEEDS: [Deed; 17] = [
     deed(
         "a host that lost its system is restored, under verified I/O",
         Stage::restore,
+    ),
+    deed(
+        "etcd begins anew with its backup, under verified I/O",
+        Stage::restore_etcd,
     ),
     deed("a disk is replaced, under verified I/O", Stage::replace_disk),
     deed("a node less, under verified I/O", Stage::remove_node),
@@ -253,6 +257,19 @@ impl Stage {
         self.ansible.play("site", &["--limit", "host-2"])?;
         self.until_whole()?;
         self.expect_nodes(HOSTS + 1)?;
+        self.goes_on()
+    }
+
+    /// What came after the backup, nodes give back.
+    fn restore_etcd(&mut self) -> Result<()> {
+        self.ansible.play("backup", &[])?;
+        self.storagectl(0, "volume create later 4M")?;
+        self.ansible.play("restore_etcd", &["-e", "etcd_restore=yes"])?;
+        self.until(
+            "storagectl volume list | grep -q '^later '",
+            "storagectl volume list",
+        )?;
+        self.until_whole()?;
         self.goes_on()
     }
 
