@@ -34,6 +34,9 @@ const CONFORMANCE: Program = Program {
     binary: "conformance",
 };
 const GUESTS: Program = Program { binary: "vm-tests" };
+const HOSTS: Program = Program {
+    binary: "hosts-tests",
+};
 
 /// What every whole run needs beside its unit tests.
 pub(crate) const OF_EVERY_RUN: &[Program] = &[
@@ -48,6 +51,7 @@ pub(crate) const OF_EVERY_RUN: &[Program] = &[
     KILL,
     CONFORMANCE,
     GUESTS,
+    HOSTS,
 ];
 /// What is compiled anew for the sake of the bugs on purpose, each with the profile that it runs in.
 pub(crate) fn of_mutants(profile: Profile) -> [(Profile, Program); 2] {
@@ -108,6 +112,33 @@ pub(crate) fn storms(profile: Profile, arguments: &[String]) -> Result<Tally> {
     debian::fetch_etcd()?;
     debian::ensure(debian::STORAGE_DAEMON)?;
     programs::test(profile, STORMS, PRODUCT, arguments)
+}
+
+/// The Ansible collection, as far as it can be judged without hosts.
+pub(crate) fn rules_of_hosts(profile: Profile) -> Result<Tally> {
+    debian::ensure_python()?;
+    let folder = workspace::target().join("hosts");
+    let arguments = [
+        "--rules".to_owned(),
+        "--folder".to_owned(),
+        folder.display().to_string(),
+    ];
+    programs::test(profile, HOSTS, &[], &arguments)
+}
+
+/// Real hosts, rolled out by Ansible with these packages, and upgraded from older ones if there are any.
+pub(crate) fn hosts(profile: Profile, packages: &Path, older: Option<&Path>) -> Result<Tally> {
+    debian::ensure_python()?;
+    debian::ensure_guests()?;
+    let folder = workspace::target().join("hosts");
+    let mut arguments = vec!["--folder".to_owned(), folder.display().to_string()];
+    arguments.extend(["--packages".to_owned(), packages.display().to_string()]);
+    if let Some(older) = older {
+        arguments.extend(["--older".to_owned(), older.display().to_string()]);
+    }
+    let mut tally = rules_of_hosts(profile)?;
+    tally.add(programs::test(profile, HOSTS, PRODUCT, &arguments)?);
+    Ok(tally)
 }
 
 /// `vhost-blk`, killed so often under a real guest.

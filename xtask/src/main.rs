@@ -100,6 +100,16 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Makes hosts with Debian, systemd and ssh, and rolls storaged out on them with the Ansible collection: from nothing,
+    /// again, a node more, an upgrade under verified I/O, a node less. Needs root, and a quarter of an hour.
+    Hosts {
+        /// Upgrade from this revision, which is built for it, instead of from the same programs under another version.
+        #[arg(long, value_name = "REVISION")]
+        from: Option<String>,
+        /// Only what needs no hosts: lints, specifications, alerts and the dashboard.
+        #[arg(long, conflicts_with = "from")]
+        rules: bool,
+    },
     /// Builds an older revision, and upgrades a cluster of three nodes from it to this one while it is written to, node by
     /// node; then back. Every block is verified.
     Upgrade {
@@ -210,6 +220,8 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             kill(rounds, kills, *seed)
         }
         Task::Storms { arguments } => campaigns::storms(Profile::Release, arguments),
+        Task::Hosts { rules: true, .. } => campaigns::rules_of_hosts(Profile::Checked),
+        Task::Hosts { from, .. } => upgrade::hosts(from.as_deref()),
         Task::Upgrade { from } => upgrade::upgrade(from),
         Task::Fuzz {
             seconds,

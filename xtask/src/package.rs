@@ -82,6 +82,17 @@ pub(crate) fn package(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The packages of programs that are there, made quickly, for trials.
+pub(crate) fn quickly(programs: &Path, version: Option<&str>, into: &Path) -> Result<()> {
+    package(&Options {
+        names: vec![Name::Storaged, Name::CinderApi],
+        programs: Some(programs.to_owned()),
+        version: version.map(str::to_owned),
+        into: Some(into.to_owned()),
+        quick: true,
+    })
+}
+
 /// Where the programs are: those that were named, or those that are built now.
 fn programs(options: &Options) -> Result<PathBuf> {
     if let Some(folder) = &options.programs {

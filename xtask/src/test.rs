@@ -9,7 +9,7 @@ use crate::beside::{self, Beside};
 use crate::programs::{self, Profile};
 use crate::tally::Tally;
 use crate::unit_tests::{self, Executable};
-use crate::{campaigns, debian, fuzz, tidy};
+use crate::{campaigns, debian, fuzz, tidy, upgrade};
 
 /// How much of everything.
 struct Scale {
@@ -28,6 +28,9 @@ pub(crate) const KILLS_OF_A_RELEASE: (u32, u32) = (500, 1000);
 
 /// How often each storm rages for a release: half an hour a round.
 const STORM_ROUNDS_OF_A_RELEASE: u32 = 10;
+
+/// The revision that hosts are upgraded from: the last one before there were packages.
+const BEFORE_PACKAGES: &str = "933f8ff";
 
 /// What every change must pass: under 45 minutes on two cores, builds included.
 const SHORT: Scale = Scale {
@@ -139,6 +142,10 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
         ),
         ("Proxmox plugin", Box::new(move || campaigns::proxmox(profile))),
         (
+            "Ansible collection",
+            Box::new(move || campaigns::rules_of_hosts(profile)),
+        ),
+        (
             "simulation",
             Box::new(move || campaigns::sim(profile, scale.seeds, 1)),
         ),
@@ -162,6 +169,8 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
         let arguments = ["--rounds".to_owned(), STORM_ROUNDS_OF_A_RELEASE.to_string()];
         let storms = move || campaigns::storms(profile, &arguments);
         steps.push(("storms over real nodes", Box::new(storms)));
+        let hosts = || upgrade::hosts(Some(BEFORE_PACKAGES));
+        steps.push(("roll-out on real hosts", Box::new(hosts)));
     }
     if scale.guest_moves > 0 {
         let moves = move || campaigns::guest_moves(profile, scale.guest_moves);

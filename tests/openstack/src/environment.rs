@@ -20,6 +20,7 @@ const REQUIREMENTS: &[(&str, &str)] = &[
     ("swift", include_str!("../requirements/swift.txt")),
     ("barbican", include_str!("../requirements/barbican.txt")),
     ("schemathesis", include_str!("../requirements/schemathesis.txt")),
+    ("ansible", include_str!("../requirements/ansible.txt")),
 ];
 
 /// In a folder that cargo builds in, there is this file.
@@ -36,8 +37,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The environment of a list: `keystone`, `clients`, `tempest`, `cinder`, `nova`, `glance`, `swift`, `barbican` or
-    /// `schemathesis`. Made now if it is not there, which takes a
+    /// The environment of a list: `keystone`, `clients`, `tempest`, `cinder`, `nova`, `glance`, `swift`, `barbican`,
+    /// `schemathesis` or `ansible`. Made now if it is not there, which takes a
     /// minute; who else wants it meanwhile waits.
     pub fn of(name: &str) -> Result<Self> {
         let list = REQUIREMENTS.iter().find(|(known, _)| *known == name);
