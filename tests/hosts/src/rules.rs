@@ -30,6 +30,9 @@ pub(crate) fn all((environment, collection): &(Environment, PathBuf), folder: &P
         }),
         step("every variable of a role is specified", || specified(collection)),
         step("promtool on the alerts", || alerts(collection, folder)),
+        step("what each alert means is told, and of no other", || {
+            told(collection)
+        }),
         step("alerts and dashboard ask for figures that there are", || {
             figures(collection)
         }),
@@ -90,6 +93,23 @@ fn alerts(collection: &Path, folder: &Path) -> Result<()> {
     let mut check = Command::new(promtool);
     check.args(["check", "rules", "--lint-fatal"]);
     finish(check.arg(collection.join(FILES).join("alerts.yml"))).map(drop)
+}
+
+/// The documents tell of each alert what it means and what to do, and of none that there is not.
+fn told(collection: &Path) -> Result<()> {
+    let documents = collection.with_file_name("docs").join("operations/alerts.md");
+    let (rules, document) = (read(&collection.join(FILES).join("alerts.yml"))?, read(&documents)?);
+    let ruled = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let ruled: BTreeSet<&str> = ruled.collect();
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    ensure!(!ruled.is_empty(), "there are no alerts");
+    ensure!(
+        ruled == told,
+        "of {:?} one side only knows",
+        ruled.symmetric_difference(&told).collect::<Vec<_>>()
+    );
+    Ok(())
 }
 
 /// Each figure that is asked for is one that the documents, which are compared with what processes serve, name.
