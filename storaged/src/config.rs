@@ -15,6 +15,8 @@ use crate::near_full::Limits;
 use crate::slow::Policy;
 
 pub mod cluster;
+#[cfg(test)]
+mod example;
 pub mod near_full;
 pub mod rebalance;
 pub mod scrub;

@@ -9,7 +9,7 @@ use crate::beside::{self, Beside};
 use crate::programs::{self, Profile};
 use crate::tally::Tally;
 use crate::unit_tests::{self, Executable};
-use crate::{campaigns, debian, fuzz, tidy};
+use crate::{campaigns, debian, fuzz, package, tidy};
 
 /// How much of everything.
 struct Scale {
@@ -135,6 +135,7 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
         ),
         ("real guests", Box::new(move || campaigns::guests(profile))),
         ("Proxmox plugin", Box::new(move || campaigns::proxmox(profile))),
+        ("Debian packages", Box::new(move || package::trial(profile))),
         (
             "simulation",
             Box::new(move || campaigns::sim(profile, scale.seeds, 1)),
