@@ -4,6 +4,7 @@ use warnings;
 use Test::More;
 use File::Temp qw(tempdir);
 use JSON;
+use Scalar::Util qw(tainted);
 
 use PVE::Storage;
 use PVE::Storage::Custom::StoragedPlugin;
@@ -119,6 +120,23 @@ like($@, qr/\Astorage 'fast': .*\n\z/, 'which is said in a sentence');
     $plugin->on_delete_hook('fast', $section);
     ok(!-e $file, 'a deleted storage has none');
     ok(eval { $plugin->on_delete_hook('fast', $section); 1 }, 'nor had it one before');
+}
+
+# What comes from a command line is tainted in PVE's programs: what is written, and where, was checked before.
+{
+    my $folder = tempdir('storaged-pve-XXXXXXXX', DIR => '/var/tmp', CLEANUP => 1);
+    local $PVE::Storage::Custom::Storaged::Api::TOKEN_FOLDER = "$folder/storage";
+    my $write = \&PVE::Tools::file_set_contents;
+    my @unchecked;
+    no warnings 'redefine';
+    local *PVE::Tools::file_set_contents = sub { push @unchecked, grep { tainted($_) } @_; return $write->(@_); };
+    my $nothing = substr $^X, 0, 0;
+    is(tainted("x$nothing") ? 1 : 0, ${^TAINT} ? 1 : 0, 'in taint mode this is from outside');
+    ok(eval { $plugin->on_add_hook("fast$nothing", $section, 'storaged-token' => "sesame$nothing"); 1 }, 'a token from outside is kept') or diag($@);
+    ok(-e "$folder/storage/fast.storaged.token", 'in its file');
+    is_deeply(\@unchecked, [], 'after it was checked');
+    ok(eval { $plugin->on_delete_hook("fast$nothing", $section); 1 }, 'and removed') or diag($@);
+    ok(!-e "$folder/storage/fast.storaged.token", 'with the storage');
 }
 
 # Storages that would take each other's volumes for theirs.

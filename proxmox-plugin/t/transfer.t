@@ -5,6 +5,7 @@ use Test::More;
 
 use PVE::Storage::Custom::StoragedPlugin;
 use PVE::Storage::Custom::Storaged::Nbd;
+use Storaged::Test::FakeDaemon;
 use Storaged::Test::Node qw($STORAGE);
 
 my $plugin = 'PVE::Storage::Custom::StoragedPlugin';
@@ -115,6 +116,27 @@ like($@, qr/\Athe NBD gateway does not serve 'ssd\.vm-999-disk-0': .*there is no
     $node->crash('storaged-nbd');
     ok(!eval { $client->read_at(0, 10); 1 }, 'a gateway that dies is told of');
     like($@, qr/\Athe NBD gateway does not serve .*\n\z/, 'in a sentence');
+}
+
+# A client says goodbye before it goes, and the server hangs up: what ends otherwise might be a client that died, and a real
+# gateway cannot be asked which it was.
+{
+    my $said = "$folder/said";
+    my $server = Storaged::Test::FakeDaemon->start("$folder/fake.sock", sub {
+        my ($connection) = @_;
+        my $take = sub { my $bytes = q{}; sysread $connection, $bytes, $_[0] - length $bytes, length $bytes or last while length $bytes < $_[0]; return $bytes; };
+        syswrite $connection, 'NBDMAGICIHAVEOPT' . pack 'n', 3;
+        my ($length) = unpack 'x12 N', substr $take->(4 + 16), 4;
+        $take->($length);
+        my $reply = sub { return pack('N N N N N/a*', 0x0003e889, 0x045565a9, 7, @_); };
+        syswrite $connection, $reply->(3, pack 'n Q> n', 0, 4096, 1) . $reply->(1, q{});
+        my ($magic, undef, $command) = unpack 'N n n', $take->(28);
+        write_file($said, sprintf '%x %d', $magic, $command);
+    }, 1);
+    my $client = PVE::Storage::Custom::Storaged::Nbd->new("$folder/fake.sock", 'x');
+    is($client->size(), 4096, 'a server is opened');
+    $client->finish();
+    is(-e $said ? read_file($said) : 'nothing', '25609513 2', 'and told of the end, which is waited for');
 }
 
 done_testing();

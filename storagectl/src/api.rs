@@ -66,7 +66,9 @@ impl std::str::FromStr for Place {
         }
         if text.starts_with("https://") {
             return Err(
-                "the admin API does not speak TLS yet: use its unix socket, or http:// on this host".into(),
+                "storagectl asks the storaged of its own host, by its socket or http://: from elsewhere, run it there \
+                 with ssh. Programs ask with https:// and an access token (`storagectl access --help`)"
+                    .into(),
             );
         }
         let path = text.strip_prefix("unix:").unwrap_or(text);

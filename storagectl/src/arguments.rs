@@ -1,5 +1,7 @@
 //! The command line, as clap reads it. The words here are the help that users read, and the man pages.
 
+mod access;
+mod adopt;
 mod cluster;
 mod disk;
 mod image;
@@ -21,6 +23,8 @@ use std::path::PathBuf;
 use crate::api::Place;
 use crate::exit;
 
+pub(crate) use access::{AccessCommand, RoleArgument};
+pub(crate) use adopt::AdoptArguments;
 pub(crate) use cluster::{ClusterCommand, InitArguments, JoinArguments, MachineArguments};
 pub(crate) use disk::DiskCommand;
 pub(crate) use image::{ExportArguments, ImageFormat, ImportArguments, NbdArguments};
@@ -84,6 +88,9 @@ pub(crate) enum Command {
     /// Making a cluster, and letting machines join it.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Tokens with which programs ask storaged over the network.
+    #[command(subcommand)]
+    Access(AccessCommand),
     /// The machines of the cluster.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -116,8 +123,10 @@ pub(crate) enum Command {
         #[arg(long, short = 'n', default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
         number: u32,
     },
-    /// Makes a volume from an image file: raw, qcow2, or whatever qemu-img reads.
+    /// Makes a volume from an image file (raw, qcow2), a block device, or an NBD export.
     Import(ImportArguments),
+    /// Moves the disk of a running QEMU into a new volume, while its guest uses it.
+    Adopt(AdoptArguments),
     /// Writes a volume or a snapshot into an image file.
     Export(ExportArguments),
     /// Prints a completion script for a shell.
@@ -233,3 +242,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod documents;

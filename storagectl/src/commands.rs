@@ -1,5 +1,7 @@
 //! One module for each noun of the command line: asks the API, shows the answer.
 
+mod access;
+mod adopt;
 mod cluster;
 mod disk;
 mod documents;
@@ -45,6 +47,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Pool(command) => pool::perform(&api, form, command).await,
         Command::Disk(command) => disk::perform(&api, form, command).await,
         Command::Cluster(command) => cluster::perform(&api, form, command).await,
+        Command::Access(command) => access::perform(&api, form, command).await,
         Command::Node(command) => node::perform(&api, form, command).await,
         Command::Upgrade(command) => upgrade::perform(&api, form, command).await,
         Command::Iscsi(command) => iscsi::perform(&api, form, command).await,
@@ -53,6 +56,7 @@ pub(crate) async fn perform(arguments: Arguments) -> Result<()> {
         Command::Top(arguments) => top::top(&api, form, &arguments).await,
         Command::Events { follow, number } => event::events(&api, form, follow, number).await,
         Command::Import(arguments) => image::import(&api, form, arguments).await,
+        Command::Adopt(arguments) => adopt::adopt(&api, form, arguments).await,
         Command::Export(arguments) => image::export(&api, form, arguments).await,
         Command::Vhost(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use test_node::Node;
+use test_node::{Node, Process};
 
 /// Size of the disk in the images: mostly holes.
 const SIZE: &str = "1G";
@@ -132,4 +132,50 @@ fn an_import_that_fails_leaves_no_volume() {
     let volumes: Value =
         serde_json::from_str(&node.storagectl(&["--json", "volume", "list"]).unwrap()).unwrap();
     assert_eq!(volumes["volumes"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn what_an_nbd_server_exports_becomes_a_volume() {
+    let node = Node::start(3).unwrap();
+    node.storagectl(&["pool", "create", "main"]).unwrap();
+    let source = node.folder().join("source.qcow2");
+    image(text(&source), "qcow2");
+    let socket = node.folder().join("export.sock");
+    let mut server = Process::start_at(
+        Path::new("qemu-nbd"),
+        [
+            "--read-only",
+            "--persistent",
+            "-f",
+            "qcow2",
+            "-k",
+            text(&socket),
+            text(&source),
+        ],
+        &node.folder().join("qemu-nbd.log"),
+    )
+    .unwrap();
+    server.wait_for_socket(&socket).unwrap();
+    let address = format!("nbd+unix:///?socket={}", text(&socket));
+    node.storagectl(&["import", &address, "moved"]).unwrap();
+    server.kill().unwrap();
+    let target = node.folder().join("target.raw");
+    node.storagectl(&["export", "moved", text(&target)]).unwrap();
+    tool(
+        "qemu-img",
+        &[
+            "compare",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            text(&source),
+            text(&target),
+        ],
+    );
+    let error = node
+        .storagectl(&["import", &address, "again"])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("qemu-img cannot read it"), "{error}");
 }

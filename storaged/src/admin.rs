@@ -4,7 +4,7 @@
 //! here the two are joined. Handlers check nothing themselves: an operation refuses in words, and
 //! the words go out as they are.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use admin_api::{ErrorBody, ErrorKind};
@@ -16,6 +16,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::AccessTokens;
 use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
@@ -29,6 +30,7 @@ use crate::shrink::Shrinks;
 use crate::tasks::Tasks;
 use crate::volumes::Volumes;
 
+mod access_tokens;
 mod answer;
 mod describe;
 mod disks;
@@ -36,6 +38,7 @@ mod figures;
 mod iscsi;
 mod join_tokens;
 mod log;
+mod network;
 mod nodes;
 mod peers;
 mod pools;
@@ -46,6 +49,7 @@ mod status;
 mod upgrade;
 mod volumes;
 
+pub use network::Network;
 pub use peers::router as peer_router;
 pub use serve::{Admin, ListenError};
 
@@ -81,6 +85,12 @@ pub struct Context {
     pub shrinks: Shrinks,
     /// Lets machines join; or why none can.
     pub door: Result<Arc<Door>, String>,
+    /// Who may ask over the network.
+    pub access: Arc<AccessTokens>,
+    /// The certificate of the cluster's authority, if the node shows any that it signed.
+    pub authority: Option<String>,
+    /// Where the network asks: `HOST:PORT`, known once it listens.
+    pub network_addresses: OnceLock<Vec<String>>,
     /// Looks after copies.
     pub scrubs: Scrubs,
     /// Moves placement groups to where they belong.
@@ -118,6 +128,9 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(nodes::get, nodes::change, nodes::remove))
         .routes(routes!(join_tokens::list, join_tokens::make))
         .routes(routes!(join_tokens::revoke))
+        .routes(routes!(access_tokens::list, access_tokens::make))
+        .routes(routes!(access_tokens::revoke))
+        .routes(routes!(access_tokens::authority))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::get, disks::change, disks::remove))
         .routes(routes!(disks::give_up))

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use admin_api::sizes::SizeInput;
-use client::transport::Address;
 use coordination::etcd::{self, ClientIdentity, Credentials};
 use serde::Deserialize;
 
@@ -14,6 +13,7 @@ use crate::cluster as node;
 use crate::near_full::Limits;
 use crate::slow::Policy;
 
+pub mod admin;
 pub mod cluster;
 #[cfg(test)]
 mod example;
@@ -22,6 +22,7 @@ pub mod rebalance;
 pub mod scrub;
 pub mod slow;
 
+pub use admin::AdminListen;
 pub use cluster::{ClusterSettings, Listen};
 pub use near_full::NearFullSettings;
 pub use rebalance::{Rebalance, RebalanceSettings};
@@ -96,8 +97,11 @@ pub struct Settings {
     pub slow_disks: Option<SlowDiskSettings>,
     /// What is done about disks that are nearly full.
     pub near_full: Option<NearFullSettings>,
-    /// Where the admin API is served, besides `admin.sock` in the work directory.
+    /// Where the admin API is served, besides `admin.sock` in the work directory: `https://HOST:PORT` for whoever
+    /// shows an access token, `tcp:127.0.0.1:PORT` for everybody on this machine.
     pub admin_listen: Vec<String>,
+    /// More names by which others reach the admin API over the network, for its certificate.
+    pub admin_names: Vec<String>,
     /// Where the records are; follows from whether there is an `etcd` section if it is left out.
     pub coordination: Option<Coordination>,
     /// How to reach etcd.
@@ -164,7 +168,9 @@ pub struct Config {
     /// When a disk is nearly full; nothing: never.
     pub near_full: Option<Limits>,
     /// Where the admin API is served over TCP.
-    pub admin_listen: Vec<Address>,
+    pub admin_listen: Vec<AdminListen>,
+    /// By which names others reach it over the network.
+    pub admin_names: Vec<String>,
     /// How to reach the etcd with the records; nothing if they are in a file.
     pub etcd: Option<etcd::Options>,
     /// What the node is called, and where it stands.
@@ -207,6 +213,11 @@ impl Settings {
             } else {
                 flags.admin_listen
             },
+            admin_names: if flags.admin_names.is_empty() {
+                self.admin_names
+            } else {
+                flags.admin_names
+            },
             coordination: flags.coordination.or(self.coordination),
             etcd: flags.etcd.or(self.etcd),
             cluster: flags.cluster.or(self.cluster),
@@ -245,12 +256,17 @@ impl Settings {
                 "recovery_rate is at least 1M, not {recovery_rate} bytes a second"
             ));
         }
-        let listen = self.admin_listen.iter().map(|text| loopback(text));
         let etcd = etcd_options(self.coordination, self.etcd)?;
         let cluster = self.cluster.unwrap_or_default();
+        let node = cluster.node(&work_dir, etcd.is_none())?;
+        let listen = cluster.listen(etcd.is_none())?;
+        let admin_listen = self.admin_listen.iter().map(|text| text.parse());
+        let admin_listen = admin_listen.collect::<Result<Vec<_>, _>>()?;
         Ok(Config {
-            node: cluster.node(&work_dir, etcd.is_none())?,
-            listen: cluster.listen(etcd.is_none())?,
+            admin_names: admin::names(self.admin_names, &admin_listen, &node.name, listen.as_ref())?,
+            admin_listen,
+            node,
+            listen,
             work_dir,
             new_disks: self.disks.unwrap_or(0),
             lease,
@@ -263,7 +279,6 @@ impl Settings {
             rebalance: self.rebalance.unwrap_or_default().check()?,
             slow_disks: self.slow_disks.unwrap_or_default().check()?,
             near_full: self.near_full.unwrap_or_default().check()?,
-            admin_listen: listen.collect::<Result<_, _>>()?,
             etcd,
         })
     }
@@ -320,30 +335,6 @@ pub(crate) fn is_loopback(host: &str) -> bool {
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// An address of the admin API. It asks nobody who he is, so it is not offered to other machines.
-fn loopback(text: &str) -> Result<Address, ConfigError> {
-    let address: Address = text
-        .parse()
-        .map_err(|error| ConfigError::Value(format!("admin_listen: {error}")))?;
-    let host_and_port = match &address {
-        Address::Unix(_) => return Ok(address),
-        Address::Tcp(host_and_port) => host_and_port,
-        Address::Tls { .. } => {
-            return Err(ConfigError::Value(format!(
-                "admin_listen: {text} has TLS, which the admin API does not speak: write tcp:127.0.0.1:PORT"
-            )));
-        }
-    };
-    let host = host_and_port.rsplit_once(':').map_or("", |(host, _)| host);
-    if is_loopback(host) {
-        return Ok(address);
-    }
-    Err(ConfigError::Value(format!(
-        "admin_listen: {text} is not a loopback address; the admin API has no passwords, so serve it \
-         to other machines only through a proxy that asks for them"
-    )))
-}
-
 impl Config {
     /// Front ends' socket.
     pub fn session_socket(&self) -> PathBuf {
@@ -398,6 +389,9 @@ mod tests {
             ("admin_listen = ['tcp:0.0.0.0:7480']", "loopback"),
             ("admin_listen = ['tcp:example:7480']", "loopback"),
             ("admin_listen = ['here']", "not an address"),
+            ("admin_listen = ['https://here']", "https://HOST:PORT"),
+            ("admin_listen = ['tls:a@127.0.0.1:7480']", "https://HOST:PORT"),
+            ("admin_names = ['a b']", "neither a name nor an address"),
             ("[slow_disks]\nfactor = 3", "slow_disks.factor is from 10"),
             ("[slow_disks]\nseconds = 5", "slow_disks.seconds is from 6"),
             ("[scrub]\nrate = '1K'", "scrub.rate is at least 1M"),
@@ -440,7 +434,7 @@ mod tests {
             "tcp:localhost:7480",
             "unix:/tmp/a.sock",
         ] {
-            assert!(loopback(text).is_ok(), "{text}");
+            assert!(text.parse::<AdminListen>().is_ok(), "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use admin_api::disks::AddDisk;
@@ -15,16 +15,14 @@ use protocol::NodeId;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{Instrument, Span, error, field, info, warn};
 
-use crate::admin::{self, Admin, Context, ListenError};
-use crate::cluster::authority::{Authority, AuthorityError, Shown};
-use crate::cluster::door::Door;
-use crate::cluster::handover::Handover;
+use crate::access::AccessTokens;
+use crate::admin::{self, Admin, Context, ListenError, Network};
+use crate::cluster::authority::{AuthorityError, Shown};
 use crate::cluster::memory::keeper as memory;
-use crate::cluster::port::Port;
 use crate::cluster::presence::Presence;
 use crate::cluster::tokens::Tokens;
 use crate::cluster::{self, EnterError, identity};
-use crate::config::Config;
+use crate::config::{AdminListen, Config};
 use crate::disks::{Disks, Place};
 use crate::events::Events;
 use crate::iscsi::Iscsi;
@@ -44,9 +42,11 @@ use crate::volumes::{OperationError, Volumes};
 
 mod believing;
 mod nursing;
+mod reach;
 
 use believing::{Believed, believed};
 use nursing::Nursing;
+use reach::{certificates, is_reached, open_door, open_port, serve_nodes};
 
 /// Memory that is not the disks': connections, records, the program itself.
 const MEMORY_RESERVED: u64 = 32 << 20;
@@ -156,7 +156,11 @@ impl Daemon {
         Span::current().record("node", field::display(node));
         let mut background = JoinSet::new();
 
-        let shown = certificates(config, &store, &current, node, &mut background).await?;
+        let certificates = certificates(config, &store, &current, node, &mut background).await?;
+        let access = Arc::new(AccessTokens::new(store.clone(), identities.clone(), node));
+        let network = certificates.as_ref().map(|shown| Network::new(shown, &access));
+        let authority = certificates.as_ref().map(|shown| shown.authority.clone());
+        let shown = certificates.filter(|_| is_reached(config));
         let tokens = Tokens::new(store.clone(), identities.clone(), node);
         let peers = Peers::new(map.clone(), shown.as_ref().map(|shown| shown.node.clone()));
         let gate = Gate::new(shown.as_ref().map(|shown| shown.node.clone()));
@@ -164,10 +168,7 @@ impl Daemon {
         let reached = port.as_ref().ok().map(|port| port.address().to_owned());
         let door = open_door(config, shown.as_ref(), current.cluster(), tokens, &port);
         cluster::announce(&store, &map, node, &config.node, reached).await?;
-        if let Ok(port) = port {
-            let serves = port.serve(door.clone().ok(), gate.clone());
-            background.spawn(serves.in_current_span());
-        }
+        serve_nodes(port, door.as_ref().ok(), &gate, &mut background);
         let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
         background.spawn(event_keeper.run().in_current_span());
         let address = Address::Unix(config.session_socket());
@@ -192,9 +193,7 @@ impl Daemon {
         if config.evict_failed_disks {
             sessions.complain_to(wishes.clone());
         }
-        let listener = listen_for_front_ends(&address).await?;
-        background.spawn(sessions.clone().follow_wishes().in_current_span());
-        background.spawn(sessions.serve(listener).in_current_span());
+        serve_front_ends(sessions, &address, &mut background).await?;
 
         let disks = Arc::new(Disks::new(place, volumes.clone(), map.clone()));
         disks.start_all().await;
@@ -236,13 +235,14 @@ impl Daemon {
             reclaim,
             shrinks,
             door,
+            access,
+            authority,
+            network_addresses: OnceLock::new(),
             scrubs,
             relocations,
         });
         gate.open(admin::peer_router(context.clone()));
-        let mut listen = vec![Address::Unix(config.admin_socket())];
-        listen.extend(config.admin_listen.iter().cloned());
-        let admin = Admin::start(&admin::router(context.clone()), &listen).await?;
+        let admin = serve_operators(config, &context, network).await?;
         info!(work_dir = %config.work_dir.display(), %node, "storaged serves");
         Ok(Self {
             context,
@@ -263,7 +263,7 @@ impl Daemon {
     }
 
     /// Where the admin API listens, with the ports that the system chose.
-    pub fn admin_addresses(&self) -> &[Address] {
+    pub fn admin_addresses(&self) -> &[AdminListen] {
         self.admin.addresses()
     }
 
@@ -315,6 +315,20 @@ impl Daemon {
     }
 }
 
+/// Answers operators, here and over the network.
+async fn serve_operators(
+    config: &Config,
+    context: &Arc<Context>,
+    network: Option<Network>,
+) -> Result<Admin, ListenError> {
+    let mut listen = vec![AdminListen::Here(Address::Unix(config.admin_socket()))];
+    listen.extend(config.admin_listen.iter().cloned());
+    let admin = Admin::start(&admin::router(context.clone()), &listen, network).await?;
+    // Nobody else sets them.
+    let _ = context.network_addresses.set(admin.network_addresses());
+    Ok(admin)
+}
+
 /// What sessions are told.
 fn settings(config: &Config, presence: &Presence, address: &Address, shown: Option<&Shown>) -> Settings {
     Settings {
@@ -348,71 +362,6 @@ fn place(config: &Config, map: &ClusterMap, node: NodeId, credentials: Option<Cr
     }
 }
 
-/// What the node shows to others, where it shows anything.
-async fn certificates(
-    config: &Config,
-    store: &Arc<dyn Coordination>,
-    map: &ClusterMap,
-    node: NodeId,
-    background: &mut JoinSet<()>,
-) -> Result<Option<Shown>, StartError> {
-    if config.listen.as_ref().is_none_or(|listen| listen.plaintext) {
-        return Ok(None);
-    }
-    let authority = Authority::enter(store, &config.work_dir, map.cluster(), node).await?;
-    let (shown, renewal) = authority.show()?;
-    background.spawn(renewal);
-    Ok(Some(shown))
-}
-
-/// The node's own port, or why it has none: it does the rest of its work all the same.
-async fn open_port(config: &Config) -> Result<Port, String> {
-    let Some(listen) = &config.listen else {
-        return Err(
-            "other machines do not reach this node: give it a `listen` in the section [cluster]".to_owned(),
-        );
-    };
-    Port::bind(listen).await.map_err(|error| {
-        let at = format!("{}:{}", listen.host, listen.port);
-        warn!(%error, at, "nobody can join or ask here: the node's port cannot be listened at");
-        format!("this node cannot listen at {at}, where machines join: {error}")
-    })
-}
-
-/// Where machines join, or why they cannot.
-fn open_door(
-    config: &Config,
-    shown: Option<&Shown>,
-    cluster: [u8; 16],
-    tokens: Tokens,
-    port: &Result<Port, String>,
-) -> Result<Arc<Door>, String> {
-    let Some(etcd) = &config.etcd else {
-        let why = "this node keeps its records in a file of its own, which others cannot share: several nodes need an \
-                   etcd, and a cluster that begins with one (`storagectl cluster init --etcd`)";
-        return Err(why.to_owned());
-    };
-    let port = port.as_ref().map_err(String::clone)?;
-    let Some(shown) = shown else {
-        return Err(
-            "the nodes speak in plaintext, so there is no authority to hand over: leave out `plaintext`"
-                .to_owned(),
-        );
-    };
-    let handover = Handover {
-        work_dir: config.work_dir.clone(),
-        cluster,
-        etcd: etcd.clone(),
-    };
-    info!(address = port.address(), "machines with a token may join here");
-    Ok(Arc::new(Door::new(
-        port.address(),
-        tokens,
-        handover,
-        shown.door.clone(),
-    )))
-}
-
 /// The coordination store: an etcd, or a file.
 async fn records(config: &Config) -> Result<Arc<dyn Coordination>, StartError> {
     let file = config.coordination_file();
@@ -430,12 +379,19 @@ async fn records(config: &Config) -> Result<Arc<dyn Coordination>, StartError> {
     Ok(Arc::new(store))
 }
 
-async fn listen_for_front_ends(address: &Address) -> Result<Listener, StartError> {
+async fn serve_front_ends(
+    sessions: Arc<Sessions>,
+    address: &Address,
+    background: &mut JoinSet<()>,
+) -> Result<(), StartError> {
     let bound = Listener::bind(address).await;
-    bound.map_err(|source| StartError::Session {
+    let listener = bound.map_err(|source| StartError::Session {
         address: address.clone(),
         source,
-    })
+    })?;
+    background.spawn(sessions.clone().follow_wishes().in_current_span());
+    background.spawn(sessions.serve(listener).in_current_span());
+    Ok(())
 }
 
 async fn make_disks(config: &Config, map: &ClusterMap, disks: &Disks) -> Result<(), StartError> {

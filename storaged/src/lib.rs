@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod absence;
+pub mod access;
 pub mod admin;
 pub mod caretaker;
 pub mod cluster;

@@ -44,7 +44,8 @@ struct Flags {
     /// Whether front ends of this node may read the disks' files themselves, which is faster. [default: true]
     #[arg(long, value_name = "BOOL")]
     direct_reads: Option<bool>,
-    /// Serve the admin API here too (tcp:127.0.0.1:PORT); may be given several times.
+    /// Serve the admin API here too: https://ADDRESS:PORT to the network, for whoever shows an access token;
+    /// tcp:127.0.0.1:PORT to everybody on this machine. May be given several times.
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Vec<String>,
     /// How log lines look. `RUST_LOG` says which there are.

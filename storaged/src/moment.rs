@@ -1,4 +1,4 @@
-//! The wall clock, for what people read. No decision rests on it but when a join token
+//! The wall clock, for what people read. No decision rests on it but when a token
 //! ends, and for how long a slow disk stays out of its groups.
 
 use std::time::{SystemTime, UNIX_EPOCH};

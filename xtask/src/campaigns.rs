@@ -165,10 +165,11 @@ pub(crate) fn package_proxmox(into: &Path, moment: u64) -> Result<()> {
     run(package.arg(into).env("SOURCE_DATE_EPOCH", moment.to_string()))
 }
 
-/// Real guests under QEMU.
-pub(crate) fn guests(profile: Profile) -> Result<Tally> {
+/// Real guests under QEMU: all scenarios, or those that are quick enough for each change.
+pub(crate) fn guests(profile: Profile, full: bool) -> Result<Tally> {
     debian::fetch_etcd()?;
-    programs::test(profile, GUESTS, &[PRODUCT, &[ATTACH]].concat(), &[])
+    let arguments: &[String] = if full { &[] } else { &["--short".to_owned()] };
+    programs::test(profile, GUESTS, &[PRODUCT, &[ATTACH]].concat(), arguments)
 }
 
 /// One guest, moved live between two QEMUs.

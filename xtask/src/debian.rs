@@ -71,6 +71,7 @@ pub(crate) const PERL: &[Need] = &[
     ("perl", "podchecker"),
     ("libjson-perl", "/usr/share/perl5/JSON.pm"),
     ("libperl-critic-perl", "perlcritic"),
+    ("libio-socket-ssl-perl", "/usr/share/perl5/IO/Socket/SSL.pm"),
 ];
 
 /// What Debian packages are made with.

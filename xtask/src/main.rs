@@ -213,7 +213,7 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
         Task::Conformance { name, .. } if name == "proxmox" => campaigns::proxmox(Profile::Release),
         Task::Conformance { name, arguments } => campaigns::conformance(Profile::Release, name, arguments),
         Task::Vm { moves: Some(moves) } => campaigns::guest_moves(Profile::Release, *moves),
-        Task::Vm { moves: None } => campaigns::guests(Profile::Release),
+        Task::Vm { moves: None } => campaigns::guests(Profile::Release, true),
         Task::Package { options } => {
             package::package(options)?;
             return Ok(None);

@@ -133,7 +133,10 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
             "iSCSI initiators",
             Box::new(move || campaigns::brief_iscsi(profile)),
         ),
-        ("real guests", Box::new(move || campaigns::guests(profile))),
+        (
+            "real guests",
+            Box::new(move || campaigns::guests(profile, scale.full)),
+        ),
         ("Proxmox plugin", Box::new(move || campaigns::proxmox(profile))),
         ("Debian packages", Box::new(move || package::trial(profile))),
         (

@@ -14,6 +14,10 @@ pub enum ErrorKind {
     InvalidSize,
     /// The request is not understood: bad JSON, an unknown field, a value out of its range.
     InvalidRequest,
+    /// The request came over the network and showed no token that is good.
+    Unauthenticated,
+    /// The bearer of the token may not do this.
+    Forbidden,
     /// The thing that the path or the body names does not exist.
     NotFound,
     /// Something of that name exists already and is not what was asked for.
@@ -42,10 +46,12 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind, for documents and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidName,
         Self::InvalidSize,
         Self::InvalidRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
         Self::NotFound,
         Self::AlreadyExists,
         Self::InUse,
@@ -64,6 +70,8 @@ impl ErrorKind {
     pub fn status(self) -> u16 {
         match self {
             Self::InvalidName | Self::InvalidSize | Self::InvalidRequest => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::AlreadyExists | Self::InUse | Self::HasSnapshots | Self::WouldShrink | Self::Conflict => {

@@ -21,6 +21,10 @@
 //! | GET | `/v1/join-tokens` | | [`join_tokens::JoinTokenList`] |
 //! | POST | `/v1/join-tokens` | [`join_tokens::MakeJoinToken`] | 201 [`join_tokens::NewJoinToken`] |
 //! | DELETE | `/v1/join-tokens/{token}` | | 204 |
+//! | GET | `/v1/access-tokens` | | [`access_tokens::AccessTokenList`] |
+//! | POST | `/v1/access-tokens` | [`access_tokens::MakeAccessToken`] | 201 [`access_tokens::NewAccessToken`] |
+//! | DELETE | `/v1/access-tokens/{token}` | | 204 |
+//! | GET | `/v1/authority` | | [`access_tokens::AuthorityCertificate`] |
 //! | GET | `/v1/disks` | | [`disks::DiskList`] |
 //! | POST | `/v1/disks` | [`disks::AddDisk`] | 201 [`disks::Disk`] |
 //! | GET | `/v1/disks/{disk}` | | [`disks::Disk`] |
@@ -79,6 +83,7 @@
 //! misspelt option is not taken for a default; unknown fields in answers must be ignored by clients.
 #![forbid(unsafe_code)]
 
+pub mod access_tokens;
 pub mod disks;
 pub mod error;
 pub mod events;

@@ -26,6 +26,12 @@ pub const NODE: &str = "/v1/nodes/{node}";
 pub const JOIN_TOKENS: &str = "/v1/join-tokens";
 /// One of them.
 pub const JOIN_TOKEN: &str = "/v1/join-tokens/{token}";
+/// All tokens with which the API is asked over the network.
+pub const ACCESS_TOKENS: &str = "/v1/access-tokens";
+/// One of them.
+pub const ACCESS_TOKEN: &str = "/v1/access-tokens/{token}";
+/// Who signs the certificates that the API shows to the network.
+pub const AUTHORITY: &str = "/v1/authority";
 /// All disks.
 pub const DISKS: &str = "/v1/disks";
 /// One disk.

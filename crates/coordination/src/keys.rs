@@ -9,6 +9,8 @@ use protocol::{DiskId, FamilyId, LayerId, NodeId, PgId, PoolId, VolumeId};
 pub const ROOT: &str = "/storaged/";
 /// What the keys of all join tokens begin with.
 pub const JOIN_TOKENS: &str = "/storaged/join-token/";
+/// What the keys of all access tokens begin with.
+pub const ACCESS_TOKENS: &str = "/storaged/access-token/";
 
 /// What the keys of all nodes that remember lost records begin with.
 pub const RECALLS: &str = "/storaged/recall/";
@@ -25,6 +27,8 @@ pub enum Key {
     Authority,
     /// A token with which a machine may join, by its number. Goes away with a lease that nobody renews.
     JoinToken(u64),
+    /// A token with which a program may ask the admin API over the network, by its number.
+    AccessToken(u64),
     /// The next free identity of a kind.
     Counter(Counter),
     /// A node.
@@ -122,6 +126,7 @@ impl Key {
             Self::Schema => "schema".to_owned(),
             Self::Authority => "authority".to_owned(),
             Self::JoinToken(id) => format!("join-token/{id:016x}"),
+            Self::AccessToken(id) => format!("access-token/{id:016x}"),
             Self::Counter(counter) => format!("counter/{}", counter.as_str()),
             Self::Node(id) => format!("node/{:08x}", id.0),
             Self::NodeUp(id) => format!("node-up/{:08x}", id.0),
@@ -167,6 +172,7 @@ impl Key {
         };
         Some(match kind {
             "join-token" => Self::JoinToken(long(rest)?),
+            "access-token" => Self::AccessToken(long(rest)?),
             "counter" => Self::Counter(Counter::parse(rest)?),
             "node" => Self::Node(NodeId(short(rest)?)),
             "node-up" => Self::NodeUp(NodeId(short(rest)?)),
@@ -260,6 +266,7 @@ mod tests {
             Just(Key::Schema),
             Just(Key::Authority),
             any::<u64>().prop_map(Key::JoinToken),
+            any::<u64>().prop_map(Key::AccessToken),
             Just(Key::Counter(Counter::Event)),
             any::<u32>().prop_map(|n| Key::Node(NodeId(n))),
             any::<u32>().prop_map(|n| Key::Disk(DiskId(n))),
@@ -323,6 +330,10 @@ mod tests {
         assert_eq!(
             Key::JoinToken(0x2a).to_text(),
             format!("{JOIN_TOKENS}000000000000002a")
+        );
+        assert_eq!(
+            Key::AccessToken(0x2a).to_text(),
+            format!("{ACCESS_TOKENS}000000000000002a")
         );
     }
 

@@ -369,6 +369,7 @@ impl ClusterMap {
             Some(
                 Key::Authority
                 | Key::JoinToken(_)
+                | Key::AccessToken(_)
                 | Key::Counter(_)
                 | Key::PoolName(_)
                 | Key::LastOwner(_)
@@ -445,6 +446,7 @@ impl ClusterMap {
             Some(
                 Key::Authority
                 | Key::JoinToken(_)
+                | Key::AccessToken(_)
                 | Key::Counter(_)
                 | Key::PoolName(_)
                 | Key::LastOwner(_)

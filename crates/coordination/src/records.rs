@@ -81,6 +81,35 @@ pub struct JoinUse {
     pub node: NodeId,
 }
 
+/// A token with which a program may ask the admin API over the network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTokenRecord {
+    /// What it is for, as whoever made it says.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: AccessRole,
+    /// The hash of its secret, which is kept nowhere.
+    pub hash: [u8; 32],
+    /// The node that made it.
+    pub node: NodeId,
+    /// When it was made, in milliseconds since 1970.
+    pub made_ms: u64,
+    /// From when on it is worthless, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// What the bearer of an access token may do; each may do what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessRole {
+    /// Look at everything that is no secret.
+    Viewer,
+    /// Make, change and delete volumes and snapshots.
+    Operator,
+    /// Change disks, pools, nodes and targets too.
+    Administrator,
+}
+
 /// The next identity of a kind that nobody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterRecord {

@@ -19,7 +19,7 @@ use crate::token::Fingerprint;
 
 /// Certificates are not of use.
 #[derive(Debug, thiserror::Error)]
-#[error("the certificates for joining cannot be used: {0}")]
+#[error("certificates for visitors cannot be used: {0}")]
 pub struct DoorError(String);
 
 /// What a node shows to those who want to join. Cheap to clone.
@@ -35,25 +35,37 @@ impl std::fmt::Debug for Door {
     }
 }
 
+/// TLS 1.3 for visitors that have no certificate, who know the authority by its fingerprint or its certificate: they are shown
+/// both, ours and the authority's. `key` is the text of a PEM file.
+pub fn serving(
+    authority: CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
+    key: &str,
+) -> Result<Arc<ServerConfig>, DoorError> {
+    let wrong = |error: &dyn std::error::Error| DoorError(error.to_string());
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| wrong(&error))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| wrong(&error))?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate, authority], key)
+        .map_err(|error| wrong(&error))?;
+    Ok(Arc::new(config))
+}
+
+/// A certificate from the text of a PEM file.
+pub fn certificate_of(text: &str) -> Result<CertificateDer<'static>, DoorError> {
+    CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| DoorError(error.to_string()))
+}
+
 impl Door {
     /// From the texts of PEM files: the authority's certificate, one that it signed for [`crate::NAME`], and the
     /// key of that.
     pub fn from_pem(authority: &str, certificate: &str, key: &str) -> Result<Self, DoorError> {
-        let wrong = |error: &dyn std::error::Error| DoorError(error.to_string());
-        let one = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| wrong(&error));
-        let authority = one(authority)?;
+        let authority = certificate_of(authority)?;
         let fingerprint = Fingerprint::of(&authority);
-        // Whoever joins knows only the fingerprint: he is shown what it is of.
-        let chain = vec![one(certificate)?, authority];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| wrong(&error))?;
-        let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| wrong(&error))?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .map_err(|error| wrong(&error))?;
         Ok(Self {
-            config: Arc::new(config),
+            config: serving(authority, certificate_of(certificate)?, key)?,
             authority: fingerprint,
         })
     }

@@ -35,13 +35,15 @@ pub(crate) struct NbdArguments {
     pub(crate) session: Option<PathBuf>,
 }
 
-/// Makes a volume from an image file. Holes in the image stay holes in the volume.
+/// Makes a volume from an image file, a block device, or what an NBD server exports. Holes stay holes.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  storagectl import debian-12.qcow2 golden\n  storagectl import old.img database --format raw --size 200G"
+    after_help = "Examples:\n  storagectl import debian-12.qcow2 golden\n  storagectl import old.img database --format raw --size 200G\n  \
+                  storagectl import /dev/vg0/database database\n  storagectl import nbd://10.0.0.5/database database\n\n\
+                  What is imported must not change meanwhile: the disk of a running guest is moved by `storagectl adopt`."
 )]
 pub(crate) struct ImportArguments {
-    /// The image file.
+    /// The image file, a block device, or an address: `nbd://HOST:PORT/EXPORT` or `nbd+unix:///EXPORT?socket=PATH`.
     pub(crate) image: PathBuf,
     /// The new volume's name.
     pub(crate) volume: String,

@@ -157,7 +157,7 @@ retype db --pool archive\n  storagectl volume retype db --pool fast --rate 400M 
         after_help = "The present owner's generation ends at once, and whoever waits for the volume opens it. From then on \
 all disks refuse what the former owner still sends; its guest's requests fail, for good, even if its host comes back. \
 Requests that it had not had acknowledged are there or not.\nWithout this, the volume of a lost host can be opened \
-elsewhere when its lease has lapsed, by itself (lease_ms: 10 s). A live owner that should let go: end its front end.\n\
+elsewhere when its lease has lapsed, by itself (lease_ms: 5 s). A live owner that should let go: end its front end.\n\
 Refused if nobody has the volume open.\nExample:\n  storagectl volume take-over db"
     )]
     TakeOver {

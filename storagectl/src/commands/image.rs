@@ -139,7 +139,7 @@ fn missing(program: &str, package: &str) -> String {
 }
 
 /// Waits for Ctrl-C.
-async fn interrupted() -> Result<()> {
+pub(super) async fn interrupted() -> Result<()> {
     tokio::signal::ctrl_c().await.context("wait for an interrupt")?;
     bail!("interrupted")
 }

@@ -8,7 +8,10 @@ use client::transport::Address;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
+
+use super::network::{self, Network};
+use crate::config::AdminListen;
 
 /// How long requests that run may go on when `storaged` stops.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
@@ -24,7 +27,7 @@ pub(super) struct OverTcp;
 #[error("the admin API cannot listen at {address}: {source}")]
 pub struct ListenError {
     /// Where.
-    pub address: Address,
+    pub address: AdminListen,
     /// What the system said.
     pub source: std::io::Error,
 }
@@ -33,12 +36,16 @@ pub struct ListenError {
 pub struct Admin {
     servers: JoinSet<()>,
     stop: watch::Sender<bool>,
-    addresses: Vec<Address>,
+    addresses: Vec<AdminListen>,
 }
 
 impl Admin {
-    /// Listens everywhere, then serves.
-    pub async fn start(router: &Router, listen: &[Address]) -> Result<Self, ListenError> {
+    /// Listens everywhere, then serves. What the network needs is there if anything listens for it.
+    pub async fn start(
+        router: &Router,
+        listen: &[AdminListen],
+        network: Option<Network>,
+    ) -> Result<Self, ListenError> {
         let (stop, stopping) = watch::channel(false);
         let mut admin = Self {
             servers: JoinSet::new(),
@@ -50,22 +57,33 @@ impl Admin {
                 address: address.clone(),
                 source,
             };
-            match address {
-                Address::Unix(path) => {
+            let bound = match address {
+                AdminListen::Here(Address::Unix(path)) => {
                     let listener = bind_unix(path).map_err(failed)?;
-                    admin.addresses.push(address.clone());
                     let server = axum::serve(listener, router.clone());
                     admin.spawn(server.with_graceful_shutdown(stopped(stopping.clone())));
+                    address.clone()
                 }
-                Address::Tls { .. } => return Err(failed(std::io::ErrorKind::Unsupported.into())),
-                Address::Tcp(host) => {
-                    let listener = TcpListener::bind(host).await.map_err(failed)?;
-                    let bound = listener.local_addr().map_err(failed)?;
-                    admin.addresses.push(Address::Tcp(bound.to_string()));
+                AdminListen::Here(Address::Tcp(host)) => {
+                    let (listener, bound) = bind_tcp(host).await.map_err(failed)?;
                     let server = axum::serve(listener, router.clone().layer(Extension(OverTcp)));
                     admin.spawn(server.with_graceful_shutdown(stopped(stopping.clone())));
+                    AdminListen::Here(Address::Tcp(bound))
                 }
-            }
+                AdminListen::Network(host) => {
+                    let unsupported = || failed(std::io::ErrorKind::Unsupported.into());
+                    let network = network.clone().ok_or_else(unsupported)?;
+                    let (listener, bound) = bind_tcp(host).await.map_err(failed)?;
+                    let router = router.clone().layer(Extension(OverTcp));
+                    let server = network::serve(listener, router, network, stopped(stopping.clone()));
+                    admin.servers.spawn(server.in_current_span());
+                    AdminListen::Network(bound)
+                }
+                AdminListen::Here(Address::Tls { .. }) => {
+                    return Err(failed(std::io::ErrorKind::Unsupported.into()));
+                }
+            };
+            admin.addresses.push(bound);
         }
         for address in &admin.addresses {
             info!(%address, "the admin API listens");
@@ -74,8 +92,17 @@ impl Admin {
     }
 
     /// Where it listens, with the ports that the system chose.
-    pub fn addresses(&self) -> &[Address] {
+    pub fn addresses(&self) -> &[AdminListen] {
         &self.addresses
+    }
+
+    /// Where it listens for the network: `HOST:PORT`.
+    pub fn network_addresses(&self) -> Vec<String> {
+        let hosts = self.addresses.iter().filter_map(|address| match address {
+            AdminListen::Network(host) => Some(host.clone()),
+            AdminListen::Here(_) => None,
+        });
+        hosts.collect()
     }
 
     /// Ends: requests that run may finish, for a short while.
@@ -95,6 +122,13 @@ impl Admin {
             }
         });
     }
+}
+
+/// A listener, and where it is.
+async fn bind_tcp(host: &str) -> std::io::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind(host).await?;
+    let bound = listener.local_addr()?.to_string();
+    Ok((listener, bound))
 }
 
 fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {

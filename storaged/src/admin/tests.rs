@@ -87,3 +87,20 @@ fn every_operation_says_what_it_does_and_its_parameters_are_those_of_its_path() 
         }
     }
 }
+
+/// What each operation needs over the network. A new one is thought about here.
+const NEEDED: &str = include_str!("permissions.txt");
+
+#[test]
+fn what_each_operation_needs_over_the_network_is_as_decided() {
+    use axum::http::Method;
+    let mut lines = Vec::new();
+    for (method, path) in documented(&document_json()) {
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+        let role = crate::access::permission::needed(&method, &path);
+        let needed = role.map_or("nobody".to_owned(), |role| format!("{role:?}").to_lowercase());
+        lines.push(format!("{needed:<13} {method:<6} {path}\n"));
+    }
+    lines.sort();
+    assert_eq!(lines.concat(), NEEDED, "the new table is on the left");
+}

@@ -16,13 +16,14 @@ use coordination::keys::Key;
 use coordination::records::{self, AuthorityRecord, RecordError, encode};
 use coordination::{Compare, Coordination, CoordinationError, Outcome, Transaction};
 use joining::Door;
-use joining::door::DoorError;
+use joining::door::{DoorError, certificate_of, serving};
 use protocol::NodeId;
 use protocol::session::CredentialsView;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::ServerConfig;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -84,7 +85,7 @@ pub enum AuthorityError {
     /// What was made is of no use.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The same, for the door.
+    /// The same, for whoever has no certificate himself.
     #[error(transparent)]
     Door(#[from] DoorError),
     /// The coordination store refuses.
@@ -111,6 +112,10 @@ pub struct Shown {
     pub front_ends: watch::Receiver<CredentialsView>,
     /// To machines that join.
     pub door: watch::Receiver<Door>,
+    /// To programs that ask the admin API over the network.
+    pub admin: watch::Receiver<Arc<ServerConfig>>,
+    /// The authority's certificate, as the text of a PEM file.
+    pub authority: String,
 }
 
 impl Authority {
@@ -153,30 +158,37 @@ impl Authority {
         })
     }
 
-    /// Certificates for the node and its front ends, and what renews them for ever: run it as a task.
-    pub fn show(self) -> Result<(Shown, impl Future<Output = ()> + Send), AuthorityError> {
+    /// Certificates for the node and its front ends, and what renews them for ever: run it as a task. `names` are those by
+    /// which the network knows the node's admin API.
+    pub fn show(
+        self,
+        names: Vec<String>,
+    ) -> Result<(Shown, impl Future<Output = ()> + Send), AuthorityError> {
         let (node, shown) = watch::channel(self.of_node()?);
         let (front_ends, told) = watch::channel(self.of_front_ends()?);
         let (door, opened) = watch::channel(self.of_door()?);
-        let keep = async move {
-            loop {
-                tokio::time::sleep(RENEWAL).await;
-                match (self.of_node(), self.of_front_ends(), self.of_door()) {
-                    (Ok(of_node), Ok(of_front_ends), Ok(of_door)) => {
-                        node.send_replace(of_node);
-                        front_ends.send_replace(of_front_ends);
-                        door.send_replace(of_door);
-                    }
-                    (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
-                        warn!(%error, "certificates are not renewed");
-                    }
-                }
-            }
-        };
+        let (admin, asked) = watch::channel(self.of_admin(&names)?);
         let shown = Shown {
             node: shown,
             front_ends: told,
             door: opened,
+            admin: asked,
+            authority: self.certificate.clone(),
+        };
+        let keep = async move {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                let renewed = || -> Result<(), AuthorityError> {
+                    node.send_replace(self.of_node()?);
+                    front_ends.send_replace(self.of_front_ends()?);
+                    door.send_replace(self.of_door()?);
+                    admin.send_replace(self.of_admin(&names)?);
+                    Ok(())
+                };
+                if let Err(error) = renewed() {
+                    warn!(%error, "certificates are not renewed");
+                }
+            }
         };
         Ok((shown, keep))
     }
@@ -186,7 +198,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let view = self.issue(Role::Node(self.node.0).name(), &purposes)?;
+        let view = self.issue(vec![Role::Node(self.node.0).name()], &purposes)?;
         Ok(Credentials::from_pem(
             &view.authority,
             &view.certificate,
@@ -200,22 +212,34 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        self.issue(Role::FrontEnd(self.node.0).name(), &purposes)
+        self.issue(vec![Role::FrontEnd(self.node.0).name()], &purposes)
     }
 
     /// Its name is that of no role: no disk takes it, and no machine that joins takes another.
     fn of_door(&self) -> Result<Door, AuthorityError> {
-        let view = self.issue(joining::NAME.to_owned(), &[ExtendedKeyUsagePurpose::ServerAuth])?;
+        let view = self.issue(
+            vec![joining::NAME.to_owned()],
+            &[ExtendedKeyUsagePurpose::ServerAuth],
+        )?;
         Ok(Door::from_pem(&view.authority, &view.certificate, &view.key)?)
+    }
+
+    /// Its names are those of the host, and none of a role: it is good for being asked, and for nothing else.
+    fn of_admin(&self, names: &[String]) -> Result<Arc<ServerConfig>, AuthorityError> {
+        let view = self.issue(names.to_vec(), &[ExtendedKeyUsagePurpose::ServerAuth])?;
+        let authority = certificate_of(&view.authority)?;
+        Ok(serving(authority, certificate_of(&view.certificate)?, &view.key)?)
     }
 
     fn issue(
         &self,
-        name: String,
+        names: Vec<String>,
         purposes: &[ExtendedKeyUsagePurpose],
     ) -> Result<CredentialsView, AuthorityError> {
         let pair = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec![name])?;
+        let mut params = CertificateParams::new(names)?;
+        // Strict clients want to know which key signed (RFC 5280 4.2.1.1).
+        params.use_authority_key_identifier_extension = true;
         let now = OffsetDateTime::now_utc();
         (params.not_before, params.not_after) = (now - SKEW, now + LIFE);
         params.extended_key_usages = purposes.to_vec();

@@ -33,7 +33,7 @@ async fn shown(store: &Arc<dyn Coordination>, folder: &std::path::Path, node: u3
     let authority = Authority::enter(store, folder, [1; 16], NodeId(node))
         .await
         .unwrap();
-    authority.show().unwrap().0
+    authority.show(Vec::new()).unwrap().0
 }
 
 /// Node 1 asks node 2, which is reached at this address instead of its own if there is one.

@@ -8,5 +8,6 @@ mod etcd;
 mod iscsi;
 mod kill;
 mod life;
+mod network;
 mod node;
 mod space;

@@ -12,7 +12,7 @@ use client::transport::Address;
 use client::volume::{Options, Volume};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use storaged::config::{Config, Settings};
+use storaged::config::{AdminListen, Config, Settings};
 use storaged::daemon::Daemon;
 use tokio::task::LocalSet;
 
@@ -67,8 +67,8 @@ impl Node {
         let config = settings.check().unwrap();
         let daemon = Daemon::start(&config).await.unwrap();
         let tcp = daemon.admin_addresses().iter().find_map(|address| match address {
-            Address::Tcp(host) => Some(host.clone()),
-            Address::Unix(_) | Address::Tls { .. } => None,
+            AdminListen::Here(Address::Tcp(host)) => Some(host.clone()),
+            _ => None,
         });
         let base = format!("http://{}", tcp.unwrap());
         Self {
@@ -77,6 +77,19 @@ impl Node {
             http: reqwest::Client::new(),
             base,
         }
+    }
+
+    /// Where it answers the network: `HOST:PORT`.
+    pub(crate) fn network(&self) -> String {
+        let host = self
+            .daemon
+            .admin_addresses()
+            .iter()
+            .find_map(|address| match address {
+                AdminListen::Network(host) => Some(host.clone()),
+                AdminListen::Here(_) => None,
+            });
+        host.unwrap()
     }
 
     /// The daemon's admin socket.

@@ -7,6 +7,7 @@
 mod checks;
 mod daemon;
 mod domain;
+mod migration;
 mod nova;
 
 use std::cell::RefCell;

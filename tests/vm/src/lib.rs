@@ -18,3 +18,4 @@ pub mod patience;
 mod qmp;
 pub mod scenarios;
 mod silence;
+pub mod staging;

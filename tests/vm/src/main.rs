@@ -8,13 +8,16 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use vm_tests::scenarios::{ALL, Setting, killed, migrated};
+use vm_tests::scenarios::{ALL, LONG, Setting, killed, migrated};
 
 /// Runs scenarios with real guests. Ends with a line "N passed, N failed, N skipped".
 #[derive(Parser)]
 struct Arguments {
     /// Only scenarios whose name contains one of these words.
     words: Vec<String>,
+    /// Leave out those that take too long for each change.
+    #[arg(long)]
+    short: bool,
     /// Name the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -37,7 +40,7 @@ fn main() -> Result<ExitCode> {
     let wanted =
         |name: &str| arguments.words.is_empty() || arguments.words.iter().any(|word| name.contains(word));
     if arguments.list {
-        for scenario in ALL {
+        for scenario in ALL.iter().chain(LONG) {
             println!("{}", scenario.name);
         }
         return Ok(ExitCode::SUCCESS);
@@ -53,7 +56,8 @@ fn main() -> Result<ExitCode> {
         return Ok(conclude(moves, arguments.seed, figures));
     }
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for scenario in ALL {
+    let long = if arguments.short { &[] } else { LONG };
+    for scenario in ALL.iter().chain(long) {
         if !wanted(scenario.name) {
             skipped += 1;
             continue;

@@ -5,9 +5,10 @@ mod device;
 mod iscsi;
 pub mod killed;
 pub mod migrated;
+mod proxmox;
 mod volume;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 pub use device::fio_verify;
@@ -52,6 +53,20 @@ impl Setting {
         self.boot_loaded(Vec::new(), Load::Attach)
     }
 
+    /// Boots a host of a storage network with one more disk, for reading only: `/dev/vda`.
+    pub fn boot_host_with(&self, disk: PathBuf) -> Result<Guest> {
+        Guest::boot(
+            &self.image,
+            &Options {
+                disks: Vec::new(),
+                load: Load::Host,
+                starts_from: None,
+                read_only_disk: Some(disk),
+                accelerator: self.accelerator,
+            },
+        )
+    }
+
     /// Boots a guest from a disk, as QEMU's `-drive` takes it, on which the image's boot disk is.
     pub fn boot_from(&self, drive: String) -> Result<Guest> {
         Guest::boot(
@@ -88,7 +103,7 @@ pub struct Scenario {
     pub run: fn(&Setting) -> Result<()>,
 }
 
-/// All scenarios, in the order in which they are run.
+/// All scenarios but the long ones, in the order in which they are run.
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "a guest gets each command whole, also while what others left behind ends",
@@ -155,3 +170,9 @@ pub const ALL: &[Scenario] = &[
         run: attach::wanted,
     },
 ];
+
+/// Those that take too long for each change: they are left out when a short run is asked for.
+pub const LONG: &[Scenario] = &[Scenario {
+    name: "Proxmox VE's plugin makes TPM states and containers' disks block devices of its node, and the gateway is killed and I/O only waits",
+    run: proxmox::block_devices,
+}];

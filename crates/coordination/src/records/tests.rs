@@ -102,6 +102,27 @@ fn a_join_token_record_keeps_its_golden_bytes() {
 }
 
 #[test]
+fn an_access_token_record_keeps_its_golden_bytes() {
+    let record = AccessTokenRecord {
+        name: "pve".to_owned(),
+        role: AccessRole::Operator,
+        hash: [1; 32],
+        node: NodeId(1),
+        made_ms: 2,
+        expires_ms: 3,
+    };
+    let hash = vec!["1"; 32].join(",");
+    let golden = format!(
+        r#"{{"format":1,"name":"pve","role":"operator","hash":[{hash}],"node":1,"made_ms":2,"expires_ms":3}}"#
+    );
+    assert_eq!(&*encode(&record).unwrap(), golden.as_bytes());
+    assert_eq!(
+        decode::<AccessTokenRecord>(&entry(golden.as_bytes())).unwrap(),
+        record
+    );
+}
+
+#[test]
 fn a_record_of_a_newer_program_is_refused_and_says_so() {
     let error = decode::<LayerRecord>(&entry(br#"{"format":3,"ancestors":[1]}"#)).unwrap_err();
     assert!(matches!(error, RecordError::Newer { found: 3, .. }), "{error}");

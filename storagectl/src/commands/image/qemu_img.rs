@@ -15,6 +15,8 @@ use crate::progress;
 
 /// Requests that qemu-img has in flight.
 const IN_FLIGHT: &str = "16";
+/// How addresses of exports begin.
+const EXPORTS: [&str; 2] = ["nbd://", "nbd+unix://"];
 /// Steps of the progress bar: qemu-img prints hundredths of a percent.
 const STEPS: u64 = 10_000;
 
@@ -39,17 +41,19 @@ pub(super) struct Info {
 pub(super) async fn info(image: &Path, format: Option<ImageFormat>) -> Result<Info> {
     // Without it, qemu-img would take `nbd:...` and the like for an address.
     ensure!(
-        image.is_file() || is_block_device(image),
+        is_export(image) || image.is_file() || is_block_device(image),
         "there is no image {}",
         image.display()
     );
     let mut command = Command::new("qemu-img");
     command.args(["info", "--output=json"]);
+    // An export is what its server makes of the disk: its first bytes are the guest's, and decide nothing.
+    let format = format.or_else(|| is_export(image).then_some(ImageFormat::Raw));
     if let Some(format) = format {
         command.args(["-f", format.name()]);
     }
     let output = command
-        .arg(file(image))
+        .arg(source(image))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -87,6 +91,21 @@ fn is_block_device(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_block_device())
 }
 
+/// Whether it is the address of an NBD export (the URI specification of NBD), and no file.
+pub(super) fn is_export(image: &Path) -> bool {
+    let text = image.to_string_lossy();
+    EXPORTS.iter().any(|scheme| text.starts_with(scheme))
+}
+
+/// What an image is read from.
+fn source(image: &Path) -> OsString {
+    if is_export(image) {
+        image.into()
+    } else {
+        file(image)
+    }
+}
+
 /// A path that qemu-img takes for a path, whatever it contains.
 fn file(path: &Path) -> OsString {
     let mut name = OsString::from(if path.is_absolute() { "file:" } else { "file:./" });
@@ -108,7 +127,7 @@ impl Transfer {
             "--target-is-zero".into(),
             "-O".into(),
             "raw".into(),
-            file(image),
+            source(image),
         ];
         Self::new(format, target, export.into())
     }

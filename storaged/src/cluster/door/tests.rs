@@ -31,7 +31,7 @@ async fn world() -> World {
     let authority = Authority::enter(&store, folder.path(), [1; 16], NodeId(1))
         .await
         .unwrap();
-    let (shown, renewal) = authority.show().unwrap();
+    let (shown, renewal) = authority.show(Vec::new()).unwrap();
     let listen = Listen {
         advertised: "127.0.0.1".to_owned(),
         host: "127.0.0.1".to_owned(),

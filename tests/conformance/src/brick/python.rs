@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use test_openstack::Environment;
 use vm_tests::image::libraries_of;
 use vm_tests::packages;
+use vm_tests::staging::{copy, make_disk};
 
 /// What os-brick is told by.
 const SCRIPT: &str = include_str!("brick.py");
@@ -59,11 +59,7 @@ pub(super) fn make(disk: &Path) -> Result<()> {
     for package in ["sg3-utils", &library] {
         packages::unpack(package, &staging.join("sg")).with_context(|| format!("fetch {package}"))?;
     }
-    run(Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-d"])
-        .args([&staging, disk])
-        .arg(DISK))?;
-    Ok(fs::remove_dir_all(staging)?)
+    make_disk(&staging, disk, DISK)
 }
 
 /// What the interpreter and the modules beside it need, by name. The interpreter's own library is the one that it is linked
@@ -93,20 +89,4 @@ fn libraries(interpreter: &Path, staging: &Path) -> Result<BTreeMap<OsString, Pa
         }
     }
     Ok(found)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    run(Command::new("cp")
-        .args(["-aL", "--no-preserve=ownership"])
-        .args([from, to]))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("run {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
 }

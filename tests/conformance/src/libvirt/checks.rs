@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use vm_tests::patience::wait_for;
 
 use super::domain::Stage;
-use super::nova;
+use super::{migration, nova};
 use crate::suite::Check;
 
 const TOOLS: &[&str] = &["libvirtd", "virsh", "qemu-system-x86_64", "unshare"];
@@ -44,6 +44,11 @@ pub(super) const ALL: &[Check<Stage>] = &[
         name: "what our driver for Nova writes is attached to a guest that runs, grows, and is taken away",
         tools: TOOLS,
         run: nova::attach_and_detach,
+    },
+    Check {
+        name: "a guest's disk leaves a file for a volume while the guest runs",
+        tools: TOOLS,
+        run: migration::block_copy,
     },
 ];
 

@@ -117,6 +117,16 @@ impl Running {
         self.domain.libvirt.virsh(&[command, NAME, &file])
     }
 
+    /// Runs `virsh` on the domain, with more words.
+    pub(super) fn virsh_on(&self, command: &str, words: &[&str]) -> Result<String> {
+        self.domain.libvirt.virsh(&[&[command, NAME], words].concat())
+    }
+
+    /// Where front ends reach the node.
+    pub(super) fn session_socket(&self) -> std::path::PathBuf {
+        self.node.session_socket()
+    }
+
     /// Waits for a state as `virsh domstate` calls it.
     pub(super) fn wait_for_state(&self, wanted: &str) -> Result<()> {
         let what = format!("the domain to be {wanted:?}");

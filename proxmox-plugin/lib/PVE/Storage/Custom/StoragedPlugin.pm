@@ -63,6 +63,7 @@ sub plugindata {
 sub properties {
     my $name = '[A-Za-z0-9][A-Za-z0-9._-]{0,127}';
     my $path = '(?:/[A-Za-z0-9._\@+-]+)+';
+    my $endpoint = 'https://(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}';
     return {
         'storaged-pool' => {
             description => "The pool of storaged that volumes are made in.",
@@ -81,6 +82,19 @@ sub properties {
             pattern => $path,
             default => $PVE::Storage::Custom::Storaged::Api::SOCKET_DEFAULT,
         },
+        'storaged-endpoint' => {
+            description => "Addresses of storaged's admin API over the network, https://HOST:PORT, with commas between them."
+                . " For nodes without a storaged of their own; whoever is asked wants storaged-token.",
+            type => 'string',
+            pattern => "$endpoint(?:,$endpoint){0,15}",
+        },
+        'storaged-ca' => {
+            description => "The certificate that storaged's nodes are known by over the network"
+                . " (storagectl access authority).",
+            type => 'string',
+            pattern => $path,
+            default => $PVE::Storage::Custom::Storaged::Api::AUTHORITY_DEFAULT,
+        },
         'storaged-nbd-socket' => {
             description => "The socket of the node's storaged-nbd. Its control socket is control.sock in the same folder.",
             type => 'string',
@@ -95,7 +109,7 @@ sub properties {
             default => $STATUS_TIMEOUT,
         },
         $TOKEN => {
-            description => "What is sent to storaged as a bearer token. Kept in /etc/pve/priv/storage.",
+            description => "The access token that storaged is shown over the network. Kept in /etc/pve/priv/storage.",
             type => 'string',
             maxLength => 4096,
         },
@@ -107,6 +121,8 @@ sub options {
         'storaged-pool' => { fixed => 1 },
         'storaged-prefix' => { fixed => 1, optional => 1 },
         'storaged-socket' => { optional => 1 },
+        'storaged-endpoint' => { optional => 1 },
+        'storaged-ca' => { optional => 1 },
         'storaged-nbd-socket' => { optional => 1 },
         'storaged-status-timeout' => { optional => 1 },
         $TOKEN => { optional => 1 },
@@ -363,6 +379,17 @@ Proxmox VE that use one storaged need two prefixes.
 
 Where the node's storaged answers: F</var/lib/storaged/admin.sock> if left out. The same on all nodes.
 
+=item B<storaged-endpoint> ADDRESSES
+
+Where storaged is asked over the network, C<https://HOST:PORT>, up to 16 with commas between them: the first that answers
+is asked. For nodes of Proxmox VE that have no storaged of their own; they can make, list, snapshot and delete volumes.
+To start a guest a node needs a storaged-nbd, and that a storaged: keep guests to the others by B<nodes>, or by HA rules.
+
+=item B<storaged-ca> PATH
+
+What storaged is known by there: the certificate of its cluster's authority, which C<storagectl access authority> prints.
+F</etc/pve/storaged-ca.pem> if left out, which Proxmox VE copies to all its nodes.
+
 =item B<storaged-nbd-socket> PATH
 
 Where the node's storaged-nbd listens: F</run/storaged-pve/nbd.sock> if left out. Its control socket is F<control.sock> in
@@ -374,7 +401,8 @@ How long the state of the storage may take to tell, 1 to 10; 2 if left out.
 
 =item B<storaged-token> TOKEN
 
-Is sent to storaged as a bearer token. It is kept in F</etc/pve/priv/storage>, and never in F<storage.cfg>.
+The access token that storaged is shown over the network: C<storagectl access create proxmox --role operator>. It is kept in
+F</etc/pve/priv/storage>, and never in F<storage.cfg>. The node's own socket wants none.
 
 =item B<nodes>, B<disable>, B<content>, B<shared>, B<bwlimit>
 

@@ -1,6 +1,6 @@
 package PVE::Storage::Custom::Storaged::Api;
 
-# The admin API of this node's storaged, as one storage sees it: questions, answers, and what went wrong as a sentence that
+# The admin API of this node's storaged, or of one that is asked over the network, as one storage sees it: questions, answers, and what went wrong as a sentence that
 # names the storage. What the paths and words are is in crates/admin-api of storaged's sources.
 #
 # Knows no names of PVE, and keeps no connection.
@@ -16,6 +16,12 @@ use PVE::Storage::Custom::Storaged::Names qw(prefix_of);
 use PVE::Storage::Custom::Storaged::Plain qw(plain);
 
 our $SOCKET_DEFAULT = '/var/lib/storaged/admin.sock';
+# What the cluster is known by over the network. PVE copies what is in /etc/pve to all nodes.
+our $AUTHORITY_DEFAULT = '/etc/pve/storaged-ca.pem';
+# The most addresses of a storage.
+my $ENDPOINTS_MAX = 16;
+# Which address of a storage answered last: it is asked first, by this process.
+my %answered;
 # Where tokens are. Only root may look there, on every node of the cluster.
 our $TOKEN_FOLDER = '/etc/pve/priv/storage';
 # How long a question may take, in seconds, if nothing else is said: half of what PVE's locks on storages allow.
@@ -38,12 +44,22 @@ sub new {
         socket => plain('path', $scfg->{'storaged-socket'} // $SOCKET_DEFAULT, 'storaged-socket'),
         pool => plain('name', $scfg->{'storaged-pool'}, 'storaged-pool'),
         prefix => prefix_of($scfg),
+        endpoints => [endpoints_of($scfg)],
+        authority => plain('path', $scfg->{'storaged-ca'} // $AUTHORITY_DEFAULT, 'storaged-ca'),
     };
     return bless $self, $class;
 }
 
+# The addresses over the network that a section names; none: the node's own socket is asked.
+sub endpoints_of {
+    my ($scfg) = @_;
+    my @endpoints = map { plain('endpoint', $_, 'an address of storaged-endpoint') } split m/,/, $scfg->{'storaged-endpoint'} // q{};
+    die "storaged-endpoint has at most $ENDPOINTS_MAX addresses\n" if @endpoints > $ENDPOINTS_MAX;
+    return @endpoints;
+}
+
 # Which daemon this asks.
-sub address { my ($self) = @_; return $self->{socket}; }
+sub address { my ($self) = @_; return @{ $self->{endpoints} } ? join q{,}, @{ $self->{endpoints} } : $self->{socket}; }
 sub pool { my ($self) = @_; return $self->{pool}; }
 sub prefix { my ($self) = @_; return $self->{prefix}; }
 
@@ -79,7 +95,8 @@ sub try_to {
 sub sentence {
     my ($self, $failure) = @_;
     my $about = "storage '$self->{storage}'";
-    return "$about: storaged does not answer: $failure->{message}. Is storaged running on this node?\n"
+    my $where = @{ $self->{endpoints} } ? 'there' : 'on this node';
+    return "$about: storaged does not answer: $failure->{message}. Is storaged running $where?\n"
         if $failure->{kind} eq 'away';
     if ($failure->{kind} eq 'slow' || $failure->{kind} eq 'broken') {
         my $doubt = $failure->{is_change} ? '. Whether it did what was asked is not known' : q{};
@@ -94,24 +111,46 @@ sub _once {
     my $token = $self->_token();
     push @headers, "Authorization: Bearer $token" if defined $token;
     my $body = exists $options{body} ? JSON->new->utf8->canonical->encode($options{body}) : undef;
-    my ($status, $text) = eval {
-        exchange(
-            socket => $self->{socket},
-            method => $method,
-            path => $path,
-            headers => \@headers,
-            body => $body,
-            deadline => now() + ($options{timeout} // $PATIENCE),
-        );
-    };
-    if (my $failure = $@) {
-        my %failed = ref $failure ? %$failure : (kind => 'broken', message => $failure =~ s/\s+\z//r);
-        return (undef, { %failed, is_change => $method ne 'GET' });
-    }
+    my %question = (
+        method => $method, path => $path, headers => \@headers, body => $body,
+        deadline => now() + ($options{timeout} // $PATIENCE),
+    );
+    my ($status, $text, $failed) = @{ $self->{endpoints} } ? $self->_over_network(%question) : _asked(socket => $self->{socket}, %question);
+    return (undef, { %$failed, is_change => $method ne 'GET' }) if $failed;
     return ({}, undef) if $status == 204;
     my $answer = eval { JSON->new->utf8->decode($text) };
     return ($answer, undef) if $status < 300 && ref $answer eq 'HASH';
     return (undef, { %{ _failure($status, $answer) }, is_change => $method ne 'GET' });
+}
+
+# (status, text), or (nothing, nothing, what went wrong).
+sub _asked {
+    my (%question) = @_;
+    my ($status, $text) = eval { exchange(%question) };
+    my $failure = $@ or return ($status, $text);
+    return (undef, undef, ref $failure ? $failure : { kind => 'broken', message => $failure =~ s/\s+\z//r });
+}
+
+# The same, of the first address that answers. Whoever could not be reached was asked nothing, so the next one may be asked.
+sub _over_network {
+    my ($self, %question) = @_;
+    my $last = $answered{ $self->address() };
+    my @endpoints = sort { (defined $last && $b eq $last) <=> (defined $last && $a eq $last) } @{ $self->{endpoints} };
+    my @failures;
+    while (defined(my $endpoint = shift @endpoints)) {
+        my $left = $question{deadline} - now();
+        my ($status, $text, $failed) = _asked(
+            %question,
+            endpoint => $endpoint,
+            authority => $self->{authority},
+            # So that there is time left for the others.
+            connected_by => now() + $left / (1 + @endpoints),
+        );
+        $answered{ $self->address() } = $endpoint if defined $status;
+        return ($status, $text, $failed) unless $failed && $failed->{kind} eq 'away';
+        push @failures, $failed->{message};
+    }
+    return (undef, undef, { kind => 'away', message => join '; ', @failures });
 }
 
 # What an answer says that is no success.
@@ -150,7 +189,7 @@ sub _token {
 # All volumes of the pool, as storaged tells of them. Kept in PVE's cache, if one is given, for as long as that lives.
 sub volumes {
     my ($self, $cache) = @_;
-    my $key = "storaged:$self->{socket}:$self->{pool}";
+    my $key = 'storaged:' . $self->address() . ":$self->{pool}";
     return $cache->{$key} if $cache && $cache->{$key};
     my $answer = $self->ask('GET', "/v1/volumes?pool=$self->{pool}");
     my $volumes = $answer->{volumes};

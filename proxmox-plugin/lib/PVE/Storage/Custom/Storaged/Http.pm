@@ -1,6 +1,6 @@
 package PVE::Storage::Custom::Storaged::Http;
 
-# One question over HTTP/1.1 on a unix socket, with a deadline that holds for all of it: connecting, asking, the answer.
+# One question over HTTP/1.1, on a unix socket or over TLS, with a deadline that holds for all of it: connecting, asking, the answer.
 # Each question has a connection of its own, because PVE's daemons fork.
 #
 # Knows nothing of what is asked, nor of JSON.
@@ -16,6 +16,7 @@ use Socket qw(SOCK_STREAM);
 use Time::HiRes qw(clock_gettime sleep CLOCK_MONOTONIC);
 
 use PVE::Storage::Custom::Storaged::Plain qw(plain);
+use PVE::Storage::Custom::Storaged::Tls qw(connect_tls waits_for);
 
 our @EXPORT_OK = qw(exchange connect_until send_all receive now);
 
@@ -34,11 +35,15 @@ sub now {
 }
 
 # Asks and gives (status, body). Ends with a hash: kind (away: nobody listens, nothing was done; slow, broken: it may have
-# been done) and message. Arguments: socket, method, path, body (bytes, or nothing), headers (list of lines), deadline.
+# been done) and message. Arguments: socket, or endpoint and authority (a file); method, path, body (bytes, or nothing),
+# headers (list of lines), deadline, and a deadline for connecting, if that is an earlier one.
 sub exchange {
     my (%question) = @_;
     my $deadline = $question{deadline};
-    my $socket = connect_until($question{socket}, $deadline);
+    my $connected_by = $question{connected_by} // $deadline;
+    my $socket = defined $question{endpoint}
+        ? connect_tls($question{endpoint}, $question{authority}, \&now, $connected_by)
+        : connect_until($question{socket}, $connected_by);
     my $body = $question{body};
     my @head = ("$question{method} $question{path} HTTP/1.1", 'Host: localhost', 'Connection: close');
     push @head, @{ $question{headers} // [] };
@@ -74,7 +79,7 @@ sub send_all {
         if (defined $count) {
             $sent += $count;
         } elsif ($! == EAGAIN || $! == EWOULDBLOCK || $! == EINTR) {
-            _wait_for($socket, 'can_write', $deadline);
+            _wait_for($socket, waits_for($socket) // 'can_write', $deadline);
         } else {
             _fail('broken', "the connection broke while a request was sent ($!)");
         }
@@ -94,7 +99,7 @@ sub receive {
         }
         _fail('broken', "the connection broke while an answer was read ($!)")
             unless $! == EAGAIN || $! == EWOULDBLOCK || $! == EINTR;
-        _wait_for($socket, 'can_read', $deadline);
+        _wait_for($socket, waits_for($socket) // 'can_read', $deadline);
     }
     return;
 }

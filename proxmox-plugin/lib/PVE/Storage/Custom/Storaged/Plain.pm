@@ -20,6 +20,7 @@ my %PATTERN_OF = (
     export => qr/\A([A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:\@[A-Za-z0-9][A-Za-z0-9._-]{0,127})?)\z/,
     storage => qr/\A([A-Za-z][A-Za-z0-9._-]{0,99})\z/,
     path => qr{\A((?:/[A-Za-z0-9._\@+-]+)+)\z},
+    endpoint => qr{\A(https://(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5})\z},
     token => qr/\A([\x21-\x7e]{1,4096})\z/,
     line => qr/\A([\x20-\x7e]{0,4096})/,
     text => qr/\A(.*)\z/s,
