@@ -17,6 +17,8 @@ use crate::keys::KeySettings;
 use crate::limits::{Limits, LimitsFile};
 
 mod backups;
+#[cfg(test)]
+mod example;
 
 /// How long an answer of Keystone is believed, by default: a token that was revoked works no longer than this.
 const TOKEN_CACHE_DEFAULT: Duration = Duration::from_mins(1);

@@ -23,6 +23,7 @@ use clap::Parser;
 use coordination::attach::Way;
 use coordination::{Coordination, Embedded, Etcd};
 use telemetry::log::{self, LogFormat};
+use telemetry::service as manager;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -148,11 +149,14 @@ async fn serve(service: Arc<Service>) -> Result<()> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    manager::ready("serves the Block Storage API");
     tokio::select! {
+        never = manager::heartbeat() => match never {},
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         Some(ended) = servers.join_next() => ended.context("a server ended in a panic")?,
     }
+    manager::stopping("requests that run may finish");
     info!("stopping: requests that run may finish");
     stop.send_replace(true);
     while let Some(ended) = servers.join_next().await {

@@ -44,7 +44,7 @@ my @expected = (
     (map { "755 DEBIAN/$_" } qw(postinst prerm postrm)),
     (map { "644 usr/share/perl5/$_" } @sources),
     (map { "644 usr/lib/systemd/system/storaged-pve-$_.service" } qw(nbd attach)),
-    (map { "644 usr/share/doc/storaged-pve/$_" } qw(copyright proxmox.md)),
+    (map { "644 usr/share/doc/storaged-pve/$_" } qw(changelog.gz copyright proxmox.md)),
     (map { "644 usr/share/man/$_.gz" } qw(man7/storaged-pve.7 man8/pve-storaged.8)),
 );
 is_deeply([sort @files], [sort @expected], 'what is in it');

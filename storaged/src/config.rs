@@ -16,6 +16,8 @@ use crate::slow::Policy;
 
 pub mod admin;
 pub mod cluster;
+#[cfg(test)]
+mod example;
 pub mod near_full;
 pub mod rebalance;
 pub mod scrub;

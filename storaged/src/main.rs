@@ -9,6 +9,7 @@ use clap::Parser;
 use storaged::config::{Config, Settings};
 use storaged::daemon::{Daemon, StartError};
 use telemetry::log::{self, LogFormat};
+use telemetry::service;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{Instrument, error, error_span, field, info};
 
@@ -102,7 +103,9 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         }
         started => started?,
     };
+    service::ready("serves disks and volumes");
     let failure = tokio::select! {
+        never = service::heartbeat() => match never {},
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         reason = daemon.failed() => Some(reason),
@@ -110,6 +113,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     if let Some(reason) = &failure {
         error!(reason, "storaged cannot go on");
     }
+    service::stopping("disks complete what is in flight");
     daemon.stop().await;
     if let Some(reason) = failure {
         anyhow::bail!("storaged could not go on: {reason}");

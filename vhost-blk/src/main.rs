@@ -18,6 +18,7 @@ use client::shared::SharedVolume;
 use client::transport::Address;
 use client::volume::{self, Options, ReadRing};
 use telemetry::log::{self, LogFormat};
+use telemetry::service as manager;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, error_span, info, warn};
@@ -198,9 +199,8 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         socket = %arguments.socket.display(),
         "ready"
     );
-    if let Err(cause) = service::ready() {
-        warn!(%cause, "cannot tell the service manager that this is ready");
-    }
+    manager::ready("serves the guest");
+    tokio::task::spawn_local(manager::heartbeat());
     let backing = Backing::new(device, shape.block_size);
     let worker = Rc::new(Worker::new(Rc::clone(&backing)).with_tenure(tenure.clone()));
     if let Some(prepared) = control {
@@ -216,6 +216,7 @@ async fn serve(arguments: &Arguments) -> Result<()> {
         tokio::task::spawn_local(desk.attend(taken));
     }
     worker.serve(inbox, shutdown).await;
+    manager::stopping("what was taken is answered");
     info!("drained");
     if let Some(tenure) = tenure {
         tenure.close().await;

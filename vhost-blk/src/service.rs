@@ -1,12 +1,8 @@
-//! What a service manager hands over and is told: a listening socket, and that the service is ready.
-//!
-//! Both are systemd's conventions, which others speak too: `LISTEN_FDS` and `NOTIFY_SOCKET`. Without them all
-//! of this does nothing.
+//! What a service manager hands over: a listening socket, by systemd's convention, which others speak too (`LISTEN_FDS`).
+//! Without it nothing is done. What the manager is told belongs to `telemetry`.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
@@ -57,18 +53,4 @@ pub fn handed_over(wanted: &Path) -> Result<Option<UnixListener>, HandOverError>
     // The control thread waits in `accept`.
     listener.set_nonblocking(false)?;
     Ok(Some(listener))
-}
-
-/// Tells the service manager that requests are served from now on, if there is one that wants to know.
-pub fn ready() -> io::Result<()> {
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
-        return Ok(());
-    };
-    let address = match name.as_bytes().strip_prefix(b"@") {
-        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name)?,
-        None => SocketAddr::from_pathname(&name)?,
-    };
-    UnixDatagram::unbound()?
-        .send_to_addr(b"READY=1", &address)
-        .map(drop)
 }

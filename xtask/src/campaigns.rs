@@ -189,10 +189,11 @@ pub(crate) fn proxmox(profile: Profile) -> Result<Tally> {
     programs::count(tests.env("STORAGED_PROGRAMS", folder))
 }
 
-/// The Debian package of the Proxmox plugin.
-pub(crate) fn package_proxmox(into: &Path) -> Result<()> {
+/// The Debian package of the Proxmox plugin, whose files were changed at `moment`, in seconds since 1970.
+pub(crate) fn package_proxmox(into: &Path, moment: u64) -> Result<()> {
     debian::ensure(debian::PERL)?;
-    run(Command::new(workspace::root().join("proxmox-plugin/package")).arg(into))
+    let mut package = Command::new(workspace::root().join("proxmox-plugin/package"));
+    run(package.arg(into).env("SOURCE_DATE_EPOCH", moment.to_string()))
 }
 
 /// Real guests under QEMU: all scenarios, or those that are quick enough for each change.

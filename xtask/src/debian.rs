@@ -1,5 +1,6 @@
 //! The Debian packages that commands need. Installing them is the guests' business, who need most.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -23,6 +24,12 @@ pub(crate) fn fetch_etcd() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where etcd is: an installed one, or the one that was fetched.
+pub(crate) fn etcd() -> Result<PathBuf> {
+    fetch_etcd()?;
+    Ok(find("etcd").unwrap_or_else(|| workspace::target().join("etcd/usr/bin/etcd")))
 }
 
 /// Python with what makes environments for OpenStack's programs, which Debian has in a package of its own.
@@ -72,6 +79,16 @@ pub(crate) const PACKAGING: &[Need] = &[
     ("dpkg-dev", "dpkg-shlibdeps"),
     ("binutils", "strip"),
     ("gzip", "gzip"),
+];
+
+/// What judges Debian packages.
+pub(crate) const LINTIAN: &[Need] = &[("lintian", "lintian")];
+
+/// What makes a Debian to install packages into, and boots it.
+pub(crate) const DEBOOTSTRAP: &[Need] = &[
+    ("debootstrap", "debootstrap"),
+    ("systemd-container", "systemd-nspawn"),
+    ("util-linux", "unshare"),
 ];
 
 /// iSCSI initiators that others wrote, with their conformance suite.

@@ -138,7 +138,7 @@ enum Task {
     /// Runs clients that others wrote against our servers.
     Conformance {
         /// Which server.
-        #[arg(value_parser = ["nbd", "iscsi", "libvirt", "cinder", "cinder-clients", "cinder-schema", "os-brick", "proxmox"])]
+        #[arg(value_parser = ["nbd", "iscsi", "libvirt", "cinder", "cinder-clients", "cinder-schema", "os-brick", "proxmox", "packages"])]
         name: String,
         /// Given to the checks as they are: `--help` tells.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -234,6 +234,7 @@ fn perform(task: &Task) -> Result<Option<Tally>> {
             return Ok(None);
         }
         Task::Mutants => campaigns::mutants(Profile::Release),
+        Task::Conformance { name, .. } if name == "packages" => package::trial(Profile::Checked),
         Task::Conformance { name, .. } if name == "proxmox" => campaigns::proxmox(Profile::Release),
         Task::Conformance { name, arguments } => campaigns::conformance(Profile::Release, name, arguments),
         Task::Vm { moves: Some(moves) } => campaigns::guest_moves(Profile::Release, *moves),

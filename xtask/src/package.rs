@@ -10,6 +10,7 @@ mod manual;
 mod moment;
 mod third_parties;
 mod tree;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +25,7 @@ use crate::{campaigns, debian, workspace};
 use contents::{CINDER, Contents, STORAGED};
 use moment::Moment;
 use tree::Tree;
+pub(crate) use trial::trial;
 
 /// What is built, and of what.
 #[derive(Args)]
@@ -55,6 +57,11 @@ enum Name {
     Proxmox,
 }
 
+impl Name {
+    /// How many there are.
+    const ALL: usize = 3;
+}
+
 /// Builds packages, and prints where each is.
 pub(crate) fn package(options: &Options) -> Result<()> {
     let into = options
@@ -72,7 +79,7 @@ pub(crate) fn package(options: &Options) -> Result<()> {
             Name::Storaged => STORAGED,
             Name::CinderApi => CINDER,
             Name::Proxmox => {
-                campaigns::package_proxmox(&into)?;
+                campaigns::package_proxmox(&into, Moment::of_sources()?.seconds())?;
                 continue;
             }
         };

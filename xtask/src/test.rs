@@ -9,7 +9,7 @@ use crate::beside::{self, Beside};
 use crate::programs::{self, Profile};
 use crate::tally::Tally;
 use crate::unit_tests::{self, Executable};
-use crate::{campaigns, debian, fuzz, tidy, upgrade};
+use crate::{campaigns, debian, fuzz, package, tidy, upgrade};
 
 /// How much of everything.
 struct Scale {
@@ -141,6 +141,7 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
             Box::new(move || campaigns::guests(profile, scale.full)),
         ),
         ("Proxmox plugin", Box::new(move || campaigns::proxmox(profile))),
+        ("Debian packages", Box::new(move || package::trial(profile))),
         (
             "Ansible collection",
             Box::new(move || campaigns::rules_of_hosts(profile)),

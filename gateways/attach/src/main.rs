@@ -20,6 +20,7 @@ use storaged_attach::nbd::Nbd;
 use storaged_attach::sockets::Sockets;
 use storaged_nbd::address::ListenAddress;
 use telemetry::log::{self, LogFormat};
+use telemetry::service;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -199,9 +200,11 @@ fn serve(kernel: &Nbd, mapper: Mapper, options: Serve) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            never = service::heartbeat() => match never {},
             () = caring => bail!("the kernel does not tell of dead links any more"),
             followed = following => return followed,
         }
+        service::stopping("the block devices stay");
         info!("leaving: the block devices stay");
         Ok(())
     });
@@ -261,6 +264,5 @@ async fn connect(options: Serve) -> Result<Etcd> {
 /// For whoever started this process: what needs the devices can start.
 fn ready() {
     info!("ready");
-    // Without somebody to tell there is nothing to do, and nobody would be helped by an end.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    service::ready("block devices are cared for");
 }

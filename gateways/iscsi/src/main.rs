@@ -17,6 +17,7 @@ use storaged_iscsi::directory::{Announcement, first, follow};
 use storaged_iscsi::portal::{Portals, Settings};
 use storaged_iscsi::source::{Cluster, Source};
 use telemetry::log::{self, LogFormat};
+use telemetry::service;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
@@ -157,11 +158,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 serve_memory(arguments, portals, leaving).await
             }
         };
+        spawn_local(service::heartbeat());
         tokio::pin!(serving);
         tokio::select! {
             done = &mut serving => return done,
             () = signalled => {}
         }
+        service::stopping("asks initiators to log out, and answers what was taken");
         leave.send_replace(true);
         serving.await
     })
@@ -256,6 +259,7 @@ fn report(portals: &Portals) -> anyhow::Result<()> {
     for address in portals.addresses()? {
         println!("listening on {address}");
     }
+    service::ready("serves initiators");
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use storaged_nbd::server::{Server, Settings};
 use storaged_nbd::source::{Cluster, MemoryExport, Source};
 use storaged_nbd::tls::{CertificateFiles, acceptor};
 use telemetry::log::{self, LogFormat};
+use telemetry::service;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -106,11 +107,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             // For whoever started this process: from here on a client can connect.
             println!("listening on {address}");
         }
+        service::ready("serves clients");
+        tokio::task::spawn_local(service::heartbeat());
         tokio::task::spawn_local(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            service::stopping("answers what was taken");
             leave.send_replace(true);
         });
         server.run(leaving).await;

@@ -7,6 +7,7 @@ use coordination::map::keeper::KeeperError;
 use coordination::map::{MapKeeper, MapWatch};
 use coordination::{ClusterMap, Coordination};
 use protocol::NodeId;
+use telemetry::service;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::Instrument;
@@ -40,6 +41,7 @@ pub(super) async fn believed(
     store: &Arc<dyn Coordination>,
     stop: impl Future<Output = ()>,
 ) -> Result<Believed, StartError> {
+    service::status("waits for records that may be believed");
     let (keeper, map) = MapKeeper::start(store.clone()).await?;
     let mut keeper = tokio::spawn(keeper.run());
     let identities = Arc::new(Identities::new(store.clone()));
@@ -55,6 +57,7 @@ pub(super) async fn believed(
         () = stop => return Err(StartError::Stopped),
         ended = &mut keeper => return Err(ended.map_or(StartError::Stopped, StartError::Map)),
     };
+    service::status("enters the cluster, and opens its disks");
     Ok(Believed {
         keeper,
         map,

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod etcd;
+pub mod example;
 pub mod metrics;
 pub mod node;
 pub mod process;

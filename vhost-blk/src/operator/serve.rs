@@ -46,29 +46,48 @@ type Orders = State<mpsc::Sender<Order>>;
 
 /// A control socket that nobody serves yet. Everything that needs rights is done.
 pub struct Prepared {
-    runtime: Runtime,
-    listener: UnixListener,
+    /// Nothing once it is served.
+    ready: Option<(Runtime, UnixListener)>,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // A start that fails drops it within an event loop, where a loop may end in no other way.
+        if let Some((runtime, _)) = self.ready.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Prepared {
     /// Binds the socket. As the front end's socket: in the place of an abandoned one, never of one in use.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let listener = server::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
         listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let listener = {
             let _entered = runtime.enter();
-            UnixListener::from_std(listener)?
+            UnixListener::from_std(listener)
         };
-        Ok(Self { runtime, listener })
+        match listener {
+            Ok(listener) => Ok(Self {
+                ready: Some((runtime, listener)),
+            }),
+            Err(cause) => {
+                runtime.shutdown_background();
+                Err(cause)
+            }
+        }
     }
 
     /// Starts the operator thread. It ends with the process.
-    pub fn spawn(self, orders: mpsc::Sender<Order>) -> io::Result<()> {
-        let Self { runtime, listener } = self;
+    pub fn spawn(mut self, orders: mpsc::Sender<Order>) -> io::Result<()> {
+        let Some((runtime, listener)) = self.ready.take() else {
+            return Ok(());
+        };
         let serve = move || {
             let served = axum::serve(listener, router(orders));
             if let Err(cause) = runtime.block_on(served.into_future()) {
@@ -255,5 +274,21 @@ impl From<AnnounceError> for Failure {
             AnnounceError::Untold(_) => ErrorKind::Internal,
         };
         failure(kind, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! What happens to a start that fails.
+    use super::*;
+
+    #[tokio::test]
+    async fn a_start_that_fails_with_its_control_socket_bound_says_why_and_does_not_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let first = Prepared::bind(&path).unwrap();
+        assert!(Prepared::bind(&path).is_err(), "it is in use");
+        drop(first);
+        drop(Prepared::bind(&path).unwrap());
     }
 }

@@ -58,6 +58,7 @@ pub(super) const STORAGED: &Contents = &Contents {
         ("packaging/storaged/examples", "usr/share/doc/storaged/examples"),
         ("docs/operations/cluster.md", "usr/share/doc/storaged"),
         ("docs/operations/hypervisors.md", "usr/share/doc/storaged"),
+        ("docs/operations/packages.md", "usr/share/doc/storaged"),
         ("docs/operations/upgrade.md", "usr/share/doc/storaged"),
     ],
     folders: &["etc/storaged/nbd", "etc/storaged/vhost"],
