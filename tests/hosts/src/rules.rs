@@ -98,8 +98,13 @@ fn alerts(collection: &Path, folder: &Path) -> Result<()> {
 /// The documents tell of each alert what it means and what to do, and of none that there is not.
 fn told(collection: &Path) -> Result<()> {
     let documents = collection.with_file_name("docs").join("operations/alerts.md");
-    let (rules, document) = (read(&collection.join(FILES).join("alerts.yml"))?, read(&documents)?);
-    let ruled = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let (rules, document) = (
+        read(&collection.join(FILES).join("alerts.yml"))?,
+        read(&documents)?,
+    );
+    let ruled = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
     let ruled: BTreeSet<&str> = ruled.collect();
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
     let told: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
