@@ -14,11 +14,10 @@ pub(super) fn debian(markdown: &str, package: &str, version: &str, date: &str) -
         } else {
             version
         };
-        text.push_str(&format!("{package} ({number}) unstable; urgency=medium\n\n"));
-        for item in items {
-            text.push_str(&wrapped(&item));
-        }
-        text.push_str(&format!("\n -- {AUTHOR}  {date}\n\n"));
+        let items: String = items.iter().map(|item| wrapped(item)).collect();
+        text = format!(
+            "{text}{package} ({number}) unstable; urgency=medium\n\n{items}\n -- {AUTHOR}  {date}\n\n"
+        );
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -59,7 +58,7 @@ fn wrapped(item: &str) -> String {
         if line.chars().count() + 1 + word.chars().count() > WIDTH {
             text.push_str(&line);
             text.push('\n');
-            line = "   ".to_owned();
+            "   ".clone_into(&mut line);
         }
         line.push(' ');
         line.push_str(word);
