@@ -90,11 +90,11 @@ pub(crate) fn package(options: &Options) -> Result<()> {
 }
 
 /// The packages of programs that are there, made quickly, for trials.
-pub(crate) fn quickly(programs: &Path, version: Option<&str>, into: &Path) -> Result<()> {
+pub(crate) fn quickly(programs: &Path, into: &Path) -> Result<()> {
     package(&Options {
         names: vec![Name::Storaged, Name::CinderApi],
         programs: Some(programs.to_owned()),
-        version: version.map(str::to_owned),
+        version: None,
         into: Some(into.to_owned()),
         quick: true,
     })

@@ -29,8 +29,8 @@ pub(crate) const KILLS_OF_A_RELEASE: (u32, u32) = (500, 1000);
 /// How often each storm rages for a release: half an hour a round.
 const STORM_ROUNDS_OF_A_RELEASE: u32 = 10;
 
-/// The revision that hosts are upgraded from: the last one before there were packages.
-const BEFORE_PACKAGES: &str = "933f8ff";
+/// The revision that hosts are upgraded from: the first one with packages.
+const FIRST_PACKAGES: &str = "339e89a";
 
 /// What every change must pass: under 45 minutes on two cores, builds included.
 const SHORT: Scale = Scale {
@@ -170,7 +170,7 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
         let arguments = ["--rounds".to_owned(), STORM_ROUNDS_OF_A_RELEASE.to_string()];
         let storms = move || campaigns::storms(profile, &arguments);
         steps.push(("storms over real nodes", Box::new(storms)));
-        let hosts = || upgrade::hosts(Some(BEFORE_PACKAGES));
+        let hosts = || upgrade::hosts(Some(FIRST_PACKAGES));
         steps.push(("roll-out on real hosts", Box::new(hosts)));
     }
     if scale.guest_moves > 0 {

@@ -37,13 +37,34 @@ pub(crate) fn hosts(from: Option<&str>) -> Result<Tally> {
     }
     let product = [PRODUCT, &[ATTACH, CINDER_API]].concat();
     let programs = programs::build(Profile::Checked, &product)?;
-    package::quickly(&programs, None, &packages)?;
+    package::quickly(&programs, &packages)?;
     let Some(from) = from else {
         return campaigns::hosts(Profile::Checked, &packages, None);
     };
     let old = older(from, &product)?;
-    package::quickly(&old, Some(OLDER_VERSION), &older_packages)?;
+    package_older(&old, &older_packages)?;
     campaigns::hosts(Profile::Checked, &packages, Some(&older_packages))
+}
+
+/// Has an older revision make packages of its programs: units and scripts are then as old as these.
+fn package_older(programs: &Path, into: &Path) -> Result<()> {
+    let place = workspace::target().join("upgrade");
+    let mut cargo = workspace::cargo();
+    cargo
+        .current_dir(place.join("source"))
+        .env("CARGO_TARGET_DIR", place.join("build"));
+    cargo.args([
+        "run",
+        "--quiet",
+        "--bin",
+        "xtask",
+        "--",
+        "package",
+        "storaged",
+        "cinder-api",
+    ]);
+    cargo.args(["--quick", "--version", OLDER_VERSION, "--programs"]);
+    run(cargo.arg(programs).arg("--into").arg(into)).context("an older revision makes packages")
 }
 
 /// Has programs of an older revision: the answer is where they are.
