@@ -106,10 +106,10 @@ fn build(contents: &Contents, options: &Options, into: &Path) -> Result<PathBuf>
     let mut tree = Tree::new()?;
     let installed = contents.install_programs(&mut tree, &programs)?;
     contents.install_files(&mut tree)?;
-    contents.install_documents(&mut tree, &programs, version, &moment)?;
+    contents.install_documents(&mut tree, &programs, version, moment)?;
     let control = control::fill(contents, &tree, &installed, version)?;
     contents.install_scripts(&mut tree, &control)?;
-    tree.finish(&moment)?;
+    tree.finish(moment)?;
     let architecture = control::architecture()?;
     let path = into.join(format!("{}_{version}_{architecture}.deb", contents.name));
     let mut command = Command::new("dpkg-deb");

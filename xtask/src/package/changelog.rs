@@ -1,5 +1,7 @@
 //! The change log as Debian wants it, made of `CHANGELOG.md`: its sections, with the items of their lists.
 
+use std::fmt::Write as _;
+
 /// How wide a line is.
 const WIDTH: usize = 78;
 /// Who says so.
@@ -14,11 +16,11 @@ pub(super) fn debian(markdown: &str, package: &str, version: &str, date: &str) -
         } else {
             version
         };
-        text.push_str(&format!("{package} ({number}) unstable; urgency=medium\n\n"));
+        let _ = writeln!(text, "{package} ({number}) unstable; urgency=medium\n");
         for item in items {
             text.push_str(&wrapped(&item));
         }
-        text.push_str(&format!("\n -- {AUTHOR}  {date}\n\n"));
+        let _ = writeln!(text, "\n -- {AUTHOR}  {date}\n");
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -59,7 +61,7 @@ fn wrapped(item: &str) -> String {
         if line.chars().count() + 1 + word.chars().count() > WIDTH {
             text.push_str(&line);
             text.push('\n');
-            line = "   ".to_owned();
+            "   ".clone_into(&mut line);
         }
         line.push(' ');
         line.push_str(word);

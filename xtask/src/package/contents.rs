@@ -137,7 +137,7 @@ impl Contents {
         tree: &mut Tree,
         programs: &Path,
         version: &str,
-        moment: &Moment,
+        moment: Moment,
     ) -> Result<()> {
         let documents = format!("usr/share/doc/{}", self.name);
         let root = workspace::root();

@@ -93,7 +93,7 @@ impl Tree {
     }
 
     /// Sums, modes and times: nothing of when and by whom it was built.
-    pub(super) fn finish(&mut self, moment: &Moment) -> Result<()> {
+    pub(super) fn finish(&mut self, moment: Moment) -> Result<()> {
         let mut sums = String::new();
         for path in self.files()? {
             let place = path.strip_prefix(self.path())?.to_path_buf();
