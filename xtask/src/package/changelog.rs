@@ -1,5 +1,7 @@
 //! The change log as Debian wants it, made of `CHANGELOG.md`: its sections, with the items of their lists.
 
+use std::fmt::Write as _;
+
 /// How wide a line is.
 const WIDTH: usize = 78;
 /// Who says so.
@@ -14,10 +16,11 @@ pub(super) fn debian(markdown: &str, package: &str, version: &str, date: &str) -
         } else {
             version
         };
-        let items: String = items.iter().map(|item| wrapped(item)).collect();
-        text = format!(
-            "{text}{package} ({number}) unstable; urgency=medium\n\n{items}\n -- {AUTHOR}  {date}\n\n"
-        );
+        let _ = writeln!(text, "{package} ({number}) unstable; urgency=medium\n");
+        for item in items {
+            text.push_str(&wrapped(&item));
+        }
+        let _ = writeln!(text, "\n -- {AUTHOR}  {date}\n");
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
