@@ -29,6 +29,8 @@ pub(crate) struct Package {
     pub(crate) version: String,
     /// What its authors allow, as an expression of SPDX.
     pub(crate) license: Option<String>,
+    /// Where its sources are kept.
+    pub(crate) repository: Option<String>,
     /// Where it comes from; nowhere, if it is of this workspace.
     pub(crate) source: Option<String>,
     pub(crate) manifest_path: String,

@@ -173,6 +173,7 @@ mod tests {
             name: name.into(),
             version: version.into(),
             license: Some(license.into()),
+            repository: None,
             source: Some(source.into()),
             manifest_path: String::new(),
         }
