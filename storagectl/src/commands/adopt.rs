@@ -155,15 +155,17 @@ impl MoveIn {
         Ok(())
     }
 
+    /// The job as QEMU tells of it, if there is one.
+    async fn job(&mut self) -> Result<Option<Value>> {
+        let jobs = self.monitor.ask("query-jobs", json!({})).await?;
+        let mut jobs = jobs.as_array().into_iter().flatten();
+        Ok(jobs.find(|job| job["id"] == self.name).cloned())
+    }
+
     /// Waits until the job is in one of these states.
     async fn until(&mut self, states: &[&str], bar: Option<&indicatif::ProgressBar>) -> Result<()> {
         loop {
-            let jobs = self.monitor.ask("query-jobs", json!({})).await?;
-            let job = jobs
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|job| job["id"] == self.name);
+            let job = self.job().await?;
             let job = job.context("QEMU knows nothing of the copy any more")?;
             if let Some(error) = job["error"].as_str() {
                 bail!("QEMU cannot copy the disk: {error}");
@@ -215,13 +217,7 @@ impl MoveIn {
 
     async fn clear(&mut self) -> Result<()> {
         // The answer to a command that was broken off is passed over.
-        let jobs = self.monitor.ask("query-jobs", json!({})).await?;
-        let ours = jobs
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|job| job["id"] == self.name);
-        if let Some(job) = ours {
+        if let Some(job) = self.job().await? {
             if job["status"] != "concluded" {
                 self.monitor.ask("job-cancel", json!({"id": self.name})).await?;
                 self.gone_or_concluded().await?;
@@ -246,13 +242,9 @@ impl MoveIn {
     }
 
     async fn gone_or_concluded(&mut self) -> Result<()> {
-        loop {
-            let jobs = self.monitor.ask("query-jobs", json!({})).await?;
-            let mut jobs = jobs.as_array().into_iter().flatten();
-            if jobs.all(|job| job["id"] != self.name || job["status"] == "concluded") {
-                return Ok(());
-            }
+        while self.job().await?.is_some_and(|job| job["status"] != "concluded") {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+        Ok(())
     }
 }
