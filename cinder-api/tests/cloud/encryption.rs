@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
+use test_node::{talkative, tells};
 use test_openstack::http::{Answer, Method, Question};
 use test_openstack::{Barbican, Keystone};
 
@@ -96,6 +97,9 @@ impl Locked {
 
 #[test]
 fn a_volume_has_a_key_of_its_own_and_takes_it_with_it() {
+    if !talkative("encryption::a_volume_has_a_key_of_its_own_and_takes_it_with_it").unwrap() {
+        return;
+    }
     let locked = Locked::start(2);
     let api = locked.api();
     let volume = locked.volume(&json!({"size": 1, "volume_type": "locked"}));
@@ -133,6 +137,7 @@ fn a_volume_has_a_key_of_its_own_and_takes_it_with_it() {
         assert!(matches!(refused.status, 400 | 503), "{}", refused.text);
     }
     assert_eq!(locked.count(), 3);
+    let secret = bytes(&key);
     locked.delete(&snapshot_path);
     for volume in [volume, clone, of_snapshot] {
         locked.delete(&format!("/volumes/{volume}"));
@@ -140,7 +145,9 @@ fn a_volume_has_a_key_of_its_own_and_takes_it_with_it() {
     assert_eq!(locked.count(), 0);
     for api in &locked.cloud.apis {
         let log = api.log();
+        assert!(log.contains("TRACE"), "the log says little");
         assert!(!log.contains(&locked.user.token), "a token is logged");
+        assert!(!tells(&log, &secret), "a key is logged");
     }
 }
 

@@ -8,10 +8,12 @@ pub mod example;
 pub mod metrics;
 pub mod node;
 pub mod process;
+mod shapes;
 mod talkative;
 
 pub use cluster::{Cluster, join};
 pub use etcd::Etcd;
 pub use node::{Node, new_folder, storagectl};
 pub use process::{Process, command_inside, program};
+pub use shapes::tells;
 pub use talkative::talkative;

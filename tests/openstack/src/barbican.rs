@@ -92,12 +92,12 @@ impl Barbican {
     }
 
     /// The bytes of a key, which its project may have.
-    pub fn bytes(&self, token: &str, id: &str) -> Result<String> {
+    pub fn bytes(&self, token: &str, id: &str) -> Result<Vec<u8>> {
         let question = Question::get(format!("{}/v1/secrets/{id}/payload", self.url)).token(token);
         let answer = question
             .header("Accept", "application/octet-stream")
             .expect(200)?;
-        Ok(answer.text)
+        Ok(answer.bytes)
     }
 }
 

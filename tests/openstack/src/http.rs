@@ -29,8 +29,10 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body, if that is JSON; else null.
     pub body: Value,
-    /// Its body as it came.
+    /// Its body as text.
     pub text: String,
+    /// Its body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -129,12 +131,13 @@ impl Question {
         }
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await?;
+        let bytes = response.bytes().await?.to_vec();
         Ok(Answer {
             status,
             headers,
-            body: serde_json::from_str(&text).unwrap_or_default(),
-            text,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
         })
     }
 }
