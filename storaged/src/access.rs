@@ -17,6 +17,7 @@ use coordination::{Compare, Coordination, Outcome, Transaction};
 use protocol::NodeId;
 use rand::Rng;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::identities::Identities;
 use crate::moment::wall_clock_ms;
@@ -35,6 +36,10 @@ pub const TOKENS_MAX: usize = 256;
 const FRESH: Duration = Duration::from_secs(10);
 /// How often the store is asked for a token that is not known, at most: whoever makes words up burdens nobody more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How old what figures tell of tokens may be.
+const TOLD: Duration = Duration::from_mins(1);
+/// How long figures wait for the store, at most: they are there when it is not.
+const TOLD_PATIENCE: Duration = Duration::from_secs(1);
 /// For how long what was known goes on to count while the store does not answer, so that one can look at what is wrong.
 const STALE_MAX: Duration = Duration::from_mins(5);
 
@@ -54,6 +59,11 @@ struct Known {
 }
 
 impl Known {
+    fn learn(&mut self, tokens: Vec<(AccessId, AccessTokenRecord)>) {
+        self.tokens = tokens.into_iter().collect();
+        self.read = Some(Instant::now());
+    }
+
     fn is_older_than(&self, age: Duration) -> bool {
         self.read.is_none_or(|read| read.elapsed() > age)
     }
@@ -191,12 +201,7 @@ impl AccessTokens {
         };
         if known.is_older_than(patience) {
             match self.all().await {
-                Ok(tokens) => {
-                    *known = Known {
-                        tokens: tokens.into_iter().collect(),
-                        read: Some(Instant::now()),
-                    };
-                }
+                Ok(tokens) => known.learn(tokens),
                 Err(error) if known.is_older_than(STALE_MAX) => return Err(error.into()),
                 Err(error) => tracing::debug!(%error, "access tokens are judged by what was known of them"),
             }
@@ -214,6 +219,23 @@ impl AccessTokens {
             name: record.name.clone(),
             role: role(record.role),
         })
+    }
+
+    /// All tokens as they were within the last minute, or when the store answered last; nothing if it never did.
+    pub async fn told(&self) -> Vec<(AccessId, AccessTokenRecord)> {
+        let mut known = self.known.lock().await;
+        if known.is_older_than(TOLD)
+            && let Ok(Ok(tokens)) = timeout(TOLD_PATIENCE, self.all()).await
+        {
+            known.learn(tokens);
+        }
+        let mut tokens: Vec<_> = known
+            .tokens
+            .iter()
+            .map(|(id, record)| (*id, record.clone()))
+            .collect();
+        tokens.sort_by_key(|(id, _)| id.0);
+        tokens
     }
 
     async fn commit(

@@ -20,6 +20,7 @@ use crate::access::AccessTokens;
 use crate::cluster::door::Door;
 use crate::disks::Disks;
 use crate::events::Events;
+use crate::expiry::Certificates;
 use crate::iscsi::Iscsi;
 use crate::peers::survey::Surveyor;
 use crate::progress::Progress;
@@ -87,6 +88,8 @@ pub struct Context {
     pub door: Result<Arc<Door>, String>,
     /// Who may ask over the network.
     pub access: Arc<AccessTokens>,
+    /// Certificates that somebody else has to renew.
+    pub certificates: Certificates,
     /// The certificate of the cluster's authority, if the node shows any that it signed.
     pub authority: Option<String>,
     /// Where the network asks: `HOST:PORT`, known once it listens.

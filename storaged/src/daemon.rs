@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use admin_api::disks::AddDisk;
 use client::transport::{Address, CredentialsWatch, Listener};
@@ -13,6 +13,7 @@ use coordination::map::keeper::KeeperError;
 use coordination::{ClusterMap, Coordination, CoordinationError, Embedded, Etcd};
 use protocol::NodeId;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tracing::{Instrument, Span, error, field, info, warn};
 
 use crate::access::AccessTokens;
@@ -25,6 +26,7 @@ use crate::cluster::{self, EnterError, identity};
 use crate::config::{AdminListen, Config};
 use crate::disks::{Disks, Place};
 use crate::events::Events;
+use crate::expiry::Certificates;
 use crate::iscsi::Iscsi;
 use crate::membership::Membership;
 use crate::peers::Peers;
@@ -52,6 +54,10 @@ use reach::{certificates, is_reached, open_door, open_port, serve_nodes};
 const MEMORY_RESERVED: u64 = 32 << 20;
 /// Memory is shared out among at least so many disks, so that some can be added without a restart.
 const DISKS_MIN: u64 = 4;
+/// How many lease times front ends that share volumes have to come back after a start.
+const VIGIL_LEASES: u32 = 2;
+/// How long the last word for them may take, when `storaged` stops.
+const LAST_WORD_LIMIT: Duration = Duration::from_secs(2);
 /// Only the user that runs `storaged` looks into the work directory: it holds the sockets.
 const WORK_DIR_MODE: u32 = 0o700;
 
@@ -118,6 +124,7 @@ pub struct Daemon {
     admin: Admin,
     /// What runs until the end.
     background: JoinSet<()>,
+    sessions: Arc<Sessions>,
     keeper: JoinHandle<KeeperError>,
     /// What keeps the node up; it ends when another process is the node.
     up: JoinHandle<String>,
@@ -174,6 +181,10 @@ impl Daemon {
         let address = Address::Unix(config.session_socket());
         let settings = settings(config, &presence, &address, shown.as_ref());
         let sessions = Sessions::new(settings, store.clone(), map.clone());
+        // Until they have spoken for themselves: they try again at once, and once a second at the latest.
+        let vigil = Arc::clone(&sessions);
+        let patience = config.lease * VIGIL_LEASES;
+        background.spawn(async move { drop(timeout(patience, vigil.keep_vigil()).await) }.in_current_span());
         let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
         let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
 
@@ -193,7 +204,7 @@ impl Daemon {
         if config.evict_failed_disks {
             sessions.complain_to(wishes.clone());
         }
-        serve_front_ends(sessions, &address, &mut background).await?;
+        serve_front_ends(Arc::clone(&sessions), &address, &mut background).await?;
 
         let disks = Arc::new(Disks::new(place, volumes.clone(), map.clone()));
         disks.start_all().await;
@@ -236,6 +247,7 @@ impl Daemon {
             shrinks,
             door,
             access,
+            certificates: Certificates::of(config),
             authority,
             network_addresses: OnceLock::new(),
             scrubs,
@@ -248,6 +260,7 @@ impl Daemon {
             context,
             admin,
             background,
+            sessions,
             keeper,
             up,
             presence,
@@ -283,6 +296,7 @@ impl Daemon {
             context,
             admin,
             mut background,
+            sessions,
             keeper,
             up,
             presence,
@@ -294,10 +308,24 @@ impl Daemon {
         context.iscsi.stop_waiting();
         admin.stop().await;
         background.shutdown().await;
+        // Front ends stay, and have nobody now who keeps their leases. Disks may take long to stop.
+        let vigil = Arc::clone(&sessions);
+        let vigil = tokio::spawn(async move { vigil.keep_vigil().await }.in_current_span());
         if let Some(memory) = memory {
             memory.write().await;
         }
         context.disks.stop_all().await;
+        vigil.abort();
+        // Whether it was ended or not is all the same.
+        let _ = vigil.await;
+        // From here on the next `storaged` has a whole lease's time.
+        if timeout(LAST_WORD_LIMIT, sessions.keep_attachments())
+            .await
+            .is_err()
+        {
+            warn!("the records do not answer: front ends that share volumes may lose them");
+        }
+        drop(sessions);
         up.abort();
         if let Err(error) = store.revoke_lease(presence.lease()).await {
             warn!(%error, "the node counts as up until its lease lapses");

@@ -45,6 +45,9 @@ pub async fn status(context: &Context) -> Status {
         health = health.max(Health::Degraded);
         reasons.push(format!("{id} ({}) is down", node.record.name));
     }
+    // No harm yet: restarts and upgrades need not wait for it.
+    let now_s = i64::try_from(wall_clock_ms() / 1000).unwrap_or(i64::MAX);
+    reasons.extend(context.certificates.sentences(now_s).await);
     reasons.extend(context.relocations.progress().sentences);
     if map.disks().is_empty() {
         health = health.max(Health::Degraded);

@@ -16,6 +16,7 @@ pub mod departures;
 pub mod disk;
 pub mod disks;
 pub mod events;
+pub mod expiry;
 pub mod give_up;
 pub mod health;
 pub mod identities;

@@ -22,6 +22,14 @@ const MAP_REVISION: Family = gauge(
     "map_revision",
     "The revision of the cluster map that this node has.",
 );
+const CERTIFICATE_END: Family = gauge(
+    "certificate_end_timestamp_seconds",
+    "When a certificate ends that somebody else renews.",
+);
+const ACCESS_TOKEN_END: Family = gauge(
+    "access_token_end_timestamp_seconds",
+    "When an access token ends, as every node says of all.",
+);
 const DISK_UP: Family = gauge("disk_up", "Whether the disk serves (1) or not (0).");
 const DISK_CAPACITY_BYTES: Family = gauge("disk_capacity_bytes", "The most that the disk's chunks may take.");
 const DISK_USED_BYTES: Family = gauge("disk_used_bytes", "What the disk's chunks take.");
@@ -205,6 +213,20 @@ pub async fn render(context: &Context) -> String {
     text.figure(&POOLS, map.pools().count());
     text.figure(&TASKS_RUNNING, context.tasks.running());
     text.figure(&MAP_REVISION, map.revision().0);
+    let ends = context.certificates.ends().await;
+    text.family(
+        &CERTIFICATE_END,
+        ends.iter()
+            .map(|(certificate, end)| (labels(&[("certificate", certificate.name)]), *end)),
+    );
+    let tokens = context.access.told().await;
+    text.family(
+        &ACCESS_TOKEN_END,
+        tokens.iter().map(|(id, token)| {
+            let labels = labels(&[("token", &id.to_string()), ("name", &token.name)]);
+            (labels, token.expires_ms / 1000)
+        }),
+    );
     of_disks(&mut text, &disks);
     text.finish()
 }

@@ -11,6 +11,7 @@ mod moves;
 mod ownership;
 mod peer;
 mod rest;
+mod vigil;
 mod visit;
 mod wishes;
 
@@ -221,7 +222,7 @@ mod tests {
     use super::ownership::tests::{LEASE, VOLUME, owner, world};
     use super::*;
 
-    fn settings() -> Settings {
+    pub(super) fn settings() -> Settings {
         Settings {
             node: NodeId(1),
             presence: Presence::new(NodeId(1), LeaseId(0)),

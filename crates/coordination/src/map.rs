@@ -286,6 +286,12 @@ impl ClusterMap {
         &self.owners
     }
 
+    /// All front ends that share a volume, by their numbers.
+    pub fn all_attached(&self) -> impl Iterator<Item = (u64, &Versioned<AttachedRecord>)> {
+        let all = self.attached.iter();
+        all.map(|((_, number), attached)| (*number, attached))
+    }
+
     /// The front ends that share a volume, by their numbers.
     pub fn attached(&self, volume: VolumeId) -> impl Iterator<Item = (u64, &Versioned<AttachedRecord>)> {
         let all = self.attached.range((volume, 0)..=(volume, u64::MAX));
