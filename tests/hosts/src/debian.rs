@@ -21,7 +21,7 @@ const TOOLS: &[Need] = &[
 ];
 /// What every host has from the beginning: what a server that Ansible may use has.
 const INCLUDED: &str = "systemd,systemd-sysv,dbus,openssh-server,python3,python3-apt,iproute2,procps,\
-                        ca-certificates,openssl,e2fsprogs,xfsprogs,util-linux";
+                        ca-certificates,openssl,e2fsprogs,xfsprogs,util-linux,udev,kmod";
 /// What the roles install out of Debian, with all that it depends on.
 const INSTALLED: &[&str] = &[
     "etcd-server",
@@ -33,7 +33,7 @@ const INSTALLED: &[&str] = &[
     "qemu-utils",
 ];
 /// The names of the folders here say what they were made of: a change of the lists above makes new ones.
-const EDITION: u32 = 1;
+const EDITION: u32 = 2;
 /// In a folder that is whole, there is this file.
 const MARK_OF_WHOLE: &str = ".whole";
 /// Where a root keeps what apt has fetched.

@@ -1,5 +1,5 @@
-//! One host: Debian under systemd-nspawn, with an init, a network interface, an ssh daemon and disks of its own. It knows
-//! neither Ansible nor storaged.
+//! One host: Debian with an init, a network interface, an ssh daemon and disks of its own, under systemd-nspawn (here) or in
+//! QEMU (`machine`). It knows neither Ansible nor storaged.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,14 +11,19 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cgroup::Cgroup;
 use crate::inside::{self, SWITCH, finish};
 
-/// How long a host may take to start, and to answer.
-const START_LIMIT: Duration = Duration::from_mins(2);
+/// How long a host may take to start, and to answer: one in QEMU is emulated.
+const START_LIMIT: Duration = Duration::from_mins(6);
 /// Between two looks at it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long each disk of a host is. They are thin.
-const DISK_BYTES: u64 = 4 << 30;
+pub(crate) const DISK_BYTES: u64 = 4 << 30;
 /// How many bytes of a log are shown.
 const SHOWN_MAX: usize = 4000;
+
+/// The name of a container's network interface.
+const INTERFACE: &str = "host0";
+/// The file in a host's folder that has what it says while it starts.
+pub(crate) const CONSOLE: &str = "console";
 
 /// What all hosts have in common.
 pub(crate) struct Kind {
@@ -36,33 +41,22 @@ pub(crate) struct Kind {
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) address: String,
-    folder: PathBuf,
-    key: PathBuf,
-    nspawn: Child,
-    /// Open as long as the host is: a loop device lets go of its file with the last who has it open.
-    _disks: Vec<File>,
-    _cgroup: Cgroup,
+    pub(crate) folder: PathBuf,
+    pub(crate) key: PathBuf,
+    /// What it runs in: systemd-nspawn, or QEMU.
+    pub(crate) process: Child,
+    /// Open as long as a container is: a loop device lets go of its file with the last who has it open.
+    pub(crate) _disks: Vec<File>,
+    /// A container's.
+    pub(crate) _cgroup: Option<Cgroup>,
 }
 
 impl Host {
-    /// Starts a host with so many disks. It is there when `await_start` has come back.
+    /// Starts a container with so many disks. It is there when `await_start` has come back.
     pub(crate) fn start(kind: &Kind, number: u8, disks: usize) -> Result<Self> {
-        let name = format!("host-{number}");
+        let name = name_of(number);
         let folder = kind.place.join(&name);
-        let upper = folder.join("upper");
-        for part in ["upper", "work", "root"] {
-            fs::create_dir_all(folder.join(part))?;
-        }
-        furnish(&upper, &name, number, &kind.key)?;
-        let layers = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            kind.root.display(),
-            upper.display(),
-            folder.join("work").display()
-        );
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "overlay", "overlay", "-o", &layers]);
-        finish(mount.arg(folder.join("root")))?;
+        let root = furnished(kind, number, INTERFACE)?;
         let cgroup = Cgroup::make(&name)?;
         let mut command = cgroup.command("systemd-nspawn");
         command
@@ -75,7 +69,7 @@ impl Host {
             ])
             .arg(format!("--machine={name}"))
             .arg(format!("--network-bridge={SWITCH}"))
-            .arg(format!("--directory={}", folder.join("root").display()))
+            .arg(format!("--directory={}", root.display()))
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
         for (from, to) in &kind.shared {
             command.arg(format!("--bind-ro={}:{to}", from.display()));
@@ -88,8 +82,8 @@ impl Host {
             ));
             open.push(file);
         }
-        let log = File::create(folder.join("console"))?;
-        let nspawn = command
+        let log = File::create(folder.join(CONSOLE))?;
+        let process = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -100,9 +94,9 @@ impl Host {
             address: inside::address(number),
             folder,
             key: kind.key.clone(),
-            nspawn,
+            process,
             _disks: open,
-            _cgroup: cgroup,
+            _cgroup: Some(cgroup),
         })
     }
 
@@ -110,7 +104,7 @@ impl Host {
     pub(crate) fn await_start(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            if let Some(status) = self.nspawn.try_wait()? {
+            if let Some(status) = self.process.try_wait()? {
                 bail!("{} has ended: {status}: {}", self.name, self.console());
             }
             let answer = self.ssh("systemctl is-system-running --wait");
@@ -126,6 +120,22 @@ impl Host {
         }
     }
 
+    /// Waits until a command gives another answer than before. While nobody answers, that is waited for, too.
+    pub(crate) fn await_other(&mut self, command: &str, before: &str) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while self.ssh(command).map_or(true, |answer| answer == before) {
+            ensure!(
+                Instant::now() < deadline,
+                "{}: {command} still says {before}: {}",
+                self.name,
+                self.console()
+            );
+            ensure!(self.process.try_wait()?.is_none(), "{} has ended", self.name);
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
     /// Runs a shell's command in it, as root; an error says what it said.
     pub(crate) fn ssh(&self, command: &str) -> Result<String> {
         let mut ssh = Command::new("ssh");
@@ -139,7 +149,7 @@ impl Host {
         finish(&mut ssh).with_context(|| self.name.clone())
     }
 
-    /// A path of the host's, as this machine can open it: sockets, too.
+    /// A path of a container's, as this machine can open it: sockets, too.
     pub(crate) fn path(&self, inside: &str) -> Result<PathBuf> {
         let init = self.init()?;
         Ok(PathBuf::from(format!("/proc/{init}/root{inside}")))
@@ -147,7 +157,7 @@ impl Host {
 
     /// The process that is its init: the child of systemd-nspawn.
     fn init(&self) -> Result<u32> {
-        let id = self.nspawn.id();
+        let id = self.process.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
         let first = children.split_whitespace().next();
         let first = first.with_context(|| format!("{} has no init", self.name))?;
@@ -155,7 +165,7 @@ impl Host {
     }
 
     fn console(&self) -> String {
-        let bytes = fs::read(self.folder.join("console")).unwrap_or_default();
+        let bytes = fs::read(self.folder.join(CONSOLE)).unwrap_or_default();
         let from = bytes.len().saturating_sub(SHOWN_MAX);
         String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned()
     }
@@ -164,8 +174,8 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // Its processes end with the first of them.
-        let _ = self.nspawn.kill();
-        let _ = self.nspawn.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -178,8 +188,33 @@ pub(crate) const SSH_OPTIONS: [&str; 5] = [
     "BatchMode=yes",
 ];
 
+/// What the host of this number is called.
+pub(crate) fn name_of(number: u8) -> String {
+    format!("host-{number}")
+}
+
+/// Makes the host's root: Debian, and over it what is the host's own. The answer is where it is mounted.
+pub(crate) fn furnished(kind: &Kind, number: u8, interface: &str) -> Result<PathBuf> {
+    let folder = kind.place.join(name_of(number));
+    let [upper, work, root] = ["upper", "work", "root"].map(|part| folder.join(part));
+    for part in [&upper, &work, &root] {
+        fs::create_dir_all(part)?;
+    }
+    furnish(&upper, number, interface, &kind.key)?;
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        kind.root.display(),
+        upper.display(),
+        work.display()
+    );
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "overlay", "overlay", "-o", &layers]);
+    finish(mount.arg(&root))?;
+    Ok(root)
+}
+
 /// What is the host's own: name, address, who may come in.
-fn furnish(upper: &Path, name: &str, number: u8, key: &Path) -> Result<()> {
+fn furnish(upper: &Path, number: u8, interface: &str, key: &Path) -> Result<()> {
     let write = |path: &str, text: &str| {
         let path = upper.join(path);
         if let Some(folder) = path.parent() {
@@ -187,12 +222,12 @@ fn furnish(upper: &Path, name: &str, number: u8, key: &Path) -> Result<()> {
         }
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))
     };
-    let address = inside::address(number);
+    let (name, address) = (name_of(number), inside::address(number));
     write("etc/hostname", &format!("{name}\n"))?;
     write("etc/hosts", &format!("127.0.0.1 localhost\n{address} {name}\n"))?;
     write(
         "etc/systemd/network/10-host.network",
-        &format!("[Match]\nName=host0\n[Network]\nAddress={address}/24\nLinkLocalAddressing=no\n"),
+        &format!("[Match]\nName={interface}\n[Network]\nAddress={address}/24\nLinkLocalAddressing=no\n"),
     )?;
     let wants = upper.join("etc/systemd/system/multi-user.target.wants");
     fs::create_dir_all(&wants)?;

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use vm_tests::scenarios::Setting;
 
 use crate::cgroup;
 use crate::debian::Debian;
 use crate::host::{Host, Kind};
 use crate::inside::{self, finish};
+use crate::machine;
 use crate::own_packages::Packages;
 
 /// Where all that this run writes is: memory that nobody outside sees.
@@ -80,6 +82,20 @@ impl Lab {
             self.hosts
                 .push(host.with_context(|| format!("start host {number}"))?);
         }
+        self.await_start(from)
+    }
+
+    /// Starts a host more that has a kernel of its own.
+    pub(crate) fn start_machine(&mut self, setting: &Setting) -> Result<()> {
+        let from = self.hosts.len();
+        let number = u8::try_from(from + 1)?;
+        let host = machine::start(&self.kind, &setting.image, setting.accelerator, number, DISKS);
+        self.hosts
+            .push(host.with_context(|| format!("start host {number}"))?);
+        self.await_start(from)
+    }
+
+    fn await_start(&mut self, from: usize) -> Result<()> {
         for host in self.hosts.iter_mut().skip(from) {
             host.await_start()?;
             // As on a server that was installed in the ordinary way.

@@ -9,6 +9,7 @@ mod debian;
 mod host;
 mod inside;
 mod lab;
+mod machine;
 #[path = "../../upgrade/src/nbd.rs"]
 mod nbd;
 mod own_packages;

@@ -1,5 +1,7 @@
 //! What an operator does with the collection, step by step, and what must hold after each.
 
+mod compute;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +17,8 @@ use crate::writer::{BLOCKS, Writer};
 
 /// Hosts that the cluster begins with.
 const HOSTS: usize = 3;
+/// Which host, counted from 0, is a compute host besides.
+const COMPUTE: usize = 4;
 /// Bytes of a block of the writer's.
 const BLOCK: u64 = crate::pattern::BLOCK;
 /// The volume that is written to all the time.
@@ -34,7 +38,7 @@ pub(crate) struct Deed {
     /// What is said of it.
     pub(crate) what: &'static str,
     pub(crate) act: fn(&mut Stage) -> Result<()>,
-    /// Whether the brief form has it, too: not what changes nothing, and takes minutes.
+    /// Whether the brief form has it, too: not what changes nothing and takes minutes, nor what needs a kernel of its own.
     pub(crate) brief: bool,
 }
 
@@ -55,7 +59,7 @@ const fn idle(what: &'static str, act: fn(&mut Stage) -> Result<()>) -> Deed {
 }
 
 /// All deeds, in the order in which they are done.
-pub(crate) const DEEDS: [Deed; 18] = [
+pub(crate) const DEEDS: [Deed; 20] = [
     deed("three hosts start", Stage::start),
     idle("check mode from nothing", Stage::check_from_nothing),
     deed("roll-out from nothing", Stage::roll_out),
@@ -82,6 +86,11 @@ pub(crate) const DEEDS: [Deed; 18] = [
     deed("a disk is replaced, under verified I/O", Stage::replace_disk),
     deed("a node less, under verified I/O", Stage::remove_node),
     idle("roll-out at the end: nothing changes", Stage::roll_out_again),
+    idle("a compute host with a kernel of its own", Stage::add_compute_host),
+    idle(
+        "a volume as a block device, through restarts of all and of the host",
+        Stage::use_block_device,
+    ),
     deed("nothing is lost", Stage::verify),
 ];
 
@@ -90,6 +99,8 @@ pub(crate) struct Stage {
     lab: Lab,
     ansible: Ansible,
     guest: PathBuf,
+    /// How guests run, once that has been found out.
+    setting: Option<Setting>,
     /// How many hosts the inventory has.
     known: usize,
     /// Which hosts, counted from 0, are not nodes any more.
@@ -103,6 +114,7 @@ impl Stage {
             lab,
             ansible,
             guest: guest.to_owned(),
+            setting: None,
             known: 0,
             gone: Vec::new(),
             writer: None,
@@ -182,8 +194,7 @@ impl Stage {
         let socket = self
             .host(1)?
             .path(&format!("/run/storaged-vhost/{GUEST_VOLUME}.sock"))?;
-        let setting = Setting::prepare(&self.guest)?;
-        let mut guest = setting.boot_with_fio(vec![Disk::at(socket)])?;
+        let mut guest = self.setting()?.boot_with_fio(vec![Disk::at(socket)])?;
         guest.run(&fio_verify("/dev/vda", MEGABYTES))?;
         let log = guest.kernel_log();
         ensure!(!log.contains("I/O error"), "the guest has seen errors: {log}");
@@ -191,6 +202,14 @@ impl Stage {
         self.host(1)?
             .ssh(&format!("systemctl stop storaged-vhost-blk@{GUEST_VOLUME}.socket storaged-vhost-blk@{GUEST_VOLUME}.service"))
             .map(drop)
+    }
+
+    fn setting(&mut self) -> Result<&Setting> {
+        let setting = match self.setting.take() {
+            Some(setting) => setting,
+            None => Setting::prepare(&self.guest)?,
+        };
+        Ok(self.setting.insert(setting))
     }
 
     /// Every node tells of all disks, and one has the API.
@@ -398,6 +417,7 @@ impl Stage {
             ("gateways", nodes.iter().take(HOSTS).copied().collect()),
             ("monitoring", one.clone()),
             ("cinder_api", one),
+            ("nova", self.lab.hosts.iter().skip(COMPUTE).collect()),
         ];
         self.ansible.write_inventory(&groups, variables(version))
     }

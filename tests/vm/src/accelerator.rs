@@ -50,7 +50,7 @@ impl Accelerator {
     }
 
     /// What QEMU is told.
-    pub(crate) fn arguments(self) -> [&'static str; 4] {
+    pub fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
             Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],

@@ -65,7 +65,12 @@ LABEL linux
   APPEND console=ttyS0 panic=-1 loglevel=6 rdinit=/init
 ";
 
+/// How the kernel's modules are kept; a change builds images anew.
+const MODULES_EDITION: u32 = 1;
+
 const INIT: &str = include_str!("init.sh");
+/// The first process of a machine that has a Debian on its first disk.
+const INIT_OF_DEBIAN: &str = include_str!("init_of_debian.sh");
 
 /// What QEMU boots.
 #[derive(Clone, Debug)]
@@ -80,6 +85,9 @@ pub struct Image {
     pub initramfs_of_host: PathBuf,
     /// A raw disk that starts by itself: a loader, the kernel and the small initramfs.
     pub boot_disk: PathBuf,
+    /// All modules of the kernel with their index, in a folder that has the kernel's version as its name: what is
+    /// `/lib/modules` in a Debian that is installed.
+    pub modules: PathBuf,
 }
 
 impl Image {
@@ -91,11 +99,12 @@ impl Image {
             initramfs_with_fio: folder.join("initramfs-with-fio.cpio"),
             initramfs_of_host: folder.join("initramfs-of-host.cpio"),
             boot_disk: folder.join("boot.img"),
+            modules: folder.join("modules"),
         };
         let stamp = folder.join("stamp");
         let recipe = format!(
             "{TOOLS:?} {LOADS:?} {INITIATOR:?} {INITIATOR_PACKAGES:?} {INITIATOR_FOLDERS:?} {INITIATOR_LINKS:?} \
-             {WANTED:?} {WANTED_BY_HOSTS:?} {LOADER_PACKAGES:?} {BOOT_DISK}\n{LOADER}\n{INIT}"
+             {WANTED:?} {WANTED_BY_HOSTS:?} {LOADER_PACKAGES:?} {BOOT_DISK} {MODULES_EDITION}\n{LOADER}\n{INIT}"
         );
         if fs::read_to_string(&stamp).is_ok_and(|built| built == recipe) {
             return Ok(image);
@@ -140,6 +149,7 @@ impl Image {
         };
         build(&image.initramfs_of_host, &host)?;
         image.make_boot_disk(&unpacked).context("make the boot disk")?;
+        keep_modules(&unpacked, &image.modules).context("keep the kernel's modules")?;
         fs::remove_dir_all(&unpacked)?;
         // Last, so that a build that was cut off is done again.
         fs::write(stamp, recipe)?;
@@ -161,6 +171,16 @@ impl Image {
             let name = library.to_string_lossy();
             archive.program(name.trim_start_matches('/'), &fs::read(&library)?)?;
         }
+        archive.finish()?;
+        Ok(())
+    }
+
+    /// Writes the initramfs of a machine that goes on with the Debian on its first disk: what else it has does not matter, as
+    /// the kernel takes the first process from the last archive.
+    pub fn starting_debian(&self, to: &Path) -> Result<()> {
+        fs::copy(&self.initramfs_of_host, to)?;
+        let mut archive = Archive::new(BufWriter::new(File::options().append(true).open(to)?));
+        archive.program("init", INIT_OF_DEBIAN.as_bytes())?;
         archive.finish()?;
         Ok(())
     }
@@ -198,6 +218,29 @@ impl Image {
         }
         run("syslinux", &["--install".as_ref(), disk.as_ref()])
     }
+}
+
+/// Moves the modules of the kernel that was unpacked, and makes the index that `modprobe` reads.
+fn keep_modules(unpacked: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        fs::remove_dir_all(to)?;
+    }
+    let from = unpacked.join("lib/modules");
+    for version in fs::read_dir(&from)?.filter_map(Result::ok) {
+        let depmod = packages::find("depmod").context("depmod (of kmod) is not installed")?;
+        let output = Command::new(depmod)
+            .arg("--basedir")
+            .arg(unpacked)
+            .arg(version.file_name())
+            .output()
+            .context("start depmod")?;
+        ensure!(
+            output.status.success(),
+            "depmod: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    fs::rename(from, to).context("move them")
 }
 
 /// What an initramfs has.

@@ -19,6 +19,7 @@ const INSTALLED: &[Need] = &[
     ("qemu-utils", "qemu-img"),
     ("qemu-block-extra", ISCSI_MODULE),
     ("e2fsprogs", "mkfs.ext4"),
+    ("kmod", "depmod"),
     ("xfsprogs", "mkfs.xfs"),
     ("fio", "fio"),
     ("sqlite3", "sqlite3"),

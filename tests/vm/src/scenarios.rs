@@ -18,6 +18,7 @@ use crate::guest::{Disk, Guest, Load, Options};
 use crate::image::Image;
 
 /// What all scenarios share.
+#[derive(Clone, Debug)]
 pub struct Setting {
     /// What guests boot.
     pub image: Image,

@@ -50,10 +50,7 @@ impl Secrets {
 
     /// Which of them are in a text, in whatever shape.
     fn told_by(&self, text: &str) -> Vec<&str> {
-        let told = self
-            .planted
-            .iter()
-            .filter(|(_, secret)| tells(text, secret));
+        let told = self.planted.iter().filter(|(_, secret)| tells(text, secret));
         told.map(|(what, _)| what.as_str()).collect()
     }
 
