@@ -92,7 +92,7 @@ pub(crate) fn package(options: &Options) -> Result<()> {
 /// The packages of programs that are there, made quickly, for trials.
 pub(crate) fn quickly(programs: &Path, into: &Path) -> Result<()> {
     package(&Options {
-        names: vec![Name::Storaged, Name::CinderApi],
+        names: vec![Name::Storaged, Name::CinderApi, Name::Proxmox],
         programs: Some(programs.to_owned()),
         version: None,
         into: Some(into.to_owned()),

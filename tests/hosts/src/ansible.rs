@@ -16,6 +16,8 @@ use crate::host::{Host, SSH_OPTIONS};
 const COLLECTION: &str = "collections/ansible_collections/storaged/storaged";
 /// The last line before the sums of a playbook.
 const RECAP: &str = "PLAY RECAP";
+/// The file that has what the last playbook said.
+const LAST_PLAY: &str = "last-play";
 /// How much of what a playbook said is shown if it failed, in bytes.
 const SHOWN_MAX: usize = 12_000;
 
@@ -89,7 +91,7 @@ impl Ansible {
         command.arg(format!("storaged.storaged.{playbook}")).args(options);
         let output = command.output().context("start ansible-playbook")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        fs::write(self.folder.join("last-play"), &said)?;
+        fs::write(self.last_play(), &said)?;
         if !output.status.success() {
             let errors = String::from_utf8_lossy(&output.stderr);
             bail!("the playbook {playbook} failed: {}{errors}", end_of(&said));
@@ -101,7 +103,7 @@ impl Ansible {
     pub(crate) fn play_idly(&self, playbook: &str, options: &[&str]) -> Result<Sums> {
         let sums = self.play(playbook, options)?;
         if sums.changed > 0 {
-            let said = fs::read_to_string(self.folder.join("last-play")).unwrap_or_default();
+            let said = fs::read_to_string(self.last_play()).unwrap_or_default();
             bail!(
                 "the playbook {playbook} changed {} things: {}",
                 sums.changed,
@@ -110,6 +112,32 @@ impl Ansible {
         }
         ensure!(sums.ok > 0, "the playbook {playbook} did nothing at all");
         Ok(sums)
+    }
+
+    /// The control node's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where is what the last playbook said.
+    pub(crate) fn last_play(&self) -> PathBuf {
+        self.folder.join(LAST_PLAY)
+    }
+
+    /// A program of the system's, in the control node's folder and with Ansible at hand.
+    pub(crate) fn command_of_system(&self, program: &str) -> Command {
+        let mut command = self.command("ansible");
+        let variables: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        let folder = command.get_current_dir().map(Path::to_owned);
+        command = Command::new(program);
+        command.envs(variables);
+        if let Some(folder) = folder {
+            command.current_dir(folder);
+        }
+        command
     }
 
     /// A program of Ansible's, as it runs here.

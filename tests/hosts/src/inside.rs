@@ -1,6 +1,7 @@
 //! Namespaces of this program's own: network, mounts, processes. Whatever hosts do stays in them, and all of it is gone when
 //! the program ends, however it ends. It does not know what runs in them.
 
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -11,9 +12,9 @@ const INSIDE: &str = "STORAGED_HOSTS_INSIDE";
 /// The switch that hosts are plugged into, which is also this program's own place in the network.
 pub(crate) const SWITCH: &str = "switch";
 /// The network that all are in, of which nobody outside knows.
-const NETWORK: &str = "10.214.77";
-/// The switch's own address in it.
-const SWITCH_ADDRESS: u8 = 254;
+const NETWORK: [u8; 3] = [10, 214, 77];
+/// This program's own address in it.
+pub(crate) const SWITCH_ADDRESS: Ipv4Addr = in_network(254);
 
 /// Whether this program is in namespaces of its own already.
 pub(crate) fn is_inside() -> bool {
@@ -41,13 +42,18 @@ pub(crate) fn enter() -> Result<()> {
 pub(crate) fn raise() -> Result<()> {
     ip("link set lo up")?;
     ip(&format!("link add name {SWITCH} type bridge"))?;
-    ip(&format!("addr add {NETWORK}.{SWITCH_ADDRESS}/24 dev {SWITCH}"))?;
+    ip(&format!("addr add {SWITCH_ADDRESS}/24 dev {SWITCH}"))?;
     ip(&format!("link set {SWITCH} up"))
 }
 
 /// Where a host is, by its number from 1 on.
 pub(crate) fn address(number: u8) -> String {
-    format!("{NETWORK}.{number}")
+    in_network(number).to_string()
+}
+
+const fn in_network(number: u8) -> Ipv4Addr {
+    let [a, b, c] = NETWORK;
+    Ipv4Addr::new(a, b, c, number)
 }
 
 /// Runs a program of the system's; an error says what it said.

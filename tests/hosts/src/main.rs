@@ -5,6 +5,7 @@
 
 mod ansible;
 mod cgroup;
+mod command_lines;
 mod debian;
 mod host;
 mod inside;
@@ -25,14 +26,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use test_openstack::Environment;
 use vm_tests::image::Image;
 
 use ansible::Ansible;
 use debian::Debian;
 use lab::Lab;
-use roll_out::{DEEDS, Deed, Stage};
+use roll_out::{DEEDS, Deed, Stage, nova};
+
+/// Programs of OpenStack's that hosts are looked at with.
+const ENVIRONMENTS: [&str; 2] = ["keystone", "nova"];
 
 /// Real hosts, rolled out by Ansible. Needs root, and makes namespaces of its own. Ends with a line "N passed, N failed,
 /// N skipped".
@@ -59,6 +64,9 @@ struct Arguments {
     /// Leave out what changes nothing: check mode and second runs.
     #[arg(long)]
     brief: bool,
+    /// Only deeds whose names have one of these words, and those that they stand on, which is yours to know.
+    #[arg(long, value_name = "WORDS")]
+    only: Vec<String>,
     /// Instead of all this, start so many hosts and run a shell beside them, with an inventory.
     #[arg(long, value_name = "HOSTS")]
     shell: Option<usize>,
@@ -92,23 +100,34 @@ fn perform(arguments: &Arguments) -> Result<bool> {
     }
     let debian = Debian::prepare(&arguments.folder)?;
     // What it is made of may have to be fetched, which cannot be done from inside.
+    if !arguments.brief {
+        for name in ENVIRONMENTS {
+            Environment::of(name)?;
+        }
+        nova::prepare(&arguments.folder)?;
+    }
     Image::prepare(&arguments.guest)?;
     inside::enter()?;
     let lab = Lab::raise(debian, &arguments.packages, arguments.older.as_deref()).context("raise the lab")?;
     let ansible = Ansible::new(programs, &lab.control, lab.key())?;
-    let mut stage = Stage::new(lab, ansible, &arguments.guest);
+    let mut stage = Stage::new(lab, ansible, &arguments.guest, &arguments.folder);
     if let Some(hosts) = arguments.shell {
         return stage.shell(hosts).map(|()| true);
     }
-    let (steps, skipped) = campaign(&mut stage, arguments.brief);
+    let wanted = |deed: &&Deed| {
+        let is_named = arguments.only.iter().any(|words| deed.what.contains(words));
+        (deed.brief || !arguments.brief) && (is_named || arguments.only.is_empty())
+    };
+    let deeds: Vec<&Deed> = DEEDS.iter().filter(wanted).collect();
+    ensure!(!deeds.is_empty(), "no deed is called so");
+    let (steps, skipped) = campaign(&mut stage, &deeds);
     Ok(judged(&steps, skipped))
 }
 
-/// All deeds on hosts, or those of the brief form. Each stands on those before it: after a failure there are no more.
-fn campaign(stage: &mut Stage, brief: bool) -> (Vec<Step>, usize) {
-    let deeds: Vec<&Deed> = DEEDS.iter().filter(|deed| deed.brief || !brief).collect();
+/// Deeds on hosts. Each stands on those before it: after a failure there are no more.
+fn campaign(stage: &mut Stage, deeds: &[&Deed]) -> (Vec<Step>, usize) {
     let mut done: Vec<Step> = Vec::new();
-    for deed in &deeds {
+    for deed in deeds {
         let step = step(deed.what, || (deed.act)(stage));
         let failed = step.failed.is_some();
         done.push(step);

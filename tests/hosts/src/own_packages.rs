@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::debian::index;
 use crate::inside::finish;
+use crate::roll_out::proxmox;
 
 /// What is put behind a version to make it a later one.
 const LATER: &str = "+later1";
@@ -46,6 +47,7 @@ impl Packages {
             first != second,
             "both versions of our packages are called {first}"
         );
+        proxmox::stand_in(repository)?;
         index(repository)?;
         Ok(Self {
             repository: repository.to_owned(),

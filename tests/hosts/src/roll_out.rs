@@ -1,12 +1,16 @@
 //! What an operator does with the collection, step by step, and what must hold after each.
 
 mod compute;
+mod identity;
+mod member;
+pub(crate) mod nova;
+pub(crate) mod proxmox;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use test_openstack::Keystone;
 use vm_tests::guest::Disk;
 use vm_tests::scenarios::{Setting, fio_verify};
 
@@ -17,8 +21,6 @@ use crate::writer::{BLOCKS, Writer};
 
 /// Hosts that the cluster begins with.
 const HOSTS: usize = 3;
-/// Which host, counted from 0, is a compute host besides.
-const COMPUTE: usize = 4;
 /// Bytes of a block of the writer's.
 const BLOCK: u64 = crate::pattern::BLOCK;
 /// The volume that is written to all the time.
@@ -59,7 +61,7 @@ const fn idle(what: &'static str, act: fn(&mut Stage) -> Result<()>) -> Deed {
 }
 
 /// All deeds, in the order in which they are done.
-pub(crate) const DEEDS: [Deed; 20] = [
+pub(crate) const DEEDS: [Deed; 26] = [
     deed("three hosts start", Stage::start),
     idle("check mode from nothing", Stage::check_from_nothing),
     deed("roll-out from nothing", Stage::roll_out),
@@ -71,6 +73,16 @@ pub(crate) const DEEDS: [Deed; 20] = [
     deed("a volume through NBD", Stage::use_nbd),
     deed("a volume through vhost-user-blk, in a guest", Stage::use_vhost),
     deed("figures reach Prometheus", Stage::ask_prometheus),
+    idle("the API in the catalogue of a real Keystone", Stage::register),
+    idle("another password in Keystone is mended", Stage::mend_password),
+    idle(
+        "Nova's configuration, read by Nova's own code",
+        Stage::configure_nova,
+    ),
+    idle(
+        "Proxmox VE's programs: no storage before all nodes have the plugin",
+        Stage::add_to_proxmox,
+    ),
     deed("a fourth host starts", Stage::start_another),
     deed("a node more, under verified I/O", Stage::add_node),
     deed("rolling upgrade, under verified I/O", Stage::upgrade),
@@ -85,6 +97,14 @@ pub(crate) const DEEDS: [Deed; 20] = [
     ),
     deed("a disk is replaced, under verified I/O", Stage::replace_disk),
     deed("a node less, under verified I/O", Stage::remove_node),
+    idle(
+        "a member of etcd is replaced by a new host, under verified I/O",
+        Stage::replace_member,
+    ),
+    idle(
+        "a member's host dies, and another takes its place, under verified I/O",
+        Stage::replace_dead_member,
+    ),
     idle("roll-out at the end: nothing changes", Stage::roll_out_again),
     idle("a compute host with a kernel of its own", Stage::add_compute_host),
     idle(
@@ -101,23 +121,38 @@ pub(crate) struct Stage {
     guest: PathBuf,
     /// How guests run, once that has been found out.
     setting: Option<Setting>,
+    /// Where what was fetched is kept.
+    folder: PathBuf,
     /// How many hosts the inventory has.
     known: usize,
     /// Which hosts, counted from 0, are not nodes any more.
     gone: Vec<usize>,
     writer: Option<Writer>,
+    /// Who vouches for users of the API, once it runs.
+    keystone: Option<Keystone>,
+    /// Which hosts, counted from 0, are compute hosts.
+    nova: Vec<usize>,
+    /// Which hosts, counted from 0, are nodes of Proxmox VE.
+    proxmox: Vec<usize>,
+    /// Which hosts, counted from 0, are members of etcd.
+    members: Vec<usize>,
 }
 
 impl Stage {
-    pub(crate) fn new(lab: Lab, ansible: Ansible, guest: &Path) -> Self {
+    pub(crate) fn new(lab: Lab, ansible: Ansible, guest: &Path, folder: &Path) -> Self {
         Self {
             lab,
             ansible,
             guest: guest.to_owned(),
             setting: None,
+            folder: folder.to_owned(),
             known: 0,
             gone: Vec::new(),
             writer: None,
+            keystone: None,
+            nova: Vec::new(),
+            proxmox: Vec::new(),
+            members: (0..HOSTS).collect(),
         }
     }
 
@@ -248,6 +283,7 @@ impl Stage {
                 host.name
             );
         }
+        self.use_api()?;
         self.goes_on()
     }
 
@@ -409,17 +445,28 @@ impl Stage {
             .filter(is_there)
             .filter_map(|index| self.lab.hosts.get(index))
             .collect();
-        let first: Vec<&Host> = nodes.iter().take(HOSTS).copied().collect();
+        let these = |indexes: &[usize]| -> Vec<&Host> {
+            let hosts = indexes.iter().filter_map(|index| self.lab.hosts.get(*index));
+            hosts.collect()
+        };
         let one: Vec<&Host> = nodes.iter().take(1).copied().collect();
         let groups = [
-            ("etcd", first),
+            ("etcd", these(&self.members)),
             ("storaged", nodes.clone()),
             ("gateways", nodes.iter().take(HOSTS).copied().collect()),
             ("monitoring", one.clone()),
             ("cinder_api", one),
-            ("nova", self.lab.hosts.iter().skip(COMPUTE).collect()),
+            ("nova", these(&self.nova)),
+            ("proxmox", these(&self.proxmox)),
         ];
-        self.ansible.write_inventory(&groups, variables(version))
+        let mut variables = variables(version);
+        if let Value::Object(all) = &mut variables {
+            for more in [identity::variables(), nova::variables()] {
+                all.extend(more.as_object().cloned().unwrap_or_default());
+            }
+            all.insert("cinder_api_register".to_owned(), self.keystone.is_some().into());
+        }
+        self.ansible.write_inventory(&groups, variables)
     }
 
     /// Shows what may tell why something went wrong.
@@ -435,24 +482,6 @@ impl Stage {
                 said.unwrap_or_else(|error| format!("{error:#}"))
             );
         }
-    }
-}
-
-impl Ansible {
-    /// A program of the system's, in the control node's folder and with Ansible at hand.
-    fn command_of_system(&self, program: &str) -> Command {
-        let mut command = self.command("ansible");
-        let variables: Vec<_> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-            .collect();
-        let folder = command.get_current_dir().map(Path::to_owned);
-        command = Command::new(program);
-        command.envs(variables);
-        if let Some(folder) = folder {
-            command.current_dir(folder);
-        }
-        command
     }
 }
 
@@ -472,8 +501,5 @@ fn variables(version: &str) -> Value {
         "storaged_pools": [{ "name": "main", "copies": 3, "groups": 16 }],
         "gateways_nbd": [{ "name": "main" }],
         "gateways_iscsi": true,
-        // Nobody is there, and nobody asks: the API waits for it.
-        "cinder_api_auth_url": "http://127.0.0.1:5000/v3",
-        "cinder_api_password": "secret",
     })
 }

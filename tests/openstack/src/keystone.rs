@@ -52,6 +52,13 @@ impl Keystone {
         Self::serve(folder, &environment)
     }
 
+    /// The same at an address of this machine's that others can reach.
+    pub fn start_at(folder: &Path, address: SocketAddr) -> Result<Self> {
+        let environment = Environment::of("keystone")?;
+        template::copy_into(folder, &environment)?;
+        Self::serve_at(folder, &environment, Port::at(address)?)
+    }
+
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()

@@ -3,7 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{COMPUTE, Stage, TRIES};
+use super::{Stage, TRIES};
+use crate::host::Host;
 
 /// The volume that the host has.
 const VOLUME: &str = "attached";
@@ -18,16 +19,20 @@ const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints https://$(hostname -I |
 impl Stage {
     pub(super) fn add_compute_host(&mut self) -> Result<()> {
         let setting = self.setting()?.clone();
+        let number = self.lab.hosts.len();
         self.lab.start_machine(&setting)?;
-        self.known = COMPUTE + 1;
+        // Hosts between were members of etcd only.
+        self.gone.extend(self.known..number);
+        self.known = number + 1;
+        self.nova = vec![number];
         let version = self.lab.packages.second.clone();
         self.write_inventory(&version)?;
-        let name = self.host(COMPUTE)?.name.clone();
+        let name = self.machine()?.name.clone();
         self.ansible.play("add_node", &["--limit", &name])?;
         let compute = ["--limit", &name, "--tags", "nova"];
         self.ansible.play("site", &compute)?;
         self.ansible.play_idly("site", &compute)?;
-        let machine = self.host(COMPUTE)?;
+        let machine = self.machine()?;
         machine.ssh("systemctl is-active storaged-attach storaged-attach-nbd && lsmod | grep -q '^nbd '")?;
         let failed = machine.ssh("systemctl --failed --no-legend --plain")?;
         ensure!(failed.is_empty(), "units of {name} have failed: {failed}");
@@ -38,7 +43,7 @@ impl Stage {
     pub(super) fn use_block_device(&mut self) -> Result<()> {
         self.storagectl(0, &format!("volume create {VOLUME} 64M"))?;
         self.wish(&format!("put {} '{{\"format\":1}}'", self.key()?))?;
-        let machine = self.host(COMPUTE)?;
+        let machine = self.machine()?;
         let patiently =
             |what: &str| format!("for try in $(seq {TRIES}); do {what} && exit 0; sleep 1; done; exit 1");
         let tell = "storaged-attach list; journalctl --no-pager -n 20 -u 'storaged-attach*'";
@@ -62,21 +67,25 @@ impl Stage {
         let said = machine.ssh("dmesg | grep -E 'I/O error|EXT4-fs error' || true")?;
         ensure!(said.is_empty(), "the host has seen errors: {said}");
         self.restart_machine()?;
-        let machine = self.host(COMPUTE)?;
+        let machine = self.machine()?;
         // It is there before what needs it starts, so nobody waits here.
         machine.ssh(&format!(
             "set -e; systemctl is-active storaged-attach; e2fsck -fp {DEVICE} > /root/check; mount {DEVICE} /mnt; \
              test \"$(sha256sum < /mnt/content)\" = \"$(cat /root/sum)\"; umount /mnt"
         ))?;
         self.wish(&format!("del {}", self.key()?))?;
-        let machine = self.host(COMPUTE)?;
+        let machine = self.machine()?;
         machine.ssh(&patiently(&format!("! test -e {DEVICE}")))?;
         self.goes_on()
     }
 
     fn restart_machine(&mut self) -> Result<()> {
         let boot = "cat /proc/sys/kernel/random/boot_id";
-        let machine = self.lab.hosts.get_mut(COMPUTE).context("there is no such host")?;
+        let machine = self
+            .nova
+            .last()
+            .and_then(|number| self.lab.hosts.get_mut(*number))
+            .context("there is no machine")?;
         let before = machine.ssh(boot)?;
         // The connection ends with the host.
         let _ = machine.ssh("systemctl reboot");
@@ -84,9 +93,13 @@ impl Stage {
         machine.await_start()
     }
 
+    fn machine(&self) -> Result<&Host> {
+        self.host(*self.nova.last().context("there is no compute host")?)
+    }
+
     /// Where it stands that the host shall have the volume.
     fn key(&self) -> Result<String> {
-        let name = &self.host(COMPUTE)?.name;
+        let name = &self.machine()?.name;
         Ok(format!("/openstack-attach/storaged/attach/want/{name}/{VOLUME}"))
     }
 
