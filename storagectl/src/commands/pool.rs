@@ -39,14 +39,7 @@ pub(super) async fn perform(api: &Api, form: Form, command: PoolCommand) -> Resu
                     },
                 )
                 .await?;
-            form.show(&pool, |pool| {
-                format!(
-                    "pool {} created: {} on {} disks",
-                    pool.name,
-                    kept(pool),
-                    pool.disks.len()
-                )
-            })
+            form.show(&pool, created)
         }
         PoolCommand::List => form.show(&api.get(routes::POOLS).await?, render_list),
         PoolCommand::Info { name } => {
@@ -131,6 +124,12 @@ fn redundancy(pool: &Pool) -> String {
     pool.erasure.clone().unwrap_or_else(|| copies(pool))
 }
 
+fn created(pool: &Pool) -> String {
+    let (name, disks) = (&pool.name, pool.disks.len());
+    let noun = if disks == 1 { "disk" } else { "disks" };
+    format!("pool {name} created: {} on {disks} {noun}", kept(pool))
+}
+
 fn copies(pool: &Pool) -> String {
     let copies = pool.copies;
     format!("{copies} {}", if copies == 1 { "copy" } else { "copies" })
@@ -193,6 +192,13 @@ mod tests {
         };
         assert!(describe(&pool).contains("63 of 64"));
         assert!(describe(&pool).contains("nodes"));
+        assert_eq!(created(&pool), "pool main created: 3 copies on 3 disks");
+        let single = Pool {
+            copies: 1,
+            disks: vec![1],
+            ..pool.clone()
+        };
+        assert_eq!(created(&single), "pool main created: 1 copy on 1 disk");
         let rows = Pool {
             erasure: Some("4+2".into()),
             ..pool.clone()
