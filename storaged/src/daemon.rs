@@ -27,6 +27,7 @@ use crate::config::{AdminListen, Config};
 use crate::disks::{Disks, Place};
 use crate::events::Events;
 use crate::expiry::Certificates;
+use crate::identities::Identities;
 use crate::iscsi::Iscsi;
 use crate::membership::Membership;
 use crate::peers::Peers;
@@ -176,15 +177,11 @@ impl Daemon {
         let door = open_door(config, shown.as_ref(), current.cluster(), tokens, &port);
         cluster::announce(&store, &map, node, &config.node, reached).await?;
         serve_nodes(port, door.as_ref().ok(), &gate, &mut background);
-        let (events, event_keeper) = Events::start(store.clone(), identities.clone()).await?;
-        background.spawn(event_keeper.run().in_current_span());
+        let events = keep_events(&store, &identities, &mut background).await?;
         let address = Address::Unix(config.session_socket());
         let settings = settings(config, &presence, &address, shown.as_ref());
         let sessions = Sessions::new(settings, store.clone(), map.clone());
-        // Until they have spoken for themselves: they try again at once, and once a second at the latest.
-        let vigil = Arc::clone(&sessions);
-        let patience = config.lease * VIGIL_LEASES;
-        background.spawn(async move { drop(timeout(patience, vigil.keep_vigil()).await) }.in_current_span());
+        speak_for_front_ends(&sessions, config.lease, &mut background);
         let owners: Arc<dyn Owners> = Arc::new(sessions.clone());
         let volumes = Arc::new(Volumes::new(store.clone(), map.clone(), identities, owners));
 
@@ -224,9 +221,7 @@ impl Daemon {
         };
         let progress = nursing.start(config, &mut background);
         let tasks = Tasks::default();
-        let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
-        background.spawn(reclaim.clone().run().in_current_span());
-        background.spawn(reclaim.clone().follow().in_current_span());
+        let reclaim = give_back_space(&volumes, &disks, &tasks, &mut background);
         let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
         shrinks.resume();
         let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events, peers.clone());
@@ -405,6 +400,37 @@ async fn records(config: &Config) -> Result<Arc<dyn Coordination>, StartError> {
         "the records are in etcd"
     );
     Ok(Arc::new(store))
+}
+
+/// Starts the event log.
+async fn keep_events(
+    store: &Arc<dyn Coordination>,
+    identities: &Arc<Identities>,
+    background: &mut JoinSet<()>,
+) -> Result<Events, StartError> {
+    let (events, keeper) = Events::start(store.clone(), identities.clone()).await?;
+    background.spawn(keeper.run().in_current_span());
+    Ok(events)
+}
+
+/// Gives back space, what was begun before included.
+fn give_back_space(
+    volumes: &Arc<Volumes>,
+    disks: &Arc<Disks>,
+    tasks: &Tasks,
+    background: &mut JoinSet<()>,
+) -> Reclaim {
+    let reclaim = Reclaim::new(volumes.clone(), disks.clone(), tasks.clone());
+    background.spawn(reclaim.clone().run().in_current_span());
+    background.spawn(reclaim.clone().follow().in_current_span());
+    reclaim
+}
+
+/// Keeps attachments until front ends have spoken for themselves: they try again at once, and once a second at the latest.
+fn speak_for_front_ends(sessions: &Arc<Sessions>, lease: Duration, background: &mut JoinSet<()>) {
+    let vigil = Arc::clone(sessions);
+    let vigil = async move { drop(timeout(lease * VIGIL_LEASES, vigil.keep_vigil()).await) };
+    background.spawn(vigil.in_current_span());
 }
 
 async fn serve_front_ends(

@@ -19,6 +19,7 @@ use crate::records::{
 };
 use crate::store::{Batch, Entry, Event, Range, Revision};
 
+mod attachments;
 pub mod family;
 pub mod iscsi;
 mod judging;
@@ -284,18 +285,6 @@ impl ClusterMap {
     /// All owners.
     pub fn owners(&self) -> &BTreeMap<VolumeId, Versioned<OwnerRecord>> {
         &self.owners
-    }
-
-    /// All front ends that share a volume, by their numbers.
-    pub fn all_attached(&self) -> impl Iterator<Item = (u64, &Versioned<AttachedRecord>)> {
-        let all = self.attached.iter();
-        all.map(|((_, number), attached)| (*number, attached))
-    }
-
-    /// The front ends that share a volume, by their numbers.
-    pub fn attached(&self, volume: VolumeId) -> impl Iterator<Item = (u64, &Versioned<AttachedRecord>)> {
-        let all = self.attached.range((volume, 0)..=(volume, u64::MAX));
-        all.map(|((_, number), attached)| (*number, attached))
     }
 
     /// The generation of the present owner.

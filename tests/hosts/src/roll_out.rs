@@ -239,14 +239,6 @@ impl Stage {
             .map(drop)
     }
 
-    fn setting(&mut self) -> Result<&Setting> {
-        let setting = match self.setting.take() {
-            Some(setting) => setting,
-            None => Setting::prepare(&self.guest)?,
-        };
-        Ok(self.setting.insert(setting))
-    }
-
     /// Every node tells of all disks, and one has the API.
     fn ask_prometheus(&mut self) -> Result<()> {
         let ask = |what: &str| format!("promtool query instant http://127.0.0.1:9090 '{what}'");

@@ -2,6 +2,7 @@
 //! `cinder-api` would want it. What writes the wish here is etcd's own client.
 
 use anyhow::{Context, Result, ensure};
+use vm_tests::scenarios::Setting;
 
 use super::{Stage, TRIES};
 use crate::host::Host;
@@ -17,6 +18,15 @@ const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints https://$(hostname -I |
                        --cacert /etc/storaged/etcd/ca.pem --cert /etc/storaged/etcd/client.pem --key /etc/storaged/etcd/client.key";
 
 impl Stage {
+    /// How guests run here; found out when it is asked first.
+    pub(super) fn setting(&mut self) -> Result<&Setting> {
+        let setting = match self.setting.take() {
+            Some(setting) => setting,
+            None => Setting::prepare(&self.guest)?,
+        };
+        Ok(self.setting.insert(setting))
+    }
+
     pub(super) fn add_compute_host(&mut self) -> Result<()> {
         let setting = self.setting()?.clone();
         let number = self.lab.hosts.len();
