@@ -146,11 +146,16 @@ fn processes_serve_the_metrics_of_the_document_and_top_shows_what_happens() {
     ] {
         let documented = documented(program);
         assert!(documented.len() > 10, "{program}'s table was not found");
-        assert_eq!(
-            served(&get(&bench.file(socket), "/v1/metrics")),
-            documented,
-            "{program}"
-        );
+        let text = get(&bench.file(socket), "/v1/metrics");
+        let mut served = served(&text);
+        for (name, meaning) in &mut served {
+            // Nothing has a label of what there is none of, such as certificates for an etcd.
+            let has_samples = text.lines().any(|line| line.starts_with(name.as_str()));
+            if let (false, Some(documented)) = (has_samples, documented.get(name)) {
+                meaning.1.clone_from(&documented.1);
+            }
+        }
+        assert_eq!(served, documented, "{program}");
     }
     let text = get(&bench.file("nbd.control"), "/v1/metrics");
     for line in [

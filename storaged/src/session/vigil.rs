@@ -18,26 +18,38 @@ use crate::process;
 const KEEP_PART: u32 = 5;
 
 impl Sessions {
-    /// Keeps them for as long as it is polled.
+    /// Keeps those that there are now, for as long as it is polled. Those that come later have sessions of their own.
     pub async fn keep_vigil(&self) {
+        let orphans = self.orphans();
         let mut ticks = interval((self.settings.lease / KEEP_PART).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.keep_attachments().await;
+            self.keep(&orphans).await;
         }
     }
 
-    /// Keeps them once. What fails is tried by whoever comes next: the next round, or the front end itself.
+    /// Keeps them once.
     pub async fn keep_attachments(&self) {
+        self.keep(&self.orphans()).await;
+    }
+
+    /// The attachments of this node, each with its process.
+    fn orphans(&self) -> Vec<(LeaseId, u32)> {
         let map = self.map.current();
-        let ours = map.all_attached().filter(|(_, attached)| {
-            attached.record.node == self.settings.node && !process::is_gone(attached.record.pid)
-        });
-        for (number, _) in ours {
-            // An attachment has its lease's number.
-            if let Err(error) = self.store.keep_lease(LeaseId(number)).await {
-                debug!(%error, attachment = number, "an attachment's lease is not kept");
+        let ours = map
+            .all_attached()
+            .filter(|(_, attached)| attached.record.node == self.settings.node);
+        // An attachment has its lease's number.
+        ours.map(|(number, attached)| (LeaseId(number), attached.record.pid))
+            .collect()
+    }
+
+    /// What fails is tried by whoever comes next: the next round, or the front end itself.
+    async fn keep(&self, orphans: &[(LeaseId, u32)]) {
+        for (lease, _) in orphans.iter().filter(|(_, pid)| !process::is_gone(*pid)) {
+            if let Err(error) = self.store.keep_lease(*lease).await {
+                debug!(%error, attachment = lease.0, "an attachment's lease is not kept");
             }
         }
     }
@@ -102,6 +114,10 @@ mod tests {
             let sessions = sessions.clone();
             async move { sessions.keep_vigil().await }
         });
+        until(&[lives]).await;
+        // It comes later and says nothing, like a front end that stands still: that is not the vigil's business.
+        let late = attach(1, std::process::id()).await;
+        until(&[lives, late]).await;
         until(&[lives]).await;
         tokio::time::sleep(LEASE_LIMIT).await;
         until(&[lives]).await;
