@@ -303,16 +303,17 @@ impl Daemon {
         context.iscsi.stop_waiting();
         admin.stop().await;
         background.shutdown().await;
+        let closing = async {
+            if let Some(memory) = memory {
+                memory.write().await;
+            }
+            context.disks.stop_all().await;
+        };
         // Front ends stay, and have nobody now who keeps their leases. Disks may take long to stop.
-        let vigil = Arc::clone(&sessions);
-        let vigil = tokio::spawn(async move { vigil.keep_vigil().await }.in_current_span());
-        if let Some(memory) = memory {
-            memory.write().await;
+        tokio::select! {
+            () = closing => {}
+            () = sessions.keep_vigil() => {}
         }
-        context.disks.stop_all().await;
-        vigil.abort();
-        // Whether it was ended or not is all the same.
-        let _ = vigil.await;
         // From here on the next `storaged` has a whole lease's time.
         if timeout(LAST_WORD_LIMIT, sessions.keep_attachments())
             .await

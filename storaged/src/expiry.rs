@@ -3,7 +3,7 @@
 //!
 //! Renews nothing: it says so while there is time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use coordination::etcd;
@@ -12,7 +12,7 @@ use x509_parser::pem::Pem;
 use crate::config::Config;
 
 /// How long before its end a certificate is spoken of.
-pub const NOTICE: Duration = Duration::from_hours(24 * 30);
+const NOTICE: Duration = Duration::from_hours(24 * 30);
 /// Files with certificates are not longer, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 const DAY: i64 = 86_400;
@@ -25,7 +25,7 @@ pub struct Certificate {
     /// In words.
     what: &'static str,
     /// Its file.
-    pub path: PathBuf,
+    path: PathBuf,
     /// Of a file with several, which one counts.
     counts: Counts,
 }
@@ -104,7 +104,7 @@ fn of_etcd(options: &etcd::Options) -> Vec<Certificate> {
     let authority = options.ca.as_ref().map(|path| Certificate {
         name: "etcd-authority",
         what: "the certificate of who signed those of etcd",
-        path: Path::to_owned(path),
+        path: path.clone(),
         counts: Counts::LastToEnd,
     });
     own.into_iter().chain(authority).collect()
@@ -125,6 +125,8 @@ fn end(bytes: &[u8], counts: Counts) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     //! Whoever is to renew something hears of it in time, and not before.
+    use std::path::Path;
+
     use rcgen::{CertificateParams, KeyPair};
     use time::OffsetDateTime;
 

@@ -158,10 +158,9 @@ impl Image {
 }
 
 impl Image {
-    /// Writes the initramfs of a host with one more program in it: the kernel unpacks one archive after the other.
+    /// Writes the initramfs of a host with one more program in it.
     pub(crate) fn with_program(&self, program: &Path, to: &Path) -> Result<()> {
-        fs::copy(&self.initramfs_of_host, to)?;
-        let mut archive = Archive::new(BufWriter::new(File::options().append(true).open(to)?));
+        let mut archive = self.begin_like_host(to)?;
         let name = program.file_name().context("a program has a name")?;
         archive.program(
             &format!("usr/bin/{}", name.to_string_lossy()),
@@ -178,11 +177,18 @@ impl Image {
     /// Writes the initramfs of a machine that goes on with the Debian on its first disk: what else it has does not matter, as
     /// the kernel takes the first process from the last archive.
     pub fn starting_debian(&self, to: &Path) -> Result<()> {
-        fs::copy(&self.initramfs_of_host, to)?;
-        let mut archive = Archive::new(BufWriter::new(File::options().append(true).open(to)?));
+        let mut archive = self.begin_like_host(to)?;
         archive.program("init", INIT_OF_DEBIAN.as_bytes())?;
         archive.finish()?;
         Ok(())
+    }
+
+    /// A copy of the initramfs of a host, to which more is added: the kernel unpacks one archive after the other.
+    fn begin_like_host(&self, to: &Path) -> Result<Archive<BufWriter<File>>> {
+        fs::copy(&self.initramfs_of_host, to)?;
+        Ok(Archive::new(BufWriter::new(
+            File::options().append(true).open(to)?,
+        )))
     }
 
     /// A FAT file system without a partition table, in whose first sector the loader begins.

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use vm_tests::scenarios::Setting;
 
+use super::member::ETCDCTL;
 use super::{Stage, TRIES};
 use crate::host::Host;
 
@@ -13,9 +14,6 @@ const VOLUME: &str = "attached";
 const DEVICE: &str = "/dev/storaged/attached";
 /// What is written, and read again: as many MiB.
 const MEGABYTES: u32 = 24;
-/// What a member of etcd says who it is with.
-const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints https://$(hostname -I | cut -d' ' -f1):2379 \
-                       --cacert /etc/storaged/etcd/ca.pem --cert /etc/storaged/etcd/client.pem --key /etc/storaged/etcd/client.key";
 
 impl Stage {
     /// How guests run here; found out when it is asked first.

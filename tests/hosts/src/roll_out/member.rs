@@ -16,6 +16,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const LOST: usize = HOSTS - 1;
 /// Which member is away meanwhile.
 const AWAY: usize = HOSTS - 2;
+/// etcd's own client on a host with a member, which it asks.
+pub(super) const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/etcd/ca.pem \
+                                  --cert=/etc/etcd/member.pem --key=/etc/etcd/member.key";
 /// The playbook.
 const REPLACE: &str = "replace_etcd";
 
@@ -71,9 +74,7 @@ impl Stage {
 
     /// All members of the inventory, and no others, are members, with a quorum, and all who ask them know them.
     fn expect_members(&self) -> Result<()> {
-        let etcdctl = "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/etcd/ca.pem \
-                       --cert=/etc/etcd/member.pem --key=/etc/etcd/member.key";
-        let list = self.host(0)?.ssh(&format!("{etcdctl} member list"))?;
+        let list = self.host(0)?.ssh(&format!("{ETCDCTL} member list"))?;
         let started = list.lines().filter(|line| line.contains(", started, "));
         ensure!(
             started.count() == HOSTS && list.lines().count() == HOSTS,
@@ -87,7 +88,7 @@ impl Stage {
                 host.name
             );
             host.ssh(&format!(
-                "for try in $(seq {TRIES}); do {etcdctl} endpoint health && exit 0; sleep 1; done; exit 1"
+                "for try in $(seq {TRIES}); do {ETCDCTL} endpoint health && exit 0; sleep 1; done; exit 1"
             ))?;
         }
         let new = &self
