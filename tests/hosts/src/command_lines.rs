@@ -78,6 +78,9 @@ mod tests {
 
     use super::*;
 
+    /// How long a process may take to have a command line.
+    const START_LIMIT: Duration = Duration::from_secs(10);
+
     /// Runs until its input ends, with a word in its command line.
     fn process(word: &str) -> std::process::Child {
         let mut cat = Command::new("sh");
@@ -89,7 +92,11 @@ mod tests {
     fn a_secret_is_seen_and_so_is_that_nothing_was_seen() {
         let mut child = process("the-watched-word");
         let mut seen = Seen::default();
-        look("the-watched-word", "read line", &mut seen);
+        // A process that has just begun has no command line for a moment: the kernel lets go of who started it before that.
+        let deadline = Instant::now() + START_LIMIT;
+        while seen.secret.is_none() && Instant::now() < deadline {
+            look("the-watched-word", "read line", &mut seen);
+        }
         assert!(seen.secret.is_some() && seen.marker, "{seen:?}");
         let mut seen = Seen::default();
         look("a-word-that-nobody-has", "nor-this-one", &mut seen);
