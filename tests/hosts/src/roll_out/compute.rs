@@ -74,6 +74,8 @@ impl Stage {
         }
         let said = machine.ssh("dmesg | grep -E 'I/O error|EXT4-fs error' || true")?;
         ensure!(said.is_empty(), "the host has seen errors: {said}");
+        // What is mounted by hand is unmounted by hand (docs/operations/attach.md).
+        self.machine()?.ssh("umount /mnt")?;
         self.restart_machine()?;
         let machine = self.machine()?;
         // It is there before what needs it starts, so nobody waits here.
