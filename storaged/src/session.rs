@@ -10,6 +10,7 @@ mod connection;
 mod moves;
 mod ownership;
 mod peer;
+mod reattachment;
 mod rest;
 mod vigil;
 mod visit;

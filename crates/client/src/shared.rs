@@ -428,6 +428,8 @@ impl Inner {
     fn displaced(&self) {
         let place = self.place.replace(Place::Nowhere);
         if let Place::Here(host) = place {
+            // It may have taken the volume again since it began.
+            self.attachment.owns(host.volume().generation());
             host.end();
         }
         self.moved.notify_waiters();

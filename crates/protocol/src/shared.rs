@@ -42,12 +42,19 @@ pub enum SharedRequest {
         /// Where others reach this front end if it becomes the owner.
         addresses: Vec<String>,
     },
-    /// To `storaged`: go on with an attachment after the connection was lost.
+    /// To `storaged`: go on with an attachment after the connection was lost. One that has lapsed comes back if this front
+    /// end was the last owner of the volume. Answered with [`SharedReply::Attached`].
     Reattach {
         /// Which volume.
         volume: VolumeId,
         /// Which attachment.
         attachment: u64,
+        /// Where others reach this front end if it becomes the owner; older ones do not say it, and do not come back.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        addresses: Vec<String>,
+        /// The last generation that this front end owned the volume with; nothing if it never did, or is older.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owned: Option<Generation>,
     },
     /// To `storaged`: who is there now? Answered with [`SharedReply::Attached`]. Asked by a new owner, the answer has
     /// all whose requests a former owner may have done.
@@ -194,7 +201,7 @@ pub struct SharingOwner {
 
 #[cfg(test)]
 mod tests {
-    //! Who does not say what it speaks speaks the first version.
+    //! Words of older versions are understood, and mean what they meant.
     use super::*;
 
     #[test]
@@ -210,5 +217,18 @@ mod tests {
             panic!("it is a join");
         };
         assert_eq!(speaks, 1);
+    }
+
+    #[test]
+    fn an_older_front_end_does_not_say_what_it_owned() {
+        let older = r#"{"shared":"reattach","volume":7,"attachment":1}"#;
+        let reattach = SharedRequest::Reattach {
+            volume: VolumeId(7),
+            attachment: 1,
+            addresses: Vec::new(),
+            owned: None,
+        };
+        assert_eq!(serde_json::from_str::<SharedRequest>(older).unwrap(), reattach);
+        assert_eq!(serde_json::to_string(&reattach).unwrap(), older);
     }
 }

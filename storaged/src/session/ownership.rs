@@ -94,7 +94,10 @@ pub(super) async fn acquire(
         },
     };
     if let Purpose::GoOn(before) = purpose {
-        conditions.push(Compare::Modified(last.clone(), Revision(before.0)));
+        match note_of(store, volume, before).await? {
+            Some((_, written)) => conditions.push(Compare::Modified(last.clone(), written)),
+            None => return Ok(None),
+        }
     }
     let lease = store.grant_lease(time_to_live).await?;
     let mut transaction = Transaction::new()
@@ -158,12 +161,25 @@ fn last_owner(owner: &OwnerRecord, closed: bool) -> LastOwnerRecord {
         shared: owner.attachment.is_some(),
         closed,
         opened_ms: owner.opened_ms,
+        generation: None,
     }
 }
 
 /// An owner, for people.
 pub(super) fn name_of(owner: &OwnerRecord) -> String {
     format!("{} (process {} on {})", owner.program, owner.pid, owner.node)
+}
+
+/// The note of who opened the volume last, and when it was written, if that was the owner with this generation.
+pub(super) async fn note_of(
+    store: &dyn Coordination,
+    volume: VolumeId,
+    generation: Generation,
+) -> Result<Option<(LastOwnerRecord, Revision)>, CoordinationError> {
+    let entry = store.get(&Key::LastOwner(volume).to_text()).await?;
+    // Who cannot read it does not know that nobody came since.
+    let note = entry.and_then(|entry| Some((decode::<LastOwnerRecord>(&entry).ok()?, entry.modified)));
+    Ok(note.filter(|(record, written)| record.generation_at(*written) == generation))
 }
 
 /// Refuses, in words, if somebody has had a volume open since a former generation of it.
@@ -173,9 +189,10 @@ pub(super) async fn refuse_successors(
     name: &str,
     before: Generation,
 ) -> Result<(), Refused> {
-    let last = store.get(&Key::LastOwner(volume).to_text()).await?;
-    let what = match last {
-        Some(entry) if entry.modified.0 == before.0 => return Ok(()),
+    if note_of(store, volume, before).await?.is_some() {
+        return Ok(());
+    }
+    let what = match store.get(&Key::LastOwner(volume).to_text()).await? {
         Some(entry) => match decode::<LastOwnerRecord>(&entry) {
             Ok(record) => format!("was taken over by {}", record.by),
             Err(error) => format!("was taken over ({error})"),
@@ -227,13 +244,15 @@ pub(super) async fn end(
     if let Some(owner) = ours {
         let last = Key::LastOwner(volume).to_text();
         let generation = Revision(owned.generation.0);
-        // A visitor has left no note; then this changes nothing.
-        let transaction = Transaction::new()
-            .when(Compare::Created(Key::Owner(volume).to_text(), generation))
-            .when(Compare::Modified(last.clone(), generation))
-            .put(last, encode(&last_owner(&owner.record, true))?)
-            .delete(Key::Owner(volume).to_text());
-        store.commit(transaction).await?;
+        // A visitor has left no note.
+        if let Some((_, written)) = note_of(store, volume, owned.generation).await? {
+            let transaction = Transaction::new()
+                .when(Compare::Created(Key::Owner(volume).to_text(), generation))
+                .when(Compare::Modified(last.clone(), written))
+                .put(last, encode(&last_owner(&owner.record, true))?)
+                .delete(Key::Owner(volume).to_text());
+            store.commit(transaction).await?;
+        }
     }
     store.revoke_lease(owned.lease).await
 }

@@ -7,7 +7,11 @@
 
 use std::time::Duration;
 
-use coordination::LeaseId;
+use coordination::CoordinationError;
+use coordination::keys::Key;
+use coordination::map::Versioned;
+use coordination::records::AttachedRecord;
+use protocol::VolumeId;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
@@ -34,25 +38,44 @@ impl Sessions {
         self.keep(&self.orphans()).await;
     }
 
-    /// The attachments of this node, each with its process.
-    fn orphans(&self) -> Vec<(LeaseId, u32)> {
+    /// The attachments of this node.
+    fn orphans(&self) -> Vec<Orphan> {
         let map = self.map.current();
         let ours = map
             .all_attached()
-            .filter(|(_, attached)| attached.record.node == self.settings.node);
-        // An attachment has its lease's number.
-        ours.map(|(number, attached)| (LeaseId(number), attached.record.pid))
-            .collect()
+            .filter(|(_, _, attached)| attached.record.node == self.settings.node);
+        let orphan = |(volume, number, attached): (VolumeId, u64, &Versioned<AttachedRecord>)| Orphan {
+            volume,
+            number,
+            pid: attached.record.pid,
+        };
+        ours.map(orphan).collect()
     }
 
     /// What fails is tried by whoever comes next: the next round, or the front end itself.
-    async fn keep(&self, orphans: &[(LeaseId, u32)]) {
-        for (lease, _) in orphans.iter().filter(|(_, pid)| !process::is_gone(*pid)) {
-            if let Err(error) = self.store.keep_lease(*lease).await {
-                debug!(%error, attachment = lease.0, "an attachment's lease is not kept");
+    async fn keep(&self, orphans: &[Orphan]) {
+        for orphan in orphans.iter().filter(|orphan| !process::is_gone(orphan.pid)) {
+            if let Err(error) = self.keep_one(orphan).await {
+                debug!(%error, attachment = orphan.number, "an attachment's lease is not kept");
             }
         }
     }
+
+    /// One that came back has another lease than the one that it was numbered by.
+    async fn keep_one(&self, orphan: &Orphan) -> Result<(), CoordinationError> {
+        let key = Key::Attached(orphan.volume, orphan.number).to_text();
+        let lease = self.store.get(&key).await?.and_then(|entry| entry.lease);
+        self.store
+            .keep_lease(lease.ok_or(CoordinationError::NoLease)?)
+            .await
+    }
+}
+
+/// An attachment that no connection speaks for.
+struct Orphan {
+    volume: VolumeId,
+    number: u64,
+    pid: u32,
 }
 
 #[cfg(test)]
@@ -60,8 +83,7 @@ mod tests {
     //! An attachment outlives the time in which nobody can speak for it, if it has somebody.
     use std::process::Command;
 
-    use coordination::keys::Key;
-    use coordination::records::{AttachedRecord, encode};
+    use coordination::records::encode;
     use coordination::{Coordination as _, Transaction};
     use protocol::NodeId;
 
@@ -103,7 +125,9 @@ mod tests {
         let mut map = map;
         let mut until = async |wanted: &[u64]| {
             let all = |map: &coordination::ClusterMap| {
-                map.all_attached().map(|(number, _)| number).collect::<Vec<_>>()
+                map.all_attached()
+                    .map(|(_, number, _)| number)
+                    .collect::<Vec<_>>()
             };
             while all(&map.current_and_seen()) != wanted {
                 assert!(map.changed().await, "the map ended");

@@ -54,6 +54,7 @@ fn plan(
         // Whoever it was may not come again.
         closed: true,
         opened_ms: wall_clock_ms(),
+        generation: None,
     };
     let transaction = Transaction::new()
         .when(super::owned_by(id, generation))

@@ -1,18 +1,19 @@
 //! The connection to `storaged` by which a front end counts among those who share a volume: keeps the attachment's
 //! lease, and hears who else is there and who owns the volume.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use protocol::Generation;
 use protocol::codec::Message;
 use protocol::session::{SessionPush, SessionRefusal, SessionReply, SessionRequest};
 use protocol::shared::{AttachmentView, SharedReply, SharedRequest};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
 use crate::transport::{Address, Credentials, Link, Listener};
@@ -31,6 +32,10 @@ pub(super) struct Attachment {
     view: watch::Sender<AttachmentView>,
     /// What to show to peers on other nodes; nothing where nodes speak in plaintext.
     credentials: Option<watch::Sender<Credentials>>,
+    /// Where others are told to come.
+    addresses: Vec<String>,
+    /// What this front end owned the volume with last, if it ever did: with it an attachment that has lapsed comes back.
+    owned: Cell<Option<Generation>>,
     /// Sockets to be removed at the end.
     sockets: Vec<PathBuf>,
     /// Told the next answer to a look.
@@ -42,6 +47,14 @@ enum Heard {
     /// Nothing more for now.
     Silence,
     /// The attachment has lapsed.
+    Lapsed(String),
+}
+
+/// What came of connecting again.
+enum Reattached {
+    /// The attachment goes on.
+    Again,
+    /// It has lapsed, and somebody else may have seen what it lacks.
     Lapsed(String),
 }
 
@@ -77,7 +90,10 @@ impl Attachment {
             }
         }
         let volume = options.volume.clone();
-        let attach = SharedRequest::Attach { volume, addresses };
+        let attach = SharedRequest::Attach {
+            volume,
+            addresses: addresses.clone(),
+        };
         let view = match ask(&mut link, 2, attach).await.map_err(unreachable)? {
             SessionReply::Shared(SharedReply::Attached(view)) => *view,
             reply => return Err(refused(reply, unreachable)),
@@ -87,6 +103,8 @@ impl Attachment {
             link: RefCell::new(Some(link)),
             view: watch::Sender::new(view),
             credentials,
+            addresses,
+            owned: Cell::new(None),
             sockets,
             looking: RefCell::default(),
         };
@@ -101,6 +119,8 @@ impl Attachment {
             link: RefCell::default(),
             view: watch::Sender::new(view),
             credentials: None,
+            addresses: Vec::new(),
+            owned: Cell::new(None),
             sockets: Vec::new(),
             looking: RefCell::default(),
         })
@@ -129,21 +149,35 @@ impl Attachment {
         told.await.ok()
     }
 
-    /// Keeps the lease and listens, until the attachment has lapsed.
-    pub(super) async fn keep(&self) {
+    /// Takes note of what this front end owns the volume with.
+    pub(super) fn owns(&self, generation: Generation) {
+        self.owned.set(Some(generation));
+    }
+
+    /// Keeps the lease and listens, until the attachment has lapsed and cannot come back. `owns` tells what this front end
+    /// owns the volume with now, if it does.
+    pub(super) async fn keep(&self, owns: impl Fn() -> Option<Generation>) {
         loop {
             let ended = self.serve().await;
             self.link.borrow_mut().take();
             self.looking.borrow_mut().take();
             match ended {
-                Ok(reason) => {
-                    warn!(reason, "the attachment to the shared volume has lapsed");
-                    return;
-                }
+                Ok(reason) => warn!(reason, "the attachment to the shared volume has lapsed"),
                 Err(error) => info!(%error, "the connection of the attachment ended, connecting again"),
             }
             let mut backoff = Backoff::default();
-            while self.reattach().await.is_err() {
+            loop {
+                if let Some(generation) = owns() {
+                    self.owns(generation);
+                }
+                match self.reattach().await {
+                    Ok(Reattached::Again) => break,
+                    Ok(Reattached::Lapsed(reason)) => {
+                        warn!(reason, "the attachment to the shared volume does not come back");
+                        return;
+                    }
+                    Err(error) => debug!(%error, "the attachment is not connected again yet"),
+                }
                 backoff.pause().await;
             }
         }
@@ -224,28 +258,33 @@ impl Attachment {
         }
     }
 
-    async fn reattach(&self) -> io::Result<()> {
+    async fn reattach(&self) -> io::Result<Reattached> {
         let greeted = greet(&self.options.program, &self.options.storaged).await;
         let mut link = greeted.map_err(io::Error::other)?.link;
         let (volume, attachment) = {
             let view = self.view.borrow();
             (view.volume, view.attachment)
         };
-        let request = SharedRequest::Reattach { volume, attachment };
+        let request = SharedRequest::Reattach {
+            volume,
+            attachment,
+            addresses: self.addresses.clone(),
+            owned: self.owned.get(),
+        };
         match ask(&mut link, 1, request).await? {
             SessionReply::Shared(SharedReply::Attached(view)) => {
                 self.view.send_replace(*view);
             }
-            // The first word on the new connection brings it up again, and then it counts.
             SessionReply::Refused {
                 kind: SessionRefusal::Lost | SessionRefusal::NotFound,
-                ..
-            } => {}
+                message,
+            } => return Ok(Reattached::Lapsed(message)),
+            SessionReply::Refused { message, .. } => return Err(io::Error::other(message)),
             _ => return Err(out_of_turn()),
         }
         *self.link.borrow_mut() = Some(link);
         info!("the attachment is connected again");
-        Ok(())
+        Ok(Reattached::Again)
     }
 
     /// Says that the attachment is over, if it is heard in time.

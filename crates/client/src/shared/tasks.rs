@@ -125,6 +125,7 @@ async fn own(inner: &Rc<Inner>, view: &AttachmentView) -> bool {
     };
     match Volume::open_attached(options, view.attachment).await {
         Ok(volume) => {
+            inner.attachment.owns(volume.generation());
             tokio::select! {
                 view = attachments_at(inner, &volume) => inner.be_owner(volume, &view).await,
                 () = inner.lapsed.notified() => volume.close().await,
@@ -150,9 +151,10 @@ async fn attachments_at(inner: &Rc<Inner>, volume: &Volume) -> AttachmentView {
     }
 }
 
-/// Keeps the attachment; when it has lapsed, what is under way cannot be done again by anybody.
+/// Keeps the attachment; when it has lapsed for good, what is under way cannot be done again by anybody.
 pub(super) async fn keep(inner: Rc<Inner>) {
-    inner.attachment.keep().await;
+    let owns = || inner.host().map(|host| host.volume().generation());
+    inner.attachment.keep(owns).await;
     inner.lost.set(true);
     error!(
         "this front end is not counted among those who share the volume any more: all requests fail from now on"

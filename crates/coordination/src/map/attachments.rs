@@ -6,11 +6,10 @@ use super::{ClusterMap, Versioned};
 use crate::records::AttachedRecord;
 
 impl ClusterMap {
-    /// All front ends that share a volume, by their numbers.
-    pub fn all_attached(&self) -> impl Iterator<Item = (u64, &Versioned<AttachedRecord>)> {
-        self.attached
-            .iter()
-            .map(|((_, number), attached)| (*number, attached))
+    /// All front ends that share a volume, by their volumes and numbers.
+    pub fn all_attached(&self) -> impl Iterator<Item = (VolumeId, u64, &Versioned<AttachedRecord>)> {
+        let all = self.attached.iter();
+        all.map(|((volume, number), attached)| (*volume, *number, attached))
     }
 
     /// The front ends that share a volume, by their numbers.

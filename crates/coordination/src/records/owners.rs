@@ -1,7 +1,9 @@
 //! Records about who has a volume open, besides the owner's own: who had it last, and who shares it.
 
-use protocol::NodeId;
+use protocol::{Generation, NodeId};
 use serde::{Deserialize, Serialize};
+
+use crate::Revision;
 
 /// A front end that shares a volume with others. Its key goes away with its lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,4 +34,15 @@ pub struct LastOwnerRecord {
     pub closed: bool,
     /// When, in milliseconds since 1970.
     pub opened_ms: u64,
+    /// Its generation, if this was written again since. Otherwise that is the revision that wrote it:
+    /// [`LastOwnerRecord::generation_at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+}
+
+impl LastOwnerRecord {
+    /// The generation that the volume was owned with, by a record that was written with this revision.
+    pub fn generation_at(&self, written: Revision) -> Generation {
+        self.generation.unwrap_or(Generation(written.0))
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use client::transport::{Address, Role};
 use coordination::keys::{Key, attachments_of};
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 use super::super::ownership::{self, Refused};
 use super::super::peer::Peer;
+use super::super::reattachment::{self, Lapsed};
 use super::FrontEnd;
 use crate::moment::wall_clock_ms;
 
@@ -56,7 +58,12 @@ impl FrontEnd {
                 addresses: self.meeting_places(),
             })),
             SharedRequest::Attach { volume, addresses } => self.attach(&volume, addresses).await,
-            SharedRequest::Reattach { volume, attachment } => self.reattach(volume, attachment).await,
+            SharedRequest::Reattach {
+                volume,
+                attachment,
+                addresses,
+                owned,
+            } => self.reattach(volume, attachment, addresses, owned).await,
             SharedRequest::Look => {
                 let attached = self.attached()?;
                 let (volume, number) = (attached.volume, attached.number);
@@ -125,23 +132,13 @@ impl FrontEnd {
 
     async fn attach(&mut self, name: &str, addresses: Vec<String>) -> Result<SessionReply, Refused> {
         self.refuse_second()?;
-        if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
-            let message = format!("a front end that shares a volume has 1 to {ADDRESSES_MAX} addresses");
-            return Err(Refused::new(SessionRefusal::Invalid, message));
-        }
+        let record = self.attached_record(addresses)?;
         self.catch_up(|map| map.volume_named(name).is_some()).await?;
         let missing = || Refused::new(SessionRefusal::NotFound, format!("there is no volume {name:?}"));
         let volume = self.map.current().volume_named(name).ok_or_else(missing)?;
         let store = self.sessions.store.as_ref();
         let lease = store.grant_lease(self.sessions.settings.lease).await?;
         let number = lease.0;
-        let record = AttachedRecord {
-            node: self.sessions.settings.node,
-            program: self.program.clone(),
-            pid: self.process,
-            addresses,
-            attached_ms: wall_clock_ms(),
-        };
         let sockets = self.sockets_of(&record);
         let key = Key::Attached(volume, number).to_text();
         let transaction = Transaction::new()
@@ -163,22 +160,81 @@ impl FrontEnd {
         }
     }
 
-    async fn reattach(&mut self, volume: VolumeId, number: u64) -> Result<SessionReply, Refused> {
+    /// What is told of this front end as an attachment.
+    fn attached_record(&self, addresses: Vec<String>) -> Result<AttachedRecord, Refused> {
+        if addresses.is_empty() || addresses.len() > ADDRESSES_MAX {
+            let message = format!("a front end that shares a volume has 1 to {ADDRESSES_MAX} addresses");
+            return Err(Refused::new(SessionRefusal::Invalid, message));
+        }
+        Ok(AttachedRecord {
+            node: self.sessions.settings.node,
+            program: self.program.clone(),
+            pid: self.process,
+            addresses,
+            attached_ms: wall_clock_ms(),
+        })
+    }
+
+    async fn reattach(
+        &mut self,
+        volume: VolumeId,
+        number: u64,
+        addresses: Vec<String>,
+        owned: Option<Generation>,
+    ) -> Result<SessionReply, Refused> {
         self.refuse_second()?;
         let store = self.sessions.store.as_ref();
-        let lapsed = || {
-            let message = format!("the attachment to {volume} has lapsed");
-            Refused::new(SessionRefusal::Lost, message)
+        let found = store.get(&Key::Attached(volume, number).to_text()).await?;
+        let found = found.and_then(|entry| Some((entry.lease?, entry)));
+        if let Some((lease, entry)) = found {
+            store.keep_lease(lease).await?;
+            self.map.at_least(entry.modified).await;
+            let record: AttachedRecord = decode(&entry)
+                .map_err(|error| Refused::new(SessionRefusal::Unavailable, error.to_string()))?;
+            let sockets = self.sockets_of(&record);
+            return self.now_attached(volume, number, lease, sockets);
+        }
+        match owned {
+            Some(owned) if !addresses.is_empty() => self.come_back(volume, number, addresses, owned).await,
+            _ => {
+                let message = format!("the attachment to {volume} has lapsed");
+                Err(Refused::new(SessionRefusal::Lost, message))
+            }
+        }
+    }
+
+    /// An attachment that has lapsed, of the last owner of its volume.
+    async fn come_back(
+        &mut self,
+        volume: VolumeId,
+        attachment: u64,
+        addresses: Vec<String>,
+        owned: Generation,
+    ) -> Result<SessionReply, Refused> {
+        let record = self.attached_record(addresses)?;
+        let map = self.map.current();
+        // Nothing is granted on the ground of records that are being put back.
+        if map.recalls() {
+            let message = "records of the coordination store are being put back: try again";
+            return Err(Refused::new(SessionRefusal::Unavailable, message));
+        }
+        let name = map.volume(volume).map(|(_, volume)| volume.record.name.clone());
+        let name = name.unwrap_or_else(|| volume.to_string());
+        let lapsed = Lapsed {
+            volume,
+            name: &name,
+            attachment,
+            owned,
         };
-        let entry = store.get(&Key::Attached(volume, number).to_text()).await?;
-        let entry = entry.ok_or_else(lapsed)?;
-        let lease = entry.lease.ok_or_else(lapsed)?;
-        store.keep_lease(lease).await?;
-        self.map.at_least(entry.modified).await;
-        let record: AttachedRecord =
-            decode(&entry).map_err(|error| Refused::new(SessionRefusal::Unavailable, error.to_string()))?;
+        let sessions = Arc::clone(&self.sessions);
+        let (lease, revision) =
+            reattachment::come_back(sessions.store.as_ref(), lapsed, &record, sessions.settings.lease)
+                .await?;
+        self.map.at_least(revision).await;
+        info!(volume = name, attachment, program = self.program, pid = self.pid, generation = %owned,
+            "attached again: it had lapsed, and nobody has owned the volume since");
         let sockets = self.sockets_of(&record);
-        self.now_attached(volume, number, lease, sockets)
+        self.now_attached(volume, attachment, lease, sockets)
     }
 
     /// Those addresses of an attachment that are sockets beside ours.

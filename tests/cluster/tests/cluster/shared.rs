@@ -336,19 +336,79 @@ fn an_attachment_that_stood_still_until_it_lapsed_fails_and_what_it_had_sent_is_
         let writer = started.await.unwrap();
         writer.until_it_wrote(100).await;
         gateway.process.freeze().unwrap();
-        let lapsed = async {
-            // On another thread: this one keeps the first one's leases.
-            while attachments(&cluster).await > 1 {
-                tokio::time::sleep(LOOK_LIMIT).await;
-            }
-        };
-        lapsed.await;
+        // On other tasks of this thread the first one's leases are kept meanwhile.
+        until_attachments(&cluster, 1).await;
         fill(&first, 64 * BLOCK, 64 * 4096, 9).await;
         gateway.process.thaw().unwrap();
         let written = tokio::task::spawn_blocking(|| writer.thread.join().unwrap());
         assert!(written.await.unwrap().open.is_some());
         assert_eq!(value(&first, 64 * BLOCK, 64 * 4096).await, 9);
         first.close().await;
+    });
+}
+
+/// Waits until there are no more attachments than so many: the others have lapsed.
+async fn until_attachments(cluster: &Cluster, number: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    while attachments(cluster).await > number {
+        assert!(Instant::now() < deadline, "an attachment does not lapse");
+        tokio::time::sleep(LOOK_LIMIT).await;
+    }
+}
+
+#[test]
+fn storaged_is_away_until_an_attachment_has_lapsed_and_the_guest_only_waits() {
+    // Defect guarded: a host's block devices failed for good when its `storaged` was away for longer than a lease.
+    run(async {
+        let mut cluster = Cluster::secured(3, 1).unwrap();
+        prepare(&cluster).await;
+        let gateway = Gateway::start(&cluster.nodes[0]);
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = Writer::start(&gateway.socket(), 0, &stop);
+        for time in 0..3 {
+            writer.until_it_wrote(100).await;
+            cluster.nodes[0].kill().unwrap();
+            until_attachments(&cluster, 0).await;
+            cluster.nodes[0].start_again().unwrap();
+            writer.until_it_wrote(100).await;
+            assert_eq!(attachments(&cluster).await, 1, "time {time}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        // Another one sees it all: who came back counts among those who share.
+        let other = Gateway::start(&cluster.nodes[1]);
+        let mut reader = Client::connect(&other.socket(), "a");
+        let written = writer.check(0, &mut reader);
+        println!("{} writes, the longest {:?}", written.count, written.longest);
+        assert_eq!(written.open, None);
+        assert!(gateway.said().contains("the attachment is connected again"));
+    });
+}
+
+#[test]
+fn an_attachment_does_not_come_back_when_another_one_has_owned_the_volume_meanwhile() {
+    run(async {
+        let mut cluster = Cluster::start(3, 1).unwrap();
+        prepare(&cluster).await;
+        let gateways: Vec<Gateway> = cluster.nodes[..2].iter().map(Gateway::start).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let first = Writer::start(&gateways[0].socket(), 0, &stop);
+        first.until_it_wrote(100).await;
+        let second = Writer::start(&gateways[1].socket(), 1, &stop);
+        second.until_it_wrote(100).await;
+        cluster.nodes[0].kill().unwrap();
+        until_attachments(&cluster, 1).await;
+        second.until_it_wrote(100).await;
+        cluster.nodes[0].start_again().unwrap();
+        let said = || gateways[0].said();
+        let deadline = Instant::now() + PATIENCE;
+        while !said().contains("does not come back") {
+            assert!(Instant::now() < deadline, "it is not refused: {}", said());
+            tokio::time::sleep(LOOK_LIMIT).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        let mut reader = Client::connect(&gateways[1].socket(), "a");
+        assert!(first.check(0, &mut reader).open.is_some());
+        assert_eq!(second.check(1, &mut reader).open, None);
     });
 }
 
