@@ -1,6 +1,7 @@
 //! A small cloud for tests, and how a user asks it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,12 +27,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(30);
 /// Keystone, etcd, `storaged`, and `cinder-api` as often as was asked.
 pub(crate) struct Cloud {
     pub(crate) apis: Vec<Api>,
-    pub(crate) keystone: Keystone,
+    pub(crate) keystone: Arc<Keystone>,
     pub(crate) node: Node,
     pub(crate) etcd: Etcd,
     folder: TempDir,
     /// Sections of the configuration that tests differ in.
     sections: String,
+}
+
+/// A Keystone in a folder of its own below this one.
+pub(crate) fn own_keystone(folder: &Path) -> Arc<Keystone> {
+    let folder = folder.join("keystone");
+    std::fs::create_dir(&folder).unwrap();
+    Arc::new(Keystone::start(&folder).unwrap())
 }
 
 /// A `cinder-api`.
@@ -43,23 +51,41 @@ pub(crate) struct Api {
 }
 
 impl Cloud {
-    /// One with so many API processes.
+    /// One with so many API processes, and the Keystone of all tests that only ask it: it takes seconds of a processor to
+    /// start. Its folder is left to the system.
     pub(crate) fn start(apis: usize) -> Self {
+        static OF_ALL: LazyLock<Arc<Keystone>> =
+            LazyLock::new(|| own_keystone(&tempfile::tempdir().unwrap().keep()));
+        Self::start_at(apis, &OF_ALL)
+    }
+
+    /// One with this Keystone.
+    pub(crate) fn start_at(apis: usize, keystone: &Arc<Keystone>) -> Self {
+        let folder = new_folder().unwrap();
+        let sections = in_directory(folder.path());
+        Self::assemble(apis, folder, Arc::clone(keystone), sections)
+    }
+
+    /// The same, with a Keystone of its own.
+    pub(crate) fn start_alone(apis: usize) -> Self {
         Self::start_with(apis, |_, folder| in_directory(folder))
     }
 
-    /// One whose configuration has other sections than that of a directory for backups, and what they need.
+    /// One whose configuration has other sections than that of a directory for backups, and what they need. Its Keystone is
+    /// its own.
     pub(crate) fn start_with(apis: usize, sections: impl FnOnce(&Keystone, &Path) -> String) -> Self {
         let folder = new_folder().unwrap();
-        let keystone_folder = folder.path().join("keystone");
-        std::fs::create_dir(&keystone_folder).unwrap();
-        let keystone = Keystone::start(&keystone_folder).unwrap();
+        let keystone = own_keystone(folder.path());
+        let sections = sections(&keystone, folder.path());
+        Self::assemble(apis, folder, keystone, sections)
+    }
+
+    fn assemble(apis: usize, folder: TempDir, keystone: Arc<Keystone>, sections: String) -> Self {
         let etcd = Etcd::start(1).unwrap();
         let node = Node::start(3).unwrap();
         node.storagectl(&["pool", "create", "main", "--copies", "3"])
             .unwrap();
         std::fs::write(folder.path().join(PASSWORD_FILE), format!("{PASSWORD}\n")).unwrap();
-        let sections = sections(&keystone, folder.path());
         let mut cloud = Self {
             apis: Vec::new(),
             sections,

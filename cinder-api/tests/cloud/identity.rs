@@ -1,5 +1,7 @@
 //! Who asks, and what is answered to whom.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use test_openstack::AccessRule;
 use test_openstack::http::{Method, Question};
@@ -125,17 +127,19 @@ fn discovery_and_versions() {
 
 #[test]
 fn without_keystone_nobody_is_let_in_and_with_it_everybody_again() {
-    let mut cloud = Cloud::start(1);
+    let mut cloud = Cloud::start_alone(1);
     let user = cloud.user("alpha-member", "alpha");
     assert_eq!(user.ask(&cloud.apis[0], Method::GET, "/volumes").status, 200);
-    cloud.keystone.kill().unwrap();
+    let keystone = Arc::get_mut(&mut cloud.keystone).unwrap();
+    keystone.kill().unwrap();
     let stranger = User {
         token: "another-token".to_owned(),
     };
     let refused = stranger.ask(&cloud.apis[0], Method::GET, "/volumes");
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert_eq!(refused.body["serviceUnavailable"]["code"], 503);
-    cloud.keystone.start_again().unwrap();
+    let keystone = Arc::get_mut(&mut cloud.keystone).unwrap();
+    keystone.start_again().unwrap();
     assert_eq!(user.ask(&cloud.apis[0], Method::GET, "/volumes").status, 200);
     assert_eq!(stranger.ask(&cloud.apis[0], Method::GET, "/volumes").status, 401);
 }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
-use test_openstack::Glance;
 use test_openstack::http::{Method, Question};
+use test_openstack::{Glance, Keystone};
 
-use crate::cloud::{Api, Cloud, User};
+use crate::cloud::{Api, Cloud, User, own_keystone};
 
 const MIB: u64 = 1 << 20;
 
@@ -29,10 +30,19 @@ fn disk(folder: &Path, format: &str) -> PathBuf {
     made
 }
 
-fn glance(cloud: &Cloud) -> Glance {
-    let folder = cloud.folder().join("glance");
-    std::fs::create_dir(&folder).unwrap();
-    Glance::start(&folder, &cloud.keystone).unwrap()
+/// A cloud with so many API processes, and the Glance of all these tests, which is in its catalogue. Its folder is left to
+/// the system.
+fn cloud_with_images(apis: usize) -> (Cloud, &'static Glance) {
+    static OF_ALL: LazyLock<(Arc<Keystone>, Glance)> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let keystone = own_keystone(&folder);
+        let place = folder.join("glance");
+        std::fs::create_dir(&place).unwrap();
+        let glance = Glance::start(&place, &keystone).unwrap();
+        (keystone, glance)
+    });
+    let (keystone, glance) = &*OF_ALL;
+    (Cloud::start_at(apis, keystone), glance)
 }
 
 fn ask_for(user: &User, api: &Api, image: &str) -> String {
@@ -49,8 +59,7 @@ fn copies(cloud: &Cloud) -> usize {
 
 #[test]
 fn volumes_of_one_image_at_two_processes_are_clones_of_one_copy() {
-    let cloud = Cloud::start(2);
-    let glance = glance(&cloud);
+    let (cloud, glance) = cloud_with_images(2);
     // The catalogue that a token brings is that of the moment when it was made.
     let user = cloud.user("alpha-member", "alpha");
     let file = disk(cloud.folder(), "qcow2");
@@ -88,8 +97,7 @@ fn volumes_of_one_image_at_two_processes_are_clones_of_one_copy() {
 
 #[test]
 fn a_volume_becomes_an_image_of_which_the_same_volume_is_made() {
-    let cloud = Cloud::start(1);
-    let glance = glance(&cloud);
+    let (cloud, glance) = cloud_with_images(1);
     let api = &cloud.apis[0];
     let user = cloud.user("alpha-member", "alpha");
     let volume = user.volume(api);
@@ -121,8 +129,7 @@ fn a_volume_becomes_an_image_of_which_the_same_volume_is_made() {
 
 #[test]
 fn an_image_that_is_damaged_or_lies_becomes_no_volume() {
-    let cloud = Cloud::start(1);
-    let glance = glance(&cloud);
+    let (cloud, glance) = cloud_with_images(1);
     let api = &cloud.apis[0];
     let user = cloud.user("alpha-member", "alpha");
     let file = disk(cloud.folder(), "qcow2");
@@ -152,8 +159,7 @@ fn an_image_that_is_damaged_or_lies_becomes_no_volume() {
 
 #[test]
 fn a_copy_that_a_process_began_before_it_was_killed_another_one_makes() {
-    let mut cloud = Cloud::start(2);
-    let glance = glance(&cloud);
+    let (mut cloud, glance) = cloud_with_images(2);
     let user = cloud.user("alpha-member", "alpha");
     let file = disk(cloud.folder(), "qcow2");
     let image = glance.upload(&user.token, "disk", "qcow2", &file).unwrap();

@@ -14,7 +14,7 @@ const PROGRAM: &str = include_str!("nova.py");
 
 #[test]
 fn nova_attaches_migrates_and_detaches() {
-    let cloud = Cloud::start(2);
+    let cloud = Cloud::start_alone(2);
     let _gateway = cloud.gateway();
     let api = &cloud.apis[0];
     cloud
