@@ -55,6 +55,7 @@ pub(super) const STORAGED: &Contents = &Contents {
         ("gateways/iscsi/systemd/storaged-iscsi.service", UNITS),
         ("gateways/attach/systemd/storaged-attach.service", UNITS),
         ("gateways/attach/systemd/storaged-attach-nbd.service", UNITS),
+        ("gateways/attach/systemd/storaged-attach-mounts.service", UNITS),
         ("packaging/storaged/examples", "usr/share/doc/storaged/examples"),
         ("docs/operations/cluster.md", "usr/share/doc/storaged"),
         ("docs/operations/hypervisors.md", "usr/share/doc/storaged"),

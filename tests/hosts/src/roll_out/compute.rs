@@ -15,6 +15,11 @@ const DEVICE: &str = "/dev/storaged/attached";
 /// What is written, and read again: as many MiB.
 const MEGABYTES: u32 = 24;
 
+/// Does a command until it succeeds, for a while.
+fn patiently(what: &str) -> String {
+    format!("for try in $(seq {TRIES}); do {what} && exit 0; sleep 1; done; exit 1")
+}
+
 impl Stage {
     /// How guests run here; found out when it is asked first.
     pub(super) fn setting(&mut self) -> Result<&Setting> {
@@ -52,8 +57,6 @@ impl Stage {
         self.storagectl(0, &format!("volume create {VOLUME} 64M"))?;
         self.wish(&format!("put {} '{{\"format\":1}}'", self.key()?))?;
         let machine = self.machine()?;
-        let patiently =
-            |what: &str| format!("for try in $(seq {TRIES}); do {what} && exit 0; sleep 1; done; exit 1");
         let tell = "storaged-attach list; journalctl --no-pager -n 20 -u 'storaged-attach*'";
         machine
             .ssh(&patiently(&format!("test -b {DEVICE}")))
@@ -72,10 +75,11 @@ impl Stage {
                 ))
                 .with_context(|| format!("write while {unit} is started anew"))?;
         }
+        self.miss_storaged()?;
+        let machine = self.machine()?;
         let said = machine.ssh("dmesg | grep -E 'I/O error|EXT4-fs error' || true")?;
         ensure!(said.is_empty(), "the host has seen errors: {said}");
-        // What is mounted by hand is unmounted by hand (docs/operations/attach.md).
-        self.machine()?.ssh("umount /mnt")?;
+        // Defect guarded: it is mounted by hand, and the host stopped the gateway first and stood still for minutes.
         self.restart_machine()?;
         let machine = self.machine()?;
         // It is there before what needs it starts, so nobody waits here.
@@ -87,6 +91,35 @@ impl Stage {
         let machine = self.machine()?;
         machine.ssh(&patiently(&format!("! test -e {DEVICE}")))?;
         self.goes_on()
+    }
+
+    /// Its `storaged` is away until the attachment has lapsed: what is written meanwhile waits.
+    fn miss_storaged(&self) -> Result<()> {
+        let machine = self.machine()?;
+        let count = format!("{ETCDCTL} get --prefix / --keys-only | grep -c /attached/");
+        let before = self.host(0)?.ssh(&count)?;
+        machine.ssh(
+            "systemctl stop storaged; rm -f /mnt/content /root/status; \
+             (dd if=/root/content of=/mnt/content bs=64k conv=fsync 2> /root/dd; echo $? > /root/status) \
+             > /dev/null 2>&1 < /dev/null &",
+        )?;
+        let lapsed = format!("test $({count}) -lt {}", before.trim());
+        self.host(0)?.ssh(&patiently(&lapsed))?;
+        machine.ssh(&format!(
+            "test ! -e /root/status || exit 1; systemctl start storaged; {}",
+            patiently("test -e /root/status")
+        ))?;
+        machine
+            .ssh(
+                "set -e; test $(cat /root/status) = 0; echo 3 > /proc/sys/vm/drop_caches; \
+                 sha256sum < /mnt/content | cmp - /root/sum",
+            )
+            .map(drop)
+            .with_context(|| {
+                machine
+                    .ssh("cat /root/dd; dmesg | tail -n 20")
+                    .unwrap_or_default()
+            })
     }
 
     fn restart_machine(&mut self) -> Result<()> {
