@@ -176,13 +176,15 @@ fn make_volume(user: &User, api: &Api) -> String {
     id
 }
 
-/// A systemd of its own for the units of vhost-blk: starts one with the options that the agent has written, and ends it.
+/// A systemd of its own for the units of vhost-blk: starts one with the options that the agent has written, and ends it. Like
+/// the real one it comes back when that is done.
 fn sockets(cloud: &Cloud) -> Sockets {
     let folder = cloud.folder();
     let systemctl = folder.join("systemctl");
     let script = format!(
         "#!/bin/sh\nset -eu\nverb=$3\nvolume=${{4#storaged-vhost-blk@}}\nvolume=${{volume%.socket}}\ncd {folder}\n\
-         if [ -e $volume.pid ]; then kill $(cat $volume.pid); rm $volume.pid; fi\n\
+         if [ -e $volume.pid ]; then pid=$(cat $volume.pid); kill $pid\n\
+         while grep -qs '^State:.[^Z]' /proc/$pid/status; do sleep 0.05; done; rm $volume.pid; fi\n\
          [ $verb = start ] || exit 0\n. ./options/$volume.conf\n\
          {vhost} --storaged {storaged} --volume $volume --socket ./$volume.sock $VHOST_BLK_WISH >vhost.log 2>&1 &\n\
          echo $! >$volume.pid\n\

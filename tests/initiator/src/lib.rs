@@ -85,6 +85,8 @@ impl Outcome {
 pub const READ: u8 = 0x40;
 /// See [`READ`].
 pub const WRITE: u8 = 0x20;
+/// NOP-In (RFC 7143 section 11.19): what came unasked is a ping.
+const PING: u8 = 0x20;
 
 fn ten(opcode: u8, block: u32, count: u16) -> [u8; 10] {
     let mut cdb = [0; 10];
@@ -254,9 +256,14 @@ impl Initiator {
         outcome
     }
 
-    /// Receives the next response, and to which command it is.
+    /// Receives the next response, and to which command it is. Pings that come before it are answered: the gateway asks those
+    /// from whom it has heard nothing for a while.
     async fn any_outcome(&mut self) -> (u32, Outcome) {
-        let response = self.receive().await.unwrap();
+        let mut response = self.receive().await.unwrap();
+        while response.header.opcode() == PING {
+            self.answer_ping(&response.header).await;
+            response = self.receive().await.unwrap();
+        }
         assert_eq!(response.header.opcode(), 0x21);
         // Two bytes say how long the sense data is (RFC 7143 section 11.4.7.2), which has the fixed format.
         let sense = (response.data.len() >= 16).then(|| Sense {
@@ -268,6 +275,15 @@ impl Initiator {
             sense,
         };
         (response.header.task_tag(), outcome)
+    }
+
+    /// NOP-Out with the ping's unit and tag, and no tag of its own (RFC 7143 section 11.18): nobody answers it.
+    async fn answer_ping(&mut self, ping: &Header) {
+        let mut header = Header::new(0x40, 0x80, u32::MAX);
+        header.0[8..16].copy_from_slice(&ping.0[8..16]);
+        header.0[20..24].copy_from_slice(&ping.0[20..24]);
+        header.set_u32(24, self.command_number);
+        self.send(header, &[]).await;
     }
 
     /// Reads blocks of 512 bytes.
