@@ -106,7 +106,15 @@ pub(super) async fn acquire(
         .put_leased(key, encode(owner)?, lease);
     transaction.compares.extend(conditions);
     if !matches!(purpose, Purpose::Visit | Purpose::Care) {
-        transaction = transaction.put(last, encode(&last_owner(owner, false))?);
+        let went_on_from = match purpose {
+            Purpose::GoOn(before) => Some(before),
+            Purpose::Use | Purpose::Visit | Purpose::Care => None,
+        };
+        let note = LastOwnerRecord {
+            went_on_from,
+            ..last_owner(owner, false)
+        };
+        transaction = transaction.put(last, encode(&note)?);
     }
     let outcome = store.commit(transaction).await;
     if let Ok(Outcome::Committed(revision)) = outcome {
@@ -162,6 +170,7 @@ fn last_owner(owner: &OwnerRecord, closed: bool) -> LastOwnerRecord {
         closed,
         opened_ms: owner.opened_ms,
         generation: None,
+        went_on_from: None,
     }
 }
 
@@ -179,7 +188,7 @@ pub(super) async fn note_of(
     let entry = store.get(&Key::LastOwner(volume).to_text()).await?;
     // Who cannot read it does not know that nobody came since.
     let note = entry.and_then(|entry| Some((decode::<LastOwnerRecord>(&entry).ok()?, entry.modified)));
-    Ok(note.filter(|(record, written)| record.generation_at(*written) == generation))
+    Ok(note.filter(|(record, written)| record.is_of(generation, *written)))
 }
 
 /// Refuses, in words, if somebody has had a volume open since a former generation of it.
@@ -401,6 +410,28 @@ pub(super) mod tests {
                 .contains("taken over by test (process 1 on node-1)"),
             "{refused}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_front_end_that_never_heard_that_it_has_the_volume_again_gets_it_all_the_same() {
+        // Defect guarded: `storaged` was killed between the transaction and its answer, and the guest's disk was lost.
+        let (store, map) = world().await;
+        let first = take(&store, &map, VOLUME, Purpose::Use).await.unwrap().unwrap();
+        give_back(&store, &map, first.generation).await;
+        let go_on = Purpose::GoOn(first.generation);
+        let unheard = take(&store, &map, VOLUME, go_on).await.unwrap().unwrap();
+        assert_eq!(
+            take(&store, &map, VOLUME, go_on).await,
+            Ok(None),
+            "its lease lasts"
+        );
+        give_back(&store, &map, unheard.generation).await;
+        let again = take(&store, &map, VOLUME, go_on).await.unwrap().unwrap();
+        assert!(again.generation > unheard.generation);
+        give_back(&store, &map, again.generation).await;
+        let other = take(&store, &map, VOLUME, Purpose::Use).await.unwrap().unwrap();
+        give_back(&store, &map, other.generation).await;
+        assert_eq!(take(&store, &map, VOLUME, go_on).await, Ok(None));
     }
 
     #[tokio::test]

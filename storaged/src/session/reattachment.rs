@@ -52,7 +52,7 @@ pub(super) async fn come_back(
     let (mut note, written) = ownership::note_of(store, volume, owned)
         .await?
         .ok_or_else(changed)?;
-    note.generation = Some(owned);
+    note.generation.get_or_insert(Generation(written.0));
     let owner = Key::Owner(volume).to_text();
     let owner = match store.get(&owner).await? {
         None => Compare::Absent(owner),

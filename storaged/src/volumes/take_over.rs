@@ -55,6 +55,7 @@ fn plan(
         closed: true,
         opened_ms: wall_clock_ms(),
         generation: None,
+        went_on_from: None,
     };
     let transaction = Transaction::new()
         .when(super::owned_by(id, generation))

@@ -38,11 +38,21 @@ pub struct LastOwnerRecord {
     /// [`LastOwnerRecord::generation_at`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
+    /// The generation that it had before, if it went on with that. A front end that never heard that it has the volume again
+    /// still asks for it with this one, and nothing was done with the new one then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_on_from: Option<Generation>,
 }
 
 impl LastOwnerRecord {
     /// The generation that the volume was owned with, by a record that was written with this revision.
     pub fn generation_at(&self, written: Revision) -> Generation {
         self.generation.unwrap_or(Generation(written.0))
+    }
+
+    /// Whether nobody has owned the volume since somebody did with this generation, by a record that was written with this
+    /// revision.
+    pub fn is_of(&self, generation: Generation, written: Revision) -> bool {
+        self.generation_at(written) == generation || self.went_on_from == Some(generation)
     }
 }
