@@ -17,7 +17,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, Span, info, info_span, warn};
 
 use crate::fault::Fault;
 use crate::identity::keystone::Refusal;
@@ -122,7 +123,9 @@ async fn third(door: &Door, rest: &str, request: Request) -> Response {
         .get("x-openstack-request-id")
         .and_then(|value| value.to_str().ok());
     let global = global.filter(|global| global.len() <= GLOBAL_ID_BYTES_MAX);
-    let span = info_span!("request", id = request_id, global, method = %request.method(), path = request.uri().path());
+    // Who asks is known later. Auditors go by these fields (docs/operations/logs.md).
+    let span = info_span!("request", id = request_id, global, method = %request.method(), path = request.uri().path(),
+        user = Empty, project = Empty, admin = Empty);
     let asked = Version::asked(request.headers());
     let used = *asked.as_ref().unwrap_or(&Version(0));
     let answered = async {
@@ -222,6 +225,10 @@ async fn identified(
     caller.is_admin = service
         .policy
         .allows("context_is_admin", &caller, caller.project_id.as_deref());
+    Span::current()
+        .record("user", &caller.user_id)
+        .record("project", &caller.project_id)
+        .record("admin", caller.is_admin);
     let (project, rest) = split_project(rest);
     if let Some(project) = project
         && caller.project_id.as_deref() != Some(project)

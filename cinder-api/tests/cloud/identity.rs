@@ -70,6 +70,31 @@ fn projects_do_not_see_each_other_and_readers_change_nothing() {
 }
 
 #[test]
+fn the_log_says_who_has_changed_what_and_whether_it_was_done() {
+    let cloud = Cloud::start(1);
+    let api = &cloud.apis[0];
+    let project = cloud.keystone.project_id("alpha").unwrap();
+    for (name, wanted) in [("alpha-member", 202), ("alpha-reader", 403)] {
+        let user = cloud.user(name, "alpha");
+        let answer = user.send(api, Method::POST, "/volumes", json!({"volume": {"size": 1}}));
+        assert_eq!(answer.status, wanted, "{}", answer.text);
+        let user = cloud.keystone.user_id(name).unwrap();
+        let words = [
+            "method=POST".to_owned(),
+            format!("user=\"{user}\""),
+            format!("project=\"{project}\""),
+            "admin=false".to_owned(),
+            format!("status={wanted}"),
+        ];
+        let log = api.log();
+        let told = log
+            .lines()
+            .any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(told, "{words:?} is not in one line of {log}");
+    }
+}
+
+#[test]
 fn an_application_credential_opens_what_its_rules_say() {
     let cloud = Cloud::start(1);
     let rules = [AccessRule {
