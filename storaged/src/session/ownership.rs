@@ -116,16 +116,29 @@ pub(super) async fn acquire(
         };
         transaction = transaction.put(last, encode(&note)?);
     }
+    let Some(revision) = commit_leased(store, volume, lease, transaction).await? else {
+        return Ok(None);
+    };
+    // Only with a map that knows the key may anything be derived for this owner (rule 7 a).
+    map.at_least(revision).await;
+    Ok(Some(Owned {
+        generation: Generation(revision.0),
+        lease,
+    }))
+}
+
+/// Commits what puts a key with a new lease. Unless that is known to be done the lease is given back: it must not keep a key
+/// that nobody serves.
+pub(super) async fn commit_leased(
+    store: &dyn Coordination,
+    volume: VolumeId,
+    lease: LeaseId,
+    transaction: Transaction,
+) -> Result<Option<Revision>, CoordinationError> {
     let outcome = store.commit(transaction).await;
     if let Ok(Outcome::Committed(revision)) = outcome {
-        // Only with a map that knows the key may anything be derived for this owner (rule 7 a).
-        map.at_least(revision).await;
-        return Ok(Some(Owned {
-            generation: Generation(revision.0),
-            lease,
-        }));
+        return Ok(Some(revision));
     }
-    // Not ours, or not known to be: the lease must not keep a key that nobody serves.
     if let Err(error) = store.revoke_lease(lease).await {
         warn!(%volume, %error, "a lease could not be given back; it will lapse");
     }
@@ -180,7 +193,7 @@ pub(super) fn name_of(owner: &OwnerRecord) -> String {
 }
 
 /// The note of who opened the volume last, and when it was written, if that was the owner with this generation.
-pub(super) async fn note_of(
+async fn note_of(
     store: &dyn Coordination,
     volume: VolumeId,
     generation: Generation,
@@ -191,21 +204,19 @@ pub(super) async fn note_of(
     Ok(note.filter(|(record, written)| record.is_of(generation, *written)))
 }
 
-/// Refuses, in words, if somebody has had a volume open since a former generation of it.
+/// Refuses, in words, if somebody has had a volume open since a former generation of it. Otherwise gives the note of that
+/// generation, and when it was written.
 pub(super) async fn refuse_successors(
     store: &dyn Coordination,
     volume: VolumeId,
     name: &str,
     before: Generation,
-) -> Result<(), Refused> {
-    if note_of(store, volume, before).await?.is_some() {
-        return Ok(());
-    }
-    let what = match store.get(&Key::LastOwner(volume).to_text()).await? {
-        Some(entry) => match decode::<LastOwnerRecord>(&entry) {
-            Ok(record) => format!("was taken over by {}", record.by),
-            Err(error) => format!("was taken over ({error})"),
-        },
+) -> Result<(LastOwnerRecord, Revision), Refused> {
+    let last = store.get(&Key::LastOwner(volume).to_text()).await?;
+    let what = match last.map(|entry| (decode::<LastOwnerRecord>(&entry), entry.modified)) {
+        Some((Ok(note), written)) if note.is_of(before, written) => return Ok((note, written)),
+        Some((Ok(note), _)) => format!("was taken over by {}", note.by),
+        Some((Err(error), _)) => format!("was taken over ({error})"),
         None => "was put back to a snapshot".to_owned(),
     };
     let message = format!("volume {name:?} {what}: this front end, which had it before, may not go on");
@@ -359,8 +370,13 @@ pub(super) mod tests {
     }
 
     /// Gives the volume back, and waits until the map shows it.
-    async fn give_back(store: &Arc<Embedded>, map: &MapWatch, generation: Generation) {
+    pub(in crate::session) async fn give_back(store: &Arc<Embedded>, map: &MapWatch, generation: Generation) {
         release(store.as_ref(), VOLUME, generation).await;
+        until_unowned(map).await;
+    }
+
+    /// Waits until the map shows no owner.
+    pub(in crate::session) async fn until_unowned(map: &MapWatch) {
         let mut seen = map.clone();
         while seen.current_and_seen().owner(VOLUME).is_some() {
             assert!(seen.changed().await);
@@ -451,10 +467,7 @@ pub(super) mod tests {
         let go_on = Purpose::GoOn(owned.generation);
         let again = take(&store, &map, VOLUME, go_on).await.unwrap().unwrap();
         end(store.as_ref(), &map, VOLUME, again).await.unwrap();
-        let mut seen = map.clone();
-        while seen.current_and_seen().owner(VOLUME).is_some() {
-            assert!(seen.changed().await);
-        }
+        until_unowned(&map).await;
         assert_eq!(
             take(&store, &map, VOLUME, go_on).await,
             Ok(None),

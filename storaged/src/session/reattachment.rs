@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use coordination::keys::Key;
 use coordination::records::{AttachedRecord, encode};
-use coordination::{Compare, Coordination, LeaseId, Outcome, Revision, Transaction};
+use coordination::{Compare, Coordination, LeaseId, Revision, Transaction};
 use protocol::session::SessionRefusal;
 use protocol::{Generation, VolumeId};
-use tracing::warn;
 
 use super::ownership::{self, Refused};
 
@@ -43,16 +42,12 @@ pub(super) async fn come_back(
         attachment,
         owned,
     } = lapsed;
-    ownership::refuse_successors(store, volume, name, owned).await?;
+    let (mut note, written) = ownership::refuse_successors(store, volume, name, owned).await?;
+    note.generation.get_or_insert(Generation(written.0));
     let not_now = |why: &str| {
         let message = format!("the attachment to volume {name:?} cannot come back yet: {why}");
         Refused::new(SessionRefusal::Unavailable, message)
     };
-    let changed = || not_now("something has changed meanwhile");
-    let (mut note, written) = ownership::note_of(store, volume, owned)
-        .await?
-        .ok_or_else(changed)?;
-    note.generation.get_or_insert(Generation(written.0));
     let owner = Key::Owner(volume).to_text();
     let owner = match store.get(&owner).await? {
         None => Compare::Absent(owner),
@@ -70,16 +65,10 @@ pub(super) async fn come_back(
         .when(owner)
         .put(last, encode(&note)?)
         .put_leased(key, encode(record)?, lease);
-    let outcome = store.commit(transaction).await;
-    if let Ok(Outcome::Committed(revision)) = outcome {
-        return Ok((lease, revision));
-    }
-    // Not there, or not known to be: the next attempt makes it, with the same generation.
-    if let Err(error) = store.revoke_lease(lease).await {
-        warn!(%volume, %error, "a lease could not be given back; it will lapse");
-    }
-    outcome?;
-    Err(changed())
+    // If it was done and nobody can say so, the next attempt makes it, with the same generation.
+    let committed = ownership::commit_leased(store, volume, lease, transaction).await?;
+    let revision = committed.ok_or_else(|| not_now("something has changed meanwhile"))?;
+    Ok((lease, revision))
 }
 
 #[cfg(test)]
@@ -87,13 +76,13 @@ mod tests {
     //! Only what the last owner had comes back, and whoever counted on its being gone is refused.
     use std::sync::Arc;
 
-    use coordination::Embedded;
     use coordination::map::MapWatch;
     use coordination::records::OwnerRecord;
+    use coordination::{Embedded, Outcome};
     use protocol::NodeId;
 
-    use super::super::ownership::tests::{LEASE, VOLUME, owner, world};
-    use super::super::ownership::{Owned, Purpose, acquire, end, release};
+    use super::super::ownership::tests::{LEASE, VOLUME, give_back, owner, until_unowned, world};
+    use super::super::ownership::{Owned, Purpose, acquire, end};
     use super::*;
 
     /// A volume that an attachment has owned, which has lapsed.
@@ -163,15 +152,7 @@ mod tests {
         async fn give_back(&self) {
             let entry = self.store.get(&Key::Owner(VOLUME).to_text()).await.unwrap();
             let generation = Generation(entry.unwrap().created.0);
-            release(self.store.as_ref(), VOLUME, generation).await;
-            self.seen_without_owner().await;
-        }
-
-        async fn seen_without_owner(&self) {
-            let mut seen = self.map.clone();
-            while seen.current_and_seen().owner(VOLUME).is_some() {
-                assert!(seen.changed().await);
-            }
+            give_back(&self.store, &self.map, generation).await;
         }
 
         async fn come_back(&self) -> Result<LeaseId, Refused> {
@@ -224,7 +205,7 @@ mod tests {
         end(world.store.as_ref(), &world.map, VOLUME, owned)
             .await
             .unwrap();
-        world.seen_without_owner().await;
+        until_unowned(&world.map).await;
         world.detach(world.attachment).await;
         let refused = world.come_back().await.unwrap_err();
         assert_eq!(refused.kind, SessionRefusal::Lost);

@@ -3,7 +3,6 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use client::transport::{Address, Role};
 use coordination::keys::{Key, attachments_of};
@@ -226,10 +225,9 @@ impl FrontEnd {
             attachment,
             owned,
         };
-        let sessions = Arc::clone(&self.sessions);
-        let (lease, revision) =
-            reattachment::come_back(sessions.store.as_ref(), lapsed, &record, sessions.settings.lease)
-                .await?;
+        let store = self.sessions.store.as_ref();
+        let time_to_live = self.sessions.settings.lease;
+        let (lease, revision) = reattachment::come_back(store, lapsed, &record, time_to_live).await?;
         self.map.at_least(revision).await;
         info!(volume = name, attachment, program = self.program, pid = self.pid, generation = %owned,
             "attached again: it had lapsed, and nobody has owned the volume since");
