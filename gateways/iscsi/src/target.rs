@@ -214,7 +214,7 @@ impl Home {
             let units = self.units();
             let tasks = units
                 .iter()
-                .flat_map(|unit| unit.tasks.abort(|task| task.nexus == *nexus));
+                .flat_map(|unit| unit.tasks.abort(Some(nexus), |task| task.nexus == *nexus));
             let tasks: Vec<_> = tasks.collect();
             if tasks.iter().all(|task| task.is_settled()) {
                 return;

@@ -74,6 +74,11 @@ impl Outcome {
         self.status == 0x18
     }
 
+    /// Whether another path has had the command aborted.
+    pub fn is_aborted(&self) -> bool {
+        self.status == 0x40
+    }
+
     /// Which unit attention it is (SPC-4 table 56, sense key 6), if it is one.
     pub fn attention(&self) -> Option<(u8, u8)> {
         let sense = self.sense.filter(|sense| sense.key == 6);
@@ -249,32 +254,27 @@ impl Initiator {
         self.outcome(tag).await.status
     }
 
-    /// Receives the response to a command.
+    /// Receives the response to a command, which is the next one. Pings that come before it are answered: the gateway asks
+    /// those from whom it has heard nothing for a while.
     pub async fn outcome(&mut self, tag: u32) -> Outcome {
-        let (of, outcome) = self.any_outcome().await;
-        assert_eq!(of, tag);
-        outcome
-    }
-
-    /// Receives the next response, and to which command it is. Pings that come before it are answered: the gateway asks those
-    /// from whom it has heard nothing for a while.
-    async fn any_outcome(&mut self) -> (u32, Outcome) {
         let mut response = self.receive().await.unwrap();
         while response.header.opcode() == PING {
             self.answer_ping(&response.header).await;
             response = self.receive().await.unwrap();
         }
-        assert_eq!(response.header.opcode(), 0x21);
+        assert_eq!(
+            (response.header.opcode(), response.header.task_tag()),
+            (0x21, tag)
+        );
         // Two bytes say how long the sense data is (RFC 7143 section 11.4.7.2), which has the fixed format.
         let sense = (response.data.len() >= 16).then(|| Sense {
             key: response.data[4] & 0x0f,
             code: (response.data[14], response.data[15]),
         });
-        let outcome = Outcome {
+        Outcome {
             status: response.header.0[3],
             sense,
-        };
-        (response.header.task_tag(), outcome)
+        }
     }
 
     /// NOP-Out with the ping's unit and tag, and no tag of its own (RFC 7143 section 11.18): nobody answers it.
@@ -333,22 +333,6 @@ impl Initiator {
         self.outcome(tag).await
     }
 
-    /// TEST UNIT READY after a command that may have been aborted: what came of that, if anything is said of it, and of
-    /// this.
-    pub async fn ready_after(&mut self, earlier: u32) -> (Option<Outcome>, Outcome) {
-        let tag = self.command_number;
-        self.command(tag, 0, 0, &[0; 6], &[]).await;
-        let mut of_earlier = None;
-        loop {
-            let (of, outcome) = self.any_outcome().await;
-            if of == tag {
-                return (of_earlier, outcome);
-            }
-            assert_eq!(of, earlier);
-            of_earlier = Some(outcome);
-        }
-    }
-
     /// RESERVE (SPC-2 clause 7.21).
     pub async fn reserve(&mut self) -> Outcome {
         let tag = self.command_number;
@@ -372,11 +356,16 @@ impl Initiator {
         assert_eq!((response.header.opcode(), response.header.0[2]), (0x26, 0));
     }
 
-    /// Resets the unit by a task management function, as an immediate request (RFC 7143 section 11.5); its answer, which
-    /// is 0 if it was done.
+    /// Resets the unit; the answer is 0 if it was done.
     pub async fn reset_unit(&mut self) -> u8 {
+        self.manage_tasks(5).await
+    }
+
+    /// Asks for a task management function, as an immediate request (RFC 7143 section 11.5); its answer, which is 0 if it was
+    /// done.
+    pub async fn manage_tasks(&mut self, function: u8) -> u8 {
         let tag = self.command_number;
-        let mut header = Header::new(0x42, 0x85, tag);
+        let mut header = Header::new(0x42, 0x80 | function, tag);
         header.set_u32(20, u32::MAX);
         header.set_u32(24, self.command_number);
         self.send(header, &[]).await;

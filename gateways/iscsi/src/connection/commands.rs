@@ -16,7 +16,7 @@ use crate::target::Home;
 use crate::target::session::Stay;
 use crate::unit::blocks::{check_length, data_length, memory};
 use crate::unit::copy::{COPY_TIME_MAX, Commission, perform as perform_copy};
-use crate::unit::tasks::{Task, TaskPlace};
+use crate::unit::tasks::{Answer, Task, TaskPlace};
 use crate::unit::{Done, Unit, perform_nowhere};
 use crate::wire::request::{Request, ScsiCommand};
 use crate::wire::response::{Outgoing, Residual, add_status, data_in, ready_to_transfer, scsi_response};
@@ -230,8 +230,8 @@ impl Connection {
         let Some(mut write) = self.writes.borrow_mut().remove(&tag) else {
             return;
         };
-        if write.running.place.task.is_aborted() {
-            return;
+        if write.task().is_aborted() {
+            return self.conclude(write.running, Done::status(status::TASK_ABORTED));
         }
         match write.assembly.take(part, last, length) {
             Ok(next) => {
@@ -239,8 +239,7 @@ impl Connection {
                 self.go_on(write, Some(next));
             }
             Err(wrong) => {
-                let Running { unit, question, .. } = write.running;
-                self.respond(question, unit.mode.get().descriptor_sense, sense_of(wrong).into());
+                self.conclude(write.running, sense_of(wrong).into());
             }
         }
     }
@@ -271,25 +270,34 @@ impl Connection {
         let connection = Rc::clone(self);
         running.place.task.start();
         spawn_local(async move {
-            let Running {
-                unit,
-                command,
-                place,
-                question,
-                weight,
-            } = running;
-            let done = match command {
-                Command::ExtendedCopy { length } => connection.copy(&unit, &place.task, length, data).await,
-                _ => unit.perform(&place.task, command, data).await,
+            let (unit, task) = (&running.unit, &running.place.task);
+            let done = match running.command {
+                Command::ExtendedCopy { length } => connection.copy(unit, task, length, data).await,
+                command => unit.perform(task, command, data).await,
             };
-            let aborted = place.task.is_aborted();
-            drop(place);
-            // The place in the window is free before the response tells how many are.
-            drop(weight);
-            if !aborted {
-                connection.respond(question, unit.mode.get().descriptor_sense, done);
-            }
+            connection.conclude(running, done);
         });
+    }
+
+    /// A command is over: whoever waits for it is answered.
+    fn conclude(&self, running: Running, done: Done) {
+        let Running {
+            unit,
+            place,
+            question,
+            weight,
+            ..
+        } = running;
+        let answer = place.task.answer();
+        drop(place);
+        // The place in the window is free before the response tells how many are.
+        drop(weight);
+        let done = match answer {
+            Answer::Outcome => done,
+            Answer::Aborted => Done::status(status::TASK_ABORTED),
+            Answer::Nothing => return,
+        };
+        self.respond(question, unit.mode.get().descriptor_sense, done);
     }
 
     /// Copies between units, for as long as the session is there.

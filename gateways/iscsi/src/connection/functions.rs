@@ -6,7 +6,6 @@ use tokio::task::spawn_local;
 
 use crate::connection::Connection;
 use crate::connection::commands::unit_number;
-use crate::scsi::sense::Sense;
 use crate::target::session::Stay;
 use crate::unit::Unit;
 use crate::unit::reservations::reset;
@@ -34,16 +33,17 @@ mod answer {
 /// Carries a function out; its answer is sent when aborted tasks can change nothing any more.
 pub(super) fn start(connection: &Rc<Connection>, tag: u32, function: u8, lun: [u8; 8], referenced: u32) {
     let mut resets = Vec::new();
+    let by = Some(&connection.session.nexus);
     let (tasks, mut answer) = match function {
         TARGET_WARM_RESET | TARGET_COLD_RESET => {
             resets = connection.home.units();
-            let tasks = resets.iter().flat_map(|unit| unit.tasks.abort(|_| true));
+            let tasks = resets.iter().flat_map(|unit| unit.tasks.abort(by, |_| true));
             (tasks.collect(), answer::COMPLETE)
         }
         TASK_REASSIGN => (Vec::new(), answer::NO_REASSIGNMENT),
         ABORT_TASK..=UNIT_RESET => match unit_number(lun).and_then(|number| connection.home.unit(number)) {
             Some(unit) if function == UNIT_RESET => {
-                let tasks = unit.tasks.abort(|_| true);
+                let tasks = unit.tasks.abort(by, |_| true);
                 resets.push(unit);
                 (tasks, answer::COMPLETE)
             }
@@ -70,10 +70,13 @@ pub(super) fn start(connection: &Rc<Connection>, tag: u32, function: u8, lun: [u
 }
 
 fn on_unit(connection: &Connection, unit: &Unit, function: u8, referenced: u32) -> (Vec<Rc<Task>>, u8) {
-    let own = |task: &Task| task.nexus == connection.session.nexus;
+    let nexus = &connection.session.nexus;
+    let own = |task: &Task| task.nexus == *nexus;
     match function {
         ABORT_TASK => {
-            let aborted = unit.tasks.abort(|task| own(task) && task.tag == referenced);
+            let aborted = unit
+                .tasks
+                .abort(Some(nexus), |task| own(task) && task.tag == referenced);
             let answer = if aborted.is_empty() {
                 answer::NO_TASK
             } else {
@@ -81,16 +84,9 @@ fn on_unit(connection: &Connection, unit: &Unit, function: u8, referenced: u32) 
             };
             (aborted, answer)
         }
-        ABORT_TASK_SET => (unit.tasks.abort(own), answer::COMPLETE),
-        CLEAR_TASK_SET => {
-            let aborted = unit.tasks.abort(|_| true);
-            for task in aborted.iter().filter(|task| !own(task)) {
-                unit.attentions
-                    .borrow_mut()
-                    .tell(&task.nexus, Sense::COMMANDS_CLEARED);
-            }
-            (aborted, answer::COMPLETE)
-        }
+        ABORT_TASK_SET => (unit.tasks.abort(Some(nexus), own), answer::COMPLETE),
+        // Who had sent the others hears of it by their status.
+        CLEAR_TASK_SET => (unit.tasks.abort(Some(nexus), |_| true), answer::COMPLETE),
         // CLEAR ACA: there is never one.
         _ => (Vec::new(), answer::NOT_SUPPORTED),
     }

@@ -45,7 +45,7 @@ pub enum Asked {
 
 /// A command. Fields are named as the standards name them; lengths and allocations are in bytes.
 #[allow(missing_docs, reason = "the fields have the standards' names and meanings")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Is the unit ready?
     TestUnitReady,

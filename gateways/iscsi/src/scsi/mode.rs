@@ -32,6 +32,8 @@ const ALL: u8 = 0x3f;
 /// Bits in the third and the fifth byte of the control page that may be changed.
 const DESCRIPTOR_SENSE: u8 = 0x04;
 const SOFTWARE_PROTECT: u8 = 0x08;
+/// In the sixth byte: TAS.
+const TASK_ABORTED_STATUS: u8 = 0x40;
 
 /// The values of a page: present or default ones, or which bits may be changed.
 fn page(number: u8, state: Option<ModeState>) -> Vec<u8> {
@@ -54,8 +56,9 @@ fn page(number: u8, state: Option<ModeState>) -> Vec<u8> {
                 0
             };
             if !changeable {
-                // Commands may be done in any order; there is no limit to how long the unit is busy.
+                // Commands may be done in any order; what another path aborts is answered; there is no limit to how long the unit is busy.
                 page[3] = 0x10;
+                page[5] = TASK_ABORTED_STATUS;
                 page[8..10].copy_from_slice(&[0xff, 0xff]);
             }
             page

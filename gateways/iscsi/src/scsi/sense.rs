@@ -12,6 +12,8 @@ pub mod status {
     pub const RESERVATION_CONFLICT: u8 = 0x18;
     /// Too many tasks: later.
     pub const TASK_SET_FULL: u8 = 0x28;
+    /// Another path had it aborted.
+    pub const TASK_ABORTED: u8 = 0x40;
 }
 
 /// Sense keys (SPC-4 table 48).
@@ -144,8 +146,6 @@ impl Sense {
     pub const REGISTRATIONS_PREEMPTED: Self = Self::new(key::UNIT_ATTENTION, (0x2a, 5));
     /// The size is another one.
     pub const CAPACITY_CHANGED: Self = Self::new(key::UNIT_ATTENTION, (0x2a, 9));
-    /// Tasks were cleared by another initiator.
-    pub const COMMANDS_CLEARED: Self = Self::new(key::UNIT_ATTENTION, (0x2f, 0));
     /// The unit is reached best by other portals than before.
     pub const ACCESS_STATE_CHANGED: Self = Self::new(key::UNIT_ATTENTION, (0x2a, 6));
     /// The unit's volume is being opened again: a moment later it can be used.

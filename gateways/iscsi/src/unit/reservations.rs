@@ -38,7 +38,7 @@ pub async fn out(unit: &Unit, task: &Task, action: u8, scope_type: u8, data: &[u
     for (nexus, sense) in &change.attentions {
         unit.attentions.borrow_mut().tell(nexus, *sense);
     }
-    let aborted = unit.abort_tasks_of(&change.abort);
+    let aborted = unit.abort_tasks_of(Some(nexus), &change.abort);
     // Two that preempt each other do not wait for each other.
     task.has_changed_all();
     settled(aborted).await;
@@ -166,16 +166,16 @@ impl Unit {
         let found = consequences(&older, &self.record.borrow(), self.identity.portal_group);
         if found.reset {
             self.forget_settings();
-            self.tasks.abort(|_| true);
+            self.tasks.abort(None, |_| true);
         }
         for (nexus, sense) in &found.attentions {
             self.attentions.borrow_mut().tell(nexus, *sense);
         }
-        self.abort_tasks_of(&found.abort);
+        self.abort_tasks_of(None, &found.abort);
     }
 
-    fn abort_tasks_of(&self, paths: &[Nexus]) -> Vec<Rc<Task>> {
-        self.tasks.abort(|task| paths.contains(&task.nexus))
+    fn abort_tasks_of(&self, by: Option<&Nexus>, paths: &[Nexus]) -> Vec<Rc<Task>> {
+        self.tasks.abort(by, |task| paths.contains(&task.nexus))
     }
 }
 

@@ -14,11 +14,23 @@ pub struct Task {
     pub nexus: Nexus,
     /// The initiator's name for it.
     pub tag: u32,
-    aborted: Cell<bool>,
+    answer: Cell<Answer>,
     ended: Cell<bool>,
     /// The device has been asked: what it does will be done.
     started: Cell<bool>,
     changed: Notify,
+}
+
+/// Who waits for a task's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    /// Its initiator, for what came of it.
+    Outcome,
+    /// Its initiator, who does not know yet that another path had it aborted (the TAS bit of the control page, SPC-4 clause
+    /// 7.5.8): without a word from here it would wait until its time is over.
+    Aborted,
+    /// Nobody: the path that it came by has ended, or had it aborted and hears of that by another answer.
+    Nothing,
 }
 
 /// All tasks of a unit, by the order in which they came.
@@ -37,9 +49,14 @@ pub struct TaskPlace {
 }
 
 impl Task {
-    /// Whether nobody wants an answer any more.
+    /// Who waits for its answer.
+    pub fn answer(&self) -> Answer {
+        self.answer.get()
+    }
+
+    /// Whether nobody wants it done any more.
     pub fn is_aborted(&self) -> bool {
-        self.aborted.get()
+        self.answer() != Answer::Outcome
     }
 
     /// Whether it can change nothing any more, once it is aborted.
@@ -75,7 +92,7 @@ impl Tasks {
         let task = Rc::new(Task {
             nexus: nexus.clone(),
             tag,
-            aborted: Cell::new(false),
+            answer: Cell::new(Answer::Outcome),
             ended: Cell::new(false),
             started: Cell::new(false),
             changed: Notify::new(),
@@ -88,12 +105,19 @@ impl Tasks {
         }
     }
 
-    /// Marks the tasks that `of` names as aborted; gives those of them that were there.
-    pub fn abort(&self, of: impl Fn(&Task) -> bool) -> Vec<Rc<Task>> {
+    /// Marks the tasks that `of` names as aborted; gives those of them that were there. `by` is the path that wants it so,
+    /// unless it is one of another portal.
+    pub fn abort(&self, by: Option<&Nexus>, of: impl Fn(&Task) -> bool) -> Vec<Rc<Task>> {
         let tasks = self.tasks.borrow();
         let chosen: Vec<Rc<Task>> = tasks.values().filter(|task| of(task)).cloned().collect();
         for task in &chosen {
-            task.aborted.set(true);
+            let answer = if by == Some(&task.nexus) {
+                Answer::Nothing
+            } else {
+                Answer::Aborted
+            };
+            // What its own path has aborted is not told any more, whoever else aborts it.
+            task.answer.set(task.answer().max(answer));
         }
         chosen
     }

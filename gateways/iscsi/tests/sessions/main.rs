@@ -7,10 +7,60 @@ use gateway::{log_in, with_doors, with_gateway};
 use storaged_iscsi::scsi::identification::Identity;
 use storaged_iscsi::source::serial;
 use storaged_iscsi::wire::header::Header;
-use test_initiator::{READ, WRITE};
+use test_initiator::{Initiator, Pdu, READ, WRITE};
 
 const WRITE_16_BLOCKS: [u8; 10] = [0x2a, 0, 0, 0, 0, 3, 0, 0, 16, 0];
 const READ_16_BLOCKS: [u8; 10] = [0x28, 0, 0, 0, 0, 3, 0, 0, 16, 0];
+
+/// CLEAR TASK SET, ABORT TASK SET (RFC 7143 section 11.5.1).
+const CLEAR_TASK_SET: u8 = 4;
+const ABORT_TASK_SET: u8 = 2;
+
+/// Sends what an R2T asks for of the rest of a write's data, which it must ask for in order; how many bytes that were.
+async fn grant(initiator: &mut Initiator, wish: &Pdu, rest: &[u8]) -> usize {
+    let wish = &wish.header;
+    let asked = usize::try_from(wish.u32(44)).unwrap();
+    assert_eq!(
+        (wish.opcode(), wish.u32(40)),
+        (0x31, 8192 - u32::try_from(rest.len()).unwrap())
+    );
+    let mut header = Header::new(0x05, 0x80, wish.task_tag());
+    header.set_u32(20, wish.u32(20));
+    header.set_u32(40, wish.u32(40));
+    initiator.send(header, &rest[..asked]).await;
+    asked
+}
+
+#[test]
+fn a_write_that_another_initiator_has_aborted_is_answered_and_an_own_one_is_not() {
+    with_gateway(|address| async move {
+        let mut a = log_in(address, "a", 0, 0, "").await;
+        let mut b = log_in(address, "b", 0, 0, "").await;
+        a.be_told().await;
+        b.be_told().await;
+        let data = [7; 8192];
+        for by_another in [true, false] {
+            let tag = a.command_number;
+            a.command(tag, WRITE, 8192, &WRITE_16_BLOCKS, &data[..512]).await;
+            let wish = a.receive().await.unwrap();
+            let aborted = if by_another {
+                b.manage_tasks(CLEAR_TASK_SET).await
+            } else {
+                a.manage_tasks(ABORT_TASK_SET).await
+            };
+            assert_eq!(aborted, 0);
+            grant(&mut a, &wish, &data[512..]).await;
+            if by_another {
+                assert!(a.outcome(tag).await.is_aborted());
+            }
+            assert!(
+                a.ready().await.is_good(),
+                "the next answer is to this, and there is no more to tell"
+            );
+        }
+        assert_eq!(b.read(3, 16).await, [0; 8192]);
+    });
+}
 
 #[test]
 fn data_that_is_asked_for_is_read_back() {
@@ -24,16 +74,7 @@ fn data_that_is_asked_for_is_read_back() {
         let mut at = 512;
         while at < data.len() {
             let wish = initiator.receive().await.unwrap();
-            assert_eq!(
-                (wish.header.opcode(), wish.header.u32(40)),
-                (0x31, u32::try_from(at).unwrap())
-            );
-            let length = usize::try_from(wish.header.u32(44)).unwrap();
-            let mut header = Header::new(0x05, 0x80, 1);
-            header.set_u32(20, wish.header.u32(20));
-            header.set_u32(40, wish.header.u32(40));
-            initiator.send(header, &data[at..at + length]).await;
-            at += length;
+            at += grant(&mut initiator, &wish, &data[at..]).await;
         }
         assert_eq!(initiator.status(1).await, 0);
         initiator.command(2, READ, 8192, &READ_16_BLOCKS, &[]).await;

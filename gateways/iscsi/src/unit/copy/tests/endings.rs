@@ -20,7 +20,7 @@ fn a_copy_that_is_aborted_at_either_unit_writes_no_more_and_is_settled() {
             } else {
                 &source
             };
-            let tasks = unit.tasks.abort(|task| task.nexus == nexus("a"));
+            let tasks = unit.tasks.abort(None, |task| task.nexus == nexus("a"));
             assert_eq!(tasks.len(), 1);
             assert!(!tasks[0].is_settled(), "a write is under way");
             release_until(&device, || copying.is_finished()).await;
