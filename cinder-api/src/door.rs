@@ -23,6 +23,7 @@ use tracing::{Instrument, Span, info, info_span, warn};
 use crate::fault::Fault;
 use crate::identity::keystone::Refusal;
 use crate::limits::BODY_BYTES_MAX;
+use crate::rates::ProjectRates;
 use crate::request::{Context, Version, version};
 use crate::service::Service;
 use crate::{metrics, openapi};
@@ -46,6 +47,7 @@ pub struct Door {
     /// A place for each request that may be worked at. Work goes on when whoever asked has left: what has begun is not left
     /// half done, and who leaves and comes again all the time cannot pile it up.
     places: Arc<Semaphore>,
+    rates: Arc<ProjectRates>,
 }
 
 impl Door {
@@ -53,6 +55,7 @@ impl Door {
     pub fn new(service: Arc<Service>, inside: Router) -> Self {
         Self {
             places: Arc::new(Semaphore::new(service.settings.limits.connections)),
+            rates: Arc::new(ProjectRates::new(service.settings.limits.project)),
             service,
             inside,
         }
@@ -132,7 +135,7 @@ async fn third(door: &Door, rest: &str, request: Request) -> Response {
         let began = Instant::now();
         let inner = async {
             let version = asked?;
-            let request = identified(&door.service, rest, version, &request_id, request).await?;
+            let request = identified(door, rest, version, &request_id, request).await?;
             let request = whole(request, door.service.settings.limits.body).await?;
             Ok::<_, Response>(inside(door, request).await)
         };
@@ -209,12 +212,13 @@ impl From<Fault> for Response {
 
 /// The request as it goes on inside: with its context, and a path without version and project.
 async fn identified(
-    service: &Service,
+    door: &Door,
     rest: &str,
     version: Version,
     request_id: &str,
     mut request: Request,
 ) -> Result<Request, Response> {
+    let service = &door.service;
     let base = base(service, request.headers());
     let path = request.uri().path();
     let known = service
@@ -229,6 +233,12 @@ async fn identified(
         .record("user", &caller.user_id)
         .record("project", &caller.project_id)
         .record("admin", caller.is_admin);
+    // A token for no project is one for the user alone.
+    let who = caller.project_id.as_ref().unwrap_or(&caller.user_id);
+    if !caller.is_admin && !caller.is_service && !door.rates.admits(who, client::clock::now()) {
+        let message = "This project asks more often than an operator lets it. Wait a second.";
+        return Err(Fault::too_many_requests(message).into_response());
+    }
     let (project, rest) = split_project(rest);
     if let Some(project) = project
         && caller.project_id.as_deref() != Some(project)

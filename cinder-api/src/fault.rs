@@ -48,6 +48,8 @@ faults! {
     precondition_failed = PRECONDITION_FAILED,
     /// More than the project may have, or longer than anything may be.
     over_limit = PAYLOAD_TOO_LARGE,
+    /// The project asks too fast.
+    too_many_requests = TOO_MANY_REQUESTS,
     /// The body is no JSON.
     bad_media_type = UNSUPPORTED_MEDIA_TYPE,
     /// Nothing like that is built.
@@ -94,7 +96,7 @@ pub fn name(status: u16) -> &'static str {
         405 => "badMethod",
         408 => "requestTimeout",
         409 => "conflictingRequest",
-        413 => "overLimit",
+        413 | 429 => "overLimit",
         415 => "badMediaType",
         501 => "notImplemented",
         503 => "serviceUnavailable",
@@ -125,14 +127,20 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let name = name(self.status.as_u16());
         let mut inside = json!({"code": self.status.as_u16(), "message": self.message});
-        let is_over_limit = self.status == StatusCode::PAYLOAD_TOO_LARGE;
-        if is_over_limit {
-            inside["retryAfter"] = json!("0");
+        let retry_after = match self.status {
+            // When it has given something up.
+            StatusCode::PAYLOAD_TOO_LARGE => Some("0"),
+            // Nobody may ask less often than once a second.
+            StatusCode::TOO_MANY_REQUESTS => Some("1"),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            inside["retryAfter"] = json!(seconds);
         }
         let mut response = (self.status, axum::Json(json!({name: inside}))).into_response();
-        if is_over_limit {
+        if let Some(seconds) = retry_after {
             let headers = response.headers_mut();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("0"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response
     }

@@ -24,6 +24,7 @@ pub mod openapi;
 pub mod policy;
 pub mod qos;
 pub mod quota;
+pub mod rates;
 pub mod records;
 pub mod request;
 pub mod routes;

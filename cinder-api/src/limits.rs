@@ -1,8 +1,10 @@
 //! How much of this process whoever asks may hold, and for how long: section `[limits]` of the configuration. What holds to
 //! it is [`crate::serving`] and [`crate::door`].
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
+use protocol::limits::Rate;
 use serde::Deserialize;
 
 /// The largest body: a volume with all metadata that it may have is far smaller. Cinder's `osapi_max_request_body_size`.
@@ -15,6 +17,21 @@ const CONNECTIONS_MAX: usize = 100_000;
 /// The longest time that may be configured, in seconds: a day.
 const SECONDS_MAX: u64 = 86_400;
 
+/// What may be configured as a number of requests a second, or at once after a rest.
+const REQUESTS_MAX: u64 = 1_000_000;
+
+/// How many requests a second a project may make unless something else is configured: a twentieth of what two processors
+/// answer.
+const PROJECT_REQUESTS: NonZeroU64 = match NonZeroU64::new(500) {
+    Some(number) => number,
+    None => NonZeroU64::MIN,
+};
+/// Unless something else is configured, a project that has rested may make the requests of so many seconds at once.
+const BURST_SECONDS: NonZeroU64 = match NonZeroU64::new(10) {
+    Some(number) => number,
+    None => NonZeroU64::MIN,
+};
+
 /// The section of the file.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +42,8 @@ pub struct LimitsFile {
     request_seconds: Option<u64>,
     answer_seconds: Option<u64>,
     shutdown_seconds: Option<u64>,
+    project_requests_per_second: Option<u64>,
+    project_requests_burst: Option<u64>,
 }
 
 /// The limits.
@@ -43,6 +62,10 @@ pub struct Limits {
     pub answer: Duration,
     /// How long requests that are worked at may go on when the process is told to end.
     pub shutdown: Duration,
+    /// How many requests a second each project may make of this process, and how many at once after a rest; nothing if as
+    /// many as it likes. Administrators may, and other services of the cloud for whomever: what these have begun must not
+    /// stand still half done.
+    pub project: Option<Rate>,
 }
 
 impl Default for Limits {
@@ -55,6 +78,10 @@ impl Default for Limits {
             request: Duration::from_mins(3),
             answer: Duration::from_mins(1),
             shutdown: Duration::from_mins(1),
+            project: Some(Rate {
+                per_second: PROJECT_REQUESTS,
+                burst: PROJECT_REQUESTS.checked_mul(BURST_SECONDS),
+            }),
         }
     }
 }
@@ -83,7 +110,26 @@ impl LimitsFile {
             request: time("request_seconds", self.request_seconds, default.request)?,
             answer: time("answer_seconds", self.answer_seconds, default.answer)?,
             shutdown: time("shutdown_seconds", self.shutdown_seconds, default.shutdown)?,
+            project: self.project_rate(default.project)?,
         })
+    }
+
+    fn project_rate(self, default: Option<Rate>) -> Result<Option<Rate>, String> {
+        let number = |name: &str, least: u64, said: Option<u64>| match said {
+            Some(number) if !(least..=REQUESTS_MAX).contains(&number) => Err(format!(
+                "limits.{name} is {number}, and {least} to {REQUESTS_MAX} are possible"
+            )),
+            said => Ok(said),
+        };
+        let per_second = number("project_requests_per_second", 0, self.project_requests_per_second)?;
+        let burst = number("project_requests_burst", 1, self.project_requests_burst)?;
+        let default = default.map_or(0, |rate| rate.per_second.get());
+        // A page of a dashboard asks many things at once.
+        let rate = |per_second: NonZeroU64| Rate {
+            per_second,
+            burst: burst.map_or(per_second.checked_mul(BURST_SECONDS), NonZeroU64::new),
+        };
+        Ok(NonZeroU64::new(per_second.unwrap_or(default)).map(rate))
     }
 }
 
@@ -104,6 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_is_said_has_ten_seconds_of_it_at_once_unless_that_is_said_too() {
+        let rate = |text| {
+            let rate = check(text).unwrap().project;
+            rate.map(|rate| (rate.per_second.get(), rate.burst.unwrap().get()))
+        };
+        assert_eq!(rate(""), Some((500, 5000)));
+        assert_eq!(rate("project_requests_per_second = 2"), Some((2, 20)));
+        assert_eq!(rate("project_requests_burst = 7"), Some((500, 7)));
+        assert_eq!(rate("project_requests_per_second = 0"), None);
+    }
+
+    #[test]
     fn limits_that_make_no_sense_are_refused_by_name() {
         for text in [
             "connections = 0",
@@ -113,6 +171,8 @@ mod tests {
             "request_seconds = 0",
             "answer_seconds = 100000",
             "shutdown_seconds = 0",
+            "project_requests_per_second = 10000000",
+            "project_requests_burst = 0",
         ] {
             let name = text.split(' ').next().unwrap();
             assert!(check(text).unwrap_err().contains(name), "{text}");

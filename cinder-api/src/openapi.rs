@@ -54,6 +54,7 @@ const REFUSALS: &[(u16, &str)] = &[
     (412, "It has changed since it was read."),
     (413, "More than the project may have, or a body that is too long."),
     (415, "The body is no JSON."),
+    (429, "The project asks too fast."),
     (503, "Something that is needed is away for now."),
 ];
 

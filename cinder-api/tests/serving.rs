@@ -33,6 +33,7 @@ const LIMITS: Limits = Limits {
     request: LONG,
     answer: LONG,
     shutdown: LONG,
+    project: None,
 };
 
 /// A server, and how to end it.

@@ -175,7 +175,7 @@ impl Place<'_> {
             .flatten();
         let mut statuses: BTreeSet<u64> = named.filter_map(Value::as_u64).collect();
         if self.is_inside {
-            statuses.extend([400, 401, 403, 406, 503]);
+            statuses.extend([400, 401, 403, 406, 429, 503]);
             let names_something =
                 |parameter: &Value| parameter["in"] == "path" || parameter["name"] == "marker";
             let has_body = operation.get("body").is_some();

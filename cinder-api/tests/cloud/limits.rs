@@ -134,3 +134,32 @@ fn what_is_asked_is_answered_though_the_process_is_told_to_end() {
     });
     assert!(healthy.ask().is_err(), "nobody answers any more");
 }
+
+#[test]
+fn a_project_that_asks_too_fast_is_refused_and_nobody_else_is() {
+    let mut cloud = Cloud::start(0);
+    cloud.add_with("\n\n[limits]\nproject_requests_per_second = 1\nproject_requests_burst = 3");
+    let api = &cloud.apis[0];
+    let [busy, other, admin] = [
+        ("alpha-member", "alpha"),
+        ("beta-member", "beta"),
+        ("alpha-admin", "alpha"),
+    ]
+    .map(|(name, project)| cloud.user(name, project));
+    // However slow this machine is, so many do not come in the time that they would take at their rate.
+    let refused = (0..1_000).find_map(|_| {
+        let answer = busy.ask(api, Method::GET, "/volumes");
+        (answer.status != 200).then_some(answer)
+    });
+    let refused = refused.unwrap();
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert_eq!(refused.body["overLimit"]["retryAfter"], "1");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    for user in [&other, &admin] {
+        let answer = user.ask(api, Method::GET, "/volumes");
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    until("a second has brought another request", || {
+        busy.ask(api, Method::GET, "/volumes").status == 200
+    });
+}

@@ -1,6 +1,6 @@
 //! The one clock of the data path.
 
-use replication::Moment;
+pub use replication::Moment;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Now, by the clock that counts while the machine sleeps: a lease must not outlive a suspension.

@@ -5,7 +5,7 @@
 //! which costs nothing, comes after the writes before it and waits for no read. What both take from goes to whoever came
 //! first, so a large request is not starved by small ones of the other kind.
 
-mod bucket;
+pub mod bucket;
 #[cfg(test)]
 mod tests;
 

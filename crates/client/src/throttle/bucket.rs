@@ -17,7 +17,7 @@ const BURST_MIN: u64 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bucket {
+pub struct Bucket {
     per_second: u64,
     capacity: u64,
     /// At `at`, in thousandths. Below zero it owes.
@@ -27,7 +27,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full one.
-    pub(super) fn new(rate: Rate, now: Moment) -> Self {
+    pub fn new(rate: Rate, now: Moment) -> Self {
         let per_second = rate.per_second.get();
         let burst = rate.burst.map(std::num::NonZeroU64::get);
         let capacity = burst.unwrap_or((per_second / BURST_PART).max(BURST_MIN));
@@ -40,7 +40,7 @@ impl Bucket {
     }
 
     /// From now on another rate. What it holds or owes stays, as far as it fits in.
-    pub(super) fn change(&mut self, rate: Rate, now: Moment) {
+    pub fn change(&mut self, rate: Rate, now: Moment) {
         self.fill(now);
         let level = self.level;
         *self = Self::new(rate, now);
@@ -54,8 +54,14 @@ impl Bucket {
         self.at = self.at.max(now);
     }
 
+    /// Whether it holds as much as it can: then it is as good as a new one.
+    pub fn is_full(&mut self, now: Moment) -> bool {
+        self.fill(now);
+        self.level == i128::from(self.capacity) * PARTS
+    }
+
     /// In how many milliseconds so many tokens can be had; 0 if now.
-    pub(super) fn wait(&mut self, tokens: u64, now: Moment) -> u64 {
+    pub fn wait(&mut self, tokens: u64, now: Moment) -> u64 {
         self.fill(now);
         // Nothing can be had at any time.
         if tokens == 0 {
@@ -70,7 +76,7 @@ impl Bucket {
     }
 
     /// Takes so many, whether they are there or not.
-    pub(super) fn take(&mut self, tokens: u64, now: Moment) {
+    pub fn take(&mut self, tokens: u64, now: Moment) {
         self.fill(now);
         self.level = self.level.saturating_sub(i128::from(tokens) * PARTS);
     }
