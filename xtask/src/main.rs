@@ -129,7 +129,7 @@ enum Task {
         targets: Vec<String>,
     },
     /// Has `cargo deny` judge the crates of others: licences, sources, known holes. Installs it into target/tools, which takes
-    /// minutes, and fetches the list of holes.
+    /// a minute, and fetches the list of holes.
     Deny,
     /// Writes which crates are in each program, and which it is built with, as `CycloneDX`, into target/sbom.
     Sbom,

@@ -9,7 +9,7 @@ use crate::beside::{self, Beside};
 use crate::programs::{self, Profile};
 use crate::tally::Tally;
 use crate::unit_tests::{self, Executable};
-use crate::{campaigns, debian, fuzz, package, tidy, upgrade};
+use crate::{campaigns, debian, deny, fuzz, package, tidy, upgrade};
 
 /// How much of everything.
 struct Scale {
@@ -104,14 +104,14 @@ fn perform(name: &str, step: impl FnOnce() -> Result<Tally>) -> (&str, Tally, Du
     (name, tally, started.elapsed())
 }
 
-/// Compiles what the last steps need while the others run: what has bugs on purpose, what fuzzes, and lints.
+/// Compiles what the last steps need while the others run: what has bugs on purpose, what fuzzes, lints, and cargo-deny.
 fn compile_the_rest(scale: &Scale) -> Beside {
     let mutants = campaigns::of_mutants(scale.profile());
     let mut commands: Vec<Command> = mutants
         .into_iter()
         .map(|(profile, program)| programs::building(profile, &[program]))
         .collect();
-    commands.extend([fuzz::building(), tidy::linting()]);
+    commands.extend([fuzz::building(), tidy::linting(), deny::installing()]);
     beside::start(commands)
 }
 
@@ -161,6 +161,14 @@ fn steps<'a>(scale: &'a Scale, built: &'a [Executable]) -> Vec<Step<'a>> {
             Box::new(|| fuzz::fuzz(scale.fuzz_seconds, &[], false, scale.fuzz_seed)),
         ),
         ("lints", Box::new(|| Ok(tidy::lints()))),
+        (
+            "crates of others",
+            if scale.full {
+                Box::new(deny::deny)
+            } else {
+                Box::new(deny::without_holes)
+            },
+        ),
     ];
     if scale.guest_kills > 0 {
         let kills = move || campaigns::guest_kills(profile, scale.guest_kills, 1);
