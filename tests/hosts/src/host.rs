@@ -15,6 +15,8 @@ use crate::inside::{self, SWITCH, finish};
 const START_LIMIT: Duration = Duration::from_mins(6);
 /// Between two looks at it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How often is looked in a host, a second apart, until something is so.
+const TRIES: u32 = 120;
 /// How long each disk of a host is. They are thin.
 pub(crate) const DISK_BYTES: u64 = 4 << 30;
 /// How many bytes of a log are shown.
@@ -147,6 +149,13 @@ impl Host {
             .arg(command)
             .stdin(Stdio::null());
         finish(&mut ssh).with_context(|| self.name.clone())
+    }
+
+    /// Waits until a shell's command in it succeeds; if it does not, an error says what `tell` says.
+    pub(crate) fn until(&self, command: &str, tell: &str) -> Result<()> {
+        let patiently =
+            format!("for try in $(seq {TRIES}); do {command} && exit 0; sleep 1; done; {tell}; exit 1");
+        self.ssh(&patiently).map(drop)
     }
 
     /// A path of a container's, as this machine can open it: sockets, too.

@@ -32,9 +32,6 @@ const GATEWAY: &str = "/run/storaged-nbd/main.sock";
 /// What the guest's fio writes, for each of its two jobs.
 const MEGABYTES: u32 = 8;
 
-/// How often is looked, a second apart, until something is so.
-const TRIES: u32 = 120;
-
 /// Something that is done, and judged.
 pub(crate) struct Deed {
     /// What is said of it.
@@ -61,7 +58,7 @@ const fn idle(what: &'static str, act: fn(&mut Stage) -> Result<()>) -> Deed {
 }
 
 /// All deeds, in the order in which they are done.
-pub(crate) const DEEDS: [Deed; 26] = [
+pub(crate) const DEEDS: [Deed; 27] = [
     deed("three hosts start", Stage::start),
     idle("check mode from nothing", Stage::check_from_nothing),
     deed("roll-out from nothing", Stage::roll_out),
@@ -110,6 +107,10 @@ pub(crate) const DEEDS: [Deed; 26] = [
     idle(
         "a volume as a block device, through restarts of all and of the host",
         Stage::use_block_device,
+    ),
+    idle(
+        "a volume as a socket for guests, through restarts of its parts",
+        Stage::use_socket,
     ),
     deed("nothing is lost", Stage::verify),
 ];
@@ -398,11 +399,7 @@ impl Stage {
 
     /// Waits until a command on the first host succeeds; what another one says if it does not.
     fn until(&self, command: &str, tell: &str) -> Result<()> {
-        self.host(0)?
-            .ssh(&format!(
-                "for try in $(seq {TRIES}); do {command} && exit 0; sleep 1; done; {tell}; exit 1"
-            ))
-            .map(drop)
+        self.host(0)?.until(command, tell)
     }
 
     fn expect_nodes(&self, count: usize) -> Result<()> {

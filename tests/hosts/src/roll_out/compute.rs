@@ -1,24 +1,23 @@
-//! A compute host: a machine with a kernel of its own that becomes a node, and has a volume as a block device, as
-//! `cinder-api` would want it. What writes the wish here is etcd's own client.
+//! A compute host: a machine with a kernel of its own that becomes a node, and has volumes as a block device and as a socket, as
+//! `cinder-api` would want them. What writes the wish here is etcd's own client.
 
 use anyhow::{Context, Result, ensure};
 use vm_tests::scenarios::Setting;
 
+use super::Stage;
 use super::member::ETCDCTL;
-use super::{Stage, TRIES};
 use crate::host::Host;
 
-/// The volume that the host has.
+/// The volume that the host has as a block device.
 const VOLUME: &str = "attached";
-/// Where the host finds it.
+/// The one that it has as a socket.
+const SOCKET_VOLUME: &str = "plugged";
+/// Where the host finds the first one.
 const DEVICE: &str = "/dev/storaged/attached";
 /// What is written, and read again: as many MiB.
 const MEGABYTES: u32 = 24;
-
-/// Does a command until it succeeds, for a while.
-fn patiently(what: &str) -> String {
-    format!("for try in $(seq {TRIES}); do {what} && exit 0; sleep 1; done; exit 1")
-}
+/// What is asked for where something does not happen.
+const TELL: &str = "storaged-attach list; journalctl --no-pager -n 20 -u 'storaged*'";
 
 impl Stage {
     /// How guests run here; found out when it is asked first.
@@ -55,12 +54,9 @@ impl Stage {
     /// The device outlives the restart of each part, and is there again when the host was started anew.
     pub(super) fn use_block_device(&mut self) -> Result<()> {
         self.storagectl(0, &format!("volume create {VOLUME} 64M"))?;
-        self.wish(&format!("put {} '{{\"format\":1}}'", self.key()?))?;
+        self.wish(&format!("put {} '{{\"format\":1}}'", self.key(VOLUME)?))?;
         let machine = self.machine()?;
-        let tell = "storaged-attach list; journalctl --no-pager -n 20 -u 'storaged-attach*'";
-        machine
-            .ssh(&patiently(&format!("test -b {DEVICE}")))
-            .with_context(|| machine.ssh(tell).unwrap_or_default())?;
+        machine.until(&format!("test -b {DEVICE}"), TELL)?;
         machine.ssh(&format!(
             "set -e; mkfs.ext4 -q {DEVICE}; mount {DEVICE} /mnt; \
              head -c {MEGABYTES}M /dev/urandom > /root/content; sha256sum < /root/content > /root/sum"
@@ -87,9 +83,51 @@ impl Stage {
             "set -e; systemctl is-active storaged-attach; e2fsck -fp {DEVICE} > /root/check; mount {DEVICE} /mnt; \
              test \"$(sha256sum < /mnt/content)\" = \"$(cat /root/sum)\"; umount /mnt"
         ))?;
-        self.wish(&format!("del {}", self.key()?))?;
+        self.wish(&format!("del {}", self.key(VOLUME)?))?;
         let machine = self.machine()?;
-        machine.ssh(&patiently(&format!("! test -e {DEVICE}")))?;
+        machine.until(&format!("! test -e {DEVICE}"), TELL)?;
+        self.goes_on()
+    }
+
+    /// The agent has systemd run a `vhost-blk` for as long as the host shall have the volume: the socket outlives a restart of the
+    /// agent, is there again when its program was killed, and a host that was restarted has it again.
+    pub(super) fn use_socket(&mut self) -> Result<()> {
+        self.storagectl(0, &format!("volume create {SOCKET_VOLUME} 64M"))?;
+        let key = self.key(SOCKET_VOLUME)?;
+        self.wish(&format!("put {key} '{{\"format\":1,\"way\":\"vhost_user\"}}'"))?;
+        let unit = format!("storaged-vhost-blk@{SOCKET_VOLUME}");
+        let answers =
+            format!("storagectl vhost stats /run/storaged-vhost/{SOCKET_VOLUME}.control > /dev/null 2>&1");
+        let process = format!("systemctl show --property MainPID --value {unit}");
+        let machine = self.machine()?;
+        machine.until(&answers, TELL)?;
+        self.host(0)?.until(
+            &format!(
+                "{ETCDCTL} get {} | grep -q {SOCKET_VOLUME}.sock",
+                key.replace("/want/", "/have/")
+            ),
+            &format!("{ETCDCTL} get --prefix /openstack-attach"),
+        )?;
+        let first = machine.ssh(&process)?;
+        machine.ssh("systemctl restart storaged-attach")?;
+        ensure!(
+            machine.ssh(&process)? == first,
+            "the agent's restart has started {unit} anew"
+        );
+        machine.ssh(&format!("kill -KILL {first}"))?;
+        machine.until(
+            &format!("test \"$({process})\" != {} && {answers}", first.trim()),
+            TELL,
+        )?;
+        self.restart_machine()?;
+        let machine = self.machine()?;
+        machine.until(&answers, TELL)?;
+        self.wish(&format!("del {key}"))?;
+        machine.until(
+            &format!("! systemctl is-active --quiet {unit}.socket {unit}.service"),
+            TELL,
+        )?;
+        machine.ssh("test -z \"$(ls /run/storaged-attach-vhost)\"")?;
         self.goes_on()
     }
 
@@ -104,11 +142,9 @@ impl Stage {
              > /dev/null 2>&1 < /dev/null &",
         )?;
         let lapsed = format!("test $({count}) -lt {}", before.trim());
-        self.host(0)?.ssh(&patiently(&lapsed))?;
-        machine.ssh(&format!(
-            "test ! -e /root/status || exit 1; systemctl start storaged; {}",
-            patiently("test -e /root/status")
-        ))?;
+        self.host(0)?.until(&lapsed, &count)?;
+        machine.ssh("test ! -e /root/status || exit 1; systemctl start storaged")?;
+        machine.until("test -e /root/status", TELL)?;
         machine
             .ssh(
                 "set -e; test $(cat /root/status) = 0; echo 3 > /proc/sys/vm/drop_caches; \
@@ -141,9 +177,9 @@ impl Stage {
     }
 
     /// Where it stands that the host shall have the volume.
-    fn key(&self) -> Result<String> {
+    fn key(&self, volume: &str) -> Result<String> {
         let name = &self.machine()?.name;
-        Ok(format!("/openstack-attach/storaged/attach/want/{name}/{VOLUME}"))
+        Ok(format!("/openstack-attach/storaged/attach/want/{name}/{volume}"))
     }
 
     fn wish(&self, words: &str) -> Result<()> {

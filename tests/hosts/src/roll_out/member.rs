@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{HOSTS, Stage, TRIES};
+use super::{HOSTS, Stage};
 
 /// How long a host may take to be gone.
 const GONE_LIMIT: Duration = Duration::from_mins(1);
@@ -87,9 +87,10 @@ impl Stage {
                 "{} is no member: {list}",
                 host.name
             );
-            host.ssh(&format!(
-                "for try in $(seq {TRIES}); do {ETCDCTL} endpoint health && exit 0; sleep 1; done; exit 1"
-            ))?;
+            host.until(
+                &format!("{ETCDCTL} endpoint health"),
+                "journalctl --no-pager -n 20 -u etcd",
+            )?;
         }
         let new = &self
             .host(*self.members.last().context("there are no members")?)?

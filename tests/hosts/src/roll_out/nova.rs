@@ -45,12 +45,13 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
     unpack(PACKAGE, &place)
 }
 
-/// What the inventory says of Nova's user.
+/// What the inventory says of Nova's user and hosts.
 pub(super) fn variables() -> Value {
     json!({
         "nova_service_auth_url": identity::url(),
         "nova_service_username": NOVA,
         "nova_service_password": PASSWORD,
+        "nova_vhost_user": true,
     })
 }
 
