@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use coordination::keys::{Counter, Key};
 use coordination::map::Versioned;
-use coordination::records::{NodeRecord, RecordError, SchemaRecord, encode};
+use coordination::records::{NewerFields, NodeRecord, RecordError, SchemaRecord, encode};
 use coordination::{
     ClusterMap, Compare, Coordination, CoordinationError, Outcome, Transaction, map::MapWatch,
 };
@@ -209,9 +209,12 @@ async fn register(
             (node, Compare::Absent(Key::Node(node).to_text()))
         };
         let record = NodeRecord {
+            name: settings.name.clone(),
+            zone: settings.zone.clone(),
             serial,
+            addresses: Vec::new(),
             created_ms: wall_clock_ms(),
-            ..described(settings)
+            newer: NewerFields::default(),
         };
         let transaction = Transaction::new()
             .when(condition)
@@ -244,17 +247,6 @@ fn inherited<'a>(map: &'a ClusterMap, settings: &Settings) -> Option<&'a Version
     (settings.alone || former.record.serial == [0; 16]).then_some(former)
 }
 
-/// What the node is told of itself, as a record.
-fn described(settings: &Settings) -> NodeRecord {
-    NodeRecord {
-        name: settings.name.clone(),
-        zone: settings.zone.clone(),
-        serial: [0; 16],
-        addresses: Vec::new(),
-        created_ms: 0,
-    }
-}
-
 /// Tells where other machines reach a node; with nothing, that they do not.
 pub async fn announce(
     store: &Arc<dyn Coordination>,
@@ -279,12 +271,12 @@ async fn refresh(
         let current = map.current();
         let known = current.nodes().get(&node).ok_or(EnterError::Removed { node })?;
         let record = NodeRecord {
-            serial: known.record.serial,
-            created_ms: known.record.created_ms,
+            name: settings.name.clone(),
+            zone: settings.zone.clone(),
             addresses: addresses
                 .clone()
                 .unwrap_or_else(|| known.record.addresses.clone()),
-            ..described(settings)
+            ..known.record.clone()
         };
         if record == known.record {
             return Ok(());
@@ -428,6 +420,7 @@ mod tests {
             serial: [0; 16],
             addresses: Vec::new(),
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         let schema = SchemaRecord {
             cluster: [7; 16],

@@ -153,7 +153,7 @@ mod tests {
     //! Nobody is given up too early, and everybody in the end.
     use coordination::Revision;
     use coordination::keys::Key;
-    use coordination::records::{NodeRecord, NodeUpRecord, encode};
+    use coordination::records::{NewerFields, NodeRecord, NodeUpRecord, encode};
     use coordination::store::{Entry, Range};
 
     use super::*;
@@ -218,6 +218,7 @@ mod tests {
             serial: [1; 16],
             addresses: Vec::new(),
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         let alive = NodeUpRecord {
             world: String::new(),

@@ -12,7 +12,7 @@ use admin_api::sizes::SizeInput;
 use client::transport::CredentialsWatch;
 use coordination::keys::{Counter, Key};
 use coordination::map::Versioned;
-use coordination::records::{DiskRecord, encode};
+use coordination::records::{DiskRecord, NewerFields, encode};
 use coordination::{ClusterMap, Compare, Transaction, map::MapWatch};
 use protocol::{DiskId, NodeId};
 use rand::Rng;
@@ -262,6 +262,7 @@ impl Disks {
             addresses: self.place.addresses(id, &self.map.current()),
             capacity,
             created_ms: wall_clock_ms(),
+            newer: NewerFields::default(),
         };
         self.volumes
             .carry_out(|map| plan_addition(map, id, &record))

@@ -7,7 +7,9 @@ use admin_api::pools::{COPIES_MAX, CreatePool, GROUPS_MAX};
 use coordination::keys::{Counter, Key};
 use coordination::layout::{first_slots, groups_max, spread};
 use coordination::placement::Candidate;
-use coordination::records::{FailureDomain, GroupRecord, NameRecord, PoolRecord, Redundancy, encode};
+use coordination::records::{
+    FailureDomain, GroupRecord, NameRecord, NewerFields, PoolRecord, Redundancy, encode,
+};
 use coordination::{ClusterMap, Compare, Transaction};
 use erasure::{Code, Profile, ProfileError};
 use protocol::{DiskId, PgId, PoolId};
@@ -162,6 +164,7 @@ impl Layout {
             disks: shape.disks.clone(),
             closing: true,
             created_ms: wall_clock_ms(),
+            newer: NewerFields::default(),
         };
         let group = |number| {
             let pg = PgId { pool: id, number };

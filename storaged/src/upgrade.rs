@@ -181,7 +181,7 @@ mod tests {
     //! One node after the other, and none while anything is not whole.
     use coordination::Revision;
     use coordination::keys::Key;
-    use coordination::records::{NodeRecord, NodeUpRecord, Speaks, encode};
+    use coordination::records::{NewerFields, NodeRecord, NodeUpRecord, Speaks, encode};
     use coordination::store::{Batch, Entry, Event};
 
     use super::*;
@@ -207,6 +207,7 @@ mod tests {
                 serial: [1; 16],
                 addresses: Vec::new(),
                 created_ms: 0,
+                newer: NewerFields::default(),
             };
             events.push(put(&Key::Node(NodeId(id)), encode(&node).unwrap()));
             if let Some((version, wire)) = program {

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use coordination::records::NewerFields;
 use coordination::{Compare, Revision, Transaction};
 
 use super::instant::Instant;
 use super::quota::Usage;
-use super::table::{Dated, Record, Stored};
+use super::table::{Dated, Record, Stored, Written};
 use super::tables::{Keeps, Tables, key};
 
 /// A change that is being decided.
@@ -42,14 +43,14 @@ impl<'a> Edit<'a> {
     pub fn insert<R: Record>(&mut self, record: &R) {
         let key = key::<R>(record.id());
         let when = Compare::Absent(key.clone());
-        self.step(key, when, Some(bytes(record)));
+        self.step(key, when, Some(bytes(record, &NewerFields::default())));
     }
 
     /// Replaces a record that is still as it was seen.
     pub fn replace<R: Record>(&mut self, seen: &Stored<R>, to: &R) {
         let key = key::<R>(seen.id());
         let when = Compare::Modified(key.clone(), seen.revision);
-        self.step(key, when, Some(bytes(to)));
+        self.step(key, when, Some(bytes(to, &seen.newer)));
     }
 
     /// Replaces a record that is still as it was seen by what `becomes` makes of it, with the moment of the change.
@@ -153,6 +154,52 @@ impl<'a> Edit<'a> {
 }
 
 /// Records are plain data: there is nothing in them that JSON could not hold.
-fn bytes<R: Record>(record: &R) -> Vec<u8> {
-    serde_json::to_vec(record).unwrap_or_default()
+fn bytes<R: Record>(record: &R, newer: &NewerFields) -> Vec<u8> {
+    serde_json::to_vec(&Written { record, newer }).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    //! While processes of two versions run, an older one undoes nothing that a newer one has said.
+    use coordination::{Change, Entry};
+
+    use super::*;
+    use crate::records::qos::QosSpecs;
+
+    #[test]
+    fn what_a_newer_program_has_said_of_a_record_stays_when_it_is_changed() {
+        let written = |name: &str| {
+            format!(
+                r#"{{"id":"a","name":"{name}","consumer":"both","specs":{{}},"created_at":{},"tags":["x",1,null]}}"#,
+                serde_json::to_string(&Instant::default()).unwrap()
+            )
+        };
+        let key = key::<QosSpecs>("a");
+        let mut tables = Tables::default();
+        let entry = Entry {
+            key: key.clone(),
+            value: written("old").into_bytes().into(),
+            created: Revision(1),
+            modified: Revision(1),
+            lease: None,
+        };
+        tables.load(&entry).unwrap();
+        let seen = &tables.qos.get("a").unwrap();
+        let mut edit = Edit::new(&tables);
+        let renamed = QosSpecs {
+            name: "new".to_owned(),
+            ..seen.record.clone()
+        };
+        edit.replace(seen, &renamed);
+        let changes = edit.into_transaction().changes;
+        let value = written("new").into_bytes().into();
+        assert_eq!(
+            changes,
+            [Change::Put {
+                key,
+                value,
+                lease: None
+            }]
+        );
+    }
 }

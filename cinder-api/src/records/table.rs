@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use coordination::Revision;
-use serde::Serialize;
+use coordination::records::NewerFields;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::Instant;
 
@@ -44,8 +45,20 @@ pub trait Dated: Record {
 pub struct Stored<R> {
     /// The record.
     pub record: R,
+    /// What a newer program says of it besides: it stays when the record is changed.
+    pub newer: NewerFields,
     /// The transaction that changed it last.
     pub revision: Revision,
+}
+
+/// A record as it is written.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Written<R, N = NewerFields> {
+    #[serde(flatten)]
+    pub(super) record: R,
+    // After the record, which takes what it knows.
+    #[serde(flatten)]
+    pub(super) newer: N,
 }
 
 impl<R> std::ops::Deref for Stored<R> {
@@ -120,11 +133,16 @@ impl<R: Record> Table<R> {
     }
 
     /// Makes or replaces one.
-    pub(super) fn put(&mut self, record: R, revision: Revision) {
+    pub(super) fn put(&mut self, written: Written<R>, revision: Revision) {
+        let Written { record, newer } = written;
         let id: Arc<str> = record.id().into();
         self.remove(&id);
         let place = (record.created(), id.clone());
-        let stored = Arc::new(Stored { record, revision });
+        let stored = Arc::new(Stored {
+            record,
+            newer,
+            revision,
+        });
         if let Some(project) = stored.project() {
             let order = self.by_project.entry(project.into()).or_default();
             order.insert(place.clone(), stored.clone());

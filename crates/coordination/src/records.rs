@@ -6,6 +6,7 @@
 
 mod condition;
 mod iscsi;
+mod newer;
 mod owners;
 mod redundancy;
 
@@ -23,6 +24,7 @@ pub use iscsi::{
     AccessRecord, CredentialsRecord, HolderRecord, LunOfRecord, LunRecord, PortalRecord, RegistrationRecord,
     ReservationsRecord, TargetRecord,
 };
+pub use newer::NewerFields;
 pub use owners::{AttachedRecord, LastOwnerRecord};
 pub use redundancy::{MinInSyncError, Redundancy};
 
@@ -134,6 +136,9 @@ pub struct NodeRecord {
     /// When it was made, in milliseconds since 1970.
     #[serde(default)]
     pub created_ms: u64,
+    /// What a newer program says of it besides.
+    #[serde(flatten)]
+    pub newer: NewerFields,
 }
 
 /// A node's `storaged` that is up. Goes away with its lease.
@@ -214,6 +219,9 @@ pub struct DiskRecord {
     pub capacity: Option<u64>,
     /// When it was added, in milliseconds since 1970.
     pub created_ms: u64,
+    /// What a newer program says of it besides.
+    #[serde(flatten)]
+    pub newer: NewerFields,
 }
 
 /// How far apart the disks of a placement group must be.
@@ -249,6 +257,9 @@ pub struct PoolRecord {
     pub closing: bool,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// What a newer program says of it besides.
+    #[serde(flatten)]
+    pub newer: NewerFields,
 }
 
 /// A placement group. Its interval is its key's revision.
@@ -313,6 +324,9 @@ pub struct VolumeRecord {
     pub limits: VolumeLimits,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// What a newer program says of it besides.
+    #[serde(flatten)]
+    pub newer: NewerFields,
 }
 
 /// A volume is on its way from one pool to another (`docs/decisions/0058-retype.md`). What lies below `moved` is in its

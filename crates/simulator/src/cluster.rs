@@ -11,8 +11,8 @@ use coordination::keys::{Key, ROOT};
 use coordination::map::ClusterMap;
 use coordination::map::family::Reclaim;
 use coordination::records::{
-    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, OwnerRecord, PoolRecord, Redundancy,
-    SchemaRecord, SnapshotRecord, VolumeRecord, encode,
+    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, NewerFields, OwnerRecord, PoolRecord,
+    Redundancy, SchemaRecord, SnapshotRecord, VolumeRecord, encode,
 };
 use coordination::store::{Compare, LeaseId, Outcome, Transaction};
 use protocol::profile::Profile;
@@ -111,6 +111,7 @@ impl Cluster {
                 addresses: vec![format!("unix:/disk-{disk}")],
                 capacity: None,
                 created_ms: 0,
+                newer: NewerFields::default(),
             };
             transaction = put(transaction, &Key::Disk(DiskId(disk)), &record);
         }
@@ -123,6 +124,7 @@ impl Cluster {
             disks: None,
             closing: false,
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         transaction = put(transaction, &Key::Pool(POOL), &pool);
         for number in 0..shape.groups {
@@ -389,5 +391,6 @@ fn record(volume: VolumeId, family: FamilyId, head: LayerId, size: u64) -> Volum
         labels: std::collections::BTreeMap::new(),
         limits: protocol::limits::VolumeLimits::default(),
         created_ms: 0,
+        newer: NewerFields::default(),
     }
 }

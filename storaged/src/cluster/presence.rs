@@ -229,7 +229,7 @@ mod tests {
 
     use coordination::Embedded;
     use coordination::map::MapKeeper;
-    use coordination::records::NodeRecord;
+    use coordination::records::{NewerFields, NodeRecord};
 
     use super::*;
 
@@ -244,6 +244,7 @@ mod tests {
             serial: [1; 16],
             addresses: Vec::new(),
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         let made = Transaction::new().put(Key::Node(NODE).to_text(), encode(&record).unwrap());
         store.commit(made).await.unwrap();

@@ -148,6 +148,7 @@ mod tests {
                 addresses: vec!["unix:/x".to_owned(), (*address).to_owned()],
                 capacity: None,
                 created_ms: 0,
+                newer: coordination::records::NewerFields::default(),
             };
             Entry {
                 key: Key::Disk(DiskId(*id)).to_text(),

@@ -179,6 +179,7 @@ mod tests {
             addresses: Vec::new(),
             capacity: Some(100),
             created_ms: 0,
+            newer: coordination::records::NewerFields::default(),
         };
         let down = report(DiskId(1), &record, condition(DiskState::Down));
         assert_eq!((down.room, down.capacity), (None, Some(100)));

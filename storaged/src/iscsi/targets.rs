@@ -2,7 +2,7 @@
 
 use admin_api::iscsi::normalise_name;
 use coordination::keys::Key;
-use coordination::records::{TargetRecord, encode};
+use coordination::records::{NewerFields, TargetRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction};
 
 use super::luns::without_lun;
@@ -41,6 +41,7 @@ fn plan_creation(map: &ClusterMap, name: &str) -> Result<Decision<()>, Operation
         access: Vec::new(),
         mutual: None,
         created_ms: wall_clock_ms(),
+        newer: NewerFields::default(),
     };
     let key = Key::IscsiTarget(name.to_owned()).to_text();
     let transaction = Transaction::new()

@@ -2,8 +2,8 @@
 
 use coordination::keys::Key;
 use coordination::records::{
-    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, NodeRecord, NodeUpRecord, OwnerRecord,
-    PoolRecord, ReclaimedRecord, Redundancy, SlowRecord, VolumeRecord, encode,
+    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, NewerFields, NodeRecord, NodeUpRecord,
+    OwnerRecord, PoolRecord, ReclaimedRecord, Redundancy, SlowRecord, VolumeRecord, encode,
 };
 use coordination::store::{Entry, Range};
 use coordination::{ClusterMap, Revision};
@@ -104,6 +104,7 @@ fn entries_of_nodes(nodes: u32, up: &[u32], third: SlotState) -> Vec<Entry> {
             serial: [0; 16],
             addresses: Vec::new(),
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         entries.push(entry(&Key::Node(NodeId(number)), &node, 2));
     }
@@ -143,6 +144,7 @@ fn disk(node: NodeId) -> DiskRecord {
         addresses: Vec::new(),
         capacity: None,
         created_ms: 0,
+        newer: NewerFields::default(),
     }
 }
 
@@ -156,6 +158,7 @@ fn pool(groups: u32, min_in_sync: u8) -> PoolRecord {
         disks: None,
         closing: false,
         created_ms: 0,
+        newer: NewerFields::default(),
     }
 }
 
@@ -191,6 +194,7 @@ fn entries(groups: u32, min_in_sync: u8, third: SlotState) -> Vec<Entry> {
         labels: std::collections::BTreeMap::new(),
         limits: protocol::limits::VolumeLimits::default(),
         created_ms: 0,
+        newer: NewerFields::default(),
     };
     let owner = OwnerRecord {
         node: NodeId(1),

@@ -7,7 +7,7 @@ use axum::routing::get;
 use client::transport::Credentials;
 use coordination::keys::Key;
 use coordination::map::MapKeeper;
-use coordination::records::{NodeRecord, NodeUpRecord, encode};
+use coordination::records::{NewerFields, NodeRecord, NodeUpRecord, encode};
 use coordination::{Coordination, Embedded, Transaction};
 use protocol::NodeId;
 use tokio::net::TcpListener;
@@ -58,6 +58,7 @@ async fn world(instead: Option<String>) -> World {
         serial: [0; 16],
         addresses: vec![format!("tcp:{at}")],
         created_ms: 0,
+        newer: NewerFields::default(),
     };
     let up = NodeUpRecord {
         world: String::new(),

@@ -316,7 +316,7 @@ pub(super) mod tests {
 
     use coordination::Embedded;
     use coordination::map::MapKeeper;
-    use coordination::records::VolumeRecord;
+    use coordination::records::{NewerFields, VolumeRecord};
     use protocol::{FamilyId, LayerId, NodeId};
 
     use super::*;
@@ -349,6 +349,7 @@ pub(super) mod tests {
             labels: std::collections::BTreeMap::new(),
             limits: protocol::limits::VolumeLimits::default(),
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         let key = Key::Volume(VOLUME).to_text();
         let made = store

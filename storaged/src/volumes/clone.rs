@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use admin_api::names::check_name;
 use coordination::keys::Key;
-use coordination::records::{LayerRecord, NameRecord, Origin, VolumeRecord, encode};
+use coordination::records::{LayerRecord, NameRecord, NewerFields, Origin, VolumeRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction};
 use protocol::limits::VolumeLimits;
 use protocol::{LayerId, VolumeId};
@@ -58,6 +58,7 @@ fn plan(
         // Those of its source are its source's.
         limits: VolumeLimits::default(),
         created_ms: now,
+        newer: NewerFields::default(),
     };
     let snapshot_key = Key::Snapshot(family, source_id, snapshot.to_owned()).to_text();
     let name_key = Key::VolumeName(name.to_owned()).to_text();

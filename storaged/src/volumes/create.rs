@@ -6,7 +6,9 @@ use admin_api::names::check_name;
 use admin_api::sizes::SizeInput;
 use admin_api::volumes::CreateVolume;
 use coordination::keys::Key;
-use coordination::records::{FamilyRecord, LayerRecord, NameRecord, PoolRecord, VolumeRecord, encode};
+use coordination::records::{
+    FamilyRecord, LayerRecord, NameRecord, NewerFields, PoolRecord, VolumeRecord, encode,
+};
 use coordination::{ClusterMap, Compare, Transaction, map::Versioned};
 use protocol::limits::VolumeLimits;
 use protocol::{FamilyId, LayerId, PoolId, VolumeId};
@@ -80,6 +82,7 @@ fn plan(
         labels: BTreeMap::new(),
         limits,
         created_ms: now,
+        newer: NewerFields::default(),
     };
     let layer = LayerRecord {
         parent: None,

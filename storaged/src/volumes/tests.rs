@@ -9,7 +9,9 @@ use admin_api::volumes::CreateVolume;
 use async_trait::async_trait;
 use coordination::keys::ROOT;
 use coordination::map::MapKeeper;
-use coordination::records::{FailureDomain, NameRecord, OwnerRecord, PoolRecord, Redundancy, encode};
+use coordination::records::{
+    FailureDomain, NameRecord, NewerFields, OwnerRecord, PoolRecord, Redundancy, encode,
+};
 use coordination::{Embedded, LeaseId};
 use protocol::{Generation, NodeId, PoolId};
 
@@ -144,6 +146,7 @@ impl World {
             disks: None,
             closing: false,
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         let transaction = Transaction::new()
             .put(Key::Pool(PoolId(1)).to_text(), encode(&pool).unwrap())

@@ -11,7 +11,7 @@ use client::transport::{self, Address, Link, Listener};
 use client::volume::{OpenError, Options, Volume};
 use coordination::keys::Key;
 use coordination::map::{MapKeeper, MapWatch};
-use coordination::records::{DiskRecord, NodeRecord, NodeUpRecord, SchemaRecord, encode};
+use coordination::records::{DiskRecord, NewerFields, NodeRecord, NodeUpRecord, SchemaRecord, encode};
 use coordination::{ClusterMap, Compare, Coordination, Embedded, LeaseId, Outcome, Transaction};
 use protocol::codec::Message;
 use protocol::rows::is_rows;
@@ -344,6 +344,7 @@ async fn register(store: &Embedded, directory: &Path) {
         serial: [1; 16],
         addresses: Vec::new(),
         created_ms: 0,
+        newer: NewerFields::default(),
     };
     transaction = transaction.put(Key::Node(NODE).to_text(), encode(&node).unwrap());
     for disk in DISKS {
@@ -356,6 +357,7 @@ async fn register(store: &Embedded, directory: &Path) {
             addresses: vec![Address::Unix(socket(directory, disk)).to_string()],
             capacity: None,
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         transaction = transaction.put(Key::Disk(disk).to_text(), encode(&record).unwrap());
     }

@@ -6,8 +6,8 @@ use anyhow::Result;
 use coordination::keys::Key;
 use coordination::placement::{Candidate, choose};
 use coordination::records::{
-    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, NameRecord, NodeRecord, NodeUpRecord,
-    OwnerRecord, PoolRecord, Redundancy, SchemaRecord, SnapshotRecord, VolumeRecord, encode,
+    DiskRecord, FailureDomain, FamilyRecord, GroupRecord, LayerRecord, NameRecord, NewerFields, NodeRecord,
+    NodeUpRecord, OwnerRecord, PoolRecord, Redundancy, SchemaRecord, SnapshotRecord, VolumeRecord, encode,
 };
 use coordination::{Entry, Range, Revision};
 use protocol::session::{Slot, SlotState};
@@ -134,6 +134,7 @@ impl Records {
             serial: [9; 16],
             addresses: vec![format!("tcp:10.1.{}.{}:7400", node / 250, node % 250)],
             created_ms: MOMENT_MS,
+            newer: NewerFields::default(),
         };
         self.put("node", &Key::Node(id), encode(&record)?);
         let up = NodeUpRecord {
@@ -158,6 +159,7 @@ impl Records {
                 ],
                 capacity: Some(4_000_000_000_000),
                 created_ms: MOMENT_MS,
+                newer: NewerFields::default(),
             };
             self.put("disk", &Key::Disk(disk.disk), encode(&record)?);
         }
@@ -176,6 +178,7 @@ impl Records {
             disks: (plan.pools > 1).then(|| candidates.iter().map(|disk| disk.disk).collect()),
             closing: false,
             created_ms: MOMENT_MS,
+            newer: NewerFields::default(),
         };
         self.put("pool", &Key::Pool(id), encode(&record)?);
         let pointer = NameRecord { id: u64::from(id.0) };
@@ -217,6 +220,7 @@ impl Records {
             labels: std::collections::BTreeMap::new(),
             limits: protocol::limits::VolumeLimits::default(),
             created_ms: MOMENT_MS,
+            newer: NewerFields::default(),
         };
         self.put("volume", &Key::Volume(volume), encode(&record)?);
         self.put(

@@ -302,6 +302,7 @@ mod tests {
                 labels: std::collections::BTreeMap::new(),
                 limits: protocol::limits::VolumeLimits::default(),
                 created_ms: 0,
+                newer: crate::records::NewerFields::default(),
             };
             let revision = Revision(1);
             family.put_volume(

@@ -122,7 +122,7 @@ mod tests {
     use crate::layout::first_slots;
     use crate::placement::{Candidate, WHOLE};
     use crate::records::{
-        FailureDomain, FamilyRecord, GroupRecord, PoolRecord, Redundancy, VolumeRecord, encode,
+        FailureDomain, FamilyRecord, GroupRecord, NewerFields, PoolRecord, Redundancy, VolumeRecord, encode,
     };
     use crate::store::{Entry, Range, Revision};
 
@@ -166,6 +166,7 @@ mod tests {
             disks: None,
             closing: false,
             created_ms: 1,
+            newer: NewerFields::default(),
         };
         let group = GroupRecord {
             slots: first_slots(PG, redundancy, FailureDomain::Node, &candidates),
@@ -180,6 +181,7 @@ mod tests {
             labels: std::collections::BTreeMap::new(),
             limits,
             created_ms: 1,
+            newer: NewerFields::default(),
         };
         let entries = vec![
             entry(&Key::Pool(POOL), &pool),

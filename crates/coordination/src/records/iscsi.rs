@@ -8,6 +8,8 @@ use std::fmt;
 use protocol::VolumeId;
 use serde::{Deserialize, Serialize};
 
+use super::newer::NewerFields;
+
 /// A target. Its name is in its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetRecord {
@@ -20,6 +22,9 @@ pub struct TargetRecord {
     pub mutual: Option<CredentialsRecord>,
     /// When it was made, in milliseconds since 1970.
     pub created_ms: u64,
+    /// What a newer program says of it besides.
+    #[serde(flatten)]
+    pub newer: NewerFields,
 }
 
 /// A volume as a logical unit.
@@ -173,6 +178,7 @@ mod tests {
             }],
             mutual: Some(credentials("t")),
             created_ms: 5,
+            newer: NewerFields::default(),
         }
     }
 

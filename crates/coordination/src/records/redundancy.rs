@@ -109,7 +109,7 @@ mod tests {
     use protocol::session::{Slot, SlotState};
     use protocol::{DiskId, Interval};
 
-    use super::super::{FailureDomain, GroupRecord, PoolRecord, RecordError, decode, encode};
+    use super::super::{FailureDomain, GroupRecord, NewerFields, PoolRecord, RecordError, decode, encode};
     use super::*;
     use crate::store::{Entry, Revision};
 
@@ -133,6 +133,7 @@ mod tests {
             disks: None,
             closing: false,
             created_ms: 5,
+            newer: NewerFields::default(),
         }
     }
 

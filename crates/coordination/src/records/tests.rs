@@ -28,6 +28,7 @@ fn a_volume_record_keeps_its_golden_bytes() {
         labels: BTreeMap::new(),
         limits: VolumeLimits::default(),
         created_ms: 5,
+        newer: NewerFields::default(),
     };
     let golden = br#"{"format":1,"name":"disk-a","family":2,"head":3,"size":4096,"created_ms":5}"#;
     assert_eq!(&*encode(&record).unwrap(), golden.as_slice());
@@ -64,6 +65,7 @@ fn a_volume_record_with_labels_and_limits_keeps_its_golden_bytes() {
         labels: BTreeMap::from([("b".to_owned(), "c\n".to_owned())]),
         limits,
         created_ms: 5,
+        newer: NewerFields::default(),
     };
     let golden = concat!(
         r#"{"format":1,"name":"a","family":2,"head":3,"size":4096,"labels":{"b":"c\n"},"limits":{"#,

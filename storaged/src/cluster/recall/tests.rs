@@ -1,7 +1,7 @@
 //! A node that was stopped while its store was restored puts back what its file remembers, once.
 use coordination::Embedded;
 use coordination::map::{MapKeeper, Remembered};
-use coordination::records::{DiskRecord, SchemaRecord};
+use coordination::records::{DiskRecord, NewerFields, SchemaRecord};
 use protocol::DiskId;
 
 use tokio::time::timeout;
@@ -45,6 +45,7 @@ fn memory() -> Memory {
         addresses: Vec::new(),
         capacity: None,
         created_ms: 0,
+        newer: NewerFields::default(),
     };
     let record = Remembered {
         value: encode(&disk).unwrap(),

@@ -1,6 +1,6 @@
 //! Layers that leave the tree when many nodes have given back what they held of them.
 
-use coordination::records::{DiskRecord, GroupRecord};
+use coordination::records::{DiskRecord, GroupRecord, NewerFields};
 use protocol::session::{Slot, SlotState};
 use protocol::{DiskId, PgId};
 
@@ -21,6 +21,7 @@ async fn a_layer_goes_when_more_nodes_have_said_so_than_one_transaction_forgets(
             addresses: Vec::new(),
             capacity: None,
             created_ms: 0,
+            newer: NewerFields::default(),
         };
         let key = Key::Disk(DiskId(number)).to_text();
         let put = Transaction::new().put(key, encode(&disk).unwrap());

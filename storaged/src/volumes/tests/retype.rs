@@ -1,7 +1,7 @@
 //! Volumes that move to another pool: what is refused, what the records say meanwhile, and at the end.
 
 use coordination::Revision;
-use coordination::records::{FORMAT_OF_MOVES, NodeUpRecord, Speaks};
+use coordination::records::{FORMAT_OF_MOVES, NewerFields, NodeUpRecord, Speaks};
 
 use super::super::retype::{Progress, progress};
 use super::*;
@@ -20,6 +20,7 @@ async fn world() -> (World, VolumeId) {
         disks: None,
         closing: false,
         created_ms: 0,
+        newer: NewerFields::default(),
     };
     let key = Key::Pool(PoolId(2)).to_text();
     put(&world, &key, encode(&pool).unwrap()).await;

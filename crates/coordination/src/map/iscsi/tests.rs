@@ -3,7 +3,7 @@
 use protocol::{FamilyId, LayerId};
 
 use super::*;
-use crate::records::{LunRecord, NameRecord, VolumeRecord, encode};
+use crate::records::{LunRecord, NameRecord, NewerFields, VolumeRecord, encode};
 use crate::store::Range;
 
 const NAME: &str = "iqn.2026-11.org.example:a";
@@ -31,6 +31,7 @@ fn target(at: u64) -> Entry {
         access: Vec::new(),
         mutual: None,
         created_ms: 1,
+        newer: NewerFields::default(),
     };
     entry(&Key::IscsiTarget(NAME.to_owned()), at, &record)
 }
@@ -59,6 +60,7 @@ fn volume(at: u64, id: VolumeId, name: &str) -> Entry {
         labels: std::collections::BTreeMap::new(),
         limits: protocol::limits::VolumeLimits::default(),
         created_ms: 1,
+        newer: NewerFields::default(),
     };
     entry(&Key::Volume(id), at, &record)
 }
