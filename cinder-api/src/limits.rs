@@ -1,7 +1,9 @@
 //! How much of this process whoever asks may hold, and for how long: section `[limits]` of the configuration. What holds to
 //! it is [`crate::serving`] and [`crate::door`].
 
+use std::fmt;
 use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use protocol::limits::Rate;
@@ -22,15 +24,10 @@ const REQUESTS_MAX: u64 = 1_000_000;
 
 /// How many requests a second a project may make unless something else is configured: a twentieth of what two processors
 /// answer.
-const PROJECT_REQUESTS: NonZeroU64 = match NonZeroU64::new(500) {
-    Some(number) => number,
-    None => NonZeroU64::MIN,
-};
-/// Unless something else is configured, a project that has rested may make the requests of so many seconds at once.
-const BURST_SECONDS: NonZeroU64 = match NonZeroU64::new(10) {
-    Some(number) => number,
-    None => NonZeroU64::MIN,
-};
+const PROJECT_REQUESTS: u64 = 500;
+/// Unless something else is configured, a project that has rested may make the requests of so many seconds at once: a page of a
+/// dashboard asks many things.
+const BURST_SECONDS: u64 = 10;
 
 /// The section of the file.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -78,10 +75,7 @@ impl Default for Limits {
             request: Duration::from_mins(3),
             answer: Duration::from_mins(1),
             shutdown: Duration::from_mins(1),
-            project: Some(Rate {
-                per_second: PROJECT_REQUESTS,
-                burst: PROJECT_REQUESTS.checked_mul(BURST_SECONDS),
-            }),
+            project: project_rate(PROJECT_REQUESTS, None),
         }
     }
 }
@@ -90,47 +84,51 @@ impl LimitsFile {
     /// The limits that it says, or a sentence about what makes no sense in it.
     pub fn check(self) -> Result<Limits, String> {
         let default = Limits::default();
-        let connections = self.connections.unwrap_or(default.connections);
-        if !(1..=CONNECTIONS_MAX).contains(&connections) {
-            return Err(format!(
-                "limits.connections is {connections}, and 1 to {CONNECTIONS_MAX} are possible"
-            ));
-        }
-        let time = |name: &str, said: Option<u64>, default: Duration| match said {
-            None => Ok(default),
-            Some(seconds) if (1..=SECONDS_MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-            Some(seconds) => Err(format!(
-                "limits.{name} is {seconds}, and 1 to {SECONDS_MAX} are possible"
-            )),
+        let connections = possible("connections", self.connections, 1..=CONNECTIONS_MAX)?;
+        let time = |name: &str, said: Option<u64>, default: Duration| {
+            Ok::<_, String>(possible(name, said, 1..=SECONDS_MAX)?.map_or(default, Duration::from_secs))
         };
+        let per_second = self.project_requests_per_second;
+        let per_second = possible("project_requests_per_second", per_second, 0..=REQUESTS_MAX)?;
+        let burst = possible(
+            "project_requests_burst",
+            self.project_requests_burst,
+            1..=REQUESTS_MAX,
+        )?;
         Ok(Limits {
-            connections,
+            connections: connections.unwrap_or(default.connections),
             header: time("header_seconds", self.header_seconds, default.header)?,
             body: time("body_seconds", self.body_seconds, default.body)?,
             request: time("request_seconds", self.request_seconds, default.request)?,
             answer: time("answer_seconds", self.answer_seconds, default.answer)?,
             shutdown: time("shutdown_seconds", self.shutdown_seconds, default.shutdown)?,
-            project: self.project_rate(default.project)?,
+            project: project_rate(per_second.unwrap_or(PROJECT_REQUESTS), burst),
         })
     }
+}
 
-    fn project_rate(self, default: Option<Rate>) -> Result<Option<Rate>, String> {
-        let number = |name: &str, least: u64, said: Option<u64>| match said {
-            Some(number) if !(least..=REQUESTS_MAX).contains(&number) => Err(format!(
-                "limits.{name} is {number}, and {least} to {REQUESTS_MAX} are possible"
-            )),
-            said => Ok(said),
-        };
-        let per_second = number("project_requests_per_second", 0, self.project_requests_per_second)?;
-        let burst = number("project_requests_burst", 1, self.project_requests_burst)?;
-        let default = default.map_or(0, |rate| rate.per_second.get());
-        // A page of a dashboard asks many things at once.
-        let rate = |per_second: NonZeroU64| Rate {
-            per_second,
-            burst: burst.map_or(per_second.checked_mul(BURST_SECONDS), NonZeroU64::new),
-        };
-        Ok(NonZeroU64::new(per_second.unwrap_or(default)).map(rate))
+/// What is said of a limit, if anything is and it is possible.
+fn possible<N: PartialOrd + fmt::Display>(
+    name: &str,
+    said: Option<N>,
+    range: RangeInclusive<N>,
+) -> Result<Option<N>, String> {
+    match said {
+        Some(number) if !range.contains(&number) => Err(format!(
+            "limits.{name} is {number}, and {} to {} are possible",
+            range.start(),
+            range.end()
+        )),
+        said => Ok(said),
     }
+}
+
+/// Nothing if there is no bound.
+fn project_rate(per_second: u64, burst: Option<u64>) -> Option<Rate> {
+    Some(Rate {
+        per_second: NonZeroU64::new(per_second)?,
+        burst: NonZeroU64::new(burst.unwrap_or(per_second.saturating_mul(BURST_SECONDS))),
+    })
 }
 
 #[cfg(test)]

@@ -48,17 +48,7 @@ mod tests {
     //! Records are a stored format: golden bytes.
     use super::super::{NodeUpRecord, decode, encode};
     use super::*;
-    use crate::store::{Entry, Revision};
-
-    fn entry(value: &str) -> Entry {
-        Entry {
-            key: "/storaged/slow/00000001".to_owned(),
-            value: value.as_bytes().into(),
-            created: Revision(1),
-            modified: Revision(1),
-            lease: None,
-        }
-    }
+    use crate::records::tests::entry;
 
     #[test]
     fn a_record_of_a_slow_disk_keeps_its_golden_bytes() {

@@ -147,17 +147,7 @@ mod tests {
     //! Records are a stored format: golden bytes; and secrets are not shown by accident.
     use super::super::{decode, encode};
     use super::*;
-    use crate::store::{Entry, Revision};
-
-    fn entry(value: &str) -> Entry {
-        Entry {
-            key: "/storaged/iscsi-target/iqn.2026-11.org.example:a".to_owned(),
-            value: value.as_bytes().into(),
-            created: Revision(1),
-            modified: Revision(1),
-            lease: None,
-        }
-    }
+    use crate::records::tests::entry;
 
     fn credentials(user: &str) -> CredentialsRecord {
         let (user, secret) = (user.to_owned(), "123456789012".to_owned());

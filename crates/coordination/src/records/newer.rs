@@ -26,26 +26,14 @@ impl fmt::Debug for NewerFields {
 #[cfg(test)]
 mod tests {
     //! A record that is read, changed and written has all that was in it.
-    use std::sync::Arc;
-
     use serde::de::DeserializeOwned;
 
     use super::*;
+    use crate::records::tests::entry;
     use crate::records::{DiskRecord, NodeRecord, PoolRecord, TargetRecord, VolumeRecord, decode, encode};
-    use crate::store::{Entry, Revision};
 
     /// What a newer program has added, in shapes that a reader might not expect.
     const ADDED: &str = r#""speed":{"cache":[1,18446744073709551615,-1,"x",null]},"zeal":true"#;
-
-    fn entry(text: String) -> Entry {
-        Entry {
-            key: "a-key".to_owned(),
-            value: Arc::from(text.into_bytes()),
-            created: Revision(1),
-            modified: Revision(1),
-            lease: None,
-        }
-    }
 
     /// Reads a record with more fields than are known, and writes it with a change.
     fn pass_through<T: Serialize + DeserializeOwned>(plain: &str, change: impl Fn(&mut T), changed: &str) {
@@ -88,9 +76,9 @@ mod tests {
     #[test]
     fn a_large_number_is_the_same_however_often_the_record_is_written() {
         let text = r#"{"format":1,"luns":[],"access":[],"created_ms":5,"x":100000004073709551615,"y":0.1}"#;
-        let record: TargetRecord = decode(&entry(text.to_owned())).unwrap();
+        let record: TargetRecord = decode(&entry(text)).unwrap();
         let written = encode(&record).unwrap();
-        let again: TargetRecord = decode(&entry(String::from_utf8(written.to_vec()).unwrap())).unwrap();
+        let again: TargetRecord = decode(&entry(&written)).unwrap();
         assert_eq!(again, record);
     }
 

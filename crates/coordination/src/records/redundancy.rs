@@ -111,17 +111,7 @@ mod tests {
 
     use super::super::{FailureDomain, GroupRecord, NewerFields, PoolRecord, RecordError, decode, encode};
     use super::*;
-    use crate::store::{Entry, Revision};
-
-    fn entry(value: &str) -> Entry {
-        Entry {
-            key: "/storaged/pool/00000001".to_owned(),
-            value: value.as_bytes().into(),
-            created: Revision(1),
-            modified: Revision(1),
-            lease: None,
-        }
-    }
+    use crate::records::tests::entry;
 
     fn pool(redundancy: Redundancy) -> PoolRecord {
         PoolRecord {

@@ -6,10 +6,11 @@ use protocol::limits::{DirectionLimits, Rate};
 use super::*;
 use crate::store::Revision;
 
-fn entry(value: &[u8]) -> Entry {
+/// A record as the store has it, for the tests of all records; its key is that of a volume.
+pub(super) fn entry(value: impl AsRef<[u8]>) -> Entry {
     Entry {
         key: "/storaged/volume/0000000000000001".to_owned(),
-        value: value.into(),
+        value: value.as_ref().into(),
         created: Revision(1),
         modified: Revision(1),
         lease: None,

@@ -56,7 +56,8 @@ fn page(number: u8, state: Option<ModeState>) -> Vec<u8> {
                 0
             };
             if !changeable {
-                // Commands may be done in any order; what another path aborts is answered; there is no limit to how long the unit is busy.
+                // Commands may be done in any order; what another path aborts is answered; there is no limit to how long
+                // the unit is busy.
                 page[3] = 0x10;
                 page[5] = TASK_ABORTED_STATUS;
                 page[8..10].copy_from_slice(&[0xff, 0xff]);
