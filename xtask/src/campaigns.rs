@@ -45,6 +45,8 @@ pub(crate) const OF_EVERY_RUN: &[Program] = &[
     NBD,
     ISCSI,
     STORAGECTL,
+    ATTACH,
+    CINDER_API,
     SIMULATOR,
     MODEL,
     CRASH,

@@ -4,6 +4,7 @@
 mod dependencies;
 mod directions;
 mod document;
+mod features;
 mod functions;
 mod lessons;
 mod modules;
@@ -66,6 +67,7 @@ pub(crate) fn rules() -> Result<Tally> {
         ("documents", document_rules()?),
         ("directions", directions::check(&metadata)),
         ("dependencies", dependencies::check(&metadata)?),
+        ("features", features::check()?),
     ] {
         for finding in &findings {
             println!("{finding}");

@@ -3,6 +3,7 @@
 //! Runs them without cargo, which holds its lock on the build folder until it knows that nothing is to be compiled: others
 //! compile meanwhile.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -37,11 +38,16 @@ pub(crate) fn build(with: &[Program]) -> Result<&'static [Executable]> {
     Ok(ALL.get_or_init(|| built))
 }
 
+/// Tests at once for each processor: those that take long run several processes, and wait for them more than they compute.
+const AT_ONCE: usize = 2;
+
 /// Runs them all, whatever others found.
 pub(crate) fn run(all: &[Executable]) -> Result<Tally> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let at_once = format!("--test-threads={}", processors * AT_ONCE);
     let mut tally = Tally::default();
     for executable in all {
-        let (output, good) = run_and_read(executable.command().arg("--quiet"))?;
+        let (output, good) = run_and_read(executable.command().args(["--quiet", &at_once]))?;
         tally.add(judged(&output, good));
     }
     Ok(tally)

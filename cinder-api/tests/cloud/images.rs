@@ -30,9 +30,8 @@ fn disk(folder: &Path, format: &str) -> PathBuf {
     made
 }
 
-/// A cloud with so many API processes, and the Glance of all these tests, which is in its catalogue. Its folder is left to
-/// the system.
-fn cloud_with_images(apis: usize) -> (Cloud, &'static Glance) {
+/// The Glance of all these tests, and the Keystone that has it in its catalogue. Their folder is left to the system.
+fn services() -> &'static (Arc<Keystone>, Glance) {
     static OF_ALL: LazyLock<(Arc<Keystone>, Glance)> = LazyLock::new(|| {
         let folder = tempfile::tempdir().unwrap().keep();
         let keystone = own_keystone(&folder);
@@ -41,7 +40,12 @@ fn cloud_with_images(apis: usize) -> (Cloud, &'static Glance) {
         let glance = Glance::start(&place, &keystone).unwrap();
         (keystone, glance)
     });
-    let (keystone, glance) = &*OF_ALL;
+    &OF_ALL
+}
+
+/// A cloud with so many API processes, and that Glance.
+fn cloud_with_images(apis: usize) -> (Cloud, &'static Glance) {
+    let (keystone, glance) = services();
     (Cloud::start_at(apis, keystone), glance)
 }
 
@@ -55,6 +59,23 @@ fn ask_for(user: &User, api: &Api, image: &str) -> String {
 fn copies(cloud: &Cloud) -> usize {
     let list = cloud.node.storagectl(&["volume", "list"]).unwrap();
     list.lines().filter(|line| line.starts_with("image-")).count()
+}
+
+/// What several tests send at once must not make one of them fail.
+#[test]
+fn the_glance_of_these_tests_takes_all_images_that_many_upload_at_once() {
+    let (keystone, glance) = services();
+    let token = keystone.token("alpha-member", "alpha").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("image");
+    std::fs::write(&file, [7; 512]).unwrap();
+    let upload = || glance.upload(&token, "many", "raw", &file);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| [upload(), upload()])).collect();
+        for thread in threads {
+            let _identities = thread.join().unwrap().map(Result::unwrap);
+        }
+    });
 }
 
 #[test]

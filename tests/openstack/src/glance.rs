@@ -17,6 +17,18 @@ use crate::server::{Port, Program};
 const SERVE: &str = include_str!("keystone/serve.py");
 /// Requests at a time: bodies of images keep threads busy.
 const THREADS: &str = "4";
+/// Glance reads before it writes, in one transaction. Of two that do so at once in a database that is a file one is told at
+/// once that it is locked, however long it would wait: so each has it for itself from its beginning.
+const APPLICATION: &str = "\
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+@event.listens_for(Engine, 'before_cursor_execute', retval=True)
+def alone(connection, cursor, statement, parameters, context, many):
+    return ('BEGIN IMMEDIATE' if statement == 'BEGIN' else statement), parameters
+from glance.wsgi.api import application
+";
+/// How long one transaction waits for those before it, in seconds.
+const TURN_SECONDS: u32 = 60;
 
 /// A running Glance. It ends with this value, or with the program that started it.
 pub struct Glance {
@@ -41,10 +53,14 @@ impl Glance {
         environment.run("glance-manage", synchronise, &folder)?;
         let port = Port::find()?;
         let url = port.url();
-        let variables = [("OS_GLANCE_CONFIG_DIR", folder.display().to_string())];
+        fs::write(folder.join("glance_here.py"), APPLICATION)?;
+        let variables = [
+            ("OS_GLANCE_CONFIG_DIR", folder.display().to_string()),
+            ("PYTHONPATH", folder.display().to_string()),
+        ];
         let program = Program {
             text: SERVE,
-            arguments: &["glance.wsgi.api:application".to_owned(), THREADS.to_owned()],
+            arguments: &["glance_here:application".to_owned(), THREADS.to_owned()],
             variables: &variables,
         };
         let mut process = program.start(&environment, port, &folder.join("glance.log"))?;
@@ -107,7 +123,7 @@ fn text(folder: &Path, environment: &Environment, keystone: &Keystone) -> String
     let (paste, url) = (paste.display(), keystone.url());
     format!(
         "[DEFAULT]\nenabled_backends = files:file\n\
-         [database]\nconnection = sqlite:///{database}\n\
+         [database]\nconnection = sqlite:///{database}?timeout={TURN_SECONDS}\nsqlite_synchronous = false\n\
          [glance_store]\ndefault_backend = files\n\
          [files]\nfilesystem_store_datadir = {images}\n\
          [os_glance_staging_store]\nfilesystem_store_datadir = {work}\n\
