@@ -30,6 +30,7 @@ pub mod presence;
 pub mod recall;
 pub mod removal;
 mod replacement;
+pub mod seal;
 pub mod tokens;
 
 use identity::{Identity, IdentityError, hexadecimal};

@@ -29,6 +29,7 @@ use crate::events::Events;
 use crate::expiry::Certificates;
 use crate::identities::Identities;
 use crate::iscsi::Iscsi;
+use crate::iscsi::secrets::Secrets;
 use crate::membership::Membership;
 use crate::peers::Peers;
 use crate::peers::gate::Gate;
@@ -170,6 +171,7 @@ impl Daemon {
         let authority = certificates.as_ref().map(|shown| shown.authority.clone());
         let shown = certificates.filter(|_| is_reached(config));
         let tokens = Tokens::new(store.clone(), identities.clone(), node);
+        let secrets = Secrets::new(shown.as_ref().map(|shown| shown.seal.clone()));
         let peers = Peers::new(map.clone(), shown.as_ref().map(|shown| shown.node.clone()));
         let gate = Gate::new(shown.as_ref().map(|shown| shown.node.clone()));
         let port = open_port(config).await;
@@ -231,7 +233,7 @@ impl Daemon {
             node,
             lease: config.lease,
             started,
-            iscsi: Iscsi::new(volumes.clone(), store.clone(), node),
+            iscsi: Iscsi::new(volumes.clone(), store.clone(), node, secrets),
             volumes,
             surveyor: Surveyor::new(peers, disks.clone()),
             disks,

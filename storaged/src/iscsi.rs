@@ -11,7 +11,7 @@ use std::time::Duration;
 use admin_api::iscsi::{Configuration, WaitQuery};
 use coordination::keys::Key;
 use coordination::map::Versioned;
-use coordination::records::{TargetRecord, encode};
+use coordination::records::{TargetRecord, encode_as};
 use coordination::store::LeaseId;
 use coordination::{ClusterMap, Compare, Coordination, Transaction};
 use protocol::NodeId;
@@ -25,13 +25,17 @@ pub mod describe;
 mod luns;
 mod portals;
 mod reservations;
+pub mod secrets;
 mod targets;
+
+use secrets::Secrets;
 
 /// See the module.
 pub struct Iscsi {
     volumes: Arc<Volumes>,
     store: Arc<dyn Coordination>,
     node: NodeId,
+    secrets: Secrets,
     /// The leases of the gateways of this node, by the tags of their portal groups.
     gateways: Mutex<BTreeMap<u16, LeaseId>>,
     /// Whether whoever waits is answered at once.
@@ -40,11 +44,12 @@ pub struct Iscsi {
 
 impl Iscsi {
     /// What this node knows and does of iSCSI.
-    pub fn new(volumes: Arc<Volumes>, store: Arc<dyn Coordination>, node: NodeId) -> Self {
+    pub fn new(volumes: Arc<Volumes>, store: Arc<dyn Coordination>, node: NodeId, secrets: Secrets) -> Self {
         Self {
             volumes,
             store,
             node,
+            secrets,
             gateways: Mutex::new(BTreeMap::new()),
             stopping: watch::channel(false).0,
         }
@@ -61,10 +66,15 @@ impl Iscsi {
         Ok(self.volumes.map())
     }
 
+    /// With what secrets of targets are kept.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// What gateways serve: at once if it is not what they know already, otherwise when it changes or `wait` is over.
     pub async fn configuration(&self, query: WaitQuery) -> Result<Configuration, OperationError> {
         let map = self.waited(query, |map| Some(map.iscsi().revision().0)).await?;
-        Ok(describe::configuration(&map))
+        Ok(describe::configuration(&map, &self.secrets))
     }
 
     /// A map in which `revision` is not what the asker knows; or the newest one when the time is over, or the asker
@@ -110,15 +120,19 @@ fn find_target<'a>(map: &'a ClusterMap, name: &str) -> Result<&'a Versioned<Targ
     target.ok_or_else(|| OperationError::NotFound(format!("there is no iSCSI target {name:?}")))
 }
 
-/// A transaction that replaces a target's record, if it is still the one that was read.
+/// A transaction that replaces a target's record, if it is still the one that was read. Its secrets are sealed, if they may be.
 fn replacing(
+    map: &ClusterMap,
+    secrets: &Secrets,
     name: &str,
     read: &Versioned<TargetRecord>,
-    record: &TargetRecord,
+    mut record: TargetRecord,
 ) -> Result<Transaction, OperationError> {
+    let sealed = secrets.seal(map, name, &mut record);
+    sealed.map_err(|error| OperationError::Unavailable(error.to_string()))?;
     let key = Key::IscsiTarget(name.to_owned()).to_text();
     let transaction = Transaction::new().when(Compare::Modified(key.clone(), read.modified));
-    Ok(transaction.put(key, encode(record)?))
+    Ok(transaction.put(key, encode_as(record.format(), &record)?))
 }
 
 #[cfg(test)]

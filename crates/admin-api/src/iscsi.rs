@@ -134,6 +134,20 @@ pub struct AccessInfo {
     pub chap_user: Option<String>,
 }
 
+/// How the coordination store has the secrets of a target: the worst that is true of one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretsState {
+    /// Sealed with what nodes of the cluster have: whoever reads the store, or a backup of it, does not read them.
+    Sealed,
+    /// In the clear: nodes speak in plaintext, or a node cannot read what is sealed, or nothing of the target was changed
+    /// since all can.
+    Clear,
+    /// Sealed with what this node has not, as when records were restored into another cluster. Whoever should show such a
+    /// secret is not let in.
+    Lost,
+}
+
 /// A target, without secrets: for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetInfo {
@@ -146,6 +160,9 @@ pub struct TargetInfo {
     /// The name with which the target shows initiators who it is; nothing if it cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mutual_user: Option<String>,
+    /// How its secrets are kept; nothing if it has none, or the node is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SecretsState>,
     /// Where it is served.
     pub portals: Vec<Portal>,
     /// When it was made, in milliseconds since 1970.

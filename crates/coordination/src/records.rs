@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use condition::{RecallRecord, SlowRecord, Speaks};
 pub use iscsi::{
     AccessRecord, CredentialsRecord, HolderRecord, LunOfRecord, LunRecord, PortalRecord, RegistrationRecord,
-    ReservationsRecord, TargetRecord,
+    ReservationsRecord, SecretRecord, TargetRecord,
 };
 pub use newer::NewerFields;
 pub use owners::{AttachedRecord, LastOwnerRecord};
@@ -31,12 +31,15 @@ pub use redundancy::{MinInSyncError, Redundancy};
 use crate::store::{CoordinationError, Entry};
 
 /// The newest format of records that this program reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The format of nearly all records.
 const FORMAT_FIRST: u32 = 1;
 /// The format of the record of a moving volume's head layer, which is otherwise the same. A program that knows nothing of
 /// moves would show guests only what is moved already: by this it notices that it cannot work here.
 pub const FORMAT_OF_MOVES: u32 = 2;
+/// The format of the record of an iSCSI target whose secrets are sealed, which is otherwise the same. A program that knows
+/// nothing of seals could let nobody in.
+pub const FORMAT_OF_SEALS: u32 = 3;
 
 /// Identity of the cluster and format of its records; made once, with the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! `storagectl iscsi`: targets, their LUNs, who may log in, and where.
 
 use admin_api::iscsi::{
-    AddAccess, AddLun, CreateTarget, IscsiNameError, Lun, PortalList, TargetInfo, TargetList, normalise_name,
+    AddAccess, AddLun, CreateTarget, IscsiNameError, Lun, PortalList, SecretsState, TargetInfo, TargetList,
+    normalise_name,
 };
 use admin_api::routes::{self, fill};
 use anyhow::Result;
@@ -242,6 +243,14 @@ fn describe(target: &TargetInfo) -> String {
         ("created", format!("{} UTC", format_time(target.created_ms))),
         ("mutual chap", target.mutual_user.clone().unwrap_or_default()),
         (
+            "secrets",
+            target
+                .secrets
+                .map(describe_secrets)
+                .unwrap_or_default()
+                .to_owned(),
+        ),
+        (
             "served at",
             if portals.is_empty() {
                 "nowhere: no storaged-iscsi runs".to_owned()
@@ -257,6 +266,16 @@ fn describe(target: &TargetInfo) -> String {
         render_access(target)
     };
     format!("{head}\n\n{luns}\n\n{access}")
+}
+
+fn describe_secrets(state: SecretsState) -> &'static str {
+    match state {
+        SecretsState::Sealed => "sealed in the coordination store",
+        SecretsState::Clear => "in the clear in the coordination store",
+        SecretsState::Lost => {
+            "of another cluster: whoever should show one is not let in, set them anew (storagectl iscsi acl add, mutual set)"
+        }
+    }
 }
 
 fn render_luns(targets: &[TargetInfo]) -> String {
@@ -342,6 +361,7 @@ mod tests {
                 chap_user: None,
             }],
             mutual_user: None,
+            secrets: None,
             portals: vec![Portal {
                 node: "n1".to_owned(),
                 address: "10.0.0.1:3260".to_owned(),
@@ -365,9 +385,11 @@ mod tests {
         let empty = TargetInfo {
             access: Vec::new(),
             portals: Vec::new(),
+            secrets: Some(SecretsState::Lost),
             ..target()
         };
         let text = describe(&empty);
+        assert!(text.contains("set them anew"), "{text}");
         assert!(
             text.contains("nowhere") && text.contains("nobody may log in"),
             "{text}"

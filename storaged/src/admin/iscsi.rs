@@ -21,7 +21,8 @@ use crate::volumes::OperationError;
 #[utoipa::path(get, path = "/v1/iscsi/targets", tag = "iscsi",
     responses((status = 200, body = TargetList), (status = "5XX", body = ErrorBody)))]
 pub(super) async fn list(State(context): Shared) -> Result<Reply<TargetList>, Failure> {
-    let targets = describe::targets(&*context.iscsi.map()?);
+    let iscsi = &context.iscsi;
+    let targets = describe::targets(&*iscsi.map()?, iscsi.secrets());
     Ok(Reply(TargetList { targets }))
 }
 
@@ -202,6 +203,7 @@ fn volume_number(text: &str) -> Result<VolumeId, Failure> {
 
 fn answer(context: &Context, target: &str) -> Result<TargetInfo, Failure> {
     let name = normalise_name(target).map_err(OperationError::from)?;
-    let target = describe::target(&*context.iscsi.map()?, &name);
+    let iscsi = &context.iscsi;
+    let target = describe::target(&*iscsi.map()?, &name, iscsi.secrets());
     target.ok_or_else(|| not_found(format!("there is no iSCSI target {name:?}")))
 }

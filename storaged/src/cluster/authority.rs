@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::identity::hexadecimal;
+use super::seal::{Seal, SealError};
 
 /// The folder in the work directory.
 const FOLDER: &str = "authority";
@@ -88,6 +89,9 @@ pub enum AuthorityError {
     /// The same, for whoever has no certificate himself.
     #[error(transparent)]
     Door(#[from] DoorError),
+    /// Nothing can be sealed with it.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The coordination store refuses.
     #[error(transparent)]
     Store(#[from] CoordinationError),
@@ -101,6 +105,7 @@ pub struct Authority {
     node: NodeId,
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
+    seal: Arc<Seal>,
 }
 
 /// What a node shows at its disks and its door, and its front ends; they change while it runs.
@@ -114,6 +119,8 @@ pub struct Shown {
     pub door: watch::Receiver<Door>,
     /// To programs that ask the admin API over the network.
     pub admin: watch::Receiver<Arc<ServerConfig>>,
+    /// With what secrets are sealed that all nodes shall read, and nobody else.
+    pub seal: Arc<Seal>,
     /// The authority's certificate, as the text of a PEM file.
     pub authority: String,
 }
@@ -151,9 +158,11 @@ impl Authority {
         if known.is_some_and(|known| known.certificate != certificate) {
             return Err(AuthorityError::Foreign { path: folder });
         }
+        let seal = Seal::new(cluster, pair.serialized_der())?;
         Ok(Self {
             node,
             certificate,
+            seal: Arc::new(seal),
             issuer: Issuer::new(params(cluster), pair),
         })
     }
@@ -173,6 +182,7 @@ impl Authority {
             front_ends: told,
             door: opened,
             admin: asked,
+            seal: self.seal.clone(),
             authority: self.certificate.clone(),
         };
         let keep = async move {

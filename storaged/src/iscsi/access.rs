@@ -2,8 +2,9 @@
 
 use admin_api::iscsi::{ACCESS_MAX, AddAccess, Credentials, normalise_name};
 use coordination::ClusterMap;
-use coordination::records::{AccessRecord, CredentialsRecord, TargetRecord};
+use coordination::records::{AccessRecord, CredentialsRecord, SecretRecord, TargetRecord};
 
+use super::secrets::Secrets;
 use super::{Iscsi, find_target, replacing};
 use crate::volumes::{Decision, OperationError, Plan, event};
 
@@ -11,12 +12,10 @@ impl Iscsi {
     /// Lets an initiator in, or changes what it must show.
     pub async fn add_access(&self, target: &str, request: &AddAccess) -> Result<(), OperationError> {
         let target = normalise_name(target)?;
-        let chap = request.chap.as_ref().map(checked).transpose()?;
-        let access = AccessRecord {
-            initiator: normalise_name(&request.initiator)?,
-            chap,
-        };
-        let plan = |map: &ClusterMap| plan_addition(map, &target, &access);
+        let initiator = normalise_name(&request.initiator)?;
+        let chap = request.chap.as_ref();
+        chap.map_or(Ok(()), check)?;
+        let plan = |map: &ClusterMap| plan_addition(map, &self.secrets, &target, &initiator, chap);
         self.volumes.carry_out(plan).await
     }
 
@@ -24,48 +23,61 @@ impl Iscsi {
     pub async fn remove_access(&self, target: &str, initiator: &str) -> Result<(), OperationError> {
         let target = normalise_name(target)?;
         let initiator = normalise_name(initiator)?;
-        let plan = |map: &ClusterMap| plan_removal(map, &target, &initiator);
+        let plan = |map: &ClusterMap| plan_removal(map, &self.secrets, &target, &initiator);
         self.volumes.carry_out(plan).await
     }
 
     /// Sets with what a target shows who it is; nothing: it cannot any more.
     pub async fn set_mutual(&self, target: &str, mutual: Option<&Credentials>) -> Result<(), OperationError> {
         let target = normalise_name(target)?;
-        let mutual = mutual.map(checked).transpose()?;
-        let plan = |map: &ClusterMap| plan_mutual(map, &target, mutual.as_ref());
+        mutual.map_or(Ok(()), check)?;
+        let plan = |map: &ClusterMap| plan_mutual(map, &self.secrets, &target, mutual);
         self.volumes.carry_out(plan).await
     }
 }
 
-fn checked(credentials: &Credentials) -> Result<CredentialsRecord, OperationError> {
+fn check(credentials: &Credentials) -> Result<(), OperationError> {
     let checked = credentials.check();
-    checked.map_err(|error| OperationError::Invalid(error.to_string()))?;
-    Ok(CredentialsRecord {
+    checked.map_err(|error| OperationError::Invalid(error.to_string()))
+}
+
+/// What is kept of that, before it is sealed.
+fn kept(credentials: &Credentials) -> CredentialsRecord {
+    CredentialsRecord {
         user: credentials.user.clone(),
-        secret: credentials.secret.clone(),
-    })
+        secret: SecretRecord::Clear(credentials.secret.clone()),
+    }
 }
 
 fn plan_addition(
     map: &ClusterMap,
+    secrets: &Secrets,
     target: &str,
-    access: &AccessRecord,
+    initiator: &str,
+    chap: Option<&Credentials>,
 ) -> Result<Decision<()>, OperationError> {
     let read = find_target(map, target)?;
     let mut record = read.record.clone();
-    let initiator = &access.initiator;
-    let done = match record
+    let is_same = |known: Option<&CredentialsRecord>| match (known, chap) {
+        (None, None) => true,
+        (Some(known), Some(chap)) => secrets.open(target, Some(initiator), known).as_ref() == Some(chap),
+        _ => false,
+    };
+    let known = record
         .access
         .iter_mut()
-        .find(|known| known.initiator == *initiator)
-    {
-        Some(known) if known == access => return Ok(Decision::Unchanged(())),
+        .find(|known| known.initiator == initiator);
+    let done = match known {
+        Some(known) if is_same(known.chap.as_ref()) => return Ok(Decision::Unchanged(())),
         Some(known) => {
-            known.clone_from(access);
+            known.chap = chap.map(kept);
             "was changed"
         }
         None => {
-            record.access.push(access.clone());
+            record.access.push(AccessRecord {
+                initiator: initiator.to_owned(),
+                chap: chap.map(kept),
+            });
             "was allowed"
         }
     };
@@ -74,12 +86,12 @@ fn plan_addition(
             "the iSCSI target {target} lets {ACCESS_MAX} initiators in, and no target lets in more: make another target"
         )));
     }
-    refuse_same_secret(&record)?;
+    refuse_same_secret(secrets, target, &record)?;
     record
         .access
         .sort_by(|one, other| one.initiator.cmp(&other.initiator));
-    let transaction = replacing(target, read, &record)?;
-    let how = match &access.chap {
+    let transaction = replacing(map, secrets, target, read, record)?;
+    let how = match chap {
         Some(chap) => format!("with CHAP as {:?}", chap.user),
         None => "by its name alone".to_owned(),
     };
@@ -91,7 +103,12 @@ fn plan_addition(
     ))
 }
 
-fn plan_removal(map: &ClusterMap, target: &str, initiator: &str) -> Result<Decision<()>, OperationError> {
+fn plan_removal(
+    map: &ClusterMap,
+    secrets: &Secrets,
+    target: &str,
+    initiator: &str,
+) -> Result<Decision<()>, OperationError> {
     let read = find_target(map, target)?;
     let mut record = read.record.clone();
     record.access.retain(|access| access.initiator != initiator);
@@ -100,7 +117,7 @@ fn plan_removal(map: &ClusterMap, target: &str, initiator: &str) -> Result<Decis
             "the iSCSI target {target} does not let {initiator} in: there is nothing to remove"
         )));
     }
-    let transaction = replacing(target, read, &record)?;
+    let transaction = replacing(map, secrets, target, read, record)?;
     let message = format!("{initiator} may log in to the iSCSI target {target} no more");
     Ok(Plan::decide(
         transaction,
@@ -111,17 +128,23 @@ fn plan_removal(map: &ClusterMap, target: &str, initiator: &str) -> Result<Decis
 
 fn plan_mutual(
     map: &ClusterMap,
+    secrets: &Secrets,
     target: &str,
-    mutual: Option<&CredentialsRecord>,
+    mutual: Option<&Credentials>,
 ) -> Result<Decision<()>, OperationError> {
     let read = find_target(map, target)?;
-    if read.record.mutual.as_ref() == mutual {
+    let is_same = match (&read.record.mutual, mutual) {
+        (None, None) => true,
+        (Some(known), Some(mutual)) => secrets.open(target, None, known).as_ref() == Some(mutual),
+        _ => false,
+    };
+    if is_same {
         return Ok(Decision::Unchanged(()));
     }
     let mut record = read.record.clone();
-    record.mutual = mutual.cloned();
-    refuse_same_secret(&record)?;
-    let transaction = replacing(target, read, &record)?;
+    record.mutual = mutual.map(kept);
+    refuse_same_secret(secrets, target, &record)?;
+    let transaction = replacing(map, secrets, target, read, record)?;
     let (kind, message) = match mutual {
         Some(mutual) => (
             "iscsi_mutual_set",
@@ -137,13 +160,16 @@ fn plan_mutual(
 
 /// Both directions with one secret: whoever lets a target answer his own challenge could log in (RFC 7143
 /// section 9.2.1), and initiators refuse it.
-fn refuse_same_secret(record: &TargetRecord) -> Result<(), OperationError> {
-    let Some(mutual) = &record.mutual else {
+fn refuse_same_secret(secrets: &Secrets, target: &str, record: &TargetRecord) -> Result<(), OperationError> {
+    let own = record.mutual.as_ref();
+    // What does not open lets nobody in, and no initiator is shown it.
+    let Some(own) = own.and_then(|own| secrets.open(target, None, own)) else {
         return Ok(());
     };
     let same = |access: &&AccessRecord| {
         let chap = access.chap.as_ref();
-        chap.is_some_and(|chap| chap.secret == mutual.secret)
+        let chap = chap.and_then(|chap| secrets.open(target, Some(&access.initiator), chap));
+        chap.is_some_and(|chap| chap.secret == own.secret)
     };
     match record.access.iter().find(same) {
         None => Ok(()),

@@ -1,24 +1,29 @@
 //! Records of iSCSI in the words of the admin API: with secrets for gateways, without for people.
 
 use admin_api::iscsi::{
-    Access, AccessInfo, Configuration, Credentials, Holder, Lun, Portal, Registration, Reservations, Target,
-    TargetInfo,
+    Access, AccessInfo, Configuration, Holder, Lun, Portal, Registration, Reservations, Target, TargetInfo,
 };
 use coordination::ClusterMap;
 use coordination::map::Versioned;
 use coordination::records::{
-    AccessRecord, CredentialsRecord, HolderRecord, LunRecord, RegistrationRecord, ReservationsRecord,
-    TargetRecord,
+    AccessRecord, HolderRecord, LunRecord, RegistrationRecord, ReservationsRecord, TargetRecord,
 };
+use tracing::warn;
 
-/// All that a gateway must know, with secrets.
-pub fn configuration(map: &ClusterMap) -> Configuration {
+use super::secrets::Secrets;
+
+/// All that a gateway must know, with secrets. Whoever should show one that cannot be opened is not let in.
+pub fn configuration(map: &ClusterMap, secrets: &Secrets) -> Configuration {
     let portals = portals(map);
     let targets = map.iscsi().targets().map(|(name, target)| Target {
         name: name.to_owned(),
         luns: luns(map, &target.record),
-        access: target.record.access.iter().map(access).collect(),
-        mutual: target.record.mutual.as_ref().map(credentials),
+        access: let_in(name, &target.record, secrets),
+        mutual: target
+            .record
+            .mutual
+            .as_ref()
+            .and_then(|own| secrets.open(name, None, own)),
         portals: portals.clone(),
         created_ms: target.record.created_ms,
     });
@@ -30,17 +35,17 @@ pub fn configuration(map: &ClusterMap) -> Configuration {
 }
 
 /// All targets, without secrets.
-pub fn targets(map: &ClusterMap) -> Vec<TargetInfo> {
+pub fn targets(map: &ClusterMap, secrets: &Secrets) -> Vec<TargetInfo> {
     let targets = map.iscsi().targets();
     targets
-        .map(|(name, target)| target_info(map, name, &target.record))
+        .map(|(name, target)| target_info(map, name, &target.record, secrets))
         .collect()
 }
 
 /// One target, without secrets.
-pub fn target(map: &ClusterMap, name: &str) -> Option<TargetInfo> {
+pub fn target(map: &ClusterMap, name: &str, secrets: &Secrets) -> Option<TargetInfo> {
     let target = map.iscsi().target(name)?;
-    Some(target_info(map, name, &target.record))
+    Some(target_info(map, name, &target.record, secrets))
 }
 
 /// Where gateways serve.
@@ -124,7 +129,7 @@ fn registration(record: &RegistrationRecord) -> Registration {
     }
 }
 
-fn target_info(map: &ClusterMap, name: &str, record: &TargetRecord) -> TargetInfo {
+fn target_info(map: &ClusterMap, name: &str, record: &TargetRecord, secrets: &Secrets) -> TargetInfo {
     let access = record.access.iter().map(|access| AccessInfo {
         initiator: access.initiator.clone(),
         chap_user: access.chap.as_ref().map(|chap| chap.user.clone()),
@@ -134,6 +139,7 @@ fn target_info(map: &ClusterMap, name: &str, record: &TargetRecord) -> TargetInf
         luns: luns(map, record),
         access: access.collect(),
         mutual_user: record.mutual.as_ref().map(|mutual| mutual.user.clone()),
+        secrets: secrets.state(name, record),
         portals: portals(map),
         created_ms: record.created_ms,
     }
@@ -152,16 +158,27 @@ fn luns(map: &ClusterMap, record: &TargetRecord) -> Vec<Lun> {
     record.luns.iter().map(named).collect()
 }
 
-fn access(record: &AccessRecord) -> Access {
-    Access {
-        initiator: record.initiator.clone(),
-        chap: record.chap.as_ref().map(credentials),
-    }
-}
-
-fn credentials(record: &CredentialsRecord) -> Credentials {
-    Credentials {
-        user: record.user.clone(),
-        secret: record.secret.clone(),
-    }
+/// Who may log in, with what they must show. A secret that does not open must not become none.
+fn let_in(target: &str, record: &TargetRecord, secrets: &Secrets) -> Vec<Access> {
+    let opened = |access: &AccessRecord| {
+        let initiator = access.initiator.clone();
+        let Some(chap) = &access.chap else {
+            return Some(Access {
+                initiator,
+                chap: None,
+            });
+        };
+        let chap = secrets.open(target, Some(&initiator), chap);
+        if chap.is_none() {
+            warn!(
+                target_name = target,
+                initiator, "its secret is not sealed for this cluster, so it is not let in: set it anew"
+            );
+        }
+        chap.map(|chap| Access {
+            initiator,
+            chap: Some(chap),
+        })
+    };
+    record.access.iter().filter_map(opened).collect()
 }

@@ -7,6 +7,7 @@ use coordination::records::{LunOfRecord, LunRecord, TargetRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction};
 use protocol::VolumeId;
 
+use super::secrets::Secrets;
 use super::{Iscsi, find_target, replacing};
 use crate::volumes::{Decision, OperationError, Plan, event, find};
 
@@ -26,21 +27,21 @@ impl Iscsi {
                 "a LUN's number is from 0 to {LUN_NUMBER_MAX}, not {number}"
             )));
         }
-        let plan = |map: &ClusterMap| plan_addition(map, &target, request, block_size);
+        let plan = |map: &ClusterMap| plan_addition(map, &self.secrets, &target, request, block_size);
         self.volumes.carry_out(plan).await
     }
 
     /// Removes a LUN with its reservations. The volume stays.
     pub async fn remove_lun(&self, target: &str, number: u16) -> Result<(), OperationError> {
         let target = normalise_name(target)?;
-        self.volumes
-            .carry_out(|map| plan_removal(map, &target, number))
-            .await
+        let plan = |map: &ClusterMap| plan_removal(map, &self.secrets, &target, number);
+        self.volumes.carry_out(plan).await
     }
 }
 
 fn plan_addition(
     map: &ClusterMap,
+    secrets: &Secrets,
     target: &str,
     request: &AddLun,
     block_size: u32,
@@ -68,7 +69,7 @@ fn plan_addition(
         number,
     };
     let note_key = Key::IscsiLun(volume).to_text();
-    let transaction = replacing(target, read, &record)?
+    let transaction = replacing(map, secrets, target, read, record)?
         .when(Compare::Present(Key::Volume(volume).to_text()))
         .when(Compare::Absent(note_key.clone()))
         .put(note_key, encode(&note)?);
@@ -95,7 +96,12 @@ fn free_number(record: &TargetRecord, wanted: Option<u16>, target: &str) -> Resu
     }
 }
 
-fn plan_removal(map: &ClusterMap, target: &str, number: u16) -> Result<Decision<()>, OperationError> {
+fn plan_removal(
+    map: &ClusterMap,
+    secrets: &Secrets,
+    target: &str,
+    number: u16,
+) -> Result<Decision<()>, OperationError> {
     let read = find_target(map, target)?;
     let mut record = read.record.clone();
     let Some(position) = record.luns.iter().position(|lun| lun.number == number) else {
@@ -104,7 +110,7 @@ fn plan_removal(map: &ClusterMap, target: &str, number: u16) -> Result<Decision<
         )));
     };
     let lun = record.luns.remove(position);
-    let transaction = without_lun(replacing(target, read, &record)?, lun.volume);
+    let transaction = without_lun(replacing(map, secrets, target, read, record)?, lun.volume);
     let volume = map
         .volume(lun.volume)
         .map_or("that is gone", |(_, volume)| volume.record.name.as_str());

@@ -6,6 +6,7 @@ use coordination::records::{NewerFields, TargetRecord, encode};
 use coordination::{ClusterMap, Compare, Transaction};
 
 use super::luns::without_lun;
+use super::secrets::Secrets;
 use super::{Iscsi, find_target, replacing};
 use crate::moment::wall_clock_ms;
 use crate::volumes::{Decision, OperationError, Plan, event};
@@ -25,7 +26,8 @@ impl Iscsi {
     /// Deletes a target with all its LUNs and their reservations. The volumes stay.
     pub async fn delete_target(&self, name: &str) -> Result<(), OperationError> {
         let name = normalise_name(name)?;
-        while !self.volumes.carry_out(|map| plan_deletion(map, &name)).await? {}
+        let plan = |map: &ClusterMap| plan_deletion(map, &self.secrets, &name);
+        while !self.volumes.carry_out(plan).await? {}
         Ok(())
     }
 }
@@ -56,13 +58,13 @@ fn plan_creation(map: &ClusterMap, name: &str) -> Result<Decision<()>, Operation
 }
 
 /// Answers whether the target is gone, or only some of its many LUNs.
-fn plan_deletion(map: &ClusterMap, name: &str) -> Result<Decision<bool>, OperationError> {
+fn plan_deletion(map: &ClusterMap, secrets: &Secrets, name: &str) -> Result<Decision<bool>, OperationError> {
     let target = find_target(map, name)?;
     let mut record = target.record.clone();
     let count = record.luns.len().min(LUNS_PER_TRANSACTION);
     let going: Vec<_> = record.luns.drain(..count).collect();
-    let mut transaction = replacing(name, target, &record)?;
     let whole = record.luns.is_empty();
+    let mut transaction = replacing(map, secrets, name, target, record)?;
     if whole {
         let key = Key::IscsiTarget(name.to_owned()).to_text();
         transaction.changes.clear();

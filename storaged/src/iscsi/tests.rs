@@ -1,5 +1,7 @@
 //! Targets by hand: every refusal has its sentence and changes nothing, and who waits is woken.
 
+mod sealing;
+
 use admin_api::ErrorKind;
 use admin_api::iscsi::{
     AddAccess, AddLun, AnnouncePortals, Credentials, Holder, Registration, Reservations, WaitQuery,
@@ -17,7 +19,12 @@ const HOST: &str = "iqn.1993-08.org.debian:01:host";
 const LONG_MS: u64 = 30_000;
 
 fn iscsi(world: &World) -> Iscsi {
-    Iscsi::new(world.volumes.clone(), world.store.clone(), NodeId(1))
+    Iscsi::new(
+        world.volumes.clone(),
+        world.store.clone(),
+        NodeId(1),
+        Secrets::new(None),
+    )
 }
 
 async fn world() -> (World, Iscsi, VolumeId) {
@@ -147,7 +154,7 @@ async fn a_volume_that_is_a_lun_is_renamed_but_not_deleted() {
     assert_eq!(iscsi.add_lun(TARGET, &lun("a")).await.unwrap(), 0);
     refused(&world, world.volumes.delete("a", false), ErrorKind::InUse, TARGET).await;
     world.volumes.rename("a", "b").await.unwrap();
-    let told = describe::configuration(&world.volumes.map());
+    let told = describe::configuration(&world.volumes.map(), iscsi.secrets());
     let told = &told.targets[0].luns[0];
     assert_eq!(
         (told.volume.as_str(), told.volume_id, told.block_size),
@@ -214,10 +221,10 @@ async fn people_are_shown_no_secret_and_neither_is_the_event_log() {
     iscsi.add_access(TARGET, &host).await.unwrap();
     let mutual = credentials("secret-of-the-target");
     iscsi.set_mutual(TARGET, Some(&mutual)).await.unwrap();
-    let shown = serde_json::to_string(&describe::targets(&world.volumes.map())).unwrap();
+    let shown = serde_json::to_string(&describe::targets(&world.volumes.map(), iscsi.secrets())).unwrap();
     assert!(shown.contains(HOST) && shown.contains("someone"), "{shown}");
     assert!(!shown.contains("secret-of"), "{shown}");
-    let told = describe::configuration(&world.volumes.map());
+    let told = describe::configuration(&world.volumes.map(), iscsi.secrets());
     assert_eq!(
         told.targets[0].access[0].chap,
         Some(credentials("secret-of-the-host"))
@@ -352,7 +359,12 @@ async fn a_portal_is_shown_while_its_gateway_says_so_and_its_group_is_its_own() 
         before,
         "the same word changes nothing"
     );
-    let neighbour = Iscsi::new(world.volumes.clone(), world.store.clone(), NodeId(2));
+    let neighbour = Iscsi::new(
+        world.volumes.clone(),
+        world.store.clone(),
+        NodeId(2),
+        Secrets::new(None),
+    );
     let same = announcement(Some(1), &["127.0.0.2:3260"]);
     refused(&world, neighbour.announce(&same), ErrorKind::InUse, "another tag").await;
     iscsi.announce(&announcement(None, &[])).await.unwrap();

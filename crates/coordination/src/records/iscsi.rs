@@ -1,7 +1,7 @@
 //! Records about iSCSI: targets, which volumes are their LUNs, where gateways serve them, and persistent reservations.
 //!
-//! CHAP needs secrets in the clear on both sides, so they stand here in the clear: whoever reads the coordination
-//! store reads them. `Debug` does not show them.
+//! CHAP needs secrets in the clear on both sides. They stand here sealed, by nodes that have something to seal them with,
+//! and otherwise in the clear. `Debug` shows neither.
 
 use std::fmt;
 
@@ -56,8 +56,53 @@ pub struct AccessRecord {
 pub struct CredentialsRecord {
     /// The name.
     pub user: String,
-    /// The secret, in the clear.
-    pub secret: String,
+    /// The secret.
+    #[serde(flatten)]
+    pub secret: SecretRecord,
+}
+
+/// A secret as it is kept: a field `secret`, or a field `sealed`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecretRecord {
+    /// In the clear: whoever reads the coordination store reads it.
+    #[serde(rename = "secret")]
+    Clear(String),
+    /// Sealed for the nodes of the cluster: docs/formats/coordination.md says how.
+    #[serde(rename = "sealed")]
+    Sealed(String),
+}
+
+impl TargetRecord {
+    /// All names and secrets in it, each with the initiator that shows it; the target's own with none.
+    pub fn credentials(&self) -> impl Iterator<Item = (Option<&str>, &CredentialsRecord)> {
+        let others = self.access.iter();
+        let others =
+            others.filter_map(|access| Some((Some(access.initiator.as_str()), access.chap.as_ref()?)));
+        others.chain(self.mutual.iter().map(|own| (None, own)))
+    }
+
+    /// The format that its record has.
+    pub fn format(&self) -> u32 {
+        let is_sealed = |(_, credentials): (_, &CredentialsRecord)| credentials.secret.is_sealed();
+        if self.credentials().any(is_sealed) {
+            super::FORMAT_OF_SEALS
+        } else {
+            super::FORMAT_FIRST
+        }
+    }
+}
+
+impl SecretRecord {
+    /// Whether who reads the coordination store alone does not read it.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self, Self::Sealed(_))
+    }
+}
+
+impl fmt::Debug for SecretRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_sealed() { "Sealed" } else { "Clear" })
+    }
 }
 
 impl fmt::Debug for CredentialsRecord {
@@ -145,13 +190,15 @@ pub struct HolderRecord {
 #[cfg(test)]
 mod tests {
     //! Records are a stored format: golden bytes; and secrets are not shown by accident.
-    use super::super::{decode, encode};
+    use super::super::{decode, encode, encode_as};
     use super::*;
     use crate::records::tests::entry;
 
     fn credentials(user: &str) -> CredentialsRecord {
-        let (user, secret) = (user.to_owned(), "123456789012".to_owned());
-        CredentialsRecord { user, secret }
+        CredentialsRecord {
+            user: user.to_owned(),
+            secret: SecretRecord::Clear("123456789012".to_owned()),
+        }
     }
 
     fn target() -> TargetRecord {
@@ -184,6 +231,22 @@ mod tests {
         let empty = r#"{"format":1,"luns":[],"access":[],"created_ms":5,"of_later":1}"#;
         let empty: TargetRecord = decode(&entry(empty)).unwrap();
         assert_eq!((empty.mutual, empty.luns.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_target_with_a_sealed_secret_has_a_format_of_its_own() {
+        let mut sealed = target();
+        assert_eq!(sealed.format(), 1);
+        let own = sealed.mutual.as_mut().unwrap();
+        own.secret = SecretRecord::Sealed("AQ==".to_owned());
+        let golden = concat!(
+            r#"{"format":3,"luns":[{"number":0,"volume":7,"block_size":512}],"#,
+            r#""access":[{"initiator":"iqn.2026-11.org.example:h","chap":{"user":"h","secret":"123456789012"}}],"#,
+            r#""mutual":{"user":"t","sealed":"AQ=="},"created_ms":5}"#
+        );
+        let bytes = encode_as(sealed.format(), &sealed).unwrap();
+        assert_eq!(&*bytes, golden.as_bytes());
+        assert_eq!(decode::<TargetRecord>(&entry(golden)).unwrap(), sealed);
     }
 
     #[test]

@@ -210,13 +210,28 @@ fn ask_everything(node: &Node, secrets: &Secrets) {
 
 /// The metrics, asked as whoever gathers them does.
 fn metrics(node: &Node) -> String {
+    let answer = get(node, "/v1/metrics");
+    assert!(answer.contains("storaged_"), "{answer}");
+    answer
+}
+
+fn get(node: &Node, path: &str) -> String {
     let mut socket = UnixStream::connect(node.admin_socket()).unwrap();
-    let question = "GET /v1/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let question = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     socket.write_all(question.as_bytes()).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();
-    assert!(answer.contains("storaged_"), "{answer}");
     answer
+}
+
+/// Whoever reads all of the coordination store, or a backup of it, finds none that gateways are told.
+fn read_the_store(node: &Node, etcd: &Etcd, secrets: &Secrets) {
+    let all = ["--user", "root:not-ours", "get", "", "--prefix"];
+    let all = etcd.etcdctl(&all).unwrap();
+    assert!(all.contains("\"sealed\":"), "{all}");
+    secrets.assert_untold("the coordination store", &all);
+    let told = get(node, "/v1/iscsi/configuration");
+    assert_eq!(secrets.told_by(&told), ["chap-of-the-host", "chap-of-the-target"]);
 }
 
 /// What every user of the machine sees of a process, and what its own user does.
@@ -247,6 +262,7 @@ fn nobody_tells_a_secret_though_much_goes_wrong() {
         join_with_tokens(&node, &mut secrets).await;
         let (mut gateway, log) = refuse_a_host(&node, &mut secrets).await;
         ask_everything(&node, &secrets);
+        read_the_store(&node, &etcd, &secrets);
         for process in [node.storaged(), &gateway] {
             look_at(process, &secrets);
         }
@@ -254,6 +270,7 @@ fn nobody_tells_a_secret_though_much_goes_wrong() {
         node.kill().unwrap();
         node.start_again().unwrap();
         ask_everything(&node, &secrets);
+        read_the_store(&node, &etcd, &secrets);
         gateway.stop().unwrap();
         node.stop().unwrap();
         // Who writes a secret where none belongs is told of the place alone.
