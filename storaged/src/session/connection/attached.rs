@@ -155,7 +155,11 @@ impl FrontEnd {
                 );
                 self.now_attached(volume, number, lease, sockets)
             }
-            Outcome::Conflict(_) => Err(missing()),
+            Outcome::Conflict(_) => {
+                // It would lapse by itself: nobody needs it meanwhile.
+                store.revoke_lease(lease).await?;
+                Err(missing())
+            }
         }
     }
 
