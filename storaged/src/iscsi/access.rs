@@ -58,17 +58,14 @@ fn plan_addition(
 ) -> Result<Decision<()>, OperationError> {
     let read = find_target(map, target)?;
     let mut record = read.record.clone();
-    let is_same = |known: Option<&CredentialsRecord>| match (known, chap) {
-        (None, None) => true,
-        (Some(known), Some(chap)) => secrets.open(target, Some(initiator), known).as_ref() == Some(chap),
-        _ => false,
-    };
     let known = record
         .access
         .iter_mut()
         .find(|known| known.initiator == initiator);
     let done = match known {
-        Some(known) if is_same(known.chap.as_ref()) => return Ok(Decision::Unchanged(())),
+        Some(known) if secrets.are(chap, target, Some(initiator), known.chap.as_ref()) => {
+            return Ok(Decision::Unchanged(()));
+        }
         Some(known) => {
             known.chap = chap.map(kept);
             "was changed"
@@ -133,12 +130,7 @@ fn plan_mutual(
     mutual: Option<&Credentials>,
 ) -> Result<Decision<()>, OperationError> {
     let read = find_target(map, target)?;
-    let is_same = match (&read.record.mutual, mutual) {
-        (None, None) => true,
-        (Some(known), Some(mutual)) => secrets.open(target, None, known).as_ref() == Some(mutual),
-        _ => false,
-    };
-    if is_same {
+    if secrets.are(mutual, target, None, read.record.mutual.as_ref()) {
         return Ok(Decision::Unchanged(()));
     }
     let mut record = read.record.clone();

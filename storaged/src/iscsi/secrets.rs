@@ -59,6 +59,22 @@ impl Secrets {
         })
     }
 
+    /// Whether what is kept for `initiator`, or for the target itself, is already what is wanted. Of what does not open nobody
+    /// knows.
+    pub fn are(
+        &self,
+        wanted: Option<&Credentials>,
+        target: &str,
+        initiator: Option<&str>,
+        kept: Option<&CredentialsRecord>,
+    ) -> bool {
+        match (wanted, kept) {
+            (None, None) => true,
+            (Some(wanted), Some(kept)) => self.open(target, initiator, kept).as_ref() == Some(wanted),
+            _ => false,
+        }
+    }
+
     /// How the secrets of a target are kept; nothing if it has none.
     pub fn state(&self, target: &str, record: &TargetRecord) -> Option<SecretsState> {
         let judge = |(initiator, credentials): (Option<&str>, &CredentialsRecord)| match self.open(
