@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use coordination::keys::ROOT;
 use coordination::map::MapKeeper;
 use coordination::records::{
-    FailureDomain, NameRecord, NewerFields, OwnerRecord, PoolRecord, Redundancy, encode,
+    FailureDomain, NameRecord, NewerFields, NodeUpRecord, OwnerRecord, PoolRecord, Redundancy, Speaks, encode,
 };
 use coordination::{Embedded, LeaseId};
 use protocol::{Generation, NodeId, PoolId};
@@ -23,6 +23,22 @@ mod retired;
 mod retype;
 
 const LEASE: Duration = Duration::from_hours(1);
+
+/// That a node is up whose program reads records up to a format.
+pub(crate) fn up_reading(records: u32) -> NodeUpRecord {
+    NodeUpRecord {
+        world: "w".to_owned(),
+        pid: 7,
+        lease_ms: 5000,
+        version: "0.1.0".to_owned(),
+        since_ms: 9,
+        speaks: Some(Speaks {
+            wire_lowest: 1,
+            wire_highest: 3,
+            records,
+        }),
+    }
+}
 
 /// Owners of volumes that nobody has open, and that have no data: takes the owner key and gives it
 /// back, as a session would. Refuses a volume that somebody owns.

@@ -59,7 +59,11 @@ impl ClusterMap {
 
     fn add_iscsi(&self, records: &mut Records) -> Result<(), CoordinationError> {
         for (name, target) in self.iscsi.targets() {
-            add(records, &Key::IscsiTarget(name.to_owned()), target)?;
+            let remembered = Remembered {
+                value: encode_as(target.record.format(), &target.record)?,
+                modified: Some(target.modified),
+            };
+            records.insert(Key::IscsiTarget(name.to_owned()).to_text(), remembered);
         }
         for (volume, lun) in self.iscsi.luns() {
             add(records, &Key::IscsiLun(volume), lun)?;

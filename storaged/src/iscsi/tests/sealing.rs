@@ -1,10 +1,11 @@
 //! Secrets are not in the coordination store for whoever reads it, and one that cannot be opened lets nobody in.
 
 use admin_api::iscsi::{Configuration, SecretsState, TargetInfo};
-use coordination::records::{FORMAT_OF_SEALS, NodeUpRecord, Speaks, encode};
+use coordination::records::{FORMAT_OF_SEALS, encode};
 
 use super::*;
 use crate::cluster::seal::Seal;
+use crate::volumes::tests::up_reading;
 
 const OF_HOST: &str = "secret-of-the-host";
 const OF_TARGET: &str = "secret-of-the-target";
@@ -46,18 +47,7 @@ async fn kept(world: &World) -> String {
 
 /// A node that is up and reads records up to a format.
 async fn bring_up(world: &World, records: u32) {
-    let up = NodeUpRecord {
-        world: "w".to_owned(),
-        pid: 7,
-        lease_ms: 5000,
-        version: "0.1.0".to_owned(),
-        since_ms: 9,
-        speaks: Some(Speaks {
-            wire_lowest: 1,
-            wire_highest: 3,
-            records,
-        }),
-    };
+    let up = up_reading(records);
     let put = Transaction::new().put(Key::NodeUp(NodeId(2)).to_text(), encode(&up).unwrap());
     world.store.commit(put).await.unwrap();
     world.volumes.fresh_map().await.unwrap();

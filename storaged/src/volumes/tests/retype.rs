@@ -1,7 +1,7 @@
 //! Volumes that move to another pool: what is refused, what the records say meanwhile, and at the end.
 
 use coordination::Revision;
-use coordination::records::{FORMAT_OF_MOVES, NewerFields, NodeUpRecord, Speaks};
+use coordination::records::{FORMAT_OF_MOVES, NewerFields};
 
 use super::super::retype::{Progress, progress};
 use super::*;
@@ -237,18 +237,7 @@ async fn a_volume_that_is_deleted_on_its_way_leaves_nothing_in_either_pool() {
 #[tokio::test]
 async fn nothing_moves_while_an_older_program_could_take_what_is_moved_for_all() {
     let (world, id) = world().await;
-    let up = NodeUpRecord {
-        world: "w".to_owned(),
-        pid: 7,
-        lease_ms: 5000,
-        version: "0.1.0".to_owned(),
-        since_ms: 9,
-        speaks: Some(Speaks {
-            wire_lowest: 1,
-            wire_highest: 3,
-            records: FORMAT_OF_MOVES - 1,
-        }),
-    };
+    let up = up_reading(FORMAT_OF_MOVES - 1);
     let key = Key::NodeUp(NodeId(2)).to_text();
     put(&world, &key, encode(&up).unwrap()).await;
     let w = &world;

@@ -3,7 +3,10 @@
 use protocol::{FamilyId, LayerId};
 
 use super::*;
-use crate::records::{LunRecord, NameRecord, NewerFields, VolumeRecord, encode};
+use crate::records::{
+    CredentialsRecord, LunRecord, NameRecord, NewerFields, SecretRecord, VolumeRecord, decode, encode,
+    encode_as,
+};
 use crate::store::Range;
 
 const NAME: &str = "iqn.2026-11.org.example:a";
@@ -34,6 +37,17 @@ fn target(at: u64) -> Entry {
         newer: NewerFields::default(),
     };
     entry(&Key::IscsiTarget(NAME.to_owned()), at, &record)
+}
+
+/// The same with a secret of its own.
+fn target_with(at: u64, secret: SecretRecord) -> Entry {
+    let mut record: TargetRecord = decode(&target(at)).unwrap();
+    let user = "t".to_owned();
+    record.mutual = Some(CredentialsRecord { user, secret });
+    Entry {
+        value: encode_as(record.format(), &record).unwrap(),
+        ..target(at)
+    }
 }
 
 fn note(at: u64) -> Entry {
@@ -155,4 +169,16 @@ fn targets_and_reservations_are_remembered_and_portals_are_not() {
     assert!(records.contains_key(&Key::IscsiReservation(VOLUME).to_text()));
     assert!(!records.keys().any(|key| key.contains("iscsi-portal")));
     assert!(map.was_used_since(Revision(11)) && !map.was_used_since(Revision(12)));
+}
+
+/// What a process remembers is put back into a store that was restored: older programs must refuse it there, too.
+#[test]
+fn a_target_is_remembered_in_the_format_that_it_has() {
+    let word = || "AQ==".to_owned();
+    for secret in [SecretRecord::Clear(word()), SecretRecord::Sealed(word())] {
+        let kept = target_with(1, secret);
+        let (entries, revision) = (vec![kept.clone()], Revision(10));
+        let map = ClusterMap::build(&Range { entries, revision }).unwrap();
+        assert_eq!(map.records().unwrap()[&kept.key].value, kept.value);
+    }
 }
