@@ -224,8 +224,7 @@ impl Daemon {
         let progress = nursing.start(config, &mut background);
         let tasks = Tasks::default();
         let reclaim = give_back_space(&volumes, &disks, &tasks, &mut background);
-        let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
-        shrinks.resume();
+        let shrinks = go_on_shrinking(&volumes, &tasks);
         let scrubs = Scrubs::new(config.scrub, &volumes, &disks, &tasks, &events, peers.clone());
         background.spawn(scrubs.clone().run().in_current_span());
 
@@ -427,6 +426,13 @@ fn give_back_space(
     background.spawn(reclaim.clone().run().in_current_span());
     background.spawn(reclaim.clone().follow().in_current_span());
     reclaim
+}
+
+/// Shrinks volumes, those that were not done when the last process ended included.
+fn go_on_shrinking(volumes: &Arc<Volumes>, tasks: &Tasks) -> Shrinks {
+    let shrinks = Shrinks::new(volumes.clone(), tasks.clone());
+    shrinks.resume();
+    shrinks
 }
 
 /// Keeps attachments until front ends have spoken for themselves: they try again at once, and once a second at the latest.
