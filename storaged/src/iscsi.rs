@@ -11,7 +11,7 @@ use std::time::Duration;
 use admin_api::iscsi::{Configuration, WaitQuery};
 use coordination::keys::Key;
 use coordination::map::Versioned;
-use coordination::records::{TargetRecord, encode_as};
+use coordination::records::TargetRecord;
 use coordination::store::LeaseId;
 use coordination::{ClusterMap, Compare, Coordination, Transaction};
 use protocol::NodeId;
@@ -132,7 +132,7 @@ fn replacing(
     sealed.map_err(|error| OperationError::Unavailable(error.to_string()))?;
     let key = Key::IscsiTarget(name.to_owned()).to_text();
     let transaction = Transaction::new().when(Compare::Modified(key.clone(), read.modified));
-    Ok(transaction.put(key, encode_as(record.format(), &record)?))
+    Ok(transaction.put(key, record.encode()?))
 }
 
 #[cfg(test)]

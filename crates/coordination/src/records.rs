@@ -162,6 +162,13 @@ pub struct NodeUpRecord {
     pub speaks: Option<Speaks>,
 }
 
+impl NodeUpRecord {
+    /// Whether its program reads records of this format.
+    pub fn reads(&self, format: u32) -> bool {
+        self.speaks.is_some_and(|speaks| speaks.records >= format)
+    }
+}
+
 /// Somebody waits for a volume that is open on another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantRecord {

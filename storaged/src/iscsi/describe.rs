@@ -162,23 +162,16 @@ fn luns(map: &ClusterMap, record: &TargetRecord) -> Vec<Lun> {
 fn let_in(target: &str, record: &TargetRecord, secrets: &Secrets) -> Vec<Access> {
     let opened = |access: &AccessRecord| {
         let initiator = access.initiator.clone();
-        let Some(chap) = &access.chap else {
-            return Some(Access {
-                initiator,
-                chap: None,
-            });
-        };
-        let chap = secrets.open(target, Some(&initiator), chap);
-        if chap.is_none() {
+        let kept = access.chap.as_ref();
+        let chap = kept.and_then(|kept| secrets.open(target, Some(&initiator), kept));
+        if kept.is_some() && chap.is_none() {
             warn!(
                 target_name = target,
                 initiator, "its secret is not sealed for this cluster, so it is not let in: set it anew"
             );
+            return None;
         }
-        chap.map(|chap| Access {
-            initiator,
-            chap: Some(chap),
-        })
+        Some(Access { initiator, chap })
     };
     record.access.iter().filter_map(opened).collect()
 }

@@ -114,9 +114,5 @@ fn place(target: &str, initiator: Option<&str>, user: &str) -> String {
 /// Nobody who is up would refuse a record with seals.
 fn all_read_seals(map: &ClusterMap) -> bool {
     let mut up = map.up().values();
-    up.all(|up| {
-        up.record
-            .speaks
-            .is_some_and(|speaks| speaks.records >= FORMAT_OF_SEALS)
-    })
+    up.all(|up| up.record.reads(FORMAT_OF_SEALS))
 }

@@ -2,7 +2,7 @@
 
 use admin_api::iscsi::normalise_name;
 use coordination::keys::Key;
-use coordination::records::{NewerFields, TargetRecord, encode};
+use coordination::records::{NewerFields, TargetRecord};
 use coordination::{ClusterMap, Compare, Transaction};
 
 use super::luns::without_lun;
@@ -48,7 +48,7 @@ fn plan_creation(map: &ClusterMap, name: &str) -> Result<Decision<()>, Operation
     let key = Key::IscsiTarget(name.to_owned()).to_text();
     let transaction = Transaction::new()
         .when(Compare::Absent(key.clone()))
-        .put(key, encode(&record)?);
+        .put(key, record.encode()?);
     let message = format!("iSCSI target {name} was created");
     Ok(Plan::decide(
         transaction,

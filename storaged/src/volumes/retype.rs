@@ -121,11 +121,8 @@ fn check<'a>(
 
 /// Refuses while somebody might work with the volume who knows nothing of moves.
 fn refuse_older_programs(map: &ClusterMap, id: VolumeId, name: &str) -> Result<(), OperationError> {
-    let older = map.up().iter().find(|(_, up)| {
-        let speaks = up.record.speaks;
-        speaks.is_none_or(|speaks| speaks.records < FORMAT_OF_MOVES)
-    });
-    if let Some((node, up)) = older {
+    let mut up = map.up().iter();
+    if let Some((node, up)) = up.find(|(_, up)| !up.record.reads(FORMAT_OF_MOVES)) {
         return Err(OperationError::Conflict(format!(
             "{node} runs storaged {}, which knows nothing of volumes that move: finish the upgrade first",
             up.record.version

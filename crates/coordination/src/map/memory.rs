@@ -59,11 +59,8 @@ impl ClusterMap {
 
     fn add_iscsi(&self, records: &mut Records) -> Result<(), CoordinationError> {
         for (name, target) in self.iscsi.targets() {
-            let remembered = Remembered {
-                value: encode_as(target.record.format(), &target.record)?,
-                modified: Some(target.modified),
-            };
-            records.insert(Key::IscsiTarget(name.to_owned()).to_text(), remembered);
+            let key = Key::IscsiTarget(name.to_owned());
+            remember(records, &key, target.record.encode()?, Some(target.modified));
         }
         for (volume, lun) in self.iscsi.luns() {
             add(records, &Key::IscsiLun(volume), lun)?;
@@ -81,12 +78,12 @@ impl ClusterMap {
         };
         let (id, head) = (record.record.family, record.record.head);
         if let Some(layer) = family.layers().get(&head) {
-            let value = encode_as(FORMAT_OF_MOVES, layer)?;
-            let remembered = Remembered {
-                value,
-                modified: None,
-            };
-            records.insert(Key::Layer(id, head).to_text(), remembered);
+            remember(
+                records,
+                &Key::Layer(id, head),
+                encode_as(FORMAT_OF_MOVES, layer)?,
+                None,
+            );
         }
         Ok(())
     }
@@ -180,7 +177,10 @@ fn put<T: serde::Serialize>(
     record: &T,
     modified: Option<Revision>,
 ) -> Result<(), CoordinationError> {
-    let value = encode(record)?;
-    records.insert(key.to_text(), Remembered { value, modified });
+    remember(records, key, encode(record)?, modified);
     Ok(())
+}
+
+fn remember(records: &mut Records, key: &Key, value: Arc<[u8]>, modified: Option<Revision>) {
+    records.insert(key.to_text(), Remembered { value, modified });
 }

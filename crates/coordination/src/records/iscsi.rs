@@ -4,11 +4,14 @@
 //! and otherwise in the clear. `Debug` shows neither.
 
 use std::fmt;
+use std::sync::Arc;
 
 use protocol::VolumeId;
 use serde::{Deserialize, Serialize};
 
 use super::newer::NewerFields;
+use super::{FORMAT_FIRST, FORMAT_OF_SEALS, encode_as};
+use crate::store::CoordinationError;
 
 /// A target. Its name is in its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,14 +84,15 @@ impl TargetRecord {
         others.chain(self.mutual.iter().map(|own| (None, own)))
     }
 
-    /// The format that its record has.
-    pub fn format(&self) -> u32 {
+    /// Its bytes: in the format of seals if a secret in it is sealed.
+    pub fn encode(&self) -> Result<Arc<[u8]>, CoordinationError> {
         let is_sealed = |(_, credentials): (_, &CredentialsRecord)| credentials.secret.is_sealed();
-        if self.credentials().any(is_sealed) {
-            super::FORMAT_OF_SEALS
+        let format = if self.credentials().any(is_sealed) {
+            FORMAT_OF_SEALS
         } else {
-            super::FORMAT_FIRST
-        }
+            FORMAT_FIRST
+        };
+        encode_as(format, self)
     }
 }
 
@@ -190,7 +194,7 @@ pub struct HolderRecord {
 #[cfg(test)]
 mod tests {
     //! Records are a stored format: golden bytes; and secrets are not shown by accident.
-    use super::super::{decode, encode, encode_as};
+    use super::super::{decode, encode};
     use super::*;
     use crate::records::tests::entry;
 
@@ -226,7 +230,7 @@ mod tests {
             r#""access":[{"initiator":"iqn.2026-11.org.example:h","chap":{"user":"h","secret":"123456789012"}}],"#,
             r#""mutual":{"user":"t","secret":"123456789012"},"created_ms":5}"#
         );
-        assert_eq!(&*encode(&target()).unwrap(), golden.as_bytes());
+        assert_eq!(&*target().encode().unwrap(), golden.as_bytes());
         assert_eq!(decode::<TargetRecord>(&entry(golden)).unwrap(), target());
         let empty = r#"{"format":1,"luns":[],"access":[],"created_ms":5,"of_later":1}"#;
         let empty: TargetRecord = decode(&entry(empty)).unwrap();
@@ -236,7 +240,6 @@ mod tests {
     #[test]
     fn a_target_with_a_sealed_secret_has_a_format_of_its_own() {
         let mut sealed = target();
-        assert_eq!(sealed.format(), 1);
         let own = sealed.mutual.as_mut().unwrap();
         own.secret = SecretRecord::Sealed("AQ==".to_owned());
         let golden = concat!(
@@ -244,8 +247,7 @@ mod tests {
             r#""access":[{"initiator":"iqn.2026-11.org.example:h","chap":{"user":"h","secret":"123456789012"}}],"#,
             r#""mutual":{"user":"t","sealed":"AQ=="},"created_ms":5}"#
         );
-        let bytes = encode_as(sealed.format(), &sealed).unwrap();
-        assert_eq!(&*bytes, golden.as_bytes());
+        assert_eq!(&*sealed.encode().unwrap(), golden.as_bytes());
         assert_eq!(decode::<TargetRecord>(&entry(golden)).unwrap(), sealed);
     }
 

@@ -5,7 +5,6 @@ use protocol::{FamilyId, LayerId};
 use super::*;
 use crate::records::{
     CredentialsRecord, LunRecord, NameRecord, NewerFields, SecretRecord, VolumeRecord, decode, encode,
-    encode_as,
 };
 use crate::store::Range;
 
@@ -45,7 +44,7 @@ fn target_with(at: u64, secret: SecretRecord) -> Entry {
     let user = "t".to_owned();
     record.mutual = Some(CredentialsRecord { user, secret });
     Entry {
-        value: encode_as(record.format(), &record).unwrap(),
+        value: record.encode().unwrap(),
         ..target(at)
     }
 }
